@@ -1,0 +1,81 @@
+# Every target installs what it needs: uv (from PyPI, into .uv) where it is absent, then the locked environment in .venv.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv || echo .uv/bin/uv)
+PY := .venv/bin/python
+EXTRAS := --extra operator --extra rapidocr
+# Tests of one file stay on one worker, so that a suite starts its control plane once.
+PYTEST := .venv/bin/pytest -n 2 --dist loadfile
+
+KEEP ?=
+ENGINE ?= rapidocr
+NODES ?= 3
+GPUS ?= 2
+
+.PHONY: help init check fmt test test-unit test-slow demo serve cluster-up cluster-down bench crds lock images clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet "uv==$(UV_VERSION)"
+
+.venv/.synced: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --quiet --frozen $(EXTRAS)
+	@touch $@
+
+init: .venv/.synced ## Make .venv with everything that development needs
+
+check: init ## Lint, format check, types, layers, chart copy of the CRD
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	cmp crds/ocrdeployments.yaml charts/ocr-operator/files/ocrdeployments.yaml
+
+fmt: init ## Format, and fix what the linter can fix
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+
+test: init ## All tests but the slow ones, against a real control plane (built once with Go)
+	$(PY) -m devcluster tools || test -z "$${CI:-}"
+	$(PYTEST) -m "not slow and not gpu"
+
+test-unit: init ## The tests that need no control plane, in seconds
+	$(PYTEST) -m "not slow and not gpu and not cluster"
+
+test-slow: init ## Image builds and other tests that take minutes
+	.venv/bin/pytest -m slow --timeout 1800
+
+demo: init ## The whole story on a throwaway Kubernetes: make demo [KEEP=1]
+	$(PY) -m devcluster.demo $(if $(KEEP),--keep)
+
+serve: init ## The inference server on this machine, port 8001, OCR on the CPU
+	.venv/bin/ocr-inference serve
+
+cluster-up: init ## A throwaway Kubernetes with the operator: make cluster-up [NODES=3] [GPUS=2]
+	$(PY) -m devcluster up --nodes $(NODES) --gpus $(GPUS)
+
+cluster-down: init ## Stop it
+	$(PY) -m devcluster down
+
+bench: init ## Measure, and write bench/results/*.json
+	$(PY) -m bench
+
+crds: ## Copy the canonical CRD into the chart
+	cp crds/ocrdeployments.yaml charts/ocr-operator/files/ocrdeployments.yaml
+
+lock: ## Resolve pyproject.toml into uv.lock
+	$(UV) lock
+
+images: ## Build both images with buildah
+	buildah bud -f Dockerfile.operator -t ghcr.io/ocr-operator/ocr-operator:0.1.0 .
+	buildah bud -f Dockerfile.inference -t ghcr.io/ocr-operator/ocr-inference:0.1.0 .
+
+clean: ## Remove what make made here (the control plane's cache stays)
+	-test -x $(PY) && $(PY) -m devcluster down
+	rm -rf .venv .uv .devcluster dist
