@@ -27,3 +27,18 @@ ANNOTATION_LIVE_SETTINGS: Final = f"{GROUP}/live-settings"
 ANNOTATION_PLACEMENT: Final = f"{GROUP}/placement"
 ANNOTATION_GPU_UUIDS: Final = f"{GROUP}/gpu-uuids"
 ANNOTATION_CONFIG: Final = f"{GROUP}/config"
+ANNOTATION_DESIRED: Final = f"{GROUP}/desired"
+"""On children, never on pods: the hash of the manifest as last applied, so that a field we stop wanting is
+noticed too.
+"""
+
+CONFIG_DIR: Final = "/etc/ocr-inference"
+CONFIG_FILE: Final = "config.yaml"
+LIVE_SETTINGS_FILE: Final = "live-settings"
+ADMIN_DIR: Final = "/etc/ocr-inference-admin"
+ADMIN_KEY: Final = "token"
+API_KEYS_DIR: Final = "/etc/ocr-inference-keys"
+API_KEYS_KEY: Final = "keys"
+CACHE_DIR: Final = "/var/cache/ocr-inference"
+PORT_NAME: Final = "http"
+LABEL_GPU_PRODUCT: Final = "nvidia.com/gpu.product"
