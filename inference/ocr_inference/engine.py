@@ -1,0 +1,184 @@
+"""What the server asks of an engine, and the values that cross between the server and a worker process.
+
+An engine holds the weights of one model. It lives in a worker process of its own (`engines.host` drives it) and
+is never called twice at once. The server sees only the structs below, as msgpack (`frames`).
+
+The host tier, the copy of the weights in host memory, is a file in memory that the server owns and the worker
+fills: it outlives the worker. `HostTier` is a worker's handle on it.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Literal, Protocol
+
+from msgspec import Meta, Struct
+
+Point = tuple[float, float]
+
+
+class FailureKind(StrEnum):
+    """Why a call failed, as far as somebody acts differently on it."""
+
+    INVALID_IMAGE = "invalid_image"
+    """The page can't be decoded; the fault is the sender's."""
+    IMAGE_TOO_LARGE = "image_too_large"
+    UNSUPPORTED = "unsupported"
+    """The engine or the model doesn't know this task, option or source."""
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    WORKER_DIED = "worker_died"
+    FAILED = "failed"
+
+
+class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
+    kind: FailureKind
+    message: str
+    """What failed and what to do, for the person who sent the page or runs the server."""
+    param: str | None = None
+    """The request's field that is at fault."""
+    exit_code: int | None = None
+    """Of a worker that died; negative is a signal's number."""
+
+
+class EngineError(Exception):
+    """A call that failed, with its `Failure`; raised on both sides of the wire."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class InferRequest(Struct, frozen=True, kw_only=True):
+    """One page and what is asked of it."""
+
+    image: bytes
+    """An encoded picture (PNG, JPEG, …) as it was sent; the worker decodes it."""
+    max_pixels: int = 100_000_000
+    """Larger pictures are refused before they are decoded."""
+    task: str = "ocr"
+    prompt: str | None = None
+    """A prompt of the sender's own (task `freeform`, or a chat's text)."""
+    find_term: str | None = None
+    resolution: str | None = None
+    grounding: bool = False
+    max_tokens: int | None = None
+    loop_guard: bool = True
+
+
+class Line(Struct, frozen=True):
+    """A line of text and where it is."""
+
+    text: str
+    score: float
+    """Confidence, 0 to 1."""
+    box: tuple[Point, Point, Point, Point]
+    """Corners clockwise from the text's top left, in pixels of the picture as it is looked at (EXIF applied)."""
+
+
+class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
+    text: str
+    """The engine's raw answer: lines joined by newlines, or what a language model wrote."""
+    width: int
+    height: int
+    """Pixels of the picture as it is looked at: EXIF orientation applied."""
+    lines: tuple[Line, ...] = ()
+    finish_reason: Literal["stop", "length"] = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Time in the engine, decoding of the picture included."""
+
+
+class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
+    """What the weights take, as the engine knows it."""
+
+    device_bytes: int = 0
+    host_bytes: int = 0
+
+
+class ModelSpec(Struct, frozen=True, kw_only=True):
+    """What a worker needs to know of its model."""
+
+    name: str
+    engine: str
+    device: Literal["cuda", "cpu", "simulated"] = "cpu"
+    path: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    attention: str = "auto"
+    options: dict[str, bool | int | float | str] = {}
+    cache_dir: str = ""
+
+
+class HostTier(Protocol):
+    """The host memory of one model: a file descriptor, its size, and a way to fill or empty it."""
+
+    @property
+    def fd(self) -> int: ...
+    @property
+    def path(self) -> str:
+        """Where this process can open it as a file."""
+
+    @property
+    def size(self) -> int: ...
+    def resize(self, size: int) -> None:
+        """Give it exactly `size` bytes; 0 gives all memory back to the system."""
+
+
+class Engine(Protocol):
+    """One model's weights in one of three places. Called by one thread, one call at a time.
+
+    A call that raises leaves the engine fit only for `unload`. `EngineError` says why; any other exception
+    becomes `FailureKind.FAILED` with its text, `MemoryError` becomes `OUT_OF_MEMORY`.
+    """
+
+    max_batch: int
+    """Pages that one `infer` makes use of together; 1 where pages gain nothing from company."""
+
+    def load(self) -> Footprint:
+        """Disk → ready, filling the host tier on the way."""
+
+    def offload(self) -> Footprint:
+        """Ready → host tier: the device's memory is free when this returns."""
+
+    def restore(self) -> Footprint:
+        """Host tier → ready, also in a process that never loaded."""
+
+    def unload(self) -> Footprint:
+        """Drop everything, whatever the state; the host tier is empty afterwards."""
+
+    def infer(self, requests: Sequence[InferRequest]) -> Sequence[PageResult | Failure]:
+        """One answer for each request, in order; a bad page fails alone."""
+
+
+# --- the wire -------------------------------------------------------------------------------------------------
+
+
+class LifeCycleCall(Struct, frozen=True, tag="call"):
+    id: int
+    call: Literal["load", "offload", "restore", "unload", "exit"]
+
+
+class InferCall(Struct, frozen=True, tag="infer"):
+    id: int
+    request: InferRequest
+    max_pages: int = 1
+    max_wait_seconds: float = 0.0
+    """How many pages to gather, and how long to wait for them; live settings, so they travel with each call."""
+
+
+class CancelCall(Struct, frozen=True, tag="cancel"):
+    """Nobody waits for the answer to call `id` any more: leave it out if it hasn't begun."""
+
+    id: int
+
+
+Call = LifeCycleCall | InferCall | CancelCall
+
+
+class Answer(Struct, frozen=True):
+    """What a worker sends: the answer to call `id`."""
+
+    id: Annotated[int, Meta(ge=0)]
+    result: PageResult | Footprint | Failure | None = None

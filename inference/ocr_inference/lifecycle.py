@@ -1,0 +1,119 @@
+"""The life of one model's weights, as a table.
+
+Everything that changes a state is in `TRANSITIONS`; this module knows neither time nor memory nor requests.
+An event names what is asked of the model or what became of it, not why: the reason (idle, eviction, an
+administrator, a crash) travels beside it.
+
+Entering a transient state (`CALLS`) starts exactly one call, whose end is the next event, `DONE` or `FAIL`.
+`FAILED` is transient too: its call kills the worker, which frees the device whatever state the weights were in.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+
+class State(StrEnum):
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    OFFLOADING = "offloading"
+    OFFLOADED = "offloaded"
+    RESTORING = "restoring"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+class Event(StrEnum):
+    DEMAND = "demand"
+    """Somebody needs the model, or it is to be loaded ahead."""
+    OFFLOAD = "offload"
+    UNLOAD = "unload"
+    DONE = "done"
+    """The state's call succeeded."""
+    FAIL = "fail"
+    """The state's call failed, or the worker died."""
+
+
+class Location(StrEnum):
+    UNLOADED = "unloaded"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+CallName = Literal["load", "offload", "restore", "unload", "kill"]
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.UNLOADED: {Event.DEMAND: State.LOADING},
+    State.LOADING: {Event.DONE: State.READY, Event.FAIL: State.UNLOADING},
+    State.READY: {
+        Event.OFFLOAD: State.OFFLOADING,
+        Event.UNLOAD: State.UNLOADING,
+        Event.FAIL: State.UNLOADING,
+    },
+    State.OFFLOADING: {Event.DONE: State.OFFLOADED, Event.FAIL: State.UNLOADING},
+    State.OFFLOADED: {Event.DEMAND: State.RESTORING, Event.UNLOAD: State.UNLOADING},
+    State.RESTORING: {Event.DONE: State.READY, Event.FAIL: State.UNLOADING},
+    State.UNLOADING: {Event.DONE: State.UNLOADED, Event.FAIL: State.FAILED},
+    State.FAILED: {Event.DONE: State.UNLOADED},
+}
+
+CALLS: dict[State, CallName] = {
+    State.LOADING: "load",
+    State.OFFLOADING: "offload",
+    State.RESTORING: "restore",
+    State.UNLOADING: "unload",
+    State.FAILED: "kill",
+}
+"""The one call that entering a transient state starts."""
+
+
+class IllegalTransition(Exception):
+    """The table has no such arrow; nothing has changed."""
+
+
+def advance(state: State, event: Event) -> State:
+    """The state after `event`; raises `IllegalTransition` where the table has no arrow."""
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        known = ", ".join(TRANSITIONS[state])
+        raise IllegalTransition(f"{event.value!r} in state {state.value!r}; it knows {known}") from None
+
+
+def location(state: State, *, on_gpu: bool, unloading_from: State | None = None) -> Location:
+    """Where the weights are; a state in transit reports where they still are.
+
+    `on_gpu` says whether a ready model occupies a GPU (real or simulated) or host memory. `unloading_from` is
+    the state that the unloading began in, since that decides what is still there.
+    """
+    ready = Location.GPU if on_gpu else Location.CPU
+    match state:
+        case State.UNLOADED | State.LOADING | State.FAILED:
+            return Location.UNLOADED
+        case State.READY | State.OFFLOADING:
+            return ready
+        case State.OFFLOADED | State.RESTORING:
+            return Location.CPU
+        case State.UNLOADING:
+            if unloading_from is None or unloading_from is State.UNLOADING:
+                return ready
+            return location(unloading_from, on_gpu=on_gpu)
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram, for the documentation."""
+    arrows = [
+        f"    {state.value} --> {after.value}: {event.value}"
+        for state, events in TRANSITIONS.items()
+        for event, after in events.items()
+    ]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {State.UNLOADED.value}", *arrows])
+
+
+def markdown() -> str:
+    """The table as a Markdown table, for the documentation."""
+    rows = ["| state | its call | events |", "| --- | --- | --- |"]
+    for state, events in TRANSITIONS.items():
+        arrows = ", ".join(f"{event.value} → {after.value}" for event, after in events.items())
+        rows.append(f"| `{state.value}` | {CALLS.get(state, '')} | {arrows} |")
+    return "\n".join(rows)
