@@ -1,0 +1,41 @@
+"""Which node and which GPU a gated pod gets, as a pure decision with its reasons.
+
+    books = placement.ledger(pods, needs, uses)             # rebuilt from the pods, nothing is remembered elsewhere
+    match placement.choose(placement.request(resource, pod), nodes, readings, books, now):
+        case NoFit() as nofit: ...                          # reason and message go into the condition word for word
+        case Placement() as spot: await patch(placement.patch(pod, spot, live.to_json(), now))
+
+docs/placement.md has the rules and a worked example.
+"""
+
+from ocr_operator.placement.books import ledger, merge
+from ocr_operator.placement.choose import choose
+from ocr_operator.placement.patch import patch, stamp
+from ocr_operator.placement.types import (
+    Basis,
+    Gpu,
+    NoFit,
+    NoFitReason,
+    Placement,
+    Request,
+    Reservation,
+    RunnerUp,
+    request,
+)
+
+__all__ = [
+    "Basis",
+    "Gpu",
+    "NoFit",
+    "NoFitReason",
+    "Placement",
+    "Request",
+    "Reservation",
+    "RunnerUp",
+    "choose",
+    "ledger",
+    "merge",
+    "patch",
+    "request",
+    "stamp",
+]

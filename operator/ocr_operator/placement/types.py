@@ -1,0 +1,135 @@
+"""The words of placement: what is asked, what is booked, what is answered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from ocr_operator.observed import Pod, Toleration
+from ocr_operator.spec import OcrDeployment, Sharing
+
+
+class Basis(StrEnum):
+    """What a decision rests on, best first."""
+
+    METRICS = "metrics"
+    """Exporter data no older than a minute."""
+    RECENT_METRICS = "recentMetrics"
+    """Exporter data of up to five minutes, and what was placed since."""
+    ALLOCATION = "allocation"
+    """No usable data: only what the operator and the API server know to be promised."""
+    NONE = "none"
+    """No GPU was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    uuid: str
+    product: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What one pod is promised. Counted in full as long as the pod exists: an idle model may wake at any time."""
+
+    pod: str
+    """`namespace/name`."""
+    uid: str
+    deployment: str
+    """`namespace/name` of its resource; empty for a stranger's pod."""
+    node: str
+    uuids: tuple[str, ...] = ()
+    """The pinned GPUs; empty where the device plugin picks."""
+    memory_bytes: int = 0
+    """Per pinned GPU."""
+    resource: str = ""
+    count: int = 0
+    """Whole devices taken from the node's `resource`."""
+    placed: datetime | None = None
+    """When the promise was made; a reading older than this doesn't show the pod yet. None: long ago."""
+    up: bool = False
+    """The pod is ready, so a reading younger than `placed` shows what it uses."""
+    used_bytes: int | None = None
+    """What its models hold right now, by its own state; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What one gated pod needs."""
+
+    pod: str
+    uid: str
+    deployment: str
+    sharing: Sharing
+    memory_bytes: int = 0
+    resource: str = "nvidia.com/gpu"
+    count: int = 1
+    products: tuple[str, ...] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    affinity: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerUp:
+    node: str
+    uuid: str
+    """Empty where the device plugin picks."""
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A choice. `score` is the share of the GPU that stays free once the pod is there (1 best, 0 full)."""
+
+    pod: str
+    uid: str
+    deployment: str
+    sharing: Sharing
+    node: str
+    """Empty with `sharing: none`: the scheduler is free."""
+    gpus: tuple[Gpu, ...] = ()
+    """The pinned GPUs (`shared`); empty where the device plugin picks one on the node."""
+    memory_bytes: int = 0
+    resource: str = ""
+    count: int = 0
+    score: float = 0.0
+    basis: Basis = Basis.NONE
+    data_age_seconds: int | None = None
+    runners_up: tuple[RunnerUp, ...] = ()
+    why: str = ""
+
+    def reservation(self, now: datetime) -> Reservation:
+        """The books' entry from the moment the patch is sent."""
+        raise NotImplementedError
+
+    def to_json(self, now: datetime) -> str:
+        """The pod's `ocr-operator.io/placement` annotation; deterministic."""
+        raise NotImplementedError
+
+
+class NoFitReason(StrEnum):
+    NO_NODES = "NoNodes"
+    """The cluster has no node at all."""
+    NO_ELIGIBLE_NODE = "NoEligibleNode"
+    """All nodes are cordoned, not ready, tainted or not selected."""
+    NO_MATCHING_PRODUCT = "NoMatchingProduct"
+    NO_GPUS = "NoGpus"
+    """No eligible node has the asked resource (or, shared, a GPU whose UUID is known)."""
+    INSUFFICIENT_MEMORY = "InsufficientGpuMemory"
+    INSUFFICIENT_GPUS = "InsufficientGpus"
+    """Every device of the resource is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoFit:
+    """Nothing fits, and why: both go into the condition `Placed` word for word."""
+
+    reason: NoFitReason
+    message: str
+
+
+def request(resource: OcrDeployment, pod: Pod) -> Request:
+    """What this pod of the resource needs: `shared` the sum of its models' memory, `exclusive` the largest."""
+    raise NotImplementedError

@@ -1,0 +1,14 @@
+"""The complete status of a resource and the Events of its transitions, as pure functions.
+
+    after = status.aggregate(resource, seen, now)
+    if after != before: await kube.apply_status(...)
+    for event in status.events(before, after, placements): ...
+
+docs/status.md has every condition, reason and phase.
+"""
+
+from ocr_operator.status.aggregate import aggregate, stalled
+from ocr_operator.status.events import Event, events
+from ocr_operator.status.types import PodSeen, Refusal, Seen, Unreachable
+
+__all__ = ["Event", "PodSeen", "Refusal", "Seen", "Unreachable", "aggregate", "events", "stalled"]

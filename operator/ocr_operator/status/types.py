@@ -1,0 +1,53 @@
+"""What a status is made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ocr_operator.livesettings import LiveSettings
+from ocr_operator.observed import Pod, Rollout
+from ocr_operator.placement import NoFit
+from ocr_operator.podstate import PodState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """The pod runs, but its state can't be had: no connection, no token, or an answer that nobody can believe.
+
+    `message` must not tick (no ages, no attempt counters): equal trouble, equal text.
+    """
+
+    reason: str
+    """CamelCase, such as `Unreachable`, `InvalidState`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSeen:
+    pod: Pod
+    state: PodState | Unreachable | None = None
+    """None: not asked yet, or not running."""
+    push_error: str = ""
+    """Why the last push of live settings failed, if it did; doesn't tick."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The API server refuses our children, and trying again without a change won't help."""
+
+    reason: str
+    """CamelCase, such as `ManifestRefused`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that was observed of one resource's children."""
+
+    pods: tuple[PodSeen, ...] = ()
+    rollout: Rollout | None = None
+    """None: the child Deployment isn't there yet."""
+    live: LiveSettings | None = None
+    """The effective live settings: what every pod should echo."""
+    nofits: Mapping[str, NoFit] = field(default_factory=dict)
+    """Pod name → why it waits."""
+    refusal: Refusal | None = None
