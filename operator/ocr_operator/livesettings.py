@@ -1,8 +1,9 @@
-"""The part of the spec that changes without a new pod: its values, their hash, their revision, their envelope.
+"""The part of the spec that changes without a new pod: its values, their hash, their revision, their
+envelope.
 
-A pod applies an envelope only if its revision is newer than the one it runs with, so neither a second leader nor a late
-retry turns the clock back. The revision lives in `status.liveSettings` and is raised here, by comparison of hashes only:
-the same values never get a second revision.
+A pod applies an envelope only if its revision is newer than the one it runs with, so neither a second leader
+nor a late retry turns the clock back. The revision lives in `status.liveSettings` and is raised here, by
+comparison of hashes only: the same values never get a second revision.
 """
 
 from collections.abc import Mapping

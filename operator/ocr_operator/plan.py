@@ -20,7 +20,9 @@ class Plan:
     """Owned objects as read, to be deleted with their uid as precondition."""
     why: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
-    """Sentences for desired objects whose name is taken by an object that isn't ours: nothing is written over it."""
+    """Sentences for desired objects whose name is taken by an object that isn't ours: nothing is written over
+    it.
+    """
 
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)

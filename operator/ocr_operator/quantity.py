@@ -1,7 +1,7 @@
 """Kubernetes quantities (`12Gi`, `500m`, `1e9`): read exactly, written in one canonical way.
 
-Fractions are kept exact (no float ever touches a memory size). Both the resource and the comparison of manifests read
-quantities, so this stands below them.
+Fractions are kept exact (no float ever touches a memory size). Both the resource and the comparison of
+manifests read quantities, so this stands below them.
 """
 
 import re
@@ -19,7 +19,9 @@ _SHAPE: Final = re.compile(
 
 
 def parse(value: object) -> Fraction | None:
-    """The exact number that `value` (a string, or a number as YAML reads it) stands for; None if it is no quantity."""
+    """The exact number that `value` (a string, or a number as YAML reads it) stands for; None if it is no
+    quantity.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = str(value)
@@ -39,7 +41,9 @@ def same(one: object, other: object) -> bool:
 
 
 class Bytes(int):
-    """A size in bytes. In the resource it is written as a quantity; a fraction of a byte counts as a whole one."""
+    """A size in bytes. In the resource it is written as a quantity; a fraction of a byte counts as a whole
+    one.
+    """
 
     @classmethod
     def of(cls, value: object) -> "Bytes":
@@ -50,7 +54,9 @@ class Bytes(int):
         return cls(-(-amount.numerator // amount.denominator))
 
     def quantity(self) -> str:
-        """The canonical spelling: the largest binary unit that divides the size. Equal sizes are spelled equally."""
+        """The canonical spelling: the largest binary unit that divides the size. Equal sizes are spelled
+        equally.
+        """
         for suffix, factor in reversed(_BINARY.items()):
             if self % factor == 0:
                 return f"{int(self) // factor}{suffix}"

@@ -1,11 +1,13 @@
 """The resource as frozen data: what `crds/ocrdeployments.yaml` says, in types.
 
-The API server validates and fills defaults before anything is stored, so `parse` normally finds nothing wrong. It checks
-all the same, because a body can slip through: stored under an older CRD, or written while the CRD was edited by hand.
-Field names, bounds, defaults and enumerations are the CRD's own; a contract test compares the two.
+The API server validates and fills defaults before anything is stored, so `parse` normally finds nothing
+wrong. It checks all the same, because a body can slip through: stored under an older CRD, or written while
+the CRD was edited by hand. Field names, bounds, defaults and enumerations are the CRD's own; a contract test
+compares the two.
 
-Unknown fields are ignored: the API server prunes them and `kubectl` refuses them with a warning, so one that arrives here
-comes from a newer CRD than this operator, and refusing to run what we do understand would turn a rollback into an outage.
+Unknown fields are ignored: the API server prunes them and `kubectl` refuses them with a warning, so one that
+arrives here comes from a newer CRD than this operator, and refusing to run what we do understand would turn a
+rollback into an outage.
 """
 
 from collections.abc import Mapping
@@ -148,7 +150,7 @@ class Cache(_Part, frozen=True):
 class Limits(_Part, frozen=True):
     max_upload_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**30)] = 50 * 2**20
     max_image_pixels: Annotated[int, msgspec.Meta(ge=1024, le=10**9)] = 100_000_000
-    max_pdf_pages: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
+    max_pdf_pages: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
 
 
 class Server(_Part, frozen=True):
@@ -170,7 +172,9 @@ class TemplateMetadata(_Part, frozen=True):
 
 
 class Template(_Part, frozen=True):
-    """A partial pod template; `spec` is whatever the user wrote, checked by the API server with the Deployment."""
+    """A partial pod template; `spec` is whatever the user wrote, checked by the API server with the
+    Deployment.
+    """
 
     metadata: TemplateMetadata = TemplateMetadata()
     spec: dict[str, Any] = {}
