@@ -6,23 +6,23 @@ Three layers, each parsed strictly at its edge into frozen values:
 * `Config`: the FILE (YAML, so JSON too): models and limits, plus defaults for what may change live; fixed.
 * `LiveSettings`: the part that changes without a restart, declared from outside with a revision.
 
-`effective` merges them into the one `Effective` that the manager works by. Field by field, the first that says
-something wins: a local timeout, live values of the model, live values, the FILE's model, the FILE, the
+`effective` merges them into the one `Effective` that the manager works by. Field by field, the first that
+says something wins: a local timeout, live values of the model, live values, the FILE's model, the FILE, the
 environment's `GPU_IDLE_TIMEOUT`, the default here.
 """
 
-import difflib
 import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import msgspec
-import yaml
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 NEVER = -1.0
@@ -42,8 +42,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
-class InvalidSettings(ValueError):
-    """Something the server was told is not acceptable; `param` is where, as a JSON path or a variable's name."""
+class InvalidSettings(ValueError):  # noqa: N818
+    """What the server was told is not acceptable; `param` is where: a JSON path or a variable's name."""
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(f"{param}: {message}")
@@ -55,34 +55,34 @@ class _Part(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omi
     """A strict piece of the FILE or of the live values."""
 
 
-# --- what may change live -------------------------------------------------------------------------------------
+# --- what may change live -----------------------------------------------------------------------------------
 
 
-class IdleValues(_Part):
+class IdleValues(_Part, frozen=True):
     offload_after_seconds: Timeout | UnsetType = UNSET
     exit_after_seconds: Timeout | UnsetType = UNSET
     release_after_seconds: Timeout | UnsetType = UNSET
 
 
-class BatchingValues(_Part):
+class BatchingValues(_Part, frozen=True):
     max_pages: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
     max_wait_milliseconds: Annotated[float, Meta(ge=0, le=60_000)] | UnsetType = UNSET
 
 
-class QueueValues(_Part):
+class QueueValues(_Part, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=100_000)] | UnsetType = UNSET
     patience_seconds: Annotated[float, Meta(ge=0, le=86_400)] | UnsetType = UNSET
     deadline_seconds: Annotated[float, Meta(gt=0, le=86_400)] | UnsetType = UNSET
 
 
-class ModelValues(_Part):
+class ModelValues(_Part, frozen=True):
     idle: IdleValues | UnsetType = UNSET
     priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | UnsetType = UNSET
     preload: bool | UnsetType = UNSET
 
 
-class LiveValues(_Part):
-    """The declared live values, exactly as sent: what is unset stays unset, so that the echo hashes the same."""
+class LiveValues(_Part, frozen=True):
+    """The declared live values as sent: what is unset stays unset, so that the echo hashes the same."""
 
     idle: IdleValues | UnsetType = UNSET
     batching: BatchingValues | UnsetType = UNSET
@@ -93,7 +93,7 @@ class LiveValues(_Part):
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """The envelope around live values, the same in the pod annotation, in `PUT /v1/settings` and in the state.
+    """The envelope around live values: the same in the pod annotation, `PUT /v1/settings` and the state.
 
     Revision 0 means that nothing was declared yet.
     """
@@ -108,25 +108,30 @@ class LiveSettings:
 
     def to_json(self) -> dict[str, Any]:
         values = _integral(msgspec.to_builtins(self.values))
-        return {"generation": self.generation, "revision": self.revision, "hash": digest(values), "values": values}
+        return {
+            "generation": self.generation,
+            "revision": self.revision,
+            "hash": digest(values),
+            "values": values,
+        }
 
 
-# --- the FILE -------------------------------------------------------------------------------------------------
+# --- the FILE -----------------------------------------------------------------------------------------------
 
 
-class HuggingFace(_Part):
+class HuggingFace(_Part, frozen=True):
     repo: Annotated[str, Meta(min_length=3, max_length=200, pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: Text = "main"
 
 
-class Source(_Part):
+class Source(_Part, frozen=True):
     """Where weights come from: exactly one of the two."""
 
     hugging_face: HuggingFace | None = None
     path: Text | None = None
 
 
-class ModelConfig(_Part):
+class ModelConfig(_Part, frozen=True):
     name: Name
     engine: Annotated[str, Meta(min_length=1, max_length=32)]
     source: Source | None = None
@@ -145,20 +150,21 @@ class ModelConfig(_Part):
         return None if self.gpu_memory is None else quantity(self.gpu_memory)
 
 
-class Limits(_Part):
+class Limits(_Part, frozen=True):
     max_upload_bytes: Annotated[int, Meta(ge=1, le=1 << 34)] = 50 << 20
     max_image_pixels: Annotated[int, Meta(ge=1, le=1 << 32)] = 100_000_000
     max_pdf_pages: Annotated[int, Meta(ge=1, le=100_000)] = 200
 
 
-class ServerConfig(_Part):
+class ServerConfig(_Part, frozen=True):
     limits: Limits = Limits()
 
 
+ENGINES = ("rapidocr", "transformers", "fake")
 DEFAULT_MODELS = (ModelConfig(name="pp-ocr", engine="rapidocr"),)
 
 
-class Config(_Part):
+class Config(_Part, frozen=True):
     models: Annotated[tuple[ModelConfig, ...], Meta(min_length=1, max_length=8)] = DEFAULT_MODELS
     """The first one is the default model."""
     server: ServerConfig = ServerConfig()
@@ -171,7 +177,7 @@ class Config(_Part):
         return next((model for model in self.models if model.name == name), None)
 
 
-# --- the merge ------------------------------------------------------------------------------------------------
+# --- the merge ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -220,12 +226,48 @@ def effective(
     gpu_idle_timeout: float | None = None,
     local_timeouts: Mapping[str, float] | None = None,
 ) -> Effective:
-    """Merge field by field in the order of the module's docstring; `local_timeouts` are offload timeouts by model."""
-    raise NotImplementedError
+    """Merge in the order of the module's docstring; `local_timeouts` are offload timeouts by model."""
+    values, local = live.values, local_timeouts or {}
+    environment = (
+        IdleValues() if gpu_idle_timeout is None else IdleValues(offload_after_seconds=gpu_idle_timeout)
+    )
+    declared = values.models or {}
+    policies = {}
+    for model in config.models:
+        own = declared.get(model.name, ModelValues())
+        here = IdleValues(offload_after_seconds=local[model.name]) if model.name in local else IdleValues()
+        policies[model.name] = ModelPolicy(
+            idle=_first(Idle(), here, own.idle, values.idle, model.idle, config.idle, environment),
+            priority=own.priority if isinstance(own.priority, int) else model.priority,
+            preload=own.preload if isinstance(own.preload, bool) else model.preload,
+        )
+    return Effective(
+        batching=_first(Batching(), values.batching, config.batching),
+        queue=_first(Queue(), values.queue, config.queue),
+        log_level=values.log_level or config.log_level,
+        models=policies,
+    )
+
+
+_D = TypeVar("_D", Idle, Batching, Queue)
+
+
+def _first(defaults: _D, *layers: IdleValues | BatchingValues | QueueValues | UnsetType) -> _D:
+    """`defaults` with each field from the first layer that sets it."""
+    said: dict[str, Any] = {}
+    for layer in layers:
+        if layer is not UNSET:
+            for name in layer.__struct_fields__:
+                if (value := getattr(layer, name)) is not UNSET:
+                    said.setdefault(name, value)
+    return replace(defaults, **said)
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """First 16 hex digits of SHA-256 over the canonical JSON: sorted keys, no spaces, UTF-8, integral floats as ints."""
+    """First 16 hex digits of SHA-256 over the canonical JSON.
+
+    Canonical is: sorted keys, no spaces, UTF-8, integral floats as ints.
+    """
     canonical = json.dumps(
         _integral(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -243,28 +285,38 @@ def _integral(value: Any) -> Any:
     return value
 
 
-# --- parsing --------------------------------------------------------------------------------------------------
+def shown(text: str) -> str:
+    """Text from outside, short and printable enough for a message."""
+    return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
-def parse_config(text: str) -> Config:
-    """The FILE's text → `Config`; raises `InvalidSettings` that names the key, and the nearest known one."""
-    raise NotImplementedError
+# --- quantities ---------------------------------------------------------------------------------------------
 
 
-def parse_live(text: str | bytes, models: tuple[str, ...]) -> LiveSettings:
-    """An envelope as JSON → `LiveSettings`; `models` are the configured ones, others are refused.
-
-    A `hash` is optional; where it is given it must match the values. Raises `InvalidSettings`.
-    """
-    raise NotImplementedError
+_QUANTITY = re.compile(
+    r"^(?P<number>\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?P<unit>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,2}|)$"
+)
+_UNITS = {
+    **dict(zip(("n", "u", "m", "", "k"), (Fraction(1000) ** power for power in range(-3, 2)), strict=True)),
+    **{unit: Fraction(1000 ** (power + 2)) for power, unit in enumerate("MGTPE")},
+    **{unit + "i": Fraction(1024 ** (power + 1)) for power, unit in enumerate("KMGTPE")},
+}
 
 
 def quantity(value: str | int) -> int:
     """A Kubernetes quantity in bytes, rounded up: `12Gi`, `500M`, `1.5e9`, `4096`."""
-    raise NotImplementedError
+    match = _QUANTITY.match(str(value))
+    if match is None:
+        raise InvalidSettings(f"{shown(str(value))!r} is not a quantity such as 12Gi", "quantity")
+    unit = match["unit"]
+    factor = _UNITS[unit] if unit in _UNITS else Fraction(10) ** int(unit[1:])
+    number = math.ceil(Fraction(Decimal(match["number"])) * factor)
+    if number >= 2**63:
+        raise InvalidSettings(f"{match[0]!r} is too large", "quantity")
+    return number
 
 
-# --- the process ----------------------------------------------------------------------------------------------
+# --- the process --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -282,7 +334,7 @@ class Settings:
     live_settings_file: Path | None = None
     admin_token_file: Path | None = None
     api_keys_file: Path | None = None
-    cache_dir: Path = Path.home() / ".cache" / "ocr-inference"
+    cache_dir: Path = Path(".cache/ocr-inference")
     pod_name: str = ""
     pod_uid: str = ""
     drain_seconds: float = 20.0
@@ -296,5 +348,65 @@ class Settings:
         host: str | None = None,
         port: int | None = None,
     ) -> Self:
-        """Environment → `Settings`; command line arguments win. Raises `InvalidSettings` naming the variable."""
-        raise NotImplementedError
+        """Environment → `Settings`; the command line wins. Raises `InvalidSettings` naming the variable."""
+        read = _Environment(environ)
+        device = read.choice("OCR_DEVICE", ("auto", "cuda", "cpu", "simulated"), "auto")
+        forced = read.choice("FORCE_BACKEND", ("cuda", "cpu"), "auto")
+        return cls(
+            host=host or environ.get("OCR_HOST") or "0.0.0.0",
+            port=port if port is not None else int(read.number("PORT", 8001, low=0, high=65_535, whole=True)),
+            device=cast("Device", device if device != "auto" else forced),
+            visible_devices=environ.get("NVIDIA_VISIBLE_DEVICES") or None,
+            simulated_gpu_dir=read.path("OCR_SIMULATED_GPU_DIR"),
+            gpu_idle_timeout=read.timeout("GPU_IDLE_TIMEOUT"),
+            config_file=Path(config_file) if config_file else None,
+            live_settings_file=read.path("OCR_LIVE_SETTINGS_FILE"),
+            admin_token_file=read.path("OCR_ADMIN_TOKEN_FILE"),
+            api_keys_file=read.path("OCR_API_KEYS_FILE"),
+            cache_dir=read.path("OCR_CACHE_DIR") or _cache_home(environ) / "ocr-inference",
+            pod_name=environ.get("POD_NAME", ""),
+            pod_uid=environ.get("POD_UID", ""),
+            drain_seconds=read.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
+        )
+
+
+def _cache_home(environ: Mapping[str, str]) -> Path:
+    if home := environ.get("XDG_CACHE_HOME"):
+        return Path(home)
+    return Path(environ.get("HOME") or "/tmp") / ".cache"  # noqa: S108
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """Reads typed variables; an empty one counts as unset, as compose files and charts leave them."""
+
+    environ: Mapping[str, str]
+
+    def choice(self, name: str, known: tuple[str, ...], default: str) -> str:
+        value = self.environ.get(name) or default
+        if value not in {*known, default}:
+            raise InvalidSettings(f"expected {' | '.join(known)}; got {shown(value)!r}", name)
+        return value
+
+    def number(self, name: str, default: float, *, low: float, high: float, whole: bool = False) -> float:
+        text = self.environ.get(name) or str(default)
+        try:
+            value = float(int(text) if whole else float(text))
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise InvalidSettings(f"expected {kind} from {low:g} to {high:g}; got {shown(text)!r}", name)
+        return value
+
+    def timeout(self, name: str) -> float | None:
+        if not self.environ.get(name):
+            return None
+        value = self.number(name, 0.0, low=-1, high=MAX_TIMEOUT_SECONDS)
+        if -1 < value < 0:
+            raise InvalidSettings("expected seconds >= 0, or -1 for never", name)
+        return value
+
+    def path(self, name: str) -> Path | None:
+        value = self.environ.get(name)
+        return Path(value) if value else None
