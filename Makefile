@@ -11,6 +11,7 @@ EXTRAS := --extra operator --extra rapidocr
 PYTEST := .venv/bin/pytest -n 2 --dist loadfile
 
 KEEP ?=
+ONLY ?=
 ENGINE ?= rapidocr
 NODES ?= 3
 GPUS ?= 2
@@ -63,8 +64,8 @@ cluster-up: init ## A throwaway Kubernetes with the operator: make cluster-up [N
 cluster-down: init ## Stop it
 	$(PY) -m devcluster down
 
-bench: init ## Measure, and write bench/results/*.json
-	$(PY) -m bench
+bench: init ## Measure, and write bench/results/*.json: make bench [ONLY="server control"]
+	$(PY) -m bench $(ONLY)
 
 crds: ## Copy the canonical CRD into the chart
 	cp crds/ocrdeployments.yaml charts/ocr-operator/files/ocrdeployments.yaml

@@ -1,0 +1,38 @@
+"""`python -m bench [NAME …]`: run the measurements and write bench/results/NAME.json."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from bench import control, report, server
+
+MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
+    "server": server.measure,
+    "control": control.measure,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(MEASUREMENTS)}; none: all"
+    )
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(MEASUREMENTS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    missed = 0
+    for name in arguments.names or MEASUREMENTS:
+        result = asyncio.run(MEASUREMENTS[name]())
+        print(f"{name} → {report.write(result)}")
+        for row in result.rows:
+            verdict = {True: "met", False: "MISSED", None: ""}[row.met]
+            print(f"  {row.what:60} {row.value:10g} {row.unit:6} {row.target:12} {verdict}")
+            missed += row.met is False
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

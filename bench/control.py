@@ -1,0 +1,230 @@
+"""How fast declarations reach the pods and the pods' state reaches the status, and what rest costs."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from bench import report, server
+from devcluster.cluster import Cluster
+
+NAME: Final = "bench"
+PODS: Final = 4
+CHANGES: Final = 60
+MOVES: Final = 60
+IDLE_SECONDS: Final = 120.0
+RESOURCE: Final = f"/apis/ocr-operator.io/v1alpha1/namespaces/default/ocrdeployments/{NAME}"
+
+MANIFEST: Final = {
+    "apiVersion": "ocr-operator.io/v1alpha1",
+    "kind": "OcrDeployment",
+    "metadata": {"name": NAME},
+    "spec": {
+        "replicas": PODS,
+        "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "2Gi"}],
+        "gpu": {"sharing": "shared"},
+        "idle": {"offloadAfterSeconds": -1, "exitAfterSeconds": -1, "releaseAfterSeconds": -1},
+    },
+}
+
+
+class Watched:
+    """The newest object of a stream, the time of its arrival, and a way to wait for one that fits."""
+
+    def __init__(self) -> None:
+        self.value: dict[str, Any] = {}
+        self.arrivals = 0
+        self._changed = asyncio.Event()
+
+    def put(self, value: dict[str, Any]) -> None:
+        self.value = value
+        self.arrivals += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, fits: Callable[[dict[str, Any]], bool], seconds: float = 60) -> float:
+        """The moment (monotonic seconds) at which an object that fits was seen."""
+        async with asyncio.timeout(seconds):
+            while not (self.value and fits(self.value)):
+                await self._changed.wait()
+        return time.monotonic()
+
+
+class Api:
+    """The few calls to the API server that a measurement makes, without kubectl's start-up time in them."""
+
+    def __init__(self, cluster: Cluster, http: aiohttp.ClientSession) -> None:
+        self._url = cluster.url
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {cluster.token}"}
+        self._tls = ssl.create_default_context(cafile=str(cluster.authority))
+
+    async def get(self, path: str) -> dict[str, Any]:
+        async with self._http.get(self._url + path, headers=self._headers, ssl=self._tls) as answer:
+            answer.raise_for_status()
+            body: dict[str, Any] = await answer.json()
+            return body
+
+    async def merge(self, path: str, patch: dict[str, Any]) -> None:
+        headers = self._headers | {"Content-Type": "application/merge-patch+json"}
+        async with self._http.patch(
+            self._url + path, data=json.dumps(patch), headers=headers, ssl=self._tls
+        ) as answer:
+            answer.raise_for_status()
+
+    async def watch(self, path: str, name: str, into: Watched) -> None:
+        query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": "3600"}
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with self._http.get(
+            self._url + path,
+            params=query,
+            headers=self._headers,
+            ssl=self._tls,
+            timeout=timeout,
+            read_bufsize=2**20,
+        ) as answer:
+            async for line in answer.content:
+                into.put(json.loads(line)["object"])
+
+
+async def follow(http: aiohttp.ClientSession, address: str, into: Watched) -> None:
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with http.get(f"http://{address}:8001/v1/state?watch=true", timeout=timeout) as answer:
+        async for line in answer.content:
+            if line.startswith(b"data:"):
+                into.put(json.loads(line[5:]))
+
+
+@contextlib.asynccontextmanager
+async def background(*jobs: Any) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def live_changes(api: Api, pods: list[Watched]) -> list[float]:
+    """Seconds from sending the patch to the last pod's echo, over CHANGES changes one after the other."""
+    seconds = []
+    for change in range(CHANGES):
+        wanted = 600 + change
+        began = time.monotonic()
+        await api.merge(RESOURCE, {"spec": {"idle": {"offloadAfterSeconds": wanted}}})
+        echoed = [
+            pod.until(lambda s, w=wanted: s["settings"]["values"]["idle"]["offloadAfterSeconds"] == w)
+            for pod in pods
+        ]  # type: ignore[misc]
+        seconds.append(max(await asyncio.gather(*echoed)) - began)
+    return seconds
+
+
+def location(status: dict[str, Any], pod: str) -> str:
+    for entry in status.get("status", {}).get("pods", []):
+        if entry["name"] == pod and entry.get("models"):
+            found: str = entry["models"][0]["location"]
+            return found
+    return ""
+
+
+async def moves(
+    http: aiohttp.ClientSession, token: str, address: str, pod: Watched, resource: Watched
+) -> list[float]:
+    """Seconds from the pod's own report of a new location to the resource's status saying the same."""
+    name = pod.value["pod"]["name"]
+    page = server.PAGE.read_bytes()
+    headers = {"Authorization": f"Bearer {token}"}
+    seconds = []
+    for move in range(MOVES):
+        match move % 3:
+            case 0:
+                wanted, call = "gpu", server.read(http, f"http://{address}:8001", page)
+            case 1:
+                wanted, call = "cpu", post(http, f"http://{address}:8001/gpu/offload", headers)
+            case _:
+                wanted, call = "unloaded", post(http, f"http://{address}:8001/gpu/release", headers)
+        in_pod = asyncio.create_task(pod.until(lambda s, w=wanted: s["models"][0]["location"] == w))  # type: ignore[misc]
+        in_status = asyncio.create_task(resource.until(lambda r, w=wanted: location(r, name) == w))  # type: ignore[misc]
+        await call
+        seconds.append(max(0.0, await in_status - await in_pod))
+    return seconds
+
+
+async def post(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> float:
+    began = time.perf_counter()
+    async with http.post(url, headers=headers) as answer:
+        answer.raise_for_status()
+    return time.perf_counter() - began
+
+
+async def measure() -> report.Result:
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = await asyncio.to_thread(
+            Cluster.start, Path(folder) / "cluster", nodes=2, gpus=2, operator=True
+        )
+        with cluster:
+            await asyncio.to_thread(cluster.kubectl, "apply", "-f", "-", stdin=json.dumps(MANIFEST))
+            await asyncio.to_thread(
+                cluster.kubectl, "wait", f"ocr/{NAME}", "--for=condition=ConfigApplied", "--timeout=90s"
+            )
+            await asyncio.to_thread(
+                cluster.kubectl,
+                "wait",
+                f"ocr/{NAME}",
+                f"--for=jsonpath={{.status.readyReplicas}}={PODS}",
+                "--timeout=90s",
+            )
+            return await on(cluster)
+
+
+async def on(cluster: Cluster) -> report.Result:
+    async with aiohttp.ClientSession() as http:
+        api = Api(cluster, http)
+        listed = await api.get(
+            f"/api/v1/namespaces/default/pods?labelSelector=ocr-operator.io/deployment={NAME}"
+        )
+        addresses = [pod["status"]["podIP"] for pod in listed["items"]]
+        secret = await api.get(f"/api/v1/namespaces/default/secrets/{NAME}-ocr-admin")
+        token = base64.b64decode(secret["data"]["token"]).decode()
+        resource, pods = Watched(), [Watched() for _ in addresses]
+        streams = [follow(http, address, pod) for address, pod in zip(addresses, pods, strict=True)]
+        async with background(api.watch(RESOURCE.rpartition("/")[0], NAME, resource), *streams):
+            for watched in (resource, *pods):
+                await watched.until(bool)
+            applied = await live_changes(api, pods)
+            shown = await moves(http, token, addresses[0], pods[0], resource)
+            await asyncio.sleep(10)
+            before = resource.arrivals
+            await asyncio.sleep(IDLE_SECONDS)
+            idle_writes = resource.arrivals - before
+    rows = (
+        report.at_most(
+            f"patch → applied in {PODS} pods, p50", report.percentile(applied, 0.5) * 1000, "ms", 300
+        ),
+        report.at_most(
+            f"patch → applied in {PODS} pods, p99", report.percentile(applied, 0.99) * 1000, "ms", 2000
+        ),
+        report.plain("state change in a pod → status, p50", report.percentile(shown, 0.5) * 1000, "ms"),
+        report.at_most(
+            "state change in a pod → status, p99", report.percentile(shown, 0.99) * 1000, "ms", 2000
+        ),
+        report.at_most(f"writes of the resource in {IDLE_SECONDS:.0f} s of rest", idle_writes, "writes", 0),
+    )
+    method = (
+        f"devcluster with the Helm-installed operator as a pod, {PODS} rapidocr pods on simulated GPUs, all on"
+        f" this machine. {CHANGES} changes of spec.idle.offloadAfterSeconds, each from sending the PATCH to the"
+        f" last pod's state stream echoing the value. {MOVES} moves of one model (gpu, cpu, unloaded in turn), each"
+        f" from the pod's state stream to the resource's watch. Then {IDLE_SECONDS:.0f} s of rest, counting the"
+        " resource's watch events."
+    )
+    return report.Result("control", method, rows, {"applied_seconds": applied, "status_seconds": shown})
