@@ -42,3 +42,18 @@ API_KEYS_KEY: Final = "keys"
 CACHE_DIR: Final = "/var/cache/ocr-inference"
 PORT_NAME: Final = "http"
 LABEL_GPU_PRODUCT: Final = "nvidia.com/gpu.product"
+
+
+def is_own_label(key: str) -> bool:
+    """Whether only the operator may set this label on a pod."""
+    return key.startswith(f"{GROUP}/") or key in {
+        LABEL_NAME,
+        LABEL_INSTANCE,
+        LABEL_COMPONENT,
+        LABEL_MANAGED_BY,
+    }
+
+
+def is_own_annotation(key: str) -> bool:
+    """Whether only the operator may set this annotation on a pod."""
+    return key.startswith(f"{GROUP}/")

@@ -10,11 +10,13 @@ arrives here comes from a newer CRD than this operator, and refusing to run what
 rollback into an outage.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from ocr_operator import names
 from ocr_operator.quantity import Bytes
 
 MAX_SECONDS: Final = 31_536_000
@@ -35,6 +37,7 @@ REPO_PATTERN: Final = r"^[A-Za-z0-9][-._A-Za-z0-9]*/[A-Za-z0-9][-._A-Za-z0-9]*$"
 REVISION_PATTERN: Final = r"^[A-Za-z0-9][-._/A-Za-z0-9]*$"
 PATH_PATTERN: Final = r"^/[^\x00-\x1f]*$"
 SUBPATH_PATTERN: Final = r"^[^/\x00-\x1f][^\x00-\x1f]*$"
+IMAGE_PATTERN: Final = r"^[^\s]+$"
 LABEL_VALUE_PATTERN: Final = r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
 RESOURCE_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
 
@@ -154,7 +157,7 @@ class Limits(_Part, frozen=True):
 
 
 class Server(_Part, frozen=True):
-    image: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] | None = None
+    image: Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=IMAGE_PATTERN)] | None = None
     port: Annotated[int, msgspec.Meta(ge=1024, le=65_535)] = 8001
     api_keys_secret_name: (
         Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)] | None
@@ -200,7 +203,7 @@ class Spec(_Part, frozen=True):
 
 
 class OcrDeployment(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid resource. `status` is as last written, for those who compare with it; nobody trusts its shape."""
+    """A valid resource. `status` is as last written, for those who compare; nobody trusts its shape."""
 
     name: str
     namespace: str
@@ -217,6 +220,106 @@ class InvalidSpec(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str
+    namespace: str
+    uid: str
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _Body(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: Spec
+    status: Any = None
+
+
 def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
     """Reads a resource as the API server returns it. Never raises: what is wrong comes back as a value."""
-    raise NotImplementedError
+    try:
+        parts = {part: body[part] for part in ("metadata", "spec", "status") if part in body}
+        whole = msgspec.convert(parts, _Body, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        return _invalid(str(error))
+    except RecursionError:
+        return InvalidSpec(field="spec", message="is nested too deeply")
+    meta = whole.metadata
+    for field, message in _broken_rules(meta.name, whole.spec):
+        return InvalidSpec(field=field, message=message)
+    return OcrDeployment(
+        name=meta.name,
+        namespace=meta.namespace,
+        uid=meta.uid,
+        generation=meta.generation,
+        spec=whole.spec,
+        status=whole.status if isinstance(whole.status, Mapping) else {},
+    )
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Bytes:
+        return Bytes.of(value)
+    raise NotImplementedError(kind)
+
+
+_ERROR: Final = re.compile(r"(?s)(.*?)(?: - at (?:`key` in )?`\$\.?([^`]*)`)?")
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+
+
+def _invalid(error: str) -> InvalidSpec:
+    """From msgspec's "Expected `int`, got `str` - at `$.spec.replicas`" to a field and a message."""
+    match = _ERROR.fullmatch(error)
+    message, field = match.groups(default="") if match else (error, "")
+    if missing := _MISSING.fullmatch(message):
+        field, message = f"{field}.{missing[1]}".lstrip("."), "Required value"
+    return InvalidSpec(field=field, message=message)
+
+
+def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
+    """Field and message of each rule that the CRD has in CEL, in the same words."""
+    if len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
+        yield (
+            "metadata.name",
+            (
+                "metadata.name must be at most 46 characters, of a-z, 0-9 and '-', and start with a letter: "
+                "Services and pods are named after it"
+            ),
+        )
+    known = [model.name for model in spec.models]
+    for index, model in enumerate(spec.models):
+        if model.name in known[:index]:
+            yield f"spec.models[{index}].name", f"Duplicate value: {model.name!r}"
+        for field, message in _broken_model_rules(model):
+            yield f"spec.models[{index}].{field}", message
+    if spec.gpu.sharing == "shared" and any(model.gpu_memory is None for model in spec.models):
+        yield (
+            "spec.models",
+            "every model needs gpuMemory with gpu.sharing: shared, because placement counts with it",
+        )
+    cache = spec.cache
+    if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
+        yield "spec.cache", "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
+    metadata = spec.template.metadata
+    if any(names.is_own_label(key) for key in metadata.labels):
+        yield (
+            "spec.template.metadata.labels",
+            (
+                "ocr-operator.io/* and app.kubernetes.io/{name,instance,component,managed-by} are the operator's "
+                "own labels"
+            ),
+        )
+    if any(names.is_own_annotation(key) for key in metadata.annotations):
+        yield "spec.template.metadata.annotations", "ocr-operator.io/* are the operator's own annotations"
+
+
+def _broken_model_rules(model: Model) -> Iterator[tuple[str, str]]:
+    source = model.source
+    if model.engine == "transformers" and source is None:
+        yield "source", "engine transformers needs a source: huggingFace or path"
+    if model.engine == "rapidocr" and source is not None:
+        yield "source", "engine rapidocr brings its weights along, so it takes no source"
+    if model.engine == "rapidocr" and model.dtype != "auto":
+        yield "dtype", "engine rapidocr takes no dtype: leave it out, or auto"
+    if model.engine == "rapidocr" and model.attention != "auto":
+        yield "attention", "engine rapidocr takes no attention: leave it out, or auto"
+    if source is not None and (source.hugging_face is None) == (source.path is None):
+        yield "source", "set exactly one of huggingFace and path"
