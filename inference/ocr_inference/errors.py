@@ -1,0 +1,101 @@
+"""What goes wrong between a client and this server, as values: each has its status, type and code.
+
+Handlers raise `ApiError`; the middleware renders it, once, as
+`{"error": {"message", "type", "code", "param"}}`. The tables say how the words of the other modules
+(why a lease was refused, why an engine's call failed) look on the wire.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TYPES: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "unavailable_error",
+    504: "timeout_error",
+}
+"""The wire's `type` of each status that this server answers with."""
+
+RETRY_AFTER_SECONDS = 1.0
+"""For 429 and 503 where nobody knows better: a wake is a matter of seconds."""
+
+
+class ApiError(Exception):
+    """An answer that isn't 2xx. The message names the thing and the way out, for who sent the request."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one word looks on the wire."""
+
+    status: int
+    code: str
+    retry: bool = False
+    """Whether the same request may succeed later: the answer says when to try."""
+
+
+REFUSALS: Mapping[str, Rule] = {
+    "unknown_model": Rule(404, "model_not_found"),
+    "queue_full": Rule(429, "queue_full", retry=True),
+    "deadline": Rule(504, "deadline_exceeded"),
+    "draining": Rule(503, "draining", retry=True),
+    "load_failed": Rule(503, "load_failed", retry=True),
+    "no_fit": Rule(503, "no_fit", retry=True),
+    "worker_died": Rule(503, "worker_died", retry=True),
+}
+"""Why a request got no lease."""
+
+FAILURES: Mapping[str, Rule] = {
+    "invalid_image": Rule(422, "invalid_image"),
+    "image_too_large": Rule(413, "image_too_large"),
+    "unsupported": Rule(422, "unsupported"),
+    "out_of_memory": Rule(503, "out_of_memory", retry=True),
+    "timed_out": Rule(504, "deadline_exceeded"),
+    "worker_died": Rule(503, "worker_died", retry=True),
+    "failed": Rule(500, "engine_failed"),
+}
+"""Why a call of an engine failed."""
+
+UNKNOWN = Rule(500, "internal_error")
+
+
+def of(
+    rule: Rule, message: str, *, param: str | None = None, retry_after_seconds: float | None = None
+) -> ApiError:
+    """The error that `rule` makes of `message`; only retryable ones say when to try again."""
+    after = (retry_after_seconds or RETRY_AFTER_SECONDS) if rule.retry else None
+    return ApiError(rule.status, rule.code, message, param=param, retry_after_seconds=after)

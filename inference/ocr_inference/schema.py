@@ -1,0 +1,230 @@
+"""The words of the HTTP API: requests parsed strictly from form fields, answers as typed values."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from ocr_inference.errors import ApiError
+
+
+class Task(StrEnum):
+    """What is asked of a page (`prompt_type`)."""
+
+    DOCUMENT = "document"
+    """The whole page as Markdown."""
+    OCR = "ocr"
+    """Every line, with its place."""
+    FREE = "free"
+    """Plain text without layout."""
+    FIGURE = "figure"
+    """What a chart or drawing says."""
+    DESCRIBE = "describe"
+    """What the picture shows."""
+    FIND = "find"
+    """Where `find_term` stands."""
+    FREEFORM = "freeform"
+    """The sender's own `custom_prompt`."""
+
+
+RESOLUTIONS = ("tiny", "small", "base", "large", "gundam")
+
+FIELDS = (
+    *("prompt_type", "find_term", "custom_prompt", "grounding", "resolution"),
+    *("max_tokens", "loop_guard", "model"),
+)
+"""Form fields of `POST /ocr` besides the file."""
+
+MAX_TERM = 200
+MAX_PROMPT = 16_000
+MAX_TOKENS = 65_536
+
+
+@dataclass(frozen=True)
+class OcrRequest:
+    """The fields of `POST /ocr`, without the picture."""
+
+    task: Task = Task.DOCUMENT
+    find_term: str | None = None
+    custom_prompt: str | None = None
+    grounding: bool = False
+    resolution: str | None = None
+    max_tokens: int | None = None
+    loop_guard: bool = True
+    model: str | None = None
+    """None: the default model."""
+    ignored: tuple[str, ...] = ()
+    """Fields that were sent and mean nothing here. They are named in the answer's metadata, not refused: clients
+    of compatible servers send fields of theirs."""
+
+
+def parse_ocr(fields: Mapping[str, str]) -> OcrRequest:
+    """Form fields → request; raises 422 that names the field. Empty ones count as absent: browsers send them."""
+    given = {name: value.strip() for name, value in fields.items() if value.strip()}
+    task = _task(given.get("prompt_type", Task.DOCUMENT))
+    find_term = _text(given, "find_term", MAX_TERM)
+    custom_prompt = _text(given, "custom_prompt", MAX_PROMPT)
+    if task is Task.FIND and find_term is None:
+        raise _invalid("prompt_type 'find' needs find_term, the text to look for", "find_term")
+    if task is Task.FREEFORM and custom_prompt is None:
+        raise _invalid("prompt_type 'freeform' needs custom_prompt", "custom_prompt")
+    return OcrRequest(
+        task=task,
+        find_term=find_term,
+        custom_prompt=custom_prompt,
+        grounding=_flag(given, "grounding", default=False),
+        resolution=_choice(given, "resolution", RESOLUTIONS),
+        max_tokens=_count(given, "max_tokens", MAX_TOKENS),
+        loop_guard=_flag(given, "loop_guard", default=True),
+        model=_text(given, "model", 200),
+        ignored=tuple(sorted(name[:64] for name in fields if name not in FIELDS)),
+    )
+
+
+def _invalid(message: str, param: str) -> ApiError:
+    return ApiError(422, "invalid_value", message, param=param)
+
+
+def _task(word: str) -> Task:
+    try:
+        return Task(word)
+    except ValueError:
+        known = [task.value for task in Task]
+        close = difflib.get_close_matches(word, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ApiError(
+            422,
+            "unknown_task",
+            f"no task {word[:40]!r}{hint} There are {', '.join(known)}.",
+            param="prompt_type",
+        ) from None
+
+
+def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:
+    value = given.get(name)
+    if value is not None and len(value) > longest:
+        raise _invalid(f"{name} has {len(value)} characters; {longest} are allowed", name)
+    return value
+
+
+def _choice(given: Mapping[str, str], name: str, known: tuple[str, ...]) -> str | None:
+    value = given.get(name)
+    if value is not None and value not in known:
+        raise _invalid(f"no {name} {value[:40]!r}; there are {', '.join(known)}", name)
+    return value
+
+
+_FLAGS = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = given.get(name)
+    if value is None:
+        return default
+    if value.lower() not in _FLAGS:
+        raise _invalid(f"{name} is true or false; got {value[:40]!r}", name)
+    return _FLAGS[value.lower()]
+
+
+def _count(given: Mapping[str, str], name: str, most: int) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= most):
+        raise _invalid(f"{name} is a whole number from 1 to {most}; got {value[:40]!r}", name)
+    return int(value)
+
+
+# --- answers --------------------------------------------------------------------------------------------------
+
+
+class Box(Struct, frozen=True):
+    label: str
+    box: tuple[int, int, int, int]
+    """x1, y1, x2, y2 in pixels of the picture as it is looked at."""
+
+
+class Dimensions(Struct, frozen=True):
+    w: int
+    h: int
+
+
+class OcrAnswer(Struct, frozen=True, kw_only=True):
+    success: bool = True
+    text: str
+    """What a reader wants: Markdown for `document`, the matches for `find`, else plain text."""
+    raw_text: str
+    """The engine's own words."""
+    boxes: tuple[Box, ...]
+    image_dims: Dimensions
+    prompt_type: Task
+    metadata: dict[str, Any]
+
+
+class PodInfo(Struct, frozen=True):
+    name: str
+    uid: str
+
+
+class DeviceInfo(Struct, frozen=True):
+    kind: Literal["cuda", "cpu", "simulated"]
+    uuid: str | None
+    product: str | None
+    memory_total_bytes: int
+    memory_used_bytes: int
+    """What our own models take together."""
+
+
+class FailureInfo(Struct, frozen=True):
+    reason: str
+    message: str
+    time: str
+    exit_code: int | None
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    name: str
+    engine: str
+    state: str
+    location: str
+    worker: Literal["running", "exited"]
+    since: str
+    """When the state was entered: no value here ticks while nothing happens."""
+    in_flight: int
+    waiting: int
+    memory_bytes: int
+    host_bytes: int
+    loads: int
+    wakes: int
+    last_wake_seconds: float | None
+    last_failure: FailureInfo | None
+
+
+class QueueInfo(Struct, frozen=True):
+    waiting: int
+    in_flight: int
+    limit: int
+
+
+class StateInfo(Struct, frozen=True, kw_only=True):
+    """`GET /v1/state`, and each event of its watch."""
+
+    pod: PodInfo
+    version: str
+    draining: bool
+    device: DeviceInfo
+    models: tuple[ModelInfo, ...]
+    queue: QueueInfo
+    settings: dict[str, Any]
