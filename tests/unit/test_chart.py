@@ -1,0 +1,348 @@
+"""The Helm chart: what it renders, what it refuses, and that it says the same as its README and the operator."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.progress import Progress
+from devcluster.tools import Toolbox
+from ocr_operator import api, names
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "ocr-operator"
+Documents = list[dict[str, Any]]
+Render = Callable[..., Documents]
+
+
+@pytest.fixture(scope="module")
+def helm() -> Path:
+    found = Toolbox(os.environ, Progress(sys.stderr)).find(("helm",))
+    if found is None:
+        reason = "helm is neither on PATH nor built: run `python -m devcluster tools`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found["helm"]
+
+
+@pytest.fixture
+def run(helm: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def call(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(values or {}), encoding="utf-8")
+        # Not the user's own plugins, caches and registries.
+        environment = {"PATH": os.defpath, "HOME": str(tmp_path), "HELM_NO_PLUGINS": "1"}
+        command = [str(helm), *arguments, "--values", str(file)]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return call
+
+
+@pytest.fixture
+def render(run: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
+    def call(**values: Any) -> Documents:
+        done = run("template", "ocr-operator", str(CHART), "--namespace", "ocr-system", values=values)
+        assert done.returncode == 0, done.stderr
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return call
+
+
+def only(documents: Documents, kind: str, name: str | None = None) -> dict[str, Any]:
+    [found] = [d for d in documents if d["kind"] == kind and name in {None, d["metadata"]["name"]}]
+    return found
+
+
+def operator_container(documents: Documents) -> dict[str, Any]:
+    [container] = only(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def verbs(role: dict[str, Any], resource: str) -> set[str]:
+    return {verb for rule in role["rules"] if resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the values that a person sets; a security context is set as a whole."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and key not in {"nodeSelector", "resources"} | WHOLE:
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+WHOLE = {"podSecurityContext", "securityContext"}
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+
+def test_chart_carries_the_canonical_definition() -> None:
+    copy = (CHART / "files" / "ocrdeployments.yaml").read_bytes()
+    assert copy == (ROOT / "crds" / "ocrdeployments.yaml").read_bytes(), "run `make crds`"
+
+
+def test_readme_has_a_row_for_each_value_and_no_other() -> None:
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    table = readme.split("\n## Values\n", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| `([\w.]+)` \|", table, flags=re.MULTILINE)
+    assert rows == list(leaves(VALUES))
+
+
+def test_schema_names_each_value_and_is_closed_at_every_level() -> None:
+    def check(schema: dict[str, Any], values: dict[str, Any], path: str) -> None:
+        assert schema["additionalProperties"] is False, path
+        assert set(schema["properties"]) - {"global"} == set(values), path
+        for key, value in values.items():
+            inner = schema["properties"][key]
+            if isinstance(value, dict) and "properties" in inner and key not in {"affinity", "resources"}:
+                check(inner, value, f"{path}{key}.")
+
+    check(SCHEMA, VALUES, "")
+
+
+def test_chart_and_project_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    project = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert project is not None
+    assert (chart["version"], chart["appVersion"]) == (project[1], project[1])
+
+
+@pytest.mark.cluster
+def test_lint_is_clean(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run("lint", str(CHART), "--strict", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.cluster
+def test_default_release_is_these_objects(render: Render) -> None:
+    assert sorted((d["kind"], d["metadata"]["name"]) for d in render()) == [
+        ("ClusterRole", "ocr-operator"),
+        ("ClusterRole", "ocr-operator-editor"),
+        ("ClusterRole", "ocr-operator-viewer"),
+        ("ClusterRoleBinding", "ocr-operator"),
+        ("CustomResourceDefinition", "ocrdeployments.ocr-operator.io"),
+        ("Deployment", "ocr-operator"),
+        ("Service", "ocr-operator-metrics"),
+        ("ServiceAccount", "ocr-operator"),
+    ]
+
+
+@pytest.mark.cluster
+def test_rendered_definition_differs_from_the_canonical_one_in_labels_and_keep_only(render: Render) -> None:
+    canonical = yaml.safe_load((ROOT / "crds" / "ocrdeployments.yaml").read_text(encoding="utf-8"))
+    rendered = only(render(), "CustomResourceDefinition")
+    metadata = rendered.pop("metadata")
+    expected = canonical.pop("metadata")
+    assert rendered == canonical
+    assert metadata["name"] == expected["name"]
+    assert metadata["annotations"] == expected.get("annotations", {}) | {"helm.sh/resource-policy": "keep"}
+
+
+@pytest.mark.cluster
+def test_definition_can_be_left_out_or_given_up_on_uninstall(render: Render) -> None:
+    assert not [d for d in render(crds={"enabled": False}) if d["kind"] == "CustomResourceDefinition"]
+    given_up = only(render(crds={"keep": False}), "CustomResourceDefinition")
+    assert "helm.sh/resource-policy" not in given_up["metadata"].get("annotations", {})
+
+
+@pytest.mark.cluster
+def test_operator_pod_meets_the_restricted_pod_security_standard(render: Render) -> None:
+    pod = only(render(), "Deployment")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert [set(volume) - {"name"} for volume in pod["volumes"]] == [{"emptyDir"}]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+@pytest.mark.cluster
+def test_there_is_one_operator_at_a_time(render: Render) -> None:
+    spec = only(render(), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.cluster
+def test_selectors_find_the_operator_pod(render: Render) -> None:
+    documents = render(podLabels={"team": "documents"}, metrics={"serviceMonitor": {"enabled": True}})
+    deployment = only(documents, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels["team"] == "documents"
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    service = only(documents, "Service")
+    assert service["spec"]["selector"].items() <= labels.items()
+    monitor = only(documents, "ServiceMonitor")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= ports
+
+
+@pytest.mark.cluster
+def test_role_covers_each_kind_that_the_operator_touches(render: Render) -> None:
+    role = only(render(), "ClusterRole", "ocr-operator")
+    for kind in api.KINDS:
+        group = kind.api_version.rpartition("/")[0]
+        granted = [r for r in role["rules"] if kind.plural in r["resources"] and group in r["apiGroups"]]
+        assert granted, kind.plural
+
+
+@pytest.mark.cluster
+def test_role_is_no_wider_than_needed(render: Render) -> None:
+    role = only(render(), "ClusterRole", "ocr-operator")
+    assert verbs(role, "secrets") == {"get", "create", "patch"}
+    assert verbs(role, names.PLURAL) == {"get", "list", "watch"}
+    assert verbs(role, f"{names.PLURAL}/status") == {"get", "patch", "update"}
+    assert verbs(role, "nodes") == {"get", "list", "watch"}
+    assert verbs(role, "pods") == {"get", "list", "watch", "patch", "delete"}
+    resources = {resource for rule in role["rules"] for resource in rule["resources"]}
+    assert resources == {kind.plural for kind in api.KINDS} | {
+        f"{names.PLURAL}/status",
+        f"{names.PLURAL}/finalizers",
+    }
+    assert not [
+        rule for rule in role["rules"] if "*" in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+    ]
+
+
+@pytest.mark.cluster
+def test_watched_namespaces_get_roles_and_the_cluster_gives_only_nodes(render: Render) -> None:
+    documents = render(watchNamespaces=["invoices", "forms"])
+    assert only(documents, "ClusterRole", "ocr-operator")["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+    ]
+    roles = {d["metadata"]["namespace"]: d["rules"] for d in documents if d["kind"] == "Role"}
+    everywhere = only(render(), "ClusterRole", "ocr-operator")["rules"]
+    in_namespace = [rule for rule in everywhere if rule["resources"] != ["nodes"]]
+    pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    assert roles == {"invoices": in_namespace, "forms": in_namespace, "gpu-operator": pods}
+    bindings = [d for d in documents if d["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
+    account = {"kind": "ServiceAccount", "name": "ocr-operator", "namespace": "ocr-system"}
+    assert [binding["subjects"] for binding in bindings] == [[account]] * 4
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("exporters", ["", "invoices"])
+def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Render, exporters: str) -> None:
+    documents = render(watchNamespaces=["invoices"], exporterNamespace=exporters)
+    assert [d["metadata"]["namespace"] for d in documents if d["kind"] == "Role"] == ["invoices"]
+
+
+@pytest.mark.cluster
+def test_only_the_operator_may_write_a_status(render: Render) -> None:
+    documents = render()
+    for person in ("ocr-operator-viewer", "ocr-operator-editor"):
+        assert verbs(only(documents, "ClusterRole", person), f"{names.PLURAL}/status") <= {
+            "get",
+            "list",
+            "watch",
+        }
+
+
+@pytest.mark.cluster
+def test_digest_wins_over_the_tag(render: Render) -> None:
+    digest = "sha256:" + "0" * 64
+    image = {"repository": "registry.example/ocr", "tag": "2.0", "digest": digest}
+    container = operator_container(render(image=image, inferenceImage={"tag": "3.0"}))
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert container["image"] == f"registry.example/ocr@{digest}"
+    assert environment["OCR_OPERATOR_INFERENCE_IMAGE"] == "ghcr.io/ocr-operator/ocr-inference:3.0"
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"imagee": {}}, "'imagee' not allowed"),
+        ({"image": {"tga": "1"}}, "'tga' not allowed"),
+        ({"image": {"digest": "latest"}}, "'/image/digest'"),
+        ({"logLevel": "loud"}, "'/logLevel'"),
+        ({"watchNamespaces": "default"}, "'/watchNamespaces'"),
+        ({"watchNamespaces": ["Not a name"]}, "'/watchNamespaces/0'"),
+        ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),
+        ({"podLabels": {"a": 1}}, "'/podLabels/a'"),
+        ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
+        (
+            {"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}},
+            "needs metrics.service",
+        ),
+    ],
+)
+def test_wrong_values_are_refused_by_name(
+    run: Callable[..., subprocess.CompletedProcess[str]], values: dict[str, Any], complaint: str
+) -> None:
+    done = run("template", "ocr-operator", str(CHART), values=values)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+@pytest.mark.cluster
+def test_older_kubernetes_is_refused(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run("template", "ocr-operator", str(CHART), "--kube-version", "1.29.9")
+    assert done.returncode != 0
+    assert "1.30" in done.stderr
+
+
+@pytest.mark.cluster
+def test_every_value_reaches_the_pod(render: Render) -> None:
+    spec = only(
+        render(
+            imagePullSecrets=[{"name": "registry"}],
+            priorityClassName="system-cluster-critical",
+            nodeSelector={"pool": "control"},
+            tolerations=[{"key": "control", "operator": "Exists"}],
+            affinity={"nodeAffinity": {}},
+            podAnnotations={"note": "x"},
+            extraEnv=[{"name": "HTTPS_PROXY", "value": "http://proxy.example"}],
+            resources={"limits": {"memory": "1Gi"}},
+            terminationGracePeriodSeconds=5,
+            serviceAccount={"create": False, "name": "other"},
+        ),
+        "Deployment",
+    )["spec"]["template"]
+    pod = spec["spec"]
+    assert spec["metadata"]["annotations"]["note"] == "x"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["priorityClassName"] == "system-cluster-critical"
+    assert pod["nodeSelector"]["pool"] == "control"
+    assert pod["tolerations"] == [{"key": "control", "operator": "Exists"}]
+    assert pod["affinity"] == {"nodeAffinity": {}}
+    assert pod["terminationGracePeriodSeconds"] == 5
+    assert pod["serviceAccountName"] == "other"
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
+    assert {"name": "HTTPS_PROXY", "value": "http://proxy.example"} in pod["containers"][0]["env"]
+
+
+@pytest.mark.cluster
+def test_notes_name_the_next_commands(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run(
+        "install",
+        "mine",
+        str(CHART),
+        "--namespace",
+        "ocr-system",
+        "--dry-run=client",
+        values={"watchNamespaces": ["forms"]},
+    )
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.split("\nNOTES:\n", 1)[1]
+    assert "kubectl --namespace ocr-system rollout status deployment/mine-ocr-operator" in notes
+    [example] = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", notes, flags=re.DOTALL)
+    resource = yaml.safe_load(example)
+    assert (resource["apiVersion"], resource["kind"]) == (names.API_VERSION, names.KIND)
+    assert "kubectl --namespace forms apply" in notes
