@@ -5,8 +5,38 @@ values that mean "not supported": all come out as one reading per GPU or MIG ins
 read costs that line, never the scrape.
 """
 
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Read of one scrape; an exporter with 16 GPUs, MIG and every field on writes below 1 MiB."""
+MAX_LINE: Final = 4096
+MAX_SAMPLES: Final = 4096
+"""Lines of interest read of one scrape: 16 GPUs x 7 instances x 48 sharing pods would not come near."""
+
+UUID: Final = re.compile(r"(GPU|MIG)-[A-Za-z0-9][-A-Za-z0-9/]{0,120}")
+"""A UUID ends up in `NVIDIA_VISIBLE_DEVICES`, where `all` or a comma would give a pod GPUs of others."""
+
+MEBIBYTE: Final = 2**20
+MAX_MEMORY_MEBIBYTES: Final = 4 * 2**20
+"""4 TiB. "Not supported" is written as values such as 9.2e18; no GPU has more than this."""
+
+FB_USED: Final = "DCGM_FI_DEV_FB_USED"
+FB_FREE: Final = "DCGM_FI_DEV_FB_FREE"
+FB_RESERVED: Final = "DCGM_FI_DEV_FB_RESERVED"
+FB_TOTAL: Final = "DCGM_FI_DEV_FB_TOTAL"
+GPU_UTIL: Final = "DCGM_FI_DEV_GPU_UTIL"
+GRAPHICS_ACTIVE: Final = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+"""0 to 1; the only utilisation that MIG instances have."""
+GPU_TEMPERATURE: Final = "DCGM_FI_DEV_GPU_TEMP"
+"""In every exporter's default list: proves that a GPU is there when its memory isn't told."""
+INTERESTING: Final = (FB_USED, FB_FREE, FB_RESERVED, FB_TOTAL, GPU_UTIL, GRAPHICS_ACTIVE, GPU_TEMPERATURE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +57,105 @@ class GpuReading:
     mig: str = ""
     """`<instance id>/<profile>` of a MIG instance, empty for a whole GPU."""
     holders: tuple[str, ...] = ()
-    """`namespace/pod` of those whom the device plugin gave the GPU, where the exporter attributes it; sorted."""
+    """`namespace/pod` of those whom the device plugin gave the GPU, if the exporter attributes it; sorted."""
     read_at: datetime | None = None
 
 
 def parse(text: str | bytes, node: str, read_at: datetime | None = None) -> list[GpuReading]:
-    """Readings sorted by UUID. `node` is the scraped pod's `spec.nodeName`; empty takes the label's host."""
-    raise NotImplementedError
+    """Readings sorted by node, UUID and instance. `node` is the scraped pod's `spec.nodeName`; empty takes
+    the host label of each line. Never raises.
+    """
+    found: dict[tuple[str, str, str], _Gpu] = {}
+    for name, labels, value in _samples(text):
+        uuid = (labels.get("UUID") or labels.get("uuid") or "").partition("::")[0]
+        host = node or labels.get("Hostname") or labels.get("hostname") or ""
+        if not UUID.fullmatch(uuid) or not host:
+            continue
+        instance = labels.get("GPU_I_ID", "")
+        mig = f"{instance}/{labels.get('GPU_I_PROFILE', '')}" if instance else ""
+        found.setdefault((host, uuid, mig), _Gpu()).add(name, labels, value)
+    return [gpu.reading(*key, read_at) for key, gpu in sorted(found.items())]
 
 
 def product(name: str) -> str:
-    """One spelling for exporters' `modelName` and node labels: dashes for blanks, no `-SHARED`, no `-MIG-…`."""
-    raise NotImplementedError
+    """One spelling for `modelName` and node labels: dashes for blanks, no `-SHARED`, no `-MIG-…`."""
+    dashed = "-".join(name.split())
+    return re.sub(r"(-SHARED|-MIG-[0-9a-z.+]{1,32})+$", "", dashed)
+
+
+class _Gpu:
+    """What one scrape says about one GPU. The same value may come once per sharing pod: all lines of a metric
+    are merged by the worse one, so their order is irrelevant.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.indices: set[int] = set()
+        self.products: set[str] = set()
+        self.holders: set[str] = set()
+
+    def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
+        if (number := _sane(name, value)) is not None:
+            worse = min if name == FB_FREE else max
+            self.values[name] = worse(self.values.get(name, number), number)
+        if (index := labels.get("gpu", "")).isascii() and index.isdigit() and len(index) < 4:
+            self.indices.add(int(index))
+        if model := labels.get("modelName"):
+            self.products.add(product(model)[:63])
+        for prefix in ("exported_", ""):  # Prometheus renames the exporter's own `pod` to `exported_pod`
+            if pod := labels.get(f"{prefix}pod"):
+                self.holders.add(f"{labels.get(f'{prefix}namespace', '')}/{pod}"[:317])
+                break
+
+    def reading(self, node: str, uuid: str, mig: str, read_at: datetime | None) -> GpuReading:
+        used, free, told = (self.values.get(name) for name in (FB_USED, FB_FREE, FB_TOTAL))
+        total = told
+        if total is None and used is not None and free is not None:
+            total = used + free + self.values.get(FB_RESERVED, 0.0)
+        if total is not None and used is None and free is not None:
+            used = max(0.0, total - free)
+        percent, active = self.values.get(GPU_UTIL), self.values.get(GRAPHICS_ACTIVE)
+        return GpuReading(
+            node=node,
+            uuid=uuid,
+            index=min(self.indices, default=None),
+            product=min(self.products, default=""),
+            memory_used_bytes=_bytes(used),
+            memory_free_bytes=_bytes(free),
+            memory_total_bytes=_bytes(total) or None,
+            utilization=percent / 100 if percent is not None else active,
+            mig=mig,
+            holders=tuple(sorted(self.holders)),
+            read_at=read_at,
+        )
+
+
+def _samples(text: str | bytes) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """The interesting lines. Each is parsed alone: the parser gives up a whole text for one bad line, and
+    takes quadratic time for long lines of escapes, hence the bound on a line.
+    """
+    plain = text[:MAX_BYTES].decode(errors="replace") if isinstance(text, bytes) else text[:MAX_BYTES]
+    count = 0
+    for line in plain.split("\n"):
+        if not line.startswith(INTERESTING) or len(line) > MAX_LINE:
+            continue
+        count += 1
+        if count > MAX_SAMPLES:
+            return
+        try:
+            for family in text_string_to_metric_families(line + "\n"):
+                for sample in family.samples:
+                    if sample.name in INTERESTING:
+                        yield sample.name, sample.labels, float(sample.value)
+        except (ValueError, IndexError, KeyError, OverflowError):
+            continue
+
+
+def _sane(name: str, value: float) -> float | None:
+    """None for what no device can report: not a number, negative, sentinels."""
+    highest = {GPU_UTIL: 100.0, GRAPHICS_ACTIVE: 1.0}.get(name, float(MAX_MEMORY_MEBIBYTES))
+    return value if math.isfinite(value) and 0 <= value <= highest else None
+
+
+def _bytes(mebibytes: float | None) -> int | None:
+    return None if mebibytes is None else int(mebibytes * MEBIBYTE)

@@ -7,9 +7,14 @@ refused by the name of the field. Texts meant for people are cleaned and cut, no
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
+
+MAX_BYTES: Final = 256 * 1024
+"""Of one answer: 32 models with a failure text each stay far below; more is no state."""
+MAX_MESSAGE: Final = 512
+"""Characters of a failure's text that go into the status."""
 
 
 class State(StrEnum):
@@ -112,4 +117,67 @@ class InvalidState(msgspec.Struct, frozen=True):
 
 def parse(payload: bytes | str | Any) -> PodState | InvalidState:
     """Reads one state object: JSON text, or the already decoded value. Never raises."""
-    raise NotImplementedError
+    try:
+        if isinstance(payload, bytes | bytearray | memoryview | str):
+            if len(payload) > MAX_BYTES:
+                return InvalidState(f"{len(payload)} bytes are more than a state's {MAX_BYTES}")
+            state = _JSON.decode(payload)
+        else:
+            state = msgspec.convert(payload, PodState)
+    except msgspec.MsgspecError as error:
+        return InvalidState(clean(str(error)))
+    except (RecursionError, UnicodeError, ValueError, OverflowError) as error:
+        return InvalidState(f"no JSON object: {clean(str(error))}")
+    if twice := _twice([model.name for model in state.models]):
+        return InvalidState(f"model {twice!r} is there twice - at `$.models`")
+    for model in state.models:
+        if problem := _contradiction(model, state.device.kind):
+            return InvalidState(f"model {model.name!r}: {problem}")
+    return msgspec.structs.replace(state, models=tuple(_cleaned(model) for model in state.models))
+
+
+def clean(text: str, limit: int = MAX_MESSAGE) -> str:
+    """One printable line of at most `limit` characters: control characters become blanks."""
+    line = "".join(char if char.isprintable() else " " for char in text[: limit * 4])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+_JSON: Final = msgspec.json.Decoder(PodState)
+
+_LOCATIONS: Final[dict[State, frozenset[Location]]] = {
+    State.UNLOADED: frozenset({Location.UNLOADED}),
+    State.LOADING: frozenset({Location.UNLOADED}),
+    State.READY: frozenset({Location.GPU, Location.CPU}),
+    State.OFFLOADING: frozenset({Location.GPU, Location.CPU}),
+    State.OFFLOADED: frozenset({Location.CPU}),
+    State.RESTORING: frozenset({Location.CPU}),
+    State.UNLOADING: frozenset(Location),
+    State.FAILED: frozenset({Location.UNLOADED}),
+}
+"""Where weights can be in each state."""
+
+
+def _contradiction(model: ModelState, device: DeviceKind) -> str:
+    if model.location not in _LOCATIONS[model.state]:
+        return f"{model.state} can't be on {model.location}"
+    if model.location is Location.GPU and device is DeviceKind.CPU:
+        return "is on a GPU, but the device is a CPU"
+    return ""
+
+
+def _twice(names: list[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
+def _cleaned(model: ModelState) -> ModelState:
+    failure = model.last_failure
+    if failure is None:
+        return model
+    tidy = msgspec.structs.replace(failure, reason=clean(failure.reason, 64), message=clean(failure.message))
+    return msgspec.structs.replace(model, last_failure=tidy)

@@ -1,8 +1,8 @@
 """Which node and which GPU a gated pod gets, as a pure decision with its reasons.
 
-    books = placement.ledger(pods, needs, uses)             # rebuilt from the pods, nothing is remembered elsewhere
+    books = placement.ledger(pods, needs, uses)             # rebuilt from the pods
     match placement.choose(placement.request(resource, pod), nodes, readings, books, now):
-        case NoFit() as nofit: ...                          # reason and message go into the condition word for word
+        case NoFit() as nofit: ...                          # goes into the condition
         case Placement() as spot: await patch(placement.patch(pod, spot, live.to_json(), now))
 
 docs/placement.md has the rules and a worked example.

@@ -1,25 +1,98 @@
 """The operator's books: who was promised which GPU. Kept nowhere but on the pods themselves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Final
 
+import msgspec
+
+from ocr_operator import dcgm, names, observed
 from ocr_operator.observed import Pod
 from ocr_operator.placement.types import Reservation
+from ocr_operator.podstate import DeviceKind, PodState
+
+MAX_UUIDS: Final = 16
+"""GPUs of one pod."""
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    uuid: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    product: Annotated[str, msgspec.Meta(max_length=253)] = ""
+
+
+class Record(msgspec.Struct, frozen=True, rename="camel"):
+    """What the placement annotation is read back for."""
+
+    node: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    gpus: Annotated[tuple[Pinned, ...], msgspec.Meta(max_length=MAX_UUIDS)] = ()
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**60)] | None = None
+    placed_at: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+def record(pod: Pod) -> Record:
+    """The pod's placement annotation; an empty record where it is missing or was damaged by hand."""
+    text = pod.annotation(names.ANNOTATION_PLACEMENT)
+    try:
+        return _RECORD.decode(text) if text else Record()
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return Record()
 
 
 def ledger(
     pods: Iterable[Pod],
     needs: Mapping[str, int] | None = None,
-    uses: Mapping[str, int] | None = None,
+    states: Mapping[str, PodState] | None = None,
 ) -> tuple[Reservation, ...]:
-    """Reservations of all placed pods, in order of their names.
+    """Reservations of all placed pods, in order of their names; a terminating pod counts until it is gone.
 
-    `needs`: bytes a pod of `namespace/name` (the resource) needs, for pods whose annotation is missing or
-    damaged. `uses`: pod UID → bytes that its models hold now, from its state. Strangers' pods may be among
-    `pods`: they count for the extended resources that they request.
+    `needs`: bytes that a pod of `namespace/name` (the resource) needs, for pods whose annotation is missing or
+    damaged. `states`: pod UID → its own state, for what it uses and, where the device plugin picked, which GPU
+    it got. Strangers' pods may be among `pods`: they count for the extended resources that they request.
     """
-    raise NotImplementedError
+    entries = [entry for pod in pods for entry in _entries(pod, needs or {}, (states or {}).get(pod.uid))]
+    return tuple(sorted(entries, key=lambda entry: (entry.pod, entry.uid, entry.resource)))
 
 
 def merge(books: Iterable[Reservation], recent: Iterable[Reservation]) -> tuple[Reservation, ...]:
     """`books` and those of `recent` (placed by us, not yet seen in the watch) that they don't have by UID."""
-    raise NotImplementedError
+    known = tuple(books)
+    uids = {entry.uid for entry in known}
+    return known + tuple(entry for entry in recent if entry.uid not in uids)
+
+
+_RECORD: Final = msgspec.json.Decoder(Record)
+
+
+def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iterator[Reservation]:
+    """One entry for the pinned GPUs, else one per extended resource that the pod requests."""
+    found = record(pod)
+    node = pod.node or found.node
+    if pod.finished or pod.gated or not node:
+        return
+    ours = f"{pod.namespace}/{pod.deployment}" if pod.deployment else ""
+    need = found.memory_bytes if found.memory_bytes is not None else needs.get(ours, 0)
+    base = Reservation(
+        pod=pod.key,
+        uid=pod.uid,
+        deployment=ours,
+        node=node,
+        memory_bytes=need if ours else 0,
+        placed=observed.time(found.placed_at),
+        up=pod.ready,
+        used_bytes=state.device.memory_used_bytes if state else None,
+    )
+    if uuids := _pins(pod, found):
+        yield replace(base, uuids=uuids)
+        return
+    device = state.device if state and state.device.kind is not DeviceKind.CPU else None
+    for resource, count in pod.requests.items():
+        if count > 0:
+            got = (device.uuid,) if device and device.uuid else ()
+            yield replace(base, resource=resource, count=count, uuids=got)
+
+
+def _pins(pod: Pod, found: Record) -> tuple[str, ...]:
+    """The annotation that the container's environment is made from counts; the record only stands in for it."""
+    listed = pod.annotation(names.ANNOTATION_GPU_UUIDS)[: MAX_UUIDS * 128].split(",")
+    told = listed if any(listed) else [gpu.uuid for gpu in found.gpus]
+    return tuple(sorted({uuid for uuid in told if dcgm.UUID.fullmatch(uuid)}))[:MAX_UUIDS]

@@ -1,8 +1,9 @@
 """The words of placement: what is asked, what is booked, what is answered."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -31,7 +32,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What one pod is promised. Counted in full as long as the pod exists: an idle model may wake at any time."""
+    """What one pod is promised; counted in full while the pod exists: an idle model may wake any time."""
 
     pod: str
     """`namespace/name`."""
@@ -102,11 +103,35 @@ class Placement:
 
     def reservation(self, now: datetime) -> Reservation:
         """The books' entry from the moment the patch is sent."""
-        raise NotImplementedError
+        return Reservation(
+            pod=self.pod,
+            uid=self.uid,
+            deployment=self.deployment,
+            node=self.node,
+            uuids=tuple(gpu.uuid for gpu in self.gpus),
+            memory_bytes=self.memory_bytes,
+            resource=self.resource,
+            count=self.count,
+            placed=now,
+        )
 
     def to_json(self, now: datetime) -> str:
         """The pod's `ocr-operator.io/placement` annotation; deterministic."""
-        raise NotImplementedError
+        record = {
+            "node": self.node,
+            "gpus": [{"uuid": gpu.uuid, "product": gpu.product} for gpu in self.gpus],
+            "sharing": self.sharing,
+            "memoryBytes": self.memory_bytes,
+            "placedAt": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "basis": self.basis.value,
+            "score": self.score,
+            "dataAgeSeconds": self.data_age_seconds,
+            "runnersUp": [
+                {"node": each.node, "uuid": each.uuid, "score": each.score} for each in self.runners_up
+            ],
+            "why": self.why,
+        }
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
 class NoFitReason(StrEnum):
@@ -131,5 +156,23 @@ class NoFit:
 
 
 def request(resource: OcrDeployment, pod: Pod) -> Request:
-    """What this pod of the resource needs: `shared` the sum of its models' memory, `exclusive` the largest."""
-    raise NotImplementedError
+    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` the largest.
+
+    On a shared GPU others count on what is left, so all that may be ready at once is booked. Who has a GPU of
+    its own only needs one that the largest model fits on: the server evicts among its own models.
+    """
+    gpu, sizes = resource.spec.gpu, [int(model.gpu_memory or 0) for model in resource.spec.models]
+    exclusive = gpu.sharing == "exclusive"
+    return Request(
+        pod=pod.key,
+        uid=pod.uid,
+        deployment=f"{resource.namespace}/{resource.name}",
+        sharing=gpu.sharing,
+        memory_bytes=max(sizes) if exclusive else sum(sizes),
+        resource=gpu.resource_name if exclusive else "",
+        count=max(1, pod.requests.get(gpu.resource_name, 1)) if exclusive else 0,
+        products=gpu.products,
+        node_selector=pod.node_selector,
+        tolerations=pod.tolerations,
+        affinity=pod.affinity,
+    )

@@ -1,0 +1,183 @@
+"""Who may be chosen and in which order: GPUs by UUID (shared), nodes by free devices (exclusive)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from ocr_operator.observed import Node
+from ocr_operator.placement import nodes as eligible
+from ocr_operator.placement.load import Load
+from ocr_operator.placement.types import Gpu, Request, Reservation
+from ocr_operator.placement.words import size
+
+NEW: Final = timedelta(minutes=10)
+"""A node is new for so long: its exporter starts after the kubelet, and until then an empty one is idle."""
+BUSY_STEPS: Final = 20
+"""Utilisation is compared in steps of 5 %: it moves by more from one second to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A GPU (shared) or a node (exclusive). Only those that `fit` may be chosen; the others explain a refusal."""
+
+    node: str
+    gpu: Gpu | None
+    fits: bool
+    room: str
+    """For people: `3.1Gi free`, `2 of 2 taken`."""
+    rank: float
+    """How near it comes to having room: the order of a refusal's examples, highest first."""
+    share: float
+    """Of the memory, promised or used once the pod is there."""
+    age: int | None
+    """Seconds of the data; None: decided by allocation."""
+    uncertain: bool
+    """No usable data, and not a new and empty node."""
+    crowded: bool
+    """The device plugin gave away GPUs of this node, and nobody knows which."""
+    siblings: tuple[int, int]
+    """Replicas of the same resource on the same GPU, on the same node."""
+    live: float
+    """Share of the memory in use right now."""
+    busy: float
+    tenants: int
+
+    def order(self) -> tuple[object, ...]:
+        """Least loaded first.
+
+        1. known before unknown  2. share of memory promised or used  3. fewest replicas of the same resource
+        4. share of memory in use now  5. utilisation  6. fewest pods  7. names: equal inputs, equal answers
+        """
+        return (
+            (self.uncertain, self.crowded),
+            round(self.share, 6),
+            self.siblings,
+            round(self.live, 2),
+            round(self.busy * BUSY_STEPS),
+            self.tenants,
+            (self.node, self.gpu.uuid if self.gpu else ""),
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self.node}/{self.gpu.uuid}" if self.gpu else self.node
+
+    @property
+    def score(self) -> float:
+        return round(min(1.0, max(0.0, 1.0 - self.share)), 4)
+
+
+def find(
+    request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
+) -> list[Candidate]:
+    """The candidates of one eligible node; `here` are the reservations of all other pods on it."""
+    if request.sharing == "shared":
+        return [_gpu(request, node, load, here, now) for load in loads if _pinnable(request, node, load)]
+    return _whole(request, node, loads, here, now)
+
+
+def _pinnable(request: Request, node: Node, load: Load) -> bool:
+    """Exporters name no UUID of a MIG instance, and pinning the whole GPU would give the pod all instances."""
+    product = load.product or node.labels.get(eligible.PRODUCT_LABEL, "")
+    return not load.mig and eligible.wanted_product(request, product)
+
+
+def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], now: datetime) -> Candidate:
+    if load.taken:
+        room = "held as a whole"
+    elif load.total is None:
+        room = "size unknown"
+    else:
+        room = f"{size(load.room)} free"
+    return Candidate(
+        node=node.name,
+        gpu=Gpu(uuid=load.uuid, product=load.product),
+        fits=load.total is not None and not load.taken and request.memory_bytes <= load.room,
+        room=room,
+        rank=0 if load.taken else load.room,
+        share=load.share(request.memory_bytes),
+        age=load.age,
+        uncertain=load.age is None and not _idle(node, here, now),
+        crowded=any(entry.count and not entry.uuids for entry in here),
+        siblings=(_replicas(request, here, load.uuid), _replicas(request, here)),
+        live=load.live / load.total if load.total else 0.0,
+        busy=load.busy,
+        tenants=load.tenants,
+    )
+
+
+def _whole(
+    request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
+) -> list[Candidate]:
+    """The device plugin picks among the node's free devices; which ones these are is known only in part.
+
+    As many GPUs as devices are free, the least loaded first, stand for them, and their mean is the node's load.
+    """
+    capacity = node.allocatable.get(request.resource, 0)
+    if not capacity:
+        return []
+    booked = sum(entry.count for entry in here if entry.resource == request.resource)
+    own = {uuid for entry in here if entry.count for uuid in entry.uuids}
+    matching = _devices(request, loads)
+    strangers = sum(load.taken and load.uuid not in own for load in matching)
+    taken = min(capacity, booked + strangers)
+    spare = sorted(
+        (load for load in matching if not load.taken),
+        key=lambda load: (load.share(request.memory_bytes), load.uuid, load.mig),
+    )[: capacity - taken]
+    label = eligible.memory_bytes(node)
+    roomy = [load for load in spare if load.total is None or request.memory_bytes <= load.room]
+    too_small = len(roomy) < request.count if spare else label is not None and label < request.memory_bytes
+    ages = [load.age for load in spare if load.age is not None]
+    known = bool(spare) and len(ages) == len(spare)
+    free = capacity - taken >= request.count
+    number = max(1, len(spare))
+    return [
+        Candidate(
+            node=node.name,
+            gpu=None,
+            fits=free and not too_small,
+            room=_devices_left(taken, capacity, max((load.room for load in spare), default=label), free),
+            rank=capacity - taken,
+            share=sum(load.share(request.memory_bytes) for load in spare) / number
+            if spare
+            else request.memory_bytes / label
+            if label
+            else 0.0,
+            age=max(ages) if known else None,
+            uncertain=not known and not _idle(node, here, now),
+            crowded=False,
+            siblings=(0, _replicas(request, here)),
+            live=sum(load.live / load.total for load in spare if load.total) / number,
+            busy=sum(load.busy for load in spare) / number,
+            tenants=len({entry.uid for entry in here}),
+        )
+    ]
+
+
+def _devices(request: Request, loads: Sequence[Load]) -> list[Load]:
+    """The GPUs or MIG instances that the resource hands out: `nvidia.com/mig-1g.10gb` instances of that
+    profile, anything else whole GPUs, or (MIG strategy `single`) instances where there is nothing whole.
+    """
+    if profile := request.resource.partition("/mig-")[2]:
+        return [load for load in loads if load.mig.partition("/")[2] == profile]
+    return [load for load in loads if not load.mig] or list(loads)
+
+
+def _devices_left(taken: int, capacity: int, room: int | None, free: bool) -> str:
+    if free and room is not None:
+        return f"{size(room)} free on a GPU"
+    return f"{taken} of {capacity} taken"
+
+
+def _idle(node: Node, here: Sequence[Reservation], now: datetime) -> bool:
+    return not here and node.created is not None and now - node.created <= NEW
+
+
+def _replicas(request: Request, here: Sequence[Reservation], uuid: str = "") -> int:
+    return sum(
+        entry.deployment == request.deployment and (not uuid or uuid in entry.uuids)
+        for entry in here
+        if entry.deployment
+    )

@@ -1,0 +1,123 @@
+"""What a GPU carries: what is promised on it, what strangers use, how busy it is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from ocr_operator.dcgm import GpuReading
+from ocr_operator.observed import Node
+from ocr_operator.placement import nodes as eligible
+from ocr_operator.placement.types import Reservation
+
+LIVE_SECONDS: Final = 60
+"""Two periods of the exporter's default (30 s)."""
+USABLE_SECONDS: Final = 300
+"""Older data says nothing: a model is loaded and offloaded in less. Trimaran draws the same line."""
+OVERHEAD_BYTES: Final = 2**30
+"""What a pod's process may use beyond its models' own sum (CUDA context, libraries: 0.3 to 0.8 GiB)."""
+NOISE: Final = 100
+"""Strangers' memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One GPU at the moment of the decision. Without usable data `foreign`, `live` and `busy` are 0."""
+
+    node: str
+    uuid: str
+    mig: str
+    """`<instance id>/<profile>`; empty for a whole GPU."""
+    product: str
+    total: int | None
+    age: int | None
+    """Seconds; None: there is no data that can be used."""
+    reserved: int
+    """Bytes promised to pods that are pinned here."""
+    foreign: int
+    """Bytes that nobody of the books accounts for."""
+    live: int
+    """Bytes in use now or soon: measured, and promised to pods that the data doesn't show yet."""
+    busy: float
+    tenants: int
+    taken: bool
+    """Somebody holds the GPU as a whole."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that nobody uses or is promised; 0 where the size is unknown."""
+        return max(0, (self.total or 0) - self.reserved - self.foreign)
+
+    def share(self, need: int) -> float:
+        """The part of the memory that is promised or used once `need` is there, strangers' noise cut off."""
+        if not self.total:
+            return 0.0
+        step = max(1, self.total // NOISE)
+        return (self.reserved + self.foreign // step * step + need) / self.total
+
+
+def loads(
+    node: Node, readings: Iterable[GpuReading], here: Sequence[Reservation], now: datetime
+) -> list[Load]:
+    """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
+    newest: dict[tuple[str, str], GpuReading] = {}
+    for reading in sorted(readings, key=_newest_last):
+        newest[reading.uuid, reading.mig] = reading
+    return [_load(node, reading, here, now) for _, reading in sorted(newest.items())]
+
+
+def _newest_last(reading: GpuReading) -> tuple[float, str]:
+    return (reading.read_at.timestamp() if reading.read_at else 0.0, repr(reading))
+
+
+def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
+    entries = [entry for entry in here if reading.uuid in entry.uuids]
+    pinned = [entry for entry in entries if not entry.count]
+    total = reading.memory_total_bytes or eligible.memory_bytes(node)
+    used = reading.memory_used_bytes
+    if used is not None and total is not None and used > total:
+        used = None
+    age = _age(reading, now) if used is not None else None
+    shown = [entry for entry in pinned if _shows(reading, entry)]
+    foreign = live = 0
+    if age is not None and used is not None:
+        foreign = max(0, used - sum(_footprint(entry) for entry in shown))
+        live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
+    known = {entry.pod for entry in here}
+    strangers = bool(set(reading.holders) - known) and not eligible.shares(node)
+    return Load(
+        node=node.name,
+        uuid=reading.uuid,
+        mig=reading.mig,
+        product=reading.product,
+        total=total,
+        age=age,
+        reserved=sum(entry.memory_bytes for entry in pinned),
+        foreign=foreign,
+        live=live,
+        busy=(reading.utilization or 0.0) if age is not None else 0.0,
+        tenants=len(entries),
+        taken=strangers or (any(entry.count for entry in entries) and not eligible.shares(node)),
+    )
+
+
+def _age(reading: GpuReading, now: datetime) -> int | None:
+    """Whole seconds; a clock that is a little ahead reads as 0."""
+    if reading.read_at is None:
+        return None
+    age = (now - reading.read_at).total_seconds()
+    return max(0, int(age)) if -LIVE_SECONDS <= age <= USABLE_SECONDS else None
+
+
+def _shows(reading: GpuReading, entry: Reservation) -> bool:
+    """The data was read after the pod came, and the pod is up: what it uses is in there already."""
+    return entry.up and (
+        entry.placed is None or (reading.read_at is not None and reading.read_at > entry.placed)
+    )
+
+
+def _footprint(entry: Reservation) -> int:
+    """What the measured memory may contain of this pod."""
+    if entry.used_bytes is None:
+        return entry.memory_bytes + OVERHEAD_BYTES
+    return min(entry.used_bytes, entry.memory_bytes) + OVERHEAD_BYTES
