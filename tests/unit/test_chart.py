@@ -15,6 +15,7 @@ import yaml
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
 from ocr_operator import api, names
+from ocr_operator.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "ocr-operator"
@@ -222,7 +223,7 @@ def test_role_is_no_wider_than_needed(render: Render) -> None:
 
 @pytest.mark.cluster
 def test_watched_namespaces_get_roles_and_the_cluster_gives_only_nodes(render: Render) -> None:
-    documents = render(watchNamespaces=["invoices", "forms"])
+    documents = render(watchNamespaces=["invoices", "forms"], exporterNamespace="gpu-operator")
     assert only(documents, "ClusterRole", "ocr-operator")["rules"] == [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
     ]
@@ -252,6 +253,50 @@ def test_only_the_operator_may_write_a_status(render: Render) -> None:
             "list",
             "watch",
         }
+
+
+@pytest.mark.cluster
+def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render) -> None:
+    def settings(**values: Any) -> Settings:
+        entries = operator_container(render(**values))["env"]
+        return Settings.from_env({entry["name"]: entry["value"] for entry in entries if "value" in entry})
+
+    assert settings() == Settings()
+    assert settings(
+        watchNamespaces=["invoices", "forms"],
+        logLevel="debug",
+        logFormat="json",
+        inferenceImage={"tag": "9", "pullPolicy": "Never"},
+        extraEnv=[{"name": "OCR_OPERATOR_SCRAPE_SECONDS", "value": "1"}],
+    ) == Settings(
+        watch_namespaces=("invoices", "forms"),
+        exporter_namespace="invoices",
+        log_level="debug",
+        log_format="json",
+        inference_image="ghcr.io/ocr-operator/ocr-inference:9",
+        image_pull_policy="Never",
+        scrape_seconds=1.0,
+    )
+
+
+@pytest.mark.cluster
+def test_probes_and_ports_are_those_of_the_operator(render: Render) -> None:
+    documents = render()
+    container = operator_container(documents)
+    assert [port["containerPort"] for port in container["ports"]] == [Settings().port]
+    assert only(documents, "Service")["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert probes == {
+        "startup": {"path": "/livez", "port": "http"},
+        "liveness": {"path": "/livez", "port": "http"},
+        "readiness": {"path": "/readyz", "port": "http"},
+    }
+
+
+@pytest.mark.cluster
+def test_services_put_nothing_into_the_environment(render: Render) -> None:
+    """`OCR_OPERATOR_METRICS_SERVICE_HOST` would be refused as an unknown setting."""
+    assert only(render(), "Deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
 @pytest.mark.cluster
