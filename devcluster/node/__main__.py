@@ -21,27 +21,40 @@ def _prefix(text: str) -> str:
     try:
         ipaddress.IPv4Address(f"{text}.1")
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the first three numbers of an IPv4 address") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the first three numbers of an IPv4 address"
+        ) from error
     return text
 
 
 def arguments(argv: Sequence[str] | None = None) -> Settings:
     """Parse the command line; a bad one ends the process with 2 and a message."""
     parser = argparse.ArgumentParser(prog="python -m devcluster.node", description=__doc__)
-    parser.add_argument("--kubeconfig", type=Path, required=True, help="how to reach the API server, and as whom")
+    parser.add_argument(
+        "--kubeconfig", type=Path, required=True, help="how to reach the API server, and as whom"
+    )
     parser.add_argument("--name", required=True, help="the Node's name")
     parser.add_argument(
-        "--ip-prefix", type=_prefix, required=True, help="pods get PREFIX.1 to PREFIX.253, the node itself PREFIX.254"
+        "--ip-prefix",
+        type=_prefix,
+        required=True,
+        help="pods get PREFIX.1 to PREFIX.253, the node itself PREFIX.254",
     )
-    parser.add_argument("--root", type=Path, required=True, help="folder of pods, logs and simulated GPU books")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder of pods, logs and simulated GPU books"
+    )
     parser.add_argument("--gpus", type=int, default=0, help="simulated GPUs")
     parser.add_argument("--gpu-product", default="NVIDIA-L40S")
     parser.add_argument("--gpu-memory-mib", type=int, default=46068)
     parser.add_argument("--cpus", type=int, default=16, help="announced capacity, not enforced")
     parser.add_argument("--memory", default="64Gi", help="announced capacity, not enforced")
-    parser.add_argument("--tls-cert", type=Path, help="certificate of the log endpoint (default: made with openssl)")
+    parser.add_argument(
+        "--tls-cert", type=Path, help="certificate of the log endpoint (default: made with openssl)"
+    )
     parser.add_argument("--tls-key", type=Path)
-    parser.add_argument("--stop-seconds", type=float, default=5.0, help="grace of pods when the node itself stops")
+    parser.add_argument(
+        "--stop-seconds", type=float, default=5.0, help="grace of pods when the node itself stops"
+    )
     options = parser.parse_args(argv)
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key belong together")

@@ -1,0 +1,19 @@
+"""Addresses of pods on one node: PREFIX.1 to PREFIX.253, all of them local on Linux when PREFIX is in 127/8."""
+
+from collections import deque
+
+
+class Addresses:
+    """Hands out each address to one pod at a time, the one that has been free for longest first."""
+
+    def __init__(self, prefix: str) -> None:
+        self._free = deque(f"{prefix}.{number}" for number in range(1, 254))
+
+    def take(self) -> str:
+        """A free address. There are more than pods a node announces room for."""
+        return self._free.popleft()
+
+    def give_back(self, address: str) -> None:
+        """Make an address free again; "" and addresses that aren't pods' are ignored."""
+        if address and not address.endswith(".254"):
+            self._free.append(address)

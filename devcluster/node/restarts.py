@@ -1,0 +1,46 @@
+"""Whether an ended container runs again, and when. Pure.
+
+The delays are a tenth of a real kubelet's (10 s doubling to 300 s), so that a crash loop shows within a test's patience.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FIRST_SECONDS = 1.0
+CAP_SECONDS = 30.0
+CALM_SECONDS = 60.0
+"""A container that ran this long starts with a fresh back-off (a real kubelet: 600 s)."""
+
+Policy = Literal["Always", "OnFailure", "Never"]
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How often in a row a container has ended without having run for `CALM_SECONDS`."""
+
+    failures: int = 0
+
+    def after_run(self, seconds: float) -> "Backoff":
+        """Count one more end, of a run that lasted `seconds`."""
+        return Backoff(1 if seconds >= CALM_SECONDS else self.failures + 1)
+
+    @property
+    def delay(self) -> float:
+        """Seconds to wait before the next start."""
+        if not self.failures:
+            return 0.0
+        return min(FIRST_SECONDS * 2.0 ** min(self.failures - 1, 10), CAP_SECONDS)
+
+
+def again(policy: Policy, exit_code: int) -> bool:
+    """Whether `policy` starts a container again that ended with `exit_code`."""
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def of_container(pod_policy: Policy, own: Policy | None, *, init: bool) -> Policy:
+    """The policy of one container: init containers are retried but never run again after success, unless they are sidecars."""
+    if own is not None:
+        return own
+    if init:
+        return "Never" if pod_policy == "Never" else "OnFailure"
+    return pod_policy
