@@ -4,18 +4,24 @@
 that an unchanged resource means nothing to write.
 """
 
-from typing import Any
-
-from ocr_operator.manifests.common import Defaults
+from ocr_operator.manifests.common import Defaults, Manifest, admin_secret_name, all_pods_service_name
+from ocr_operator.manifests.deployment import deployment
+from ocr_operator.manifests.secret import admin_secret
+from ocr_operator.manifests.service import all_pods_service, service
 from ocr_operator.spec import OcrDeployment
 
-__all__ = ["Defaults", "desired"]
+__all__ = ["Defaults", "Manifest", "admin_secret_name", "all_pods_service_name", "desired"]
 
 
-def desired(deployment: OcrDeployment, defaults: Defaults, token: str) -> list[dict[str, Any]]:
+def desired(resource: OcrDeployment, defaults: Defaults, token: str) -> list[Manifest]:
     """Secret, Services and Deployment, in the order in which they are to be written.
 
     `token` is the admin token of the pods: the one in the existing Secret, or a fresh random one when there
     is none.
     """
-    raise NotImplementedError
+    return [
+        admin_secret(resource, token),
+        service(resource),
+        all_pods_service(resource),
+        deployment(resource, defaults),
+    ]
