@@ -1,0 +1,54 @@
+"""What the operator counts about itself. docs/metrics.md explains each; a test fails when one is missing there.
+
+No label has values from outside (names of resources, messages): the number of series is bounded.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """All metrics, in the registry that is passed in: two operators in one process don't share numbers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
+        self.reconciles = Counter(
+            "ocr_operator_reconciles", "Passes over one resource.", ["result"], registry=registry
+        )
+        self.reconcile_seconds = Histogram(
+            "ocr_operator_reconcile_seconds", "Time of one pass.", buckets=FAST, registry=registry
+        )
+        self.queue = Gauge(
+            "ocr_operator_queue_length", "Resources that wait to be looked at now.", registry=registry
+        )
+        self.children = Counter(
+            "ocr_operator_child_writes", "Children written or deleted.", ["verb"], registry=registry
+        )
+        self.status_writes = Counter(
+            "ocr_operator_status_writes", "Writes of a status.", ["result"], registry=registry
+        )
+        self.placements = Counter(
+            "ocr_operator_placements", "Decisions about gated pods.", ["result"], registry=registry
+        )
+        self.pushes = Counter(
+            "ocr_operator_pushes", "Live settings sent to a pod.", ["result"], registry=registry
+        )
+        self.push_seconds = Histogram(
+            "ocr_operator_push_seconds", "Time of one push.", buckets=FAST, registry=registry
+        )
+        self.streams = Gauge(
+            "ocr_operator_pod_streams", "State streams of pods.", ["state"], registry=registry
+        )
+        self.scrapes = Counter(
+            "ocr_operator_scrapes", "Scrapes of DCGM exporters.", ["result"], registry=registry
+        )
+        self.gpus = Gauge("ocr_operator_gpus", "GPUs known from exporters.", registry=registry)
+        self.watch_losses = Counter(
+            "ocr_operator_watch_losses",
+            "Watches that broke and were tried again.",
+            ["kind"],
+            registry=registry,
+        )
+        self.events = Counter("ocr_operator_events", "Kubernetes Events.", ["result"], registry=registry)

@@ -1,0 +1,243 @@
+"""The links to all pods: a state stream up, live settings down.
+
+Level-triggered like everything else: `follow` says which pods there are and which settings they should run
+with; a link keeps its stream open, pushes until the pod echoes, and reports every change. It decides nothing
+about resources.
+"""
+
+import asyncio
+import functools
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from ocr_operator import podstate, podwire
+from ocr_operator.livesettings import LiveSettings
+from ocr_operator.metrics import Metrics
+from ocr_operator.podstate import PodState
+from ocr_operator.podwire import PodError, Target
+from ocr_operator.status import Unreachable
+from ocr_operator.wakeups import Key
+
+SILENCE_SECONDS: Final = 12.0
+"""A stream without a whole line for so long is dead. Pods send a heartbeat every 10 s; a pod that vanishes is
+`unknown` in the status within 15 s, the second between two writes of a status included.
+"""
+MAX_DELAY_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 5.0
+"""A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
+CONCURRENT_PUSHES: Final = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """Written only by the link's own two tasks and by `PodClient.follow`, all in one event loop."""
+
+    target: Target
+    wanted: LiveSettings
+    token: str
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something that the pushing task looks at is new."""
+    state: PodState | Unreachable | None = None
+    acked: podstate.Echo | None = None
+    """What a push was answered with on this connection: newer than a state that was already on its way."""
+    answered: LiveSettings | None = None
+    """The envelope that the pod last took, whatever it echoes."""
+    push_error: str = ""
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def due(self) -> bool:
+        """Whether the pod runs with other values than it should, or with an older generation's stamp."""
+        if not isinstance(self.state, PodState):
+            return False
+        echo, wanted = self.state.settings, self.wanted
+        if (echo.revision, echo.hash) != (wanted.revision, wanted.hash):
+            return True
+        return echo.generation < wanted.generation and self.answered != wanted
+
+
+class PodClient:
+    """All links. `run` owns their tasks; `on_change(key, urgent)` hears of every change."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        on_change: Callable[[Key, bool], None],
+        metrics: Metrics,
+        rng: random.Random,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        self._session = session
+        self._on_change = on_change
+        self._metrics = metrics
+        self._rng = rng
+        self._silence = silence
+        self._links: dict[Key, dict[str, _Link]] = {}
+        self._new: asyncio.Queue[_Link] = asyncio.Queue()
+        self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
+        metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
+        metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                link = await self._new.get()
+                if self._links.get(link.target.key, {}).get(link.target.uid) is link:
+                    link.tasks = [
+                        tasks.create_task(self._stream_forever(link)),
+                        tasks.create_task(self._push_forever(link)),
+                    ]
+
+    def follow(self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str) -> None:
+        """These are all running pods of a resource, and what they should run with. Returns at once."""
+        links = self._links.setdefault(key, {})
+        wanted = {each.uid: each for each in targets}
+        for uid, link in list(links.items()):
+            if wanted.get(uid) != link.target:
+                self._drop(links.pop(uid))
+        for uid, each in wanted.items():
+            if (known := links.get(uid)) is None:
+                links[uid] = _Link(each, live, token)
+                self._new.put_nowait(links[uid])
+            elif (known.wanted, known.token) != (live, token):
+                known.wanted, known.token = live, token
+                known.changed.set()
+        if not links:
+            del self._links[key]
+
+    def forget(self, key: Key) -> None:
+        """The resource is gone."""
+        for link in self._links.pop(key, {}).values():
+            self._drop(link)
+
+    def state(self, key: Key, uid: str) -> tuple[PodState | Unreachable | None, str]:
+        """What is known of a pod, and why the last push failed (empty: it didn't)."""
+        link = self._links.get(key, {}).get(uid)
+        return (link.state, link.push_error) if link else (None, "")
+
+    def memory_used(self) -> dict[str, int]:
+        """Pod UID → bytes on its GPU, of all pods that say so."""
+        return {
+            uid: link.state.device.memory_used_bytes
+            for links in self._links.values()
+            for uid, link in links.items()
+            if isinstance(link.state, PodState) and link.state.device.memory_used_bytes is not None
+        }
+
+    def _drop(self, link: _Link) -> None:
+        for task in link.tasks:
+            task.cancel()
+
+    def _connected(self, connected: bool) -> int:
+        links = (link for links in self._links.values() for link in links.values())
+        return sum(isinstance(link.state, PodState) is connected for link in links)
+
+    # The stream
+
+    async def _stream_forever(self, link: _Link) -> None:
+        """Reconnects for as long as the pod is there. A pod that was never heard gets the silence's time to
+        start before it counts as unreachable; one that was heard gets a single quick second try.
+        """
+        loop = asyncio.get_running_loop()
+        grace, tries = loop.time() + self._silence, 0
+        while True:
+            began = loop.time()
+            error = await self._listen(link)
+            link.acked, trouble = None, error.trouble
+            tries = 1 if loop.time() - began > STEADY_SECONDS else tries + 1
+            starting = link.state is None and loop.time() < grace and trouble.reason == "Unreachable"
+            second_try = isinstance(link.state, PodState) and tries == 1 and not error.lasting
+            if not starting and not second_try and link.state != trouble:
+                log.info("pod lost pod=%s/%s why=%s", link.target.key[0], link.target.name, trouble.message)
+                link.state = trouble
+                self._changed(link, urgent=True)
+            await asyncio.sleep(self._delay(tries - 1))
+
+    async def _listen(self, link: _Link) -> PodError:
+        """One connection; why it ended."""
+        try:
+            await podwire.listen(
+                self._session, link.target, functools.partial(self._heard, link), silence=self._silence
+            )
+        except PodError as error:
+            return error
+        except Exception:
+            log.exception("state stream failed pod=%s/%s", link.target.key[0], link.target.name)
+        return PodError("Unreachable", "the operator failed on the pod's answer")
+
+    def _heard(self, link: _Link, state: PodState) -> None:
+        if link.acked is not None and state.settings.revision < link.acked.revision:
+            state = msgspec.structs.replace(state, settings=link.acked)
+        if state == link.state:
+            return
+        urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
+        if not isinstance(link.state, PodState):
+            link.answered = None  # perhaps another process, which knows only its file
+        link.state = state
+        link.changed.set()
+        self._changed(link, urgent=urgent)
+
+    # The push
+
+    async def _push_forever(self, link: _Link) -> None:
+        """Pushes whenever the pod runs with something else than it should, until it echoes."""
+        tries = 0
+        while True:
+            link.changed.clear()
+            if not link.due():
+                tries = 0
+                await link.changed.wait()
+                continue
+            wait = await self._push_once(link, tries)
+            tries += 1
+            if wait is not None and link.due():
+                await self._until_changed(link, wait)
+
+    async def _push_once(self, link: _Link, tries: int) -> float | None:
+        """One try; the seconds to wait before the next one, None when it worked."""
+        wanted, before = link.wanted, link.push_error
+        try:
+            async with self._pushes:
+                with self._metrics.push_seconds.time():
+                    echo = await podwire.push(self._session, link.target, wanted, link.token)
+        except PodError as error:
+            link.push_error = str(error)
+            self._metrics.pushes.labels("failed").inc()
+            if link.push_error != before:
+                log.warning(
+                    "push failed pod=%s/%s revision=%d why=%s",
+                    link.target.key[0], link.target.name, wanted.revision, link.push_error,
+                )  # fmt: skip
+                self._changed(link, urgent=False)
+            return 30.0 if error.lasting else max(0.05, self._delay(tries))
+        link.push_error, link.answered, link.acked = "", wanted, echo
+        self._metrics.pushes.labels("applied").inc()
+        log.info("pushed pod=%s/%s revision=%d", link.target.key[0], link.target.name, echo.revision)
+        if isinstance(link.state, PodState):
+            link.state = msgspec.structs.replace(link.state, settings=echo)
+        self._changed(link, urgent=True)
+        return None
+
+    async def _until_changed(self, link: _Link, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await link.changed.wait()
+        except TimeoutError:
+            return
+
+    def _changed(self, link: _Link, *, urgent: bool) -> None:
+        self._on_change(link.target.key, urgent)
+
+    def _delay(self, tries: int) -> float:
+        """0 before the second try, then growing, spread over half of the interval."""
+        if tries <= 0:
+            return 0.0
+        return float(min(MAX_DELAY_SECONDS, 0.1 * 2.0 ** min(tries - 1, 10)) * self._rng.uniform(0.5, 1.0))

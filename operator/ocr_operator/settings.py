@@ -1,0 +1,83 @@
+"""The settings of the operator's own process: environment in, frozen values out.
+
+Settings of resources live in the resources. docs/operator-settings.md lists every variable; a test fails when
+one is missing there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from typing import Any, Final
+
+VERSION: Final = version("ocr-operator")
+PREFIX: Final = "OCR_OPERATOR_"
+
+
+class InvalidSetting(ValueError):  # noqa: N818 -- names the finding
+    """An environment variable that can't be meant: which one, and what it takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Each field is read from `OCR_OPERATOR_<FIELD>`; lists are separated by the character named below."""
+
+    inference_image: str = f"ghcr.io/ocr-operator/ocr-inference:{VERSION}"
+    """The image of pods whose resource names none."""
+    image_pull_policy: str = field(default="", metadata={"one_of": ("", "Always", "IfNotPresent", "Never")})
+    """Of inference pods; empty leaves it to Kubernetes."""
+    watch_namespaces: tuple[str, ...] = field(default=(), metadata={"separator": ","})
+    """Comma-separated; empty is all of them."""
+    exporter_namespace: str = ""
+    """Where DCGM exporter pods are; empty is everywhere."""
+    exporter_selectors: tuple[str, ...] = field(
+        default=("app=nvidia-dcgm-exporter", "app.kubernetes.io/name=dcgm-exporter"),
+        metadata={"separator": ";"},
+    )
+    """Semicolon-separated label selectors; a pod that matches one is scraped."""
+    exporter_port: int = field(default=9400, metadata={"least": 1, "most": 65_535})
+    scrape_seconds: float = field(default=5.0, metadata={"least": 0.05, "most": 300})
+    """Between two scrapes of the same exporter."""
+    resync_seconds: float = field(default=300.0, metadata={"least": 1, "most": 86_400})
+    """Every resource is looked at again after so long, whatever the watches say."""
+    concurrency: int = field(default=16, metadata={"least": 1, "most": 256})
+    """Resources that are reconciled at the same time."""
+    host: str = "0.0.0.0"
+    port: int = field(default=8080, metadata={"least": 0, "most": 65_535})
+    """Of `/metrics`, `/livez` and `/readyz`; 0 takes any free one."""
+    log_level: str = field(default="info", metadata={"one_of": ("debug", "info", "warning", "error")})
+    log_format: str = field(default="text", metadata={"one_of": ("text", "json")})
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Unset and empty variables keep the default. `OCR_HOST` narrows the address, as for the server."""
+        known = {f"{PREFIX}{each.name.upper()}": each for each in fields(cls)}
+        unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+        if unknown:
+            raise InvalidSetting(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
+        found = {
+            each.name: _read(name, environ[name], each.default, each.metadata)
+            for name, each in known.items()
+            if environ.get(name)
+        }
+        if environ.get("OCR_HOST"):
+            found.setdefault("host", environ["OCR_HOST"])
+        return cls(**found)
+
+
+def _read(name: str, text: str, default: Any, rules: Mapping[str, Any]) -> Any:
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(rules["separator"]) if part.strip())
+    if "one_of" in rules:
+        if text not in rules["one_of"]:
+            choices = ", ".join(each for each in rules["one_of"] if each)
+            raise InvalidSetting(f"{name}={text[:64]!r} is not one of {choices}")
+        return text
+    if isinstance(default, str):
+        return text
+    try:
+        number = type(default)(text)
+    except ValueError:
+        raise InvalidSetting(f"{name}={text[:64]!r} is no number") from None
+    if not rules["least"] <= number <= rules["most"]:
+        raise InvalidSetting(f"{name}={text[:64]!r} is not within {rules['least']} and {rules['most']}")
+    return number
