@@ -1,54 +1,252 @@
-"""A throwaway cluster as a Python object, for tests and the demo."""
+"""A throwaway cluster as a Python object, for tests and the demo, and the ways to start, find and end one."""
 
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+import msgspec
+
+from devcluster import processes
+from devcluster.errors import DevclusterError, StartFailed
+from devcluster.layout import Layout, State
+from devcluster.progress import Progress
+from devcluster.supervisor import NODE_NAMES, Order, Report, sweep
+from devcluster.tools import Toolbox
+
+_STOP_SECONDS: Final = 30.0
+_KUBECTL_SECONDS: Final = 120.0
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a cluster consists of. Without nodes it is a control plane alone, ready in about 4 s."""
-
-    nodes: int = 0
-    gpus: int = 2
-    operator: bool = False
+def say_on_stderr(text: str) -> None:
+    """Where progress goes unless the caller wants it elsewhere."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Cluster:
-    """A running cluster. It ends with `stop`, with its `with` block, or with the process that holds it, however that ends."""
+    """A running cluster.
 
-    directory: Path
-    kubeconfig: Path
-    authority: Path
-    url: str
-    token: str
+    One that was `start`ed ends with `stop`, with its `with` block, or with the process that holds it, however that ends.
+    One that was brought `up` or found stays until `down`.
+    """
+
+    def __init__(self, directory: Path, supervisor: subprocess.Popen[bytes] | None = None) -> None:
+        self._layout = Layout(directory)
+        self._supervisor = supervisor
+        state = State.load(self._layout)
+        if state is None:
+            raise DevclusterError(f"no cluster runs in {directory}: start one with `python -m devcluster up`")
+        self.state: Final = state
+        self.token: Final[str] = json.loads(self.kubeconfig.read_bytes())["users"][0]["user"]["token"]
+        """The administrator's."""
 
     @classmethod
     def start(
-        cls, directory: Path, *, nodes: int = 0, gpus: int = 2, operator: bool = False, say: Callable[[str], None] = print
+        cls,
+        directory: Path,
+        *,
+        nodes: int = 0,
+        gpus: int = 2,
+        operator: bool = False,
+        say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
-        """Start a cluster in the folder and return when all of it is ready.
+        """Start a cluster in the folder and return when all of it is ready; without nodes it is a control plane alone.
 
         Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part of it fails.
         """
-        raise NotImplementedError
+        order = _order(directory.resolve(), nodes=nodes, gpus=gpus, operator=operator, detached=False)
+        return cls(directory.resolve(), _launch(order, say))
 
-    def stop(self) -> None:
-        """End all processes and remove the folder; nothing happens the second time."""
-        raise NotImplementedError
+    @classmethod
+    def up(
+        cls,
+        directory: Path,
+        *,
+        nodes: int = 3,
+        gpus: int = 2,
+        operator: bool = True,
+        say: Callable[[str], None] = say_on_stderr,
+    ) -> Self:
+        """Like `start`, but the cluster outlives this process. One that runs in the folder already is used as it is."""
+        directory = directory.resolve()
+        state = running(directory)
+        if state is not None and state.phase == "ready":
+            if (len(state.nodes), state.gpus, state.operator) != (nodes, gpus, operator):
+                raise DevclusterError(
+                    f"a cluster with {len(state.nodes)} nodes of {state.gpus} GPUs, "
+                    f"{'with' if state.operator else 'without'} the operator, runs in {directory}: end it with `down` first"
+                )
+            say(f"A cluster runs in {directory} already")
+            return cls(directory)
+        supervisor = _launch(_order(directory, nodes=nodes, gpus=gpus, operator=operator, detached=True), say)
+        assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
+        supervisor.stdin.close()
+        supervisor.stdout.close()
+        supervisor.returncode = 0  # it is on its own now: no warning about a child that still runs
+        return cls(directory)
 
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl as administrator and return its output; a failure raises DevclusterError with what it printed."""
-        raise NotImplementedError
+    @property
+    def directory(self) -> Path:
+        return self._layout.directory
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self._layout.kubeconfig
+
+    @property
+    def authority(self) -> Path:
+        """The certificate (PEM) that clients of the API server verify it with."""
+        return self._layout.authority
+
+    @property
+    def url(self) -> str:
+        return self.state.url
 
     def node_kubeconfig(self, name: str) -> Path:
         """Credentials of the node (gpu-a to gpu-z), which need not run: user `system:node:<name>`."""
-        raise NotImplementedError
+        if name not in NODE_NAMES:
+            raise DevclusterError(f"{name} can't be a node: names are {NODE_NAMES[0]} to {NODE_NAMES[-1]}")
+        return self._layout.credentials(name)
+
+    def address_prefix(self, node: int) -> str:
+        """The first three numbers of the addresses of the node with this position, counted from 1."""
+        return ".".join((*self.state.network.split(".")[:2], str(node)))
+
+    def log(self, name: str) -> Path:
+        """The log of a component, a node or the supervisor."""
+        return self._layout.log(name)
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl as administrator and return its output; a failure raises DevclusterError with what it printed."""
+        program = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+        done = subprocess.run(
+            [str(program), f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_KUBECTL_SECONDS,
+        )
+        if done.returncode != 0:
+            raise DevclusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def occupy(self, node: str, memory_bytes: int) -> list[Path]:
+        """Take memory of each simulated GPU of a node in the name of this process, and return the entries to delete later.
+
+        They lie in folders that are called by the GPUs' UUIDs, and no longer count when this process ends.
+        """
+        folder = self._layout.node(node) / "gpus"
+        written = []
+        for gpu in json.loads((folder / "gpus.json").read_bytes()):
+            entry = folder / "usage" / gpu["uuid"] / f"{os.getpid()}.json"
+            draft = entry.with_suffix(".new")
+            draft.write_text(json.dumps({"memory_bytes": memory_bytes, "utilization": 1.0}))
+            os.replace(draft, entry)
+            written.append(entry)
+        return written
+
+    def stop(self) -> None:
+        """End all processes and remove the folder; nothing happens the second time."""
+        if self._supervisor is not None:
+            _end(self._supervisor)
+            self._supervisor = None
+        down(self.directory)
+
+    down = stop
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
+
+
+def running(directory: Path) -> State | None:
+    """The record of the cluster whose supervisor runs in the folder."""
+    state = State.load(Layout(directory))
+    return state if state is not None and processes.runs(state.supervisor) else None
+
+
+def down(directory: Path) -> bool:
+    """End the cluster in the folder, or what is left of a killed one, and remove the folder; False when there is none."""
+    layout = Layout(directory)
+    if not layout.is_cluster():
+        return False
+    state = State.load(layout)
+    if state is not None:
+        processes.end([state.supervisor], grace_seconds=_STOP_SECONDS)
+        sweep(layout, state)
+    layout.remove()
+    return state is not None
+
+
+def _order(directory: Path, *, nodes: int, gpus: int, operator: bool, detached: bool) -> Order:
+    if not 0 <= nodes <= len(NODE_NAMES):
+        raise DevclusterError(f"{nodes} nodes: a cluster has 0 to {len(NODE_NAMES)}")
+    if operator and not nodes:
+        raise DevclusterError("the operator is a pod and needs a node to run on")
+    toolbox = Toolbox(os.environ, Progress(sys.stderr))
+    tools = toolbox.control_plane()
+    return Order(
+        id=secrets.token_hex(8),
+        directory=str(directory),
+        etcd=str(tools.etcd),
+        kube_apiserver=str(tools.kube_apiserver),
+        kube_controller_manager=str(tools.kube_controller_manager),
+        kube_scheduler=str(tools.kube_scheduler),
+        helm=str(toolbox.helm()) if operator else None,
+        nodes=nodes,
+        gpus=gpus,
+        detached=detached,
+    )
+
+
+def _launch(order: Order, say: Callable[[str], None]) -> subprocess.Popen[bytes]:
+    """Start the supervisor and wait until it reports that the cluster is ready."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "devcluster.supervisor"],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C reaches us alone, and we tell it in order
+    )
+    assert supervisor.stdin is not None
+    assert supervisor.stdout is not None
+    try:
+        supervisor.stdin.write(msgspec.json.encode(order) + b"\n")
+        supervisor.stdin.flush()
+        for line in supervisor.stdout:
+            report = msgspec.json.decode(line, type=Report)
+            if report.kind == "ready":
+                return supervisor
+            if report.kind == "failed":
+                raise StartFailed(report.text)
+            say(report.text)
+        raise StartFailed(
+            f"the supervisor ended before the cluster was ready: see {order.directory}/logs/supervisor.log"
+        )
+    except BaseException:
+        _end(supervisor)
+        raise
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    supervisor.send_signal(signal.SIGTERM)
+    try:
+        supervisor.wait(timeout=_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+    for pipe in (supervisor.stdin, supervisor.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -65,15 +65,17 @@ class Layout:
     def create(self) -> None:
         """Make the folder, readable by its owner alone; refuse one that holds something else."""
         if self.directory.is_dir() and any(self.directory.iterdir()) and not self.is_cluster():
-            raise DevclusterError(f"{self.directory} isn't empty and isn't a devcluster folder: pass another --dir")
+            raise DevclusterError(
+                f"{self.directory} isn't empty and isn't a devcluster folder: pass another --dir"
+            )
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory.chmod(0o700)
         self.lock.touch(mode=0o600)
 
-    def clear(self) -> None:
+    def clear(self, *, keep_logs: bool = False) -> None:
         """Remove what a cluster left in the folder, but not the lock, which the caller holds."""
         for path in self.directory.iterdir():
-            if path == self.lock:
+            if path == self.lock or (keep_logs and path.name == "logs"):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,137 @@
+"""The commands of `python -m devcluster`."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from devcluster import processes
+from devcluster.cluster import Cluster, down, running
+from devcluster.errors import DevclusterError
+from devcluster.layout import Layout, State
+from devcluster.progress import Progress, duration
+from devcluster.tools import CONTROL_PLANE, Toolbox
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    root = argparse.ArgumentParser(
+        prog="python -m devcluster", description="A throwaway Kubernetes without containers."
+    )
+    commands = root.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument(
+            "--dir",
+            type=Path,
+            default=Path(".devcluster"),
+            help="the cluster's folder (default: .devcluster)",
+        )
+        return sub
+
+    up = command("up", "Start a cluster, return when it is ready, and leave it running.")
+    up.add_argument("--nodes", type=int, default=3, help="process nodes (default: 3)")
+    up.add_argument("--gpus", type=int, default=2, help="simulated GPUs of each node (default: 2)")
+    up.add_argument("--no-operator", dest="operator", action="store_false", help="don't install the operator")
+    command("down", "End the cluster and remove its folder.")
+    command("status", "Tell what runs.")
+    logs = command("logs", "Print the log of a process, or list them.")
+    logs.add_argument("name", nargs="?", help="etcd, kube-apiserver, …, gpu-a, supervisor")
+    command("tools", "Find the control plane's programs, or build them.")
+    return root
+
+
+def run(arguments: argparse.Namespace, output: TextIO) -> int:
+    """Carry out one command and return the exit status."""
+    directory: Path = arguments.dir.resolve()
+
+    def say(text: str) -> None:
+        print(text, file=output, flush=True)
+
+    match arguments.command:
+        case "up":
+            began = time.monotonic()
+            operator = arguments.operator and arguments.nodes > 0
+            cluster = Cluster.up(
+                directory, nodes=arguments.nodes, gpus=arguments.gpus, operator=operator, say=say
+            )
+            say(f"{cluster.url} is ready after {duration(time.monotonic() - began)}")
+            say(f"export KUBECONFIG={cluster.kubeconfig}")
+            return 0
+        case "down":
+            began = time.monotonic()
+            ended = down(directory)
+            say(f"Ended in {duration(time.monotonic() - began)}" if ended else f"No cluster in {directory}")
+            return 0
+        case "status":
+            return _status(directory, output)
+        case "logs":
+            return _logs(Layout(directory), arguments.name, output)
+        case _:
+            toolbox = Toolbox(os.environ, Progress(sys.stderr))
+            for name, path in (
+                toolbox.provide(CONTROL_PLANE) | {"helm": toolbox.helm(), "kubectl": toolbox.kubectl()}
+            ).items():
+                say(f"{name:<24} {path}")
+            return 0
+
+
+def _status(directory: Path, output: TextIO) -> int:
+    state = State.load(Layout(directory))
+    if state is None:
+        print(f"No cluster in {directory}", file=output)
+        return 1
+    alive = running(directory) is not None
+    print(
+        f"{'API server':<24} {state.url}  ({state.phase if alive else 'its supervisor was killed: run `down` or `up`'})",
+        file=output,
+    )
+    print(f"{'kubeconfig':<24} {Layout(directory).kubeconfig}", file=output)
+    print(f"{'addresses':<24} {state.network}", file=output)
+    rows = [
+        ("supervisor", state.supervisor, None),
+        *((one.name, one.identity, one.exit_code) for one in state.processes),
+    ]
+    for name, identity, code in rows:
+        if processes.runs(identity):
+            text = f"runs, process {identity.pid}"
+        else:
+            text = "ended" if code is None else f"ended with {code}"
+            text += f": python -m devcluster logs {name}"
+        print(f"{name:<24} {text}", file=output)
+    return 0 if alive else 1
+
+
+def _logs(layout: Layout, name: str | None, output: TextIO) -> int:
+    known = sorted(path.stem for path in layout.log("x").parent.glob("*.log"))
+    if name is None:
+        print("\n".join(known), file=output)
+        return 0
+    if name not in known:
+        raise DevclusterError(
+            f"no log of {name!r} in {layout.directory}; there are: {', '.join(known) or 'none'}"
+        )
+    with layout.log(name).open(errors="replace") as log:
+        shutil.copyfileobj(log, output)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; errors of the cluster are messages, Ctrl-C is the shell's 130."""
+    arguments = parser().parse_args(argv)
+    try:
+        return run(arguments, sys.stdout)
+    except DevclusterError as error:
+        print(f"devcluster: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `logs … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("devcluster: interrupted, nothing is left running", file=sys.stderr)
+        return 130
