@@ -4,7 +4,7 @@ An engine holds the weights of one model. It lives in a worker process of its ow
 is never called twice at once. The server sees only the structs below, as msgpack (`frames`).
 
 The host tier, the copy of the weights in host memory, is a file in memory that the server owns and the worker
-fills: it outlives the worker. `HostTier` is a worker's handle on it.
+fills (`hosttier`): it outlives the worker.
 """
 
 from collections.abc import Sequence
@@ -111,21 +111,6 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     cache_dir: str = ""
 
 
-class HostTier(Protocol):
-    """The host memory of one model: a file descriptor, its size, and a way to fill or empty it."""
-
-    @property
-    def fd(self) -> int: ...
-    @property
-    def path(self) -> str:
-        """Where this process can open it as a file."""
-
-    @property
-    def size(self) -> int: ...
-    def resize(self, size: int) -> None:
-        """Give it exactly `size` bytes; 0 gives all memory back to the system."""
-
-
 class Engine(Protocol):
     """One model's weights in one of three places. Called by one thread, one call at a time.
 
@@ -155,6 +140,12 @@ class Engine(Protocol):
 # --- the wire -------------------------------------------------------------------------------------------------
 
 
+class Start(Struct, frozen=True, tag="start"):
+    """The first message to a worker."""
+
+    spec: ModelSpec
+
+
 class LifeCycleCall(Struct, frozen=True, tag="call"):
     id: int
     call: Literal["load", "offload", "restore", "unload", "exit"]
@@ -174,7 +165,7 @@ class CancelCall(Struct, frozen=True, tag="cancel"):
     id: int
 
 
-Call = LifeCycleCall | InferCall | CancelCall
+Call = Start | LifeCycleCall | InferCall | CancelCall
 
 
 class Answer(Struct, frozen=True):

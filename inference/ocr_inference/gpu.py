@@ -1,14 +1,36 @@
-"""The device that models are served on."""
+"""The device that models are served on: which one, how large, and what is taken of it.
 
+`cuda` is seen through NVIDIA's management library (NVML), never through CUDA itself, so the server's process takes
+nothing of the GPU. `simulated` is a declared stand-in for a GPU, for demonstrations and tests: a folder holds
+`gpus.json` (what there is) and `usage/<uuid>/<pid>.json` (what each process says it takes).
+"""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
 
 from ocr_inference.settings import Settings
+
+Kind = Literal["cuda", "cpu", "simulated"]
+
+MAX_FILE_BYTES = 1 << 20
+MAX_USERS = 4096
+"""Usage files looked at per GPU."""
+
+_NOBODY = ("", "none", "void")
+"""Values of `NVIDIA_VISIBLE_DEVICES` by which a container has no GPU."""
 
 
 @dataclass(frozen=True)
 class Device:
-    kind: Literal["cuda", "cpu", "simulated"]
+    kind: Kind
     uuid: str | None = None
     product: str | None = None
     memory_total_bytes: int = 0
@@ -19,5 +41,226 @@ class NoDevice(Exception):
     """The device that was asked for isn't there; the message names the variable and the way out."""
 
 
+class Gpu(Struct, frozen=True):
+    """One GPU, simulated or real; `gpus.json` is a list of these."""
+
+    uuid: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
+    product: Annotated[str, Meta(min_length=1, max_length=256)]
+    memory_bytes: Annotated[int, Meta(ge=1, le=1 << 50)]
+
+
+class Usage(Struct, frozen=True):
+    memory_bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
+    utilization: Annotated[float, Meta(ge=0, le=1)]
+
+
+class Books(Protocol):
+    """Where the server says what it takes of the device, and learns what others take."""
+
+    def report(self, memory_bytes: int, utilization: float) -> None: ...
+    def others_bytes(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class NoBooks:
+    """A real device keeps its own books."""
+
+    def report(self, memory_bytes: int, utilization: float) -> None:
+        pass
+
+    def others_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+class SimulatedBooks:
+    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it."""
+
+    def __init__(self, folder: Path, uuid: str, pid: int) -> None:
+        self._folder = folder / "usage" / uuid
+        self._file = self._folder / f"{pid}.json"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._last: Usage | None = None
+
+    def report(self, memory_bytes: int, utilization: float) -> None:
+        usage = Usage(memory_bytes, utilization)
+        if usage == self._last:
+            return
+        part = self._file.with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(usage))
+        part.replace(self._file)
+        self._last = usage
+
+    def others_bytes(self) -> int:
+        return sum(usage.memory_bytes for pid, usage in _usages(self._folder) if pid != int(self._file.stem))
+
+    def close(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
 def resolve(settings: Settings) -> Device:
-    raise NotImplementedError
+    """The one device to serve on; raises `NoDevice`."""
+    kind = settings.device
+    if kind == "cpu":
+        return Device("cpu")
+    if kind == "simulated":
+        return _simulated(settings)
+    if kind == "auto" and settings.visible_devices is not None and settings.visible_devices in _NOBODY:
+        return Device("cpu")
+    try:
+        with _nvml() as library:
+            return _cuda(library, settings.visible_devices)
+    except NoDevice:
+        if kind == "auto" and settings.visible_devices in (None, "all", "auto"):
+            return Device("cpu")
+        raise
+
+
+def books(settings: Settings, device: Device, pid: int) -> Books:
+    if device.kind != "simulated":
+        return NoBooks()
+    assert settings.simulated_gpu_dir is not None
+    assert device.uuid is not None
+    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid)
+
+
+# --- choosing -------------------------------------------------------------------------------------------------
+
+
+def choose(visible: str | None, gpus: Sequence[Gpu], used: dict[str, int]) -> Gpu:
+    """The GPU that `NVIDIA_VISIBLE_DEVICES` means: the first one that it names (by UUID or number, and we serve on
+    one), or for `auto` the one with the most free memory. `all` and unset are the first."""
+    if not gpus:
+        raise NoDevice("there is no GPU here; set OCR_DEVICE=cpu to serve on the CPU")
+    if visible is None or visible == "all":
+        return gpus[0]
+    if visible == "auto":
+        return max(gpus, key=lambda gpu: gpu.memory_bytes - used.get(gpu.uuid, 0))
+    if visible in _NOBODY:
+        raise NoDevice(f"NVIDIA_VISIBLE_DEVICES={visible!r} hides every GPU; set OCR_DEVICE=cpu or name one")
+    wanted = visible.split(",")[0].strip()
+    for index, gpu in enumerate(gpus):
+        if wanted in (gpu.uuid, str(index)):
+            return gpu
+    there = ", ".join(gpu.uuid for gpu in gpus)
+    raise NoDevice(f"NVIDIA_VISIBLE_DEVICES names {wanted!r}, which isn't here; there are {there}")
+
+
+# --- simulated ------------------------------------------------------------------------------------------------
+
+_T = TypeVar("_T")
+
+
+def _simulated(settings: Settings) -> Device:
+    folder = settings.simulated_gpu_dir
+    if folder is None:
+        raise NoDevice("OCR_DEVICE=simulated needs OCR_SIMULATED_GPU_DIR, a folder with gpus.json")
+    gpus = _read(folder / "gpus.json", list[Gpu])
+    if isinstance(gpus, str):
+        raise NoDevice(f"OCR_SIMULATED_GPU_DIR: {gpus}")
+    used = {gpu.uuid: sum(u.memory_bytes for _, u in _usages(folder / "usage" / gpu.uuid)) for gpu in gpus}
+    gpu = choose(settings.visible_devices, gpus, used)
+    return Device("simulated", gpu.uuid, gpu.product, gpu.memory_bytes)
+
+
+def _usages(folder: Path) -> Iterator[tuple[int, Usage]]:
+    """What living processes say they take; files of dead ones and damaged ones count for nothing."""
+    try:
+        names = sorted(os.listdir(folder))[:MAX_USERS]
+    except OSError:
+        return
+    for name in names:
+        stem, _, suffix = name.partition(".")
+        if suffix != "json" or not stem.isdecimal() or not _alive(int(stem)):
+            continue
+        usage = _read(folder / name, Usage)
+        if not isinstance(usage, str):
+            yield int(stem), usage
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _read(file: Path, kind: type[_T]) -> _T | str:
+    """A small JSON file as `kind`, or what is wrong with it."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return f"{file} can't be read: {error.strerror}"
+    if len(data) > MAX_FILE_BYTES:
+        return f"{file} is larger than {MAX_FILE_BYTES} bytes"
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        return f"{file} is not valid: {error}"
+
+
+# --- NVML -----------------------------------------------------------------------------------------------------
+
+
+class _Memory(ctypes.Structure):
+    """`nvmlMemory_t`."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+_TEXT_BYTES = 96
+"""`NVML_DEVICE_NAME_V2_BUFFER_SIZE` and `NVML_DEVICE_UUID_V2_BUFFER_SIZE`."""
+
+
+@contextlib.contextmanager
+def _nvml() -> Iterator[ctypes.CDLL]:
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as error:
+        message = "no NVIDIA driver here (libnvidia-ml.so.1); set OCR_DEVICE=cpu to serve on the CPU"
+        raise NoDevice(message) from error
+    if code := library.nvmlInit_v2():
+        raise NoDevice(
+            f"the NVIDIA driver refused (nvmlInit_v2: {code}); see nvidia-smi, or set OCR_DEVICE=cpu"
+        )
+    try:
+        yield library
+    finally:
+        library.nvmlShutdown()
+
+
+def _cuda(library: ctypes.CDLL, visible: str | None) -> Device:
+    count = ctypes.c_uint()
+    _check(library.nvmlDeviceGetCount_v2(ctypes.byref(count)), "nvmlDeviceGetCount_v2")
+    gpus, used = [], {}
+    for index in range(count.value):
+        gpu, taken = _cuda_gpu(library, index)
+        gpus.append(gpu)
+        used[gpu.uuid] = taken
+    gpu = choose(visible, gpus, used)
+    return Device("cuda", gpu.uuid, gpu.product, gpu.memory_bytes)
+
+
+def _cuda_gpu(library: ctypes.CDLL, index: int) -> tuple[Gpu, int]:
+    handle, memory = ctypes.c_void_p(), _Memory()
+    uuid, name = ctypes.create_string_buffer(_TEXT_BYTES), ctypes.create_string_buffer(_TEXT_BYTES)
+    _check(
+        library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)), "nvmlDeviceGetHandleByIndex_v2"
+    )
+    _check(library.nvmlDeviceGetUUID(handle, uuid, _TEXT_BYTES), "nvmlDeviceGetUUID")
+    _check(library.nvmlDeviceGetName(handle, name, _TEXT_BYTES), "nvmlDeviceGetName")
+    _check(library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
+    return Gpu(uuid.value.decode(), name.value.decode(), memory.total), int(memory.used)
+
+
+def _check(code: int, function: str) -> None:
+    if code:
+        raise NoDevice(
+            f"the NVIDIA driver refused ({function}: {code}); see nvidia-smi, or set OCR_DEVICE=cpu"
+        )

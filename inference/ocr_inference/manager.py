@@ -1,117 +1,491 @@
-"""The owner of all models: one task takes commands, `scheduler.decide` decides, this module carries it out."""
+"""The owner of all models. One task, `Manager.run`, takes commands in, has `scheduler.decide` decide, and carries
+the effects out; everybody else holds leases or snapshots. There are no locks: whatever changes is changed here.
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+Life-cycle calls run as tasks beside it and come back as commands. A page goes from the request's own task straight
+to the worker (`Lease.infer`), since a lease guarantees that the model stays ready.
+"""
 
-from ocr_inference.engine import InferRequest, PageResult
-from ocr_inference.gpu import Device
-from ocr_inference.lifecycle import Location, State
-from ocr_inference.settings import Config, Effective
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Literal
 
+from ocr_inference import scheduler
+from ocr_inference.engine import (
+    EngineError,
+    Failure,
+    FailureKind,
+    Footprint,
+    InferRequest,
+    ModelSpec,
+    PageResult,
+)
+from ocr_inference.gpu import Books, Device, NoBooks
+from ocr_inference.hosttier import HostTier
+from ocr_inference.lifecycle import Event
+from ocr_inference.settings import Config, Effective, ModelConfig
+from ocr_inference.snapshot import LastFailure, ModelSnapshot, Snapshot, take
+from ocr_inference.worker import Worker
+from ocr_inference.world import (
+    Acquire,
+    Apply,
+    Ask,
+    Cancel,
+    Close,
+    Closed,
+    Command,
+    Effect,
+    Finished,
+    Grant,
+    Model,
+    Reason,
+    Refusal,
+    Reject,
+    Release,
+    Revoke,
+    Settled,
+    StartCall,
+    Tick,
+    WakeAt,
+    WorkerDied,
+    World,
+)
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request got no lease (moves to `scheduler`; `manager.Refused.refusal`)."""
+__all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refused", "Snapshot"]
 
-    reason: str  # unknown_model | queue_full | deadline | draining | load_failed | no_fit | worker_died
-    message: str
-    retry_after_seconds: float | None = None
+log = logging.getLogger(__name__)
+
+STUCK_SECONDS = 60.0
+"""A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
+would hold its lease, and with it the device, for ever."""
 
 
 class Refused(Exception):
-    """No lease, or none any more."""
+    """No lease, or none any more; `refusal` says why and when to try again."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
 
 
-@dataclass(frozen=True)
-class LastFailure:
-    reason: str
-    message: str
-    time: float
-    """Unix time, seconds."""
-    exit_code: int | None
-
-
-@dataclass(frozen=True)
-class ModelSnapshot:
-    name: str
-    engine: str
-    state: State
-    location: Location
-    worker_running: bool
-    worker_pid: int | None
-    since: float
-    """Unix time at which the state was entered."""
-    last_activity: float
-    """Unix time of the last request's begin or end (or of becoming ready)."""
-    in_flight: int
-    waiting: int
-    memory_bytes: int
-    """On the device."""
-    host_bytes: int
-    loads: int
-    wakes: int
-    last_wake_seconds: float | None
-    last_failure: LastFailure | None
-    on_gpu: bool
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    device: Device
-    memory_used_bytes: int
-    models: tuple[ModelSnapshot, ...]
-    waiting: int
-    in_flight: int
-    queue_limit: int
-    draining: bool
-
-
 class Lease:
-    """The right to use a ready model, from a `Manager.lease` block."""
+    """The right to use a ready model, from a `Manager.lease` block; one page at a time."""
 
-    model: str
+    def __init__(self, manager: "Manager", model: str, deadline: float, since: float) -> None:
+        self.model = model
+        self.deadline = deadline
+        self.since = since
+        self._manager = manager
+        self._ticket = 0
+        self._worker: Worker | None = None
+        self._job: asyncio.Future[PageResult | Footprint | None] | None = None
 
     async def infer(self, request: InferRequest) -> PageResult:
-        """Read one page. Raises `engine.EngineError` (bad page, worker died twice), `Refused` (deadline)."""
-        raise NotImplementedError
+        """Read one page. Raises `EngineError` (a bad page, an engine that fails) and `Refused` (deadline).
+
+        Reading a page changes nothing, so where the worker dies under it, it is tried once more, by a new worker.
+        """
+        try:
+            return await self._infer(request)
+        except EngineError as error:
+            if error.failure.kind is not FailureKind.WORKER_DIED:
+                raise
+            log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
+        await self.acquire(again=True)
+        return await self._infer(request)
+
+    async def _infer(self, request: InferRequest) -> PageResult:
+        assert self._worker is not None
+        batching = self._manager.effective.batching
+        job = self._worker.infer(
+            request,
+            max_pages=batching.max_pages,
+            max_wait_seconds=batching.max_wait_milliseconds / 1000,
+        )
+        self._job = job
+        try:
+            async with asyncio.timeout(max(0.0, self.deadline - self._manager.now())):
+                # The worker goes on when the client has gone: the lease ends with its work, not with the wait.
+                result = await asyncio.shield(job)
+        except TimeoutError:
+            self._manager.kill_if_stuck(self._worker, job)
+            message = f"the deadline passed while model {self.model} was reading the page"
+            raise Refused(Refusal(Reason.DEADLINE, message)) from None
+        finally:
+            if not job.done():
+                self._worker.forget(job)
+        assert isinstance(result, PageResult)
+        return result
+
+    async def acquire(self, *, again: bool = False) -> None:
+        """Queue and wait; for `Manager.lease` and for the second try."""
+        if again:
+            self.release()
+        self._ticket, self._worker, self._job = 0, None, None
+        since = self.since if again else None
+        self._ticket, self._worker = await self._manager.acquire(self.model, self.deadline, since)
+
+    def release(self) -> None:
+        """Give the lease back as soon as the worker is done with the page."""
+        ticket, job = self._ticket, self._job
+        self._ticket = 0
+        if not ticket:
+            return
+        if job is None or job.done():
+            self._manager.post(Release(ticket))
+        else:
+            job.add_done_callback(lambda _: self._manager.post(Release(ticket)))
 
 
 class Manager:
-    def __init__(self, config: Config, effective: Effective, device: Device) -> None:
-        raise NotImplementedError
+    """All attributes are written by `run` (and `__init__`) only."""
 
-    async def run(self) -> None:
-        """The owner task; returns when `close` has drained everything. Start it in a TaskGroup."""
-        raise NotImplementedError
+    def __init__(
+        self,
+        config: Config,
+        effective: Effective,
+        device: Device,
+        *,
+        environ: Mapping[str, str],
+        cuda_engines: Iterable[str] = (),
+        books: Books | None = None,
+        cache_dir: str = "",
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`environ` is what workers inherit from, `cuda_engines` are those that compute on a CUDA device: models of
+        others stay in host memory beside it. `now` must be the event loop's kind of clock (monotonic seconds)."""
+        self.now = now
+        self._epoch = wall() - now()
+        self._device = device
+        self._environ = environ
+        self._books: Books = NoBooks() if books is None else books
+        self._specs = {
+            each.name: _spec(each, device, each.engine in set(cuda_engines), cache_dir)
+            for each in config.models
+        }
+        self._hosts: dict[str, HostTier] = {}
+        self._workers: dict[str, Worker] = {}
+        """The newest of each model, also when it has ended."""
+        self._inbox: asyncio.Queue[Command] = asyncio.Queue()
+        self._answers: dict[int, asyncio.Future[Worker | None]] = {}
+        self._tickets = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._ended = asyncio.Event()
+        models = {
+            each.name: Model(
+                name=each.name,
+                policy=effective.models[each.name],
+                declared_bytes=each.gpu_memory_bytes if self._specs[each.name].device != "cpu" else 0,
+                since=now(),
+                last_activity=now(),
+            )
+            for each in config.models
+        }
+        budget = device.memory_total_bytes if device.kind != "cpu" else None
+        self._world = World(models, effective, budget)
+        self._snapshot = self._take()
+        self._changed = asyncio.Event()
 
-    def lease(self, model: str, deadline: float | None = None) -> AbstractAsyncContextManager[Lease]:
-        """Wait for the model to be ready and hold it; `deadline` is in `time.monotonic()` seconds."""
-        raise NotImplementedError
+    # --- for everybody ----------------------------------------------------------------------------------------
+
+    @property
+    def effective(self) -> Effective:
+        return self._world.effective
+
+    @property
+    def ended(self) -> bool:
+        """Whether the owner task is over: drained, or broken. Nothing is served any more."""
+        return self._ended.is_set()
+
+    @asynccontextmanager
+    async def lease(self, model: str, deadline: float | None = None) -> AsyncIterator[Lease]:
+        """Wait until the model is ready, waking it, and hold it; raises `Refused`.
+
+        `deadline` is a time of `now`'s clock; the queue's deadline applies in any case, to waiting and reading
+        together. Cancelling leaves the queue; a lease ends when the worker's work ends, not when the client goes.
+        """
+        since = self.now()
+        limit = since + self.effective.queue.deadline_seconds
+        lease = Lease(self, model, limit if deadline is None else min(limit, deadline), since)
+        await lease.acquire()
+        try:
+            yield lease
+        finally:
+            lease.release()
 
     async def offload(self, model: str | None = None) -> None:
-        """Ask; returns when the model (None: all) is offloaded, after its leases ended."""
-        raise NotImplementedError
+        """Offload a model, or all (None); returns when that is done, after their leases ended."""
+        await self._ask(model, Event.OFFLOAD)
 
     async def release(self, model: str | None = None) -> None:
-        """Ask; returns when the model (None: all) is unloaded, after its leases ended."""
-        raise NotImplementedError
+        """Unload a model, or all (None); returns when that is done, after their leases ended."""
+        await self._ask(model, Event.UNLOAD)
 
     def apply(self, effective: Effective) -> None:
-        """From now on work by these settings; timers count from the last activity."""
-        raise NotImplementedError
+        """From now on work by these settings; running timers count anew from the last activity."""
+        self.post(Apply(effective))
 
     async def close(self, grace_seconds: float = 20.0) -> None:
-        """Refuse new requests, let the queued and running ones end, unload; after the grace, kill."""
-        raise NotImplementedError
+        """Refuse what comes, let what is queued and running end, unload everything; kill what is left then."""
+        self.post(Close())
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            log.warning("not drained after %s seconds: killing the workers", grace_seconds)
+            for ticket in list(self._answers):
+                self.post(Cancel(ticket))
+                self._refuse(ticket, Refusal(Reason.DRAINING, "the server is shutting down", 1.0))
+            for worker in self._workers.values():
+                worker.kill()
+            await self._ended.wait()
 
     def snapshot(self) -> Snapshot:
-        raise NotImplementedError
+        return self._snapshot
 
-    def changes(self) -> AsyncIterator[Snapshot]:
-        """The snapshot now, and the newest one after each change; slow readers skip what is in between."""
-        raise NotImplementedError
+    async def changes(self) -> AsyncIterator[Snapshot]:
+        """The snapshot now, and the newest after each change; a slow reader skips what is in between. Ends with
+        the manager."""
+        seen: Snapshot | None = None
+        while True:
+            changed, snapshot = self._changed, self._snapshot
+            if snapshot is not seen:
+                seen = snapshot
+                yield snapshot
+            elif self.ended:
+                return
+            else:
+                await changed.wait()
+
+    # --- for leases -------------------------------------------------------------------------------------------
+
+    def post(self, command: Command) -> None:
+        self._inbox.put_nowait(command)
+
+    async def acquire(self, model: str, deadline: float, since: float | None) -> tuple[int, Worker]:
+        """A ticket that holds a lease, and the worker under it."""
+        ticket, answer = self._question()
+        self.post(Acquire(ticket, model, deadline, since))
+        try:
+            worker = await answer
+        except asyncio.CancelledError:
+            self.post(Cancel(ticket))
+            raise
+        finally:
+            self._answers.pop(ticket, None)
+        assert worker is not None
+        return ticket, worker
+
+    def kill_if_stuck(self, worker: Worker, job: "asyncio.Future[PageResult | Footprint | None]") -> None:
+        """Kill the worker if the page isn't done some time after its deadline."""
+
+        def kill() -> None:
+            if not job.done():
+                log.error("page stuck: killing the worker", extra={"model": worker.name, "pid": worker.pid})
+                worker.kill()
+
+        handle = asyncio.get_running_loop().call_later(STUCK_SECONDS, kill)
+        job.add_done_callback(lambda _: handle.cancel())
+
+    # --- the owner task ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Own everything until `close` has drained it. Cancelled, it kills the workers and gives all memory back."""
+        try:
+            for name in self._specs:
+                self._hosts[name] = HostTier.create(name)
+            async with asyncio.TaskGroup() as self._tasks:
+                self._step(Tick())
+                self._publish()
+                while not self._world.closed:
+                    self._step(await self._inbox.get())
+                    while not self._inbox.empty():
+                        self._step(self._inbox.get_nowait())
+                    self._publish()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for ticket in list(self._answers):
+                self._refuse(ticket, Refusal(Reason.DRAINING, "the server has shut down", 1.0))
+            for host in self._hosts.values():
+                host.close()
+            self._books.close()
+            self._ended.set()
+            self._changed.set()
+
+    def _step(self, command: Command) -> None:
+        self._world, effects = scheduler.decide(self._world, command, self.now())
+        for effect in effects:
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case StartCall():
+                assert self._tasks is not None
+                fields = {"model": effect.model, "call": effect.call, "reason": effect.why}
+                log.info("%s %s: %s", effect.call, effect.model, effect.why, extra=fields)
+                self._tasks.create_task(self._call(effect), name=f"{effect.call} {effect.model}")
+            case Grant(ticket, model):
+                # It may have died a moment ago; then the lease's first call says so.
+                self._answer(ticket, self._workers[model])
+            case Reject(ticket, refusal):
+                self._refuse(ticket, refusal)
+            case Settled(ticket):
+                self._answer(ticket, None)
+            case WakeAt(time):
+                self._wake_at(time)
+            case Revoke() | Closed():
+                pass  # a lease notices by its worker, `run` by the world
+
+    def _wake_at(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, at - self.now()), self.post, Tick())
+
+    def _publish(self) -> None:
+        snapshot = self._take()
+        self._books.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
+        if snapshot != self._snapshot:
+            self._snapshot = snapshot
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
+
+    def _take(self) -> Snapshot:
+        pids = {name: worker.pid for name, worker in self._workers.items() if not worker.ended}
+        return take(self._world, self._specs, pids, self._device, self._epoch)
+
+    # --- questions and answers --------------------------------------------------------------------------------
+
+    def _question(self) -> tuple[int, "asyncio.Future[Worker | None]"]:
+        ticket = next(self._tickets)
+        answer: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self.ended:
+            answer.set_exception(Refused(Refusal(Reason.DRAINING, "the server has shut down", 1.0)))
+        else:
+            self._answers[ticket] = answer
+        return ticket, answer
+
+    def _answer(self, ticket: int, worker: Worker | None) -> None:
+        answer = self._answers.pop(ticket, None)
+        if answer is not None and not answer.done():
+            answer.set_result(worker)
+
+    def _refuse(self, ticket: int, refusal: Refusal) -> None:
+        answer = self._answers.pop(ticket, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(Refused(refusal))
+
+    async def _ask(self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> None:
+        if model is not None and model not in self._specs:
+            message = f"no model {model!r}; there are {', '.join(self._specs)}"
+            raise Refused(Refusal(Reason.UNKNOWN_MODEL, message))
+        answers = []
+        for name in self._specs if model is None else (model,):
+            ticket, answer = self._question()
+            self.post(Ask(ticket, name, event))
+            answers.append(answer)
+        await asyncio.gather(*answers)
+
+    # --- calls ------------------------------------------------------------------------------------------------
+
+    async def _call(self, effect: StartCall) -> None:
+        outcome: Footprint | Failure
+        try:
+            outcome = await self._carry_out(effect)
+        except EngineError as error:
+            outcome = error.failure
+        except OSError as error:
+            message = f"{effect.call} of model {effect.model}: {error}"
+            outcome = Failure(kind=FailureKind.FAILED, message=message)
+        except Exception as error:
+            # A bug, yet one model's: its waiters get an answer and the others are served on.
+            log.exception("%s of model %s", effect.call, effect.model)
+            outcome = Failure(kind=FailureKind.FAILED, message=f"{type(error).__name__}: {error}")
+        if isinstance(outcome, Failure):
+            fields = {"model": effect.model, "call": effect.call, "reason": outcome.kind}
+            log.warning("%s %s failed: %s", effect.call, effect.model, outcome.message, extra=fields)
+        self.post(Finished(effect.model, effect.serial, outcome))
+
+    async def _carry_out(self, effect: StartCall) -> Footprint:
+        model = effect.model
+        worker = self._workers.get(model)
+        if worker is not None and worker.ended:
+            worker = None
+        match effect.call:
+            case "load" | "restore":
+                self._check_room(model)
+                if worker is None:
+                    assert effect.worker is not None
+                    worker = await self._start(model, effect.worker)
+                return self._charged(model, await worker.call(effect.call))
+            case "offload":
+                if worker is None:
+                    raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
+                return await worker.call("offload")
+            case "exit":
+                if worker is not None:
+                    await worker.stop()
+                return Footprint(host_bytes=self._hosts[model].size)
+            case "unload":
+                if worker is not None:
+                    await worker.call("unload")
+                    await worker.stop()
+            case "kill":
+                if worker is not None:
+                    worker.kill()
+                    await worker.gone()
+        self._hosts[model].resize(0)
+        return Footprint()
+
+    async def _start(self, model: str, serial: int) -> Worker:
+        assert self._tasks is not None
+        worker = await Worker.start(self._specs[model], self._hosts[model], self._environ)
+        self._workers[model] = worker
+        self._tasks.create_task(self._watch(model, serial, worker), name=f"worker of {model}")
+        return worker
+
+    async def _watch(self, model: str, serial: int, worker: Worker) -> None:
+        failure = await worker.run()
+        self.post(WorkerDied(model, serial, failure))
+
+    def _check_room(self, model: str) -> None:
+        """On a simulated GPU that others use too: refuse what a real one would refuse."""
+        others = self._books.others_bytes()
+        need = self._world.models[model].need_bytes
+        free = self._device.memory_total_bytes - others - self._snapshot.memory_used_bytes
+        if others and need > free:
+            message = f"model {model} needs {need} bytes on {self._device.uuid}, which has {free} left"
+            raise EngineError(Failure(kind=FailureKind.OUT_OF_MEMORY, message=message))
+
+    def _charged(self, model: str, footprint: Footprint) -> Footprint:
+        """A simulated GPU holds as much as the model declares, since the real memory is the host's."""
+        if self._specs[model].device != "simulated":
+            return footprint
+        declared = self._world.models[model].declared_bytes or 0
+        return Footprint(device_bytes=max(declared, footprint.device_bytes), host_bytes=footprint.host_bytes)
+
+
+def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -> ModelSpec:
+    source = model.source
+    hub = source.hugging_face if source else None
+    return ModelSpec(
+        name=model.name,
+        engine=model.engine,
+        device="cpu" if device.kind == "cuda" and not uses_cuda else device.kind,
+        path=source.path if source else None,
+        repo=hub.repo if hub else None,
+        revision=hub.revision if hub else None,
+        dtype=model.dtype,
+        attention=model.attention,
+        options=dict(model.options),
+        cache_dir=cache_dir,
+    )

@@ -1,0 +1,159 @@
+"""An engine that reads nothing, for tests and demonstrations: it takes as long and as much as its options say.
+
+Options: `load_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes` (64 KiB),
+`device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a call
+(`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
+that it is fake, and depends on nothing but the page and the request.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ocr_inference.engine import (
+    EngineError,
+    Failure,
+    FailureKind,
+    Footprint,
+    InferRequest,
+    Line,
+    ModelSpec,
+    PageResult,
+)
+from ocr_inference.engines import pictures
+from ocr_inference.hosttier import HostTier
+
+HANG_SECONDS = 3600.0
+_MAX_FAULTS_BYTES = 65_536
+_MAX_BYTES = 1 << 40
+_NUMBERS = {
+    **{f"{call}_seconds": 0.0 for call in ("load", "restore", "offload", "unload", "infer")},
+    "host_bytes": 65_536.0,
+    "device_bytes": -1.0,
+    "max_batch": 1.0,
+}
+
+
+class Fake:
+    def __init__(self, spec: ModelSpec, host: HostTier) -> None:
+        numbers = {name: _number(spec, name, default) for name, default in _NUMBERS.items()}
+        self._seconds = {name.removesuffix("_seconds"): value for name, value in numbers.items()}
+        self._host_bytes = int(numbers["host_bytes"])
+        device_bytes = int(numbers["device_bytes"])
+        self._device_bytes = self._host_bytes if device_bytes < 0 else device_bytes
+        self.max_batch = max(1, int(numbers["max_batch"]))
+        faults = spec.options.get("faults_file")
+        self._faults = Path(faults) if isinstance(faults, str) else None
+        self._name = spec.name
+        self._host = host
+        self._weights: bytes | None = None
+
+    def load(self) -> Footprint:
+        self._act("load")
+        self._host.resize(self._host_bytes)
+        with open(self._host.path, "r+b") as tier:
+            tier.write(self._pattern())
+        return self._become_ready()
+
+    def offload(self) -> Footprint:
+        self._act("offload")
+        self._weights = None
+        return Footprint(device_bytes=0, host_bytes=self._host.size)
+
+    def restore(self) -> Footprint:
+        self._act("restore")
+        return self._become_ready()
+
+    def unload(self) -> Footprint:
+        self._act("unload")
+        self._weights = None
+        self._host.resize(0)
+        return Footprint()
+
+    def infer(self, requests: Sequence[InferRequest]) -> Sequence[PageResult | Failure]:
+        self._act("infer")
+        return [self._read(request) for request in requests]
+
+    def _become_ready(self) -> Footprint:
+        with open(self._host.path, "rb") as tier:
+            weights = tier.read(self._host_bytes + 1)
+        if weights != self._pattern():
+            raise EngineError(_failed("host memory doesn't hold this model's weights"))
+        self._weights = weights
+        return Footprint(device_bytes=self._device_bytes, host_bytes=len(weights))
+
+    def _pattern(self) -> bytes:
+        """Weights that only this model has, so that mixing up host tiers shows."""
+        block = hashlib.sha256(self._name.encode()).digest()
+        return (block * (self._host_bytes // len(block) + 1))[: self._host_bytes]
+
+    def _read(self, request: InferRequest) -> PageResult | Failure:
+        began = time.perf_counter()
+        if self._weights is None:
+            return _failed("the model is not loaded")
+        try:
+            page = pictures.decode(request.image, request.max_pixels)
+        except EngineError as error:
+            return error.failure
+        key = hashlib.sha256(page.tobytes()).hexdigest()[:12]
+        text = f"fake {request.task} of page {key} by {self._name}"
+        width, height = float(page.width), float(page.height)
+        box = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+        return PageResult(
+            text=text,
+            width=page.width,
+            height=page.height,
+            lines=(Line(text, 1.0, box),),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _act(self, call: str) -> None:
+        """Take the declared time, then do what the faults file says."""
+        time.sleep(self._seconds[call])
+        match self._fault(call):
+            case None:
+                return
+            case "fail":
+                raise EngineError(_failed(f"{call} fails, as the faults file says"))
+            case "oom":
+                raise MemoryError(f"{call}, as the faults file says")
+            case "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(HANG_SECONDS)
+            case other:
+                raise EngineError(_failed(f"faults file: no fault {other!r}"))
+
+    def _fault(self, call: str) -> str | None:
+        if self._faults is None or not self._faults.exists():
+            return None
+        with self._faults.open("rb") as file:
+            faults = json.loads(file.read(_MAX_FAULTS_BYTES) or b"{}")
+        fault = faults.get(call)
+        return None if fault is None else str(fault)
+
+
+def create(spec: ModelSpec, host: HostTier) -> Fake:
+    unknown = set(spec.options) - {*_NUMBERS, "faults_file"}
+    if unknown:
+        message = f"model {spec.name}: engine fake has no option {min(unknown)!r}"
+        raise EngineError(
+            Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{min(unknown)}")
+        )
+    return Fake(spec, host)
+
+
+def _number(spec: ModelSpec, name: str, default: float) -> float:
+    value = spec.options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= _MAX_BYTES:
+        message = f"model {spec.name}: option {name} is a number, not {value!r}"
+        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
+    return float(value)
+
+
+def _failed(message: str) -> Failure:
+    return Failure(kind=FailureKind.FAILED, message=message)

@@ -1,0 +1,55 @@
+"""Pages decoded inside a worker: bounded before decoding, upright, in RGB; a damaged one is the sender's fault."""
+
+import io
+import warnings
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ocr_inference.engine import EngineError, Failure, FailureKind
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""Only what scanners and browsers make: each further decoder is attack surface."""
+
+MAX_SIDE = 65_535
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture as it is looked at (EXIF orientation applied, transparency on white); raises `EngineError`."""
+    # The limit is ours, stated in the request; Pillow's own would warn below it and raise above.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        # Bytes after the picture, odd EXIF and the like: readable is readable.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.size, max_pixels)
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except EngineError:
+        raise
+    except UnidentifiedImageError:
+        raise _invalid(f"not a picture in one of the formats {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Decoders raise OSError, SyntaxError, ValueError, struct.error and more for damaged files.
+        raise _invalid(f"the picture can't be decoded: {str(error) or type(error).__name__}"[:500]) from error
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels or max(size) > MAX_SIDE:
+        message = f"{width} x {height} pixels; the limit is {max_pixels} in all and {MAX_SIDE} a side"
+        raise EngineError(Failure(kind=FailureKind.IMAGE_TOO_LARGE, message=message, param="file"))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    elif image.mode.startswith("I;16"):
+        # 16-bit grey: Pillow's conversion would clip everything above 255 to white.
+        image = image.point(lambda value: value / 257).convert("L")
+    return image.convert("RGB")
+
+
+def _invalid(message: str) -> EngineError:
+    return EngineError(Failure(kind=FailureKind.INVALID_IMAGE, message=message, param="file"))

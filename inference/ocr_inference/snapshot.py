@@ -1,0 +1,102 @@
+"""What the outside sees of the world: values to read, made anew after each change and equal while nothing happens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ocr_inference import lifecycle
+from ocr_inference.engine import ModelSpec
+from ocr_inference.gpu import Device
+from ocr_inference.lifecycle import Location, State
+from ocr_inference.world import Model, World
+
+
+@dataclass(frozen=True)
+class LastFailure:
+    reason: str
+    message: str
+    time: float
+    """Unix time, seconds."""
+    exit_code: int | None
+
+
+@dataclass(frozen=True)
+class ModelSnapshot:
+    name: str
+    engine: str
+    state: State
+    location: Location
+    worker_running: bool
+    worker_pid: int | None
+    since: float
+    """Unix time at which the state was entered."""
+    last_activity: float
+    """Unix time of the last request's begin or end, or of becoming ready."""
+    in_flight: int
+    waiting: int
+    memory_bytes: int
+    """On the device."""
+    host_bytes: int
+    loads: int
+    wakes: int
+    last_wake_seconds: float | None
+    last_failure: LastFailure | None
+    on_gpu: bool
+    """Whether a ready model occupies a GPU, real or simulated."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    device: Device
+    memory_used_bytes: int
+    """By all models together, on the device."""
+    models: tuple[ModelSnapshot, ...]
+    waiting: int
+    in_flight: int
+    queue_limit: int
+    draining: bool
+
+
+def take(
+    world: World, specs: Mapping[str, ModelSpec], pids: Mapping[str, int], device: Device, epoch: float
+) -> Snapshot:
+    """`epoch` turns the world's clock into Unix time; it must not change between snapshots."""
+    models = tuple(_model(each, specs[each.name], pids, epoch) for each in world.models.values())
+    return Snapshot(
+        device=device,
+        memory_used_bytes=sum(model.memory_bytes for model in models),
+        models=models,
+        waiting=sum(model.waiting for model in models),
+        in_flight=sum(model.in_flight for model in models),
+        queue_limit=world.effective.queue.limit,
+        draining=world.draining,
+    )
+
+
+def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float) -> ModelSnapshot:
+    on_gpu = spec.device != "cpu"
+    left = model.unloading_from
+    if model.worker is None and left in (State.READY, State.OFFLOADING):
+        # What was on the device went with the worker; what is in host memory is still there.
+        left = State.OFFLOADED
+    failure = model.last_failure
+    return ModelSnapshot(
+        name=model.name,
+        engine=spec.engine,
+        state=model.state,
+        location=lifecycle.location(model.state, on_gpu=on_gpu, unloading_from=left),
+        worker_running=model.worker is not None,
+        worker_pid=pids.get(model.name),
+        since=epoch + model.since,
+        last_activity=epoch + model.last_activity,
+        in_flight=len(model.leases),
+        waiting=len(model.waiters),
+        memory_bytes=model.footprint.device_bytes,
+        host_bytes=model.footprint.host_bytes,
+        loads=model.loads,
+        wakes=model.wakes,
+        last_wake_seconds=model.last_wake_seconds,
+        last_failure=None
+        if failure is None
+        else LastFailure(failure.reason, failure.message, epoch + failure.time, failure.exit_code),
+        on_gpu=on_gpu,
+    )

@@ -1,0 +1,253 @@
+"""The server's side of one worker process: start it, call it, notice its end, stop it.
+
+A worker runs `ocr_inference.engines.host` for one model. It gets a socket, the model's host tier and nothing else:
+no secrets in its environment, no address to listen on. It dies with the server. One task, `Worker.run`, reads its
+answers; whoever called waits on a future.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from ocr_inference import frames
+from ocr_inference.engine import (
+    Answer,
+    CancelCall,
+    EngineError,
+    Failure,
+    FailureKind,
+    Footprint,
+    InferCall,
+    InferRequest,
+    LifeCycleCall,
+    ModelSpec,
+    PageResult,
+    Start,
+)
+from ocr_inference.hosttier import HostTier
+
+log = logging.getLogger(__name__)
+
+CallName = Literal["load", "offload", "restore", "unload", "exit"]
+
+LIMIT_SECONDS: Mapping[CallName, float] = {
+    "load": 3600,
+    "restore": 300,
+    "offload": 120,
+    "unload": 60,
+    "exit": 10,
+}
+"""After this a call counts as hung and the worker is killed. A first load may have gigabytes to download."""
+
+_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+)
+_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_")
+_LINE_BYTES = 4096
+"""Longer lines of a worker's log are cut into pieces."""
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the server's environment that a worker gets: libraries and devices, no tokens and keys."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    }
+
+
+class Worker:
+    """A running worker. `run` must be running, too: it delivers the answers and reports the end."""
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.name = name
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._pending: dict[int, asyncio.Future[PageResult | Footprint | None]] = {}
+        self._ids = 0
+        self._end: Failure | None = None
+        self._ended = asyncio.Event()
+
+    @classmethod
+    async def start(cls, spec: ModelSpec, host: HostTier, environ: Mapping[str, str]) -> "Worker":
+        """Start the process; raises `OSError` where the system refuses. It imports its engine at its first call."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "ocr_inference.engines.host"),
+                    *(str(theirs.fileno()), str(host.fd), str(os.getpid())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    pass_fds=(theirs.fileno(), host.fd),
+                    env=environment(environ),
+                )
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        writer.write(frames.pack(Start(spec)))
+        log.info("worker started", extra={"model": spec.name, "pid": process.pid})
+        return cls(spec.name, process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._end is not None
+
+    async def run(self) -> Failure:
+        """Deliver answers until the process is gone; every call still waiting fails then. Returns how it ended."""
+        logged = asyncio.create_task(self._forward_log())
+        try:
+            await self._deliver()
+        except frames.BrokenFrame as error:
+            log.warning("worker talks nonsense: %s", error, extra={"model": self.name})
+        finally:
+            # Without its socket a worker is of no use; it ends by itself on seeing that, but might be stuck.
+            self.kill()
+            code = await self._process.wait()
+            await logged
+            self._writer.close()
+            self._end = _death(self.name, code)
+            for future in self._pending.values():
+                if not future.done():
+                    future.set_exception(EngineError(self._end))
+            self._pending.clear()
+            self._ended.set()
+        return self._end
+
+    async def call(self, name: CallName) -> Footprint:
+        """One life-cycle call; raises `EngineError`. One that hangs kills the worker."""
+        future = self._send(LifeCycleCall(self._next_id(), name))
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS[name]):
+                result = await asyncio.shield(future)
+        except TimeoutError:
+            self.kill()
+            message = f"{name} of model {self.name} took longer than {LIMIT_SECONDS[name]} seconds"
+            raise EngineError(Failure(kind=FailureKind.TIMED_OUT, message=message)) from None
+        return result if isinstance(result, Footprint) else Footprint()
+
+    def infer(
+        self, request: InferRequest, *, max_pages: int, max_wait_seconds: float
+    ) -> "asyncio.Future[PageResult | Footprint | None]":
+        """Send a page; the future is done when the worker is done with it, whoever still waits for it."""
+        return self._send(InferCall(self._next_id(), request, max_pages, max_wait_seconds))
+
+    def forget(self, future: "asyncio.Future[PageResult | Footprint | None]") -> None:
+        """Nobody wants this answer any more: the worker leaves it out if it hasn't begun."""
+        for number, pending in self._pending.items():
+            if pending is future and not self._writer.is_closing():
+                self._writer.write(frames.pack(CancelCall(number)))
+
+    async def stop(self) -> None:
+        """Ask it to exit, kill it if it doesn't; returns when the process is gone."""
+        try:
+            await self.call("exit")
+        except EngineError:
+            self.kill()
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS["exit"]):
+                await self._ended.wait()
+        except TimeoutError:
+            self.kill()
+            await self._ended.wait()
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def gone(self) -> None:
+        await self._ended.wait()
+
+    def _next_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    def _send(self, message: LifeCycleCall | InferCall) -> "asyncio.Future[PageResult | Footprint | None]":
+        future: asyncio.Future[PageResult | Footprint | None] = asyncio.get_running_loop().create_future()
+        # A future that nobody waits for any more may still fail; that is no news then.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._end is not None:
+            future.set_exception(EngineError(self._end))
+            return future
+        try:
+            self._writer.write(frames.pack(message))
+        except frames.BrokenFrame as error:
+            future.set_exception(EngineError(Failure(kind=FailureKind.IMAGE_TOO_LARGE, message=str(error))))
+            return future
+        self._pending[message.id] = future
+        return future
+
+    async def _deliver(self) -> None:
+        decoder = msgspec.msgpack.Decoder(Answer)
+        while (answer := await frames.read_async(self._reader, decoder)) is not None:
+            future = self._pending.pop(answer.id, None)
+            if future is None or future.done():
+                continue
+            if isinstance(answer.result, Failure):
+                future.set_exception(EngineError(answer.result))
+            else:
+                future.set_result(answer.result)
+
+    async def _forward_log(self) -> None:
+        """The worker's standard error, a line at a time, into the server's log."""
+        assert self._process.stderr is not None
+        rest = b""
+        while chunk := await self._process.stderr.read(_LINE_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._log_line(line)
+        self._log_line(rest)
+
+    def _log_line(self, line: bytes) -> None:
+        if text := line.decode(errors="replace").rstrip():
+            log.info("worker: %s", text, extra={"model": self.name, "pid": self.pid})
+
+
+def _death(name: str, code: int) -> Failure:
+    if code >= 0:
+        how = f"exited with code {code}"
+    else:
+        how = f"was killed by {_signal_name(-code)}"
+        if -code == signal.SIGKILL:
+            how += " (the system does that when memory runs out)"
+    message = f"the worker of model {name} {how}"
+    return Failure(kind=FailureKind.WORKER_DIED, message=message, exit_code=code)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
