@@ -1,7 +1,9 @@
-"""Command line of a process node: `python -m devcluster.node --kubeconfig FILE --name gpu-a --ip-prefix 127.1.3 --root DIR`.
+"""Command line of a process node.
 
-SIGTERM and SIGINT stop the node's pods gracefully, mark the Node not ready and end the process with 0. When it is killed in any
-other way, its keeper process kills what it ran.
+`python -m devcluster.node --kubeconfig FILE --name gpu-a --ip-prefix 127.1.3 --gpus 2 --root DIR`
+
+SIGTERM and SIGINT stop the node's pods gracefully, mark the Node not ready and end the process with 0. When it
+is killed in any other way, its keeper process kills what it ran.
 """
 
 import argparse

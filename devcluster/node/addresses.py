@@ -9,8 +9,11 @@ class Addresses:
     def __init__(self, prefix: str) -> None:
         self._free = deque(f"{prefix}.{number}" for number in range(1, 254))
 
-    def take(self) -> str:
-        """A free address. There are more than pods a node announces room for."""
+    def take(self, preferred: str = "") -> str:
+        """A free address, `preferred` if that is one. There are more than pods a node announces room for."""
+        if preferred in self._free:
+            self._free.remove(preferred)
+            return preferred
         return self._free.popleft()
 
     def give_back(self, address: str) -> None:

@@ -1,7 +1,8 @@
-"""The node: registers itself, keeps itself alive in the API server's eyes, and gives every pod bound to it an owner.
+"""The node: registers itself and gives every pod bound to it an owner.
 
-Left out on purpose: images (programs come from the virtual environment), isolation of any kind, resource limits, security
-contexts, persistent volumes, `kubectl exec`, `attach` and `port-forward`, service addresses (a pod is reached at its own).
+Left out on purpose: images (programs come from the virtual environment), isolation of any kind, resource limits,
+security contexts, persistent volumes, `kubectl exec`, `attach` and `port-forward`, termination message files, and
+service addresses (a pod is reached at its own).
 """
 
 import asyncio

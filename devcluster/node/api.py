@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import aiohttp
 import yaml
@@ -68,9 +68,9 @@ def access(kubeconfig: Path) -> Access:
 
     def pem(part: Json, key: str) -> str | None:
         if inline := part.get(f"{key}-data"):
-            return base64.b64decode(inline).decode()
+            return base64.b64decode(str(inline)).decode()
         if path := part.get(key):
-            return (kubeconfig.parent / path).read_text()
+            return (kubeconfig.parent / str(path)).read_text()
         return None
 
     context = named("context", content["current-context"])
@@ -115,7 +115,7 @@ class Api:
             timeout=aiohttp.ClientTimeout(total=15, connect=5),
         )
 
-    async def __aenter__(self) -> "Api":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -143,7 +143,9 @@ class Api:
                 answer: Json = json.loads(text)
                 return answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
+            raise ApiError(
+                0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}"
+            ) from error
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
         return await self.request("GET", path, params=params)
@@ -210,7 +212,7 @@ class Api:
                         event = json.loads(line)
                         yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise ApiError(0, "Unreachable", f"watch {path}: {error or type(error).__name__}") from error
+            raise ApiError(0, "Unreachable", f"watch {path}: {str(error) or type(error).__name__}") from error
 
 
 def _refusal(status: int, body: bytes, what: str) -> ApiError:

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,10 @@ class Surroundings(Protocol):
         """The folder a container starts in, unless it names one."""
         ...
 
+    def make(self, places: Iterable[str]) -> None:
+        """Make the mounted folders that aren't there yet: `subPath`s of a folder that the pod owns."""
+        ...
+
     def log_file(self, container: str, restarts: int) -> Path: ...
 
     def event(self, kind: str, reason: str, message: str, container: str = "") -> None: ...
@@ -111,7 +115,7 @@ class ContainerOwner:
             self._run = earlier.restarts + 1
 
     def stop(self, grace_seconds: float, *, forever: bool = True) -> None:
-        """End the container: its hook, SIGTERM, and SIGKILL when the grace is over. A later call can only shorten the grace.
+        """End the container: its hook, SIGTERM, SIGKILL when the grace is over. A later call only shortens that.
 
         `forever=False` leaves its end open: another node process will start it again.
         """
@@ -203,9 +207,7 @@ class ContainerOwner:
         values = podspec.environment(container, context, self._pod.given(container))
         places = podspec.mounted_at(container.volume_mounts, self._pod.folders(), values)
         self._pod.finish(container, values, places)
-        for place in places.values():
-            if not Path(place).exists():
-                Path(place).mkdir(parents=True)  # a subPath of a folder that the pod owns
+        self._pod.make(places.values())
 
         def runs(words: Sequence[str]) -> Command:
             return podspec.command(words, container, values, places, str(home))

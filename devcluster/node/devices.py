@@ -1,4 +1,4 @@
-"""Simulated GPUs of a node: their names, who holds which, and what that means for a container. Pure but for `write_books`."""
+"""Simulated GPUs of a node: their names, who holds which, what that means for a container. Only `write_books` acts."""
 
 import json
 import uuid

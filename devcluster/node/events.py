@@ -1,4 +1,4 @@
-"""Events about pods, written by one task so that nothing ever waits for them; repeated ones are counted, not repeated."""
+"""Events about pods, written by one task so that nothing ever waits for them; repeated ones are counted."""
 
 import asyncio
 import logging

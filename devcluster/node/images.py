@@ -1,4 +1,4 @@
-"""Which program an image stands for. A process node pulls nothing: it knows the project's own images and refuses all others."""
+"""Which program an image stands for. A process node pulls nothing: it runs the project's images and refuses others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the programs of our images are: `bin` is the virtual environment's `bin`, `entrypoints` go by the image's last name."""
+    """Where the programs of our images are: in `bin` of the virtual environment, by the image's last name."""
 
     bin: Path
 

@@ -1,4 +1,4 @@
-"""The node's keeper: waits until its standard input ends, which it does however the node dies, then kills what the node ran."""
+"""The node's keeper: waits until its standard input ends, however the node dies, then kills what the node ran."""
 
 import sys
 

@@ -9,7 +9,7 @@ class Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A fragment of a resource as JSON spells it."""
 
 
-class Metadata(Part):
+class Metadata(Part, frozen=True):
     name: str
     namespace: str = ""
     uid: str = ""
@@ -20,57 +20,57 @@ class Metadata(Part):
     deletion_grace_period_seconds: int | None = None
 
 
-class KeyRef(Part):
+class KeyRef(Part, frozen=True):
     key: str
     name: str = ""
     optional: bool = False
 
 
-class FieldRef(Part):
+class FieldRef(Part, frozen=True):
     field_path: str
 
 
-class ValueFrom(Part):
+class ValueFrom(Part, frozen=True):
     field_ref: FieldRef | None = None
     secret_key_ref: KeyRef | None = None
     config_map_key_ref: KeyRef | None = None
 
 
-class EnvVar(Part):
+class EnvVar(Part, frozen=True):
     name: str
     value: str = ""
     value_from: ValueFrom | None = None
 
 
-class ObjectRef(Part):
+class ObjectRef(Part, frozen=True):
     name: str = ""
     optional: bool = False
 
 
-class EnvFrom(Part):
+class EnvFrom(Part, frozen=True):
     prefix: str = ""
     secret_ref: ObjectRef | None = None
     config_map_ref: ObjectRef | None = None
 
 
-class Port(Part):
+class Port(Part, frozen=True):
     container_port: int
     name: str = ""
 
 
-class Mount(Part):
+class Mount(Part, frozen=True):
     name: str
     mount_path: str
     sub_path: str = ""
     sub_path_expr: str = ""
 
 
-class HttpHeader(Part):
+class HttpHeader(Part, frozen=True):
     name: str
     value: str = ""
 
 
-class HttpGet(Part):
+class HttpGet(Part, frozen=True):
     port: int | str
     path: str = "/"
     host: str = ""
@@ -78,20 +78,20 @@ class HttpGet(Part):
     http_headers: list[HttpHeader] = []
 
 
-class TcpSocket(Part):
+class TcpSocket(Part, frozen=True):
     port: int | str
     host: str = ""
 
 
-class Exec(Part):
+class Exec(Part, frozen=True):
     command: list[str] = []
 
 
-class Sleep(Part):
+class Sleep(Part, frozen=True):
     seconds: int = 0
 
 
-class Action(Part):
+class Action(Part, frozen=True):
     """What a probe or a preStop hook does: exactly one of the fields is set."""
 
     http_get: HttpGet | None = None
@@ -100,7 +100,7 @@ class Action(Part):
     sleep: Sleep | None = None
 
 
-class Probe(Action):
+class Probe(Action, frozen=True):
     initial_delay_seconds: int = 0
     period_seconds: int = 10
     timeout_seconds: int = 1
@@ -109,16 +109,16 @@ class Probe(Action):
     termination_grace_period_seconds: int | None = None
 
 
-class Lifecycle(Part):
+class Lifecycle(Part, frozen=True):
     pre_stop: Action | None = None
 
 
-class Resources(Part):
+class Resources(Part, frozen=True):
     limits: dict[str, str | int] = {}
     requests: dict[str, str | int] = {}
 
 
-class Container(Part):
+class Container(Part, frozen=True):
     name: str
     image: str = ""
     command: list[str] = []
@@ -138,13 +138,13 @@ class Container(Part):
     termination_message_policy: str = "File"
 
 
-class KeyToPath(Part):
+class KeyToPath(Part, frozen=True):
     key: str
     path: str
     mode: int | None = None
 
 
-class KeyedSource(Part):
+class KeyedSource(Part, frozen=True):
     """A Secret or ConfigMap as a volume (`secretName` there, `name` everywhere else)."""
 
     name: str = ""
@@ -154,45 +154,45 @@ class KeyedSource(Part):
     optional: bool = False
 
 
-class DownwardItem(Part):
+class DownwardItem(Part, frozen=True):
     path: str
     field_ref: FieldRef | None = None
     mode: int | None = None
 
 
-class DownwardSource(Part):
+class DownwardSource(Part, frozen=True):
     items: list[DownwardItem] = []
     default_mode: int | None = None
 
 
-class TokenSource(Part):
+class TokenSource(Part, frozen=True):
     path: str
     audience: str = ""
     expiration_seconds: int = 3600
 
 
-class Projection(Part):
+class Projection(Part, frozen=True):
     secret: KeyedSource | None = None
     config_map: KeyedSource | None = None
     downward_api: DownwardSource | None = msgspec.field(default=None, name="downwardAPI")
     service_account_token: TokenSource | None = None
 
 
-class ProjectedSource(Part):
+class ProjectedSource(Part, frozen=True):
     sources: list[Projection] = []
     default_mode: int | None = None
 
 
-class HostPath(Part):
+class HostPath(Part, frozen=True):
     path: str
     type: str = ""
 
 
-class Empty(Part):
+class Empty(Part, frozen=True):
     """A source of which only the presence matters."""
 
 
-class Volume(Part):
+class Volume(Part, frozen=True):
     name: str
     empty_dir: Empty | None = None
     secret: KeyedSource | None = None
@@ -203,11 +203,11 @@ class Volume(Part):
     persistent_volume_claim: Empty | None = None
 
 
-class Gate(Part):
+class Gate(Part, frozen=True):
     condition_type: str
 
 
-class Spec(Part):
+class Spec(Part, frozen=True):
     containers: list[Container]
     init_containers: list[Container] = []
     volumes: list[Volume] = []
@@ -220,7 +220,7 @@ class Spec(Part):
     readiness_gates: list[Gate] = []
 
 
-class Terminated(Part):
+class Terminated(Part, frozen=True):
     exit_code: int
     signal: int = 0
     reason: str = ""
@@ -230,28 +230,28 @@ class Terminated(Part):
     container_id: str = msgspec.field(default="", name="containerID")
 
 
-class Running(Part):
+class Running(Part, frozen=True):
     started_at: str | None = None
 
 
-class Waiting(Part):
+class Waiting(Part, frozen=True):
     reason: str = ""
     message: str = ""
 
 
-class ContainerState(Part):
+class ContainerState(Part, frozen=True):
     waiting: Waiting | None = None
     running: Running | None = None
     terminated: Terminated | None = None
 
 
-class ContainerStatus(Part):
+class ContainerStatus(Part, frozen=True):
     name: str
     restart_count: int = 0
     state: ContainerState = ContainerState()
 
 
-class Condition(Part):
+class Condition(Part, frozen=True):
     type: str
     status: str
     reason: str | None = None
@@ -259,15 +259,16 @@ class Condition(Part):
     last_transition_time: str | None = None
 
 
-class Status(Part):
+class Status(Part, frozen=True):
     phase: str = "Pending"
+    pod_ip: str = msgspec.field(default="", name="podIP")
     start_time: str | None = None
     conditions: list[Condition] = []
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
 
 
-class Pod(Part):
+class Pod(Part, frozen=True):
     metadata: Metadata
     spec: Spec
     status: Status = Status()

@@ -1,10 +1,10 @@
-"""The owner of one pod: gives it an address, GPUs, volumes; runs its containers in order; writes its status; sees it off."""
+"""The owner of one pod: gives it what it needs, runs its containers in order, writes its status, sees it off."""
 
 import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +149,9 @@ class PodOwner:
             return
         self._gpus = given
         host_network = self.pod.spec.host_network
-        self.pod_ip = self._settings.node_ip if host_network else self._host.addresses.take()
+        self.pod_ip = (
+            self._settings.node_ip if host_network else self._host.addresses.take(self.pod.status.pod_ip)
+        )
         self._dirty.set()
         await self._prepare_volumes()
         async with asyncio.TaskGroup() as group:
@@ -237,7 +239,7 @@ class PodOwner:
             try:
                 if (status := self._status()) != last:
                     await self._write_status(status)
-                    last = self._status()
+                    last = status
                 delay = 0.2
             except ApiError as error:
                 if error.status in {404, 409}:
@@ -347,6 +349,11 @@ class PodOwner:
         home.mkdir(parents=True, exist_ok=True)
         return home
 
+    def make(self, places: Iterable[str]) -> None:
+        for place in places:
+            if not Path(place).exists():
+                Path(place).mkdir(parents=True)
+
     def log_file(self, container: str, restarts: int) -> Path:
         return self._folder / "logs" / container / f"{restarts}.log"
 
@@ -362,8 +369,8 @@ class PodOwner:
         }
 
     def finish(self, container: Container, values: dict[str, str], places: Mapping[str, str]) -> None:
-        if "/tmp" in places:
-            values.setdefault("TMPDIR", places["/tmp"])
+        if podspec.TEMPORARY_MOUNT in places:
+            values.setdefault("TMPDIR", places[podspec.TEMPORARY_MOUNT])
         if podspec.TOKEN_MOUNT in places and "KUBECONFIG" not in values:
             values["KUBECONFIG"] = str(self._kubeconfig(container, places[podspec.TOKEN_MOUNT]))
         if uuids := self._gpus.get(container.name):
@@ -377,7 +384,7 @@ class PodOwner:
         values.setdefault("OCR_DEVICE", "simulated" if holds else "cpu")
 
     def _kubeconfig(self, container: Container, account: str) -> Path:
-        """What in-cluster configuration is for a real container, as a file: the paths it is fixed to can't be had here."""
+        """What in-cluster configuration is for a real container, as a file: its fixed paths can't be had here."""
         cluster = {"server": self._host.api.server, "certificate-authority": f"{account}/ca.crt"}
         context = {"cluster": "in-cluster", "user": "pod", "namespace": self.pod.metadata.namespace}
         content = {

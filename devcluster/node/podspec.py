@@ -22,6 +22,7 @@ from devcluster.node.model import (
 )
 
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  a path
+TEMPORARY_MOUNT = "/tmp"  # noqa: S108  a path in the pod, which becomes a folder of its own
 DEFAULT_MODE = 0o644
 _REFERENCE = re.compile(r"\$(\$|\(([-._a-zA-Z][-._a-zA-Z0-9]*)\))")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
@@ -157,7 +158,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def environment(container: Container, context: Context, base: Mapping[str, str]) -> dict[str, str]:
-    """The container's variables: `base` (what the node gives), then `envFrom`, then `env`, each of which may refer to earlier ones."""
+    """The container's variables: `base` (from the node), then `envFrom`, then `env`; each may refer to earlier ones."""
     values = dict(base)
     for origin in container.env_from:
         for reference, kind, objects in (

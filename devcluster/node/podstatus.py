@@ -91,24 +91,29 @@ def initialized(views: Sequence[View]) -> bool:
 
 
 def build(seen: Observed, now: str) -> Json:
-    """The complete `status` that the node writes; equal inputs (but for `now`) give an equal status."""
+    """The complete `status` as a strategic merge patch; equal inputs (but for `now`) give an equal one."""
     name = phase(seen)
     status: Json = {
         "observedGeneration": seen.pod.metadata.generation,
         "phase": name,
         "hostIP": seen.host_ip,
-        "hostIPs": [{"ip": seen.host_ip}],
+        "hostIPs": _only(seen.host_ip),
         "startTime": seen.start_time,
         "conditions": _conditions(seen, name, now),
     }
     if seen.verdict is not None:
         return status | {"reason": seen.verdict.reason, "message": seen.verdict.message}
     if seen.pod_ip:
-        status |= {"podIP": seen.pod_ip, "podIPs": [{"ip": seen.pod_ip}]}
+        status |= {"podIP": seen.pod_ip, "podIPs": _only(seen.pod_ip)}
     status["containerStatuses"] = [_container(view) for view in seen.main]
     if seen.init:
         status["initContainerStatuses"] = [_container(view) for view in seen.init]
     return status
+
+
+def _only(address: str) -> list[Json]:
+    """A list that takes the old one's place: strategic merge would add to it."""
+    return [{"$patch": "replace"}, {"ip": address}]
 
 
 def _container(view: View) -> Json:

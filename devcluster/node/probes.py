@@ -40,7 +40,7 @@ def advance(probe: Probe, progress: Progress, success: bool) -> Progress:
 def eager(probe: Probe, progress: Progress) -> bool:
     """Whether to look more often than the period says.
 
-    A success ends waiting early; failures between periods don't count, so the time a container is given stays the same. A
-    real kubelet reacts only once a period. Probes that start a program, or want several successes, keep to the period.
+    A success ends waiting early; failures between periods don't count, so the time a container is given stays the
+    same. A real kubelet reacts only once a period. Probes that start a program, or want several successes, keep to it.
     """
     return progress.passing is not True and probe.success_threshold == 1 and probe.exec is None

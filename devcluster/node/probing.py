@@ -53,22 +53,27 @@ class Asker:
         """Carry out one action; every failure is an answer."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                if action.http_get is not None:
-                    return await self._get(action.http_get)
-                if action.tcp_socket is not None:
-                    host = action.tcp_socket.host or self.ip
-                    _, writer = await asyncio.open_connection(host, self.port(action.tcp_socket.port))
-                    writer.close()
-                    return Answer(True)
-                if action.exec is not None:
-                    return await _execute(self.runs(action.exec.command))
-                if action.sleep is not None:
-                    await asyncio.sleep(action.sleep.seconds)
-                    return Answer(True)
+                return await self._act(action)
         except TimeoutError:
             return Answer(False, f"no answer within {timeout_seconds:g} s")
+        except aiohttp.ClientConnectorError as error:
+            return Answer(False, f"{error.host}:{error.port}: {error.strerror or error}")
         except (OSError, aiohttp.ClientError, ValueError) as error:
             return Answer(False, str(error) or type(error).__name__)
+
+    async def _act(self, action: Action) -> Answer:
+        if action.http_get is not None:
+            return await self._get(action.http_get)
+        if action.tcp_socket is not None:
+            host = action.tcp_socket.host or self.ip
+            _, writer = await asyncio.open_connection(host, self.port(action.tcp_socket.port))
+            writer.close()
+            return Answer(True)
+        if action.exec is not None:
+            return await _execute(self.runs(action.exec.command))
+        if action.sleep is not None:
+            await asyncio.sleep(action.sleep.seconds)
+            return Answer(True)
         return Answer(False, "process nodes know the actions httpGet, tcpSocket, exec and sleep")
 
     async def _get(self, action: HttpGet) -> Answer:

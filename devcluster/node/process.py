@@ -1,4 +1,4 @@
-"""Local processes: starting one in a session of its own, waiting for its end, and finding all that a node has left behind."""
+"""Local processes: starting one in its own session, waiting for its end, finding what a node has left behind."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from devcluster.node.podspec import Command
 
 NODE_MARK = "DEVCLUSTER_NODE"
-"""Variable by which every process of a node is known, whatever session it has moved to; holds the node's root folder."""
+"""Variable by which a node's processes are known, whatever session they move to; holds the node's root folder."""
 
 CONTAINER_MARK = "DEVCLUSTER_CONTAINER"
 

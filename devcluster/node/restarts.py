@@ -1,6 +1,6 @@
 """Whether an ended container runs again, and when. Pure.
 
-The delays are a tenth of a real kubelet's (10 s doubling to 300 s), so that a crash loop shows within a test's patience.
+The delays are a tenth of a real kubelet's (10 s doubling to 300 s): a crash loop shows within a test's patience.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def again(policy: Policy, exit_code: int) -> bool:
 
 
 def of_container(pod_policy: Policy, own: Policy | None, *, init: bool) -> Policy:
-    """The policy of one container: init containers are retried but never run again after success, unless they are sidecars."""
+    """The policy of one container: init containers never run again after success, unless they are sidecars."""
     if own is not None:
         return own
     if init:

@@ -24,27 +24,26 @@ Pods = Callable[[], Iterable[PodOwner]]
 
 
 def certificate(settings: Settings) -> ssl.SSLContext:
-    """The endpoint's certificate: the one given, or a self-signed one (API servers don't check a node's unless told to)."""
+    """The endpoint's certificate: the one given, or a self-signed one (API servers check it only when told to)."""
     cert, key = settings.tls_cert, settings.tls_key
     if cert is None or key is None:
         folder = settings.root / "tls"
         folder.mkdir(parents=True, exist_ok=True)
         cert, key = folder / "node.crt", folder / "node.key"
         if not (cert.exists() and key.exists()):
-            command = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN={settings.name}"
-            subprocess.run(
-                [
-                    *command.split(),
-                    "-addext",
-                    f"subjectAltName=IP:{settings.node_ip}",
-                    "-keyout",
-                    key,
-                    "-out",
-                    cert,
-                ],
-                check=True,
-                capture_output=True,
-            )
+            subject = ["-subj", f"/CN={settings.name}", "-addext", f"subjectAltName=IP:{settings.node_ip}"]
+            kind = [
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "3650",
+            ]
+            files = ["-keyout", key, "-out", cert]
+            subprocess.run(["openssl", "req", *kind, *subject, *files], check=True, capture_output=True)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
     return context

@@ -1,4 +1,4 @@
-"""Volume folders on disk, written as a kubelet writes them: files are links through `..data`, which is swapped by one rename."""
+"""Volume folders, as a kubelet writes them: files are links through `..data`, which one rename swaps."""
 
 import os
 import secrets
