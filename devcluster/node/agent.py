@@ -48,7 +48,7 @@ class Agent:
             log.warning("killed %d processes that an earlier run had left behind", left)
         gpus = devices.simulated(settings.name, settings.gpus, settings.gpu_product, settings.gpu_memory_mib)
         devices.write_books(settings.gpu_folder, gpus)
-        keeper = process.keeper([sys.executable, "-m", "devcluster.node.keeper"], settings.root)
+        keeper = process.keeper(settings.root)
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         endpoint = Endpoint(lambda: [owner for owner, _ in self._pods.values()])
         try:

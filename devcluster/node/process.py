@@ -6,10 +6,12 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import devcluster
 from devcluster.node.podspec import Command
 
 NODE_MARK = "DEVCLUSTER_NODE"
@@ -115,6 +117,11 @@ def sweep(mark: str, value: str, patience_seconds: float = 5.0) -> int:
     return len(killed)
 
 
-def keeper(argv: Sequence[str], root: Path) -> subprocess.Popen[bytes]:
+def keeper(root: Path) -> subprocess.Popen[bytes]:
     """Start the process that outlives a killed node just long enough to sweep what it ran."""
-    return subprocess.Popen([*argv, str(root)], stdin=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "devcluster.node.keeper", str(root)],
+        stdin=subprocess.PIPE,
+        cwd=Path(devcluster.__file__).parents[1],
+        start_new_session=True,
+    )

@@ -42,7 +42,7 @@ def certificate(settings: Settings) -> ssl.SSLContext:
                 "-days",
                 "3650",
             ]
-            files = ["-keyout", key, "-out", cert]
+            files = ["-keyout", str(key), "-out", str(cert)]
             subprocess.run(["openssl", "req", *kind, *subject, *files], check=True, capture_output=True)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
