@@ -287,7 +287,7 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
     known = [model.name for model in spec.models]
     for index, model in enumerate(spec.models):
         if model.name in known[:index]:
-            yield f"spec.models[{index}].name", f"Duplicate value: {model.name!r}"
+            yield f"spec.models[{index}]", f"Duplicate value: {model.name!r}"
         for field, message in _broken_model_rules(model):
             yield f"spec.models[{index}].{field}", message
     if spec.gpu.sharing == "shared" and any(model.gpu_memory is None for model in spec.models):
