@@ -10,7 +10,7 @@ import io
 import resource
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from typing import IO
 
@@ -42,7 +42,7 @@ class Trouble(Struct, frozen=True, tag="trouble"):
     message: str
 
 
-async def pages(path: str, max_pages: int, max_pixels: int) -> AsyncIterator[Page]:
+async def pages(path: str, max_pages: int, max_pixels: int) -> AsyncGenerator[Page]:
     """Pages in order, rendered while the earlier ones are used. Raises `ApiError` where the file is at fault."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -42,7 +42,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
-class InvalidSettings(ValueError):  # noqa: N818
+class InvalidSettings(ValueError):
     """What the server was told is not acceptable; `param` is where: a JSON path or a variable's name."""
 
     def __init__(self, message: str, param: str) -> None:
@@ -160,7 +160,7 @@ class ServerConfig(_Part, frozen=True):
     limits: Limits = Limits()
 
 
-ENGINES = ("rapidocr", "transformers", "fake")
+ENGINES = ("rapidocr", "fake")
 DEFAULT_MODELS = (ModelConfig(name="pp-ocr", engine="rapidocr"),)
 
 

@@ -1,0 +1,116 @@
+"""`ocr-inference`: serve models over HTTP, or read a document without a server."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ocr_inference import __version__, app, gpu, parsing, reader
+from ocr_inference.schema import Task
+from ocr_inference.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
+
+log = logging.getLogger("ocr_inference")
+
+OK, FAILED, USAGE = 0, 1, 2
+"""Exit codes; 2 is also what argparse ends with."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments, os.environ))
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    given = _parser().parse_args(arguments)
+    _log_to_stderr(given.command)
+    try:
+        settings = Settings.from_env(
+            environ,
+            config_file=given.config,
+            host=getattr(given, "host", None),
+            port=getattr(given, "port", None),
+        )
+        config = load_config(settings.config_file)
+        if given.command == "serve":
+            return asyncio.run(_serve(settings, config, environ))
+        asked = reader.Asked(Path(given.document), Task(given.task), given.find, given.format, given.model)
+        return asyncio.run(
+            reader.read(settings, config, asked, environ=environ, out=sys.stdout, progress=sys.stderr)
+        )
+    except (InvalidSettings, gpu.NoDevice) as error:
+        print(f"ocr-inference: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def load_config(path: Path | None) -> Config:
+    if path is None:
+        return Config()
+    try:
+        with path.open("rb") as file:
+            return parsing.parse_config(file.read(MAX_FILE_BYTES + 1).decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"can't read it: {error}", str(path)) from error
+    except InvalidSettings as error:
+        raise InvalidSettings(f"{error.param}: {error.message}", str(path)) from error
+
+
+async def _serve(settings: Settings, config: Config, environ: Mapping[str, str]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with app.serving(settings, config, environ) as running:
+        snapshot = running.manager.snapshot()
+        log.info(
+            "serving url=%s version=%s device=%s models=%s",
+            *(running.url, __version__, snapshot.device.kind),
+            ",".join(f"{model.name}({model.engine})" for model in config.models),
+        )
+        await stop.wait()
+        log.info("draining grace_seconds=%g", settings.drain_seconds)
+    log.info("stopped")
+    return OK
+
+
+def _log_to_stderr(command: str) -> None:
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        level=logging.INFO if command == "serve" else logging.WARNING,
+        stream=sys.stderr,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ocr-inference", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"ocr-inference {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    serve = commands.add_parser("serve", help="serve models over HTTP")
+    serve.add_argument("--config", metavar="FILE", help="models, limits and defaults (YAML); without: PP-OCR")
+    serve.add_argument("--host", help="address to listen at (OCR_HOST; all)")
+    serve.add_argument("--port", type=_port, help="port to listen at (PORT; 8001)")
+
+    read = commands.add_parser("read", help="read a picture or PDF without a server")
+    read.add_argument("document", metavar="PAGE.png|DOC.pdf")
+    read.add_argument("--config", metavar="FILE", help="as for serve")
+    read.add_argument("--model", help="one of FILE's models; without: the first one")
+    read.add_argument("--task", choices=[task.value for task in Task], default="document")
+    read.add_argument("--find", metavar="TERM", help="what to look for with --task find")
+    read.add_argument("--format", choices=["markdown", "json"], default="markdown")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

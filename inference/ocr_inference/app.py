@@ -1,0 +1,241 @@
+"""Puts the server together and runs it: the only place that knows every part."""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ocr_inference import __version__, engines, gpu, keys, live, middleware
+from ocr_inference.feed import Feed
+from ocr_inference.lifecycle import Location, State
+from ocr_inference.live import Live
+from ocr_inference.manager import Manager
+from ocr_inference.metrics import Metrics, Observed, ObservedModel
+from ocr_inference.routes import controls, health, models, ocr, page
+from ocr_inference.routes import settings as settings_route
+from ocr_inference.routes import state as state_route
+from ocr_inference.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
+from ocr_inference.tokens import TokenFile
+
+log = logging.getLogger(__name__)
+
+CALLS: tuple[tuple[str, str, keys.Handler], ...] = (("POST", "/ocr", ocr.ocr),)
+"""Need an API key where a keys file is configured."""
+
+CONTROLS: tuple[tuple[str, str, keys.Handler], ...] = (
+    ("POST", "/gpu/offload", controls.offload),
+    ("POST", "/gpu/release", controls.release),
+    ("POST", "/gpu/timeout", controls.timeout),
+    ("POST", "/cleanup", controls.offload),
+    ("PUT", "/v1/settings", settings_route.put),
+)
+"""Need the admin token where a token file is configured."""
+
+OPEN: tuple[tuple[str, str, keys.Handler], ...] = (
+    ("GET", "/", page.page),
+    ("GET", "/health", health.health),
+    ("GET", "/gpu/status", health.gpu_status),
+    ("GET", "/livez", health.livez),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/v1/state", state_route.state),
+    ("GET", "/v1/models", models.models),
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that accepts requests."""
+
+    url: str
+    manager: Manager
+    live: Live
+
+
+class CannotListen(InvalidSettings):
+    """The address is taken or isn't ours."""
+
+
+@asynccontextmanager
+async def serving(settings: Settings, config: Config, environ: Mapping[str, str]) -> AsyncIterator[Running]:
+    """Serve while the block runs; leaving it drains: new work is refused, running work ends, workers close.
+
+    Workers inherit from `environ`. Raises `InvalidSettings` (`CannotListen`) and `gpu.NoDevice` before anything is started.
+    """
+    device = gpu.resolve(settings)
+    listener = _listen(settings)
+    try:
+        async with _managed(settings, config, device, environ) as (app, running_live, feed):
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                # A client that goes away ends its handler, so that it stops waiting for a model.
+                handler_cancellation=True,
+                shutdown_timeout=5.0,
+            )
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listener).start()
+                yield Running(_url(settings, listener), app[keys.MANAGER], running_live)
+                # Still listening: probes, metrics and the state answer while work is refused.
+                await app[keys.MANAGER].close(settings.drain_seconds)
+            finally:
+                feed.close()
+                await runner.cleanup()
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def _managed(
+    settings: Settings, config: Config, device: gpu.Device, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[web.Application, Live, Feed]]:
+    """The application with its owner tasks running."""
+    declared = live.at_start(settings.live_settings_file, config)
+    feed = Feed()
+
+    def changed(effective: Effective) -> None:
+        set_log_level(effective)
+        manager.apply(effective)
+        feed.publish(state_route.encoded(settings, manager.snapshot(), running_live.declared))
+
+    running_live = Live(config, declared, settings.gpu_idle_timeout, changed)
+    set_log_level(running_live.effective)
+    manager = create_manager(settings, config, running_live.effective, device, environ=environ)
+    metrics = Metrics(
+        __version__,
+        lambda: _observed(manager, running_live, feed),
+        tuple(state.value for state in State),
+        tuple(location.value for location in Location),
+    )
+
+    async def follow() -> None:
+        wakes: dict[str, int] = {}
+        async for snapshot in manager.changes():
+            feed.publish(state_route.encoded(settings, snapshot, running_live.declared))
+            for model in snapshot.models:
+                if model.wakes > wakes.get(model.name, 0) and model.last_wake_seconds is not None:
+                    metrics.wake_seconds.labels(model.name).observe(model.last_wake_seconds)
+                wakes[model.name] = model.wakes
+
+    async with asyncio.TaskGroup() as tasks:
+        owner = tasks.create_task(manager.run(), name="manager")
+        follower = tasks.create_task(follow(), name="state")
+        try:
+            application = create_app(
+                settings, config, manager=manager, running_live=running_live, feed=feed, metrics=metrics
+            )
+            yield application, running_live, feed
+        finally:
+            follower.cancel()
+            owner.cancel()
+
+
+def create_manager(
+    settings: Settings,
+    config: Config,
+    effective: Effective,
+    device: gpu.Device,
+    *,
+    environ: Mapping[str, str],
+) -> Manager:
+    """The manager of this process's models on `device`; its `run` isn't started here."""
+    return Manager(
+        config,
+        effective,
+        device,
+        environ=environ,
+        cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
+        books=gpu.books(settings, device, os.getpid()),
+        cache_dir=str(settings.cache_dir),
+    )
+
+
+def create_app(
+    settings: Settings,
+    config: Config,
+    *,
+    manager: Manager,
+    running_live: Live,
+    feed: Feed,
+    metrics: Metrics,
+) -> web.Application:
+    """Routes and what their handlers need; no task is started here."""
+    app = web.Application(
+        middlewares=(middleware.observe, middleware.render_errors, middleware.authorize),
+        client_max_size=MAX_FILE_BYTES,
+    )
+    app[keys.SETTINGS] = settings
+    app[keys.CONFIG] = config
+    app[keys.MANAGER] = manager
+    app[keys.LIVE] = running_live
+    app[keys.FEED] = feed
+    app[keys.METRICS] = metrics
+    app[keys.STARTED] = int(time.time())
+    app[keys.ACCESS] = keys.Access(
+        calls=TokenFile(settings.api_keys_file) if settings.api_keys_file else None,
+        controls=TokenFile(settings.admin_token_file) if settings.admin_token_file else None,
+        call_routes=frozenset((method, path) for method, path, _ in CALLS),
+        control_routes=frozenset((method, path) for method, path, _ in CONTROLS),
+    )
+    for method, path, handler in (*OPEN, *CALLS, *CONTROLS):
+        app.router.add_route(method, path, handler)
+    app.on_response_prepare.append(middleware.add_headers)
+    return app
+
+
+def set_log_level(effective: Effective) -> None:
+    logging.getLogger("ocr_inference").setLevel(effective.log_level.upper())
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        at = f"{settings.host}:{settings.port}"
+        why = error.strerror or str(error)
+        raise CannotListen(
+            f"can't listen at {at}: {why}; choose another with --port or PORT", "PORT"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{listener.getsockname()[1]}"
+
+
+def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
+    snapshot = manager.snapshot()
+    return Observed(
+        device_kind=snapshot.device.kind,
+        memory_total_bytes=snapshot.device.memory_total_bytes,
+        memory_used_bytes=snapshot.memory_used_bytes,
+        queue_limit=snapshot.queue_limit,
+        settings_generation=running_live.declared.generation,
+        settings_revision=running_live.declared.revision,
+        draining=snapshot.draining,
+        watchers=feed.watchers,
+        models=tuple(
+            ObservedModel(
+                name=model.name,
+                state=model.state,
+                location=model.location,
+                in_flight=model.in_flight,
+                waiting=model.waiting,
+                memory_bytes=model.memory_bytes,
+                host_bytes=model.host_bytes,
+                worker_running=model.worker_running,
+                counts={"loads": model.loads, "wakes": model.wakes},
+            )
+            for model in snapshot.models
+        ),
+    )

@@ -1,0 +1,66 @@
+"""The classic controls: move a model away from the GPU, drop it, change its idle timeout."""
+
+import math
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from ocr_inference.errors import ApiError
+from ocr_inference.keys import CONFIG, LIVE, MANAGER, respond
+from ocr_inference.routes import forms, health
+from ocr_inference.routes.ocr import choose_model
+from ocr_inference.settings import MAX_TIMEOUT_SECONDS
+
+
+async def offload(request: web.Request) -> web.Response:
+    """GPU → host memory, after the requests that run; without a model: all of them. Also serves `/cleanup`."""
+    model = _model(request, await forms.read_fields(request, ("model",)))
+    await request.app[MANAGER].offload(model)
+    return _done(request, model)
+
+
+async def release(request: web.Request) -> web.Response:
+    """Drop everything, after the requests that run; without a model: all of them."""
+    model = _model(request, await forms.read_fields(request, ("model",)))
+    await request.app[MANAGER].release(model)
+    return _done(request, model)
+
+
+async def timeout(request: web.Request) -> web.Response:
+    """Set the idle time until offload, at this server, until newer settings are declared."""
+    fields = await forms.read_fields(request, ("timeout", "model"))
+    model = _model(request, fields)
+    request.app[LIVE].set_timeout(model, _seconds(fields.get("timeout")))
+    return _done(request, model)
+
+
+def _model(request: web.Request, fields: Mapping[str, object]) -> str | None:
+    name = fields.get("model")
+    if name is None or name == "":
+        return None
+    if not isinstance(name, str):
+        raise ApiError(422, "invalid_value", "model must be a model's name", param="model")
+    return choose_model(request.app[CONFIG], name).name
+
+
+def _seconds(value: object) -> float:
+    if value is None or value == "":
+        raise ApiError(422, "missing_value", "timeout is needed: seconds, or -1 for never", param="timeout")
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if seconds != -1 and not 0 <= seconds <= MAX_TIMEOUT_SECONDS:
+        raise ApiError(
+            422,
+            "invalid_value",
+            f"timeout is seconds from 0 to {MAX_TIMEOUT_SECONDS}, or -1 for never; got {str(value)[:40]!r}",
+            param="timeout",
+        )
+    return seconds
+
+
+def _done(request: web.Request, model: str | None) -> web.Response:
+    app = request.app
+    name = model or app[CONFIG].models[0].name
+    return respond({"success": True, **health.status(app[MANAGER].snapshot(), app[LIVE].effective, name)})

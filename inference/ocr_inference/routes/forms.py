@@ -1,0 +1,121 @@
+"""Bodies from outside, read within bounds: uploads part by part, controls as form or JSON."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ocr_inference.errors import ApiError
+
+FILE_FIELDS = ("file", "image")
+MAX_FIELD_BYTES = 1 << 16
+MAX_FIELDS = 32
+OVERHEAD_BYTES = 1 << 20
+"""What a form may take besides its file: fields, boundaries, headers."""
+UPLOAD_SECONDS = 120.0
+"""A body that takes longer holds memory for nothing."""
+
+
+@dataclass
+class Upload:
+    picture: bytes | None = None
+    field_name: str = "file"
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+async def read_upload(request: web.Request, max_bytes: int) -> Upload:
+    """The form's picture and text fields. Refuses with 413 as soon as the limit is certain to be passed."""
+    if request.content_type != "multipart/form-data":
+        raise ApiError(
+            415,
+            "unsupported_media_type",
+            f"send multipart/form-data with the picture in field 'file'; got {request.content_type}",
+        )
+    if (request.content_length or 0) > max_bytes + OVERHEAD_BYTES:
+        raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            return await _read_parts(request, max_bytes)
+    except TimeoutError:
+        raise ApiError(408, "upload_timeout", f"the upload took more than {UPLOAD_SECONDS:g} s") from None
+    except (ValueError, RuntimeError, AssertionError, LookupError, HttpProcessingError) as error:
+        # What aiohttp's reader raises on bodies that are no multipart after all.
+        reason = str(error)[:200] or type(error).__name__
+        raise ApiError(400, "malformed_multipart", f"the form can't be read: {reason}") from error
+
+
+async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
+    upload = Upload()
+    reader = await request.multipart()
+    count = 0
+    while (part := await reader.next()) is not None:
+        count += 1
+        if count > MAX_FIELDS:
+            raise ApiError(400, "too_many_fields", f"the form has more than {MAX_FIELDS} fields")
+        if not isinstance(part, BodyPartReader):
+            raise ApiError(400, "malformed_multipart", "the form has a multipart inside a field")
+        name = part.name or ""
+        if name in FILE_FIELDS:
+            if upload.picture is not None:
+                raise ApiError(
+                    400, "two_files", "the form has two pictures; send one request each", param=name
+                )
+            upload.picture = await _bytes(part, max_bytes, _too_large(max_bytes))
+            upload.field_name = name
+        else:
+            shown = name[:64] or "(unnamed)"
+            large = ApiError(413, "field_too_large", f"field {shown} is too large", param=shown)
+            data = await _bytes(part, MAX_FIELD_BYTES, large)
+            try:
+                upload.fields[shown] = data.decode()
+            except UnicodeDecodeError:
+                raise ApiError(400, "not_utf8", f"field {shown} is not UTF-8 text", param=shown) from None
+    if not reader.at_eof():
+        raise ApiError(400, "malformed_multipart", "the form ends before its last boundary")
+    return upload
+
+
+async def _bytes(part: BodyPartReader, limit: int, too_large: ApiError) -> bytes:
+    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in {"binary", "8bit", "7bit"}:
+        raise ApiError(400, "unsupported_encoding", "send the field's bytes as they are, not encoded")
+    data = bytearray()
+    while chunk := await part.read_chunk(1 << 18):
+        data += chunk
+        if len(data) > limit:
+            raise too_large
+    return bytes(data)
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(413, "upload_too_large", f"uploads may have {max_bytes} bytes", param="file")
+
+
+async def read_fields(request: web.Request, known: tuple[str, ...]) -> Mapping[str, object]:
+    """A control's few fields, from a form, a JSON object or nothing. Unknown ones are refused: a misspelt `model`
+    would act on all of them."""
+    if request.content_type == "application/json":
+        text = await request.read()
+        try:
+            body = msgspec.json.decode(text) if text.strip() else {}
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ApiError(400, "invalid_json", f"the body is no valid JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise ApiError(422, "invalid_value", "the body must be a JSON object")
+        fields: dict[str, object] = body
+    else:
+        try:
+            fields = dict(await request.post())
+        except (ValueError, RuntimeError, AssertionError, LookupError, HttpProcessingError) as error:
+            raise ApiError(400, "malformed_form", f"the form can't be read: {str(error)[:200]}") from error
+    for name in fields:
+        if name not in known:
+            raise ApiError(
+                422,
+                "unknown_field",
+                f"no field {name[:40]!r} here; there are {', '.join(known)}",
+                param=name[:40],
+            )
+    return {**request.query, **fields} if "model" in known and "model" in request.query else fields

@@ -1,0 +1,119 @@
+"""`GET /v1/state`: everything an observer needs, as one object, once or as a stream of changes."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from ocr_inference import __version__
+from ocr_inference.errors import ApiError
+from ocr_inference.feed import Feed
+from ocr_inference.keys import FEED, LIVE, MANAGER, SETTINGS, respond
+from ocr_inference.manager import ModelSnapshot, Snapshot
+from ocr_inference.schema import DeviceInfo, FailureInfo, ModelInfo, PodInfo, QueueInfo, StateInfo
+from ocr_inference.settings import LiveSettings, Settings
+
+HEARTBEAT_SECONDS = 10.0
+MAX_WATCHERS = 64
+STALLED_SECONDS = 30.0
+"""A watcher that takes longer to accept a few kilobytes is gone."""
+
+
+async def state(request: web.Request) -> web.StreamResponse:
+    match request.query.get("watch", "false").lower():
+        case "true" | "1":
+            return await _watch(request)
+        case "false" | "0":
+            app = request.app
+            return respond(render(app[SETTINGS], app[MANAGER].snapshot(), app[LIVE].declared))
+        case other:
+            raise ApiError(422, "invalid_value", f"watch is true or false; got {other[:40]!r}", param="watch")
+
+
+async def _watch(request: web.Request) -> web.StreamResponse:
+    feed = request.app[FEED]
+    with _counted(feed):
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        await response.prepare(request)
+        version = 0
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    newest, data = await feed.after(version)
+            except TimeoutError:
+                message = b": heartbeat\n\n"
+            else:
+                if newest == version:
+                    return response  # Closed: the server goes down.
+                version = newest
+                message = b"event: state\ndata: " + data + b"\n\n"
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write(message)
+
+
+@contextmanager
+def _counted(feed: Feed) -> Iterator[None]:
+    if feed.watchers >= MAX_WATCHERS:
+        raise ApiError(
+            429, "too_many_watchers", f"{MAX_WATCHERS} watch already", retry_after_seconds=HEARTBEAT_SECONDS
+        )
+    feed.watchers += 1
+    try:
+        yield
+    finally:
+        feed.watchers -= 1
+
+
+def render(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> StateInfo:
+    device = snapshot.device
+    return StateInfo(
+        pod=PodInfo(settings.pod_name, settings.pod_uid),
+        version=__version__,
+        draining=snapshot.draining,
+        device=DeviceInfo(
+            device.kind, device.uuid, device.product, device.memory_total_bytes, snapshot.memory_used_bytes
+        ),
+        models=tuple(_model(model) for model in snapshot.models),
+        queue=QueueInfo(snapshot.waiting, snapshot.in_flight, snapshot.queue_limit),
+        settings=declared.to_json(),
+    )
+
+
+def encoded(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> bytes:
+    return msgspec.json.encode(render(settings, snapshot, declared))
+
+
+def _model(model: ModelSnapshot) -> ModelInfo:
+    failure = model.last_failure
+    return ModelInfo(
+        name=model.name,
+        engine=model.engine,
+        state=model.state,
+        location=model.location,
+        worker="running" if model.worker_running else "exited",
+        since=timestamp(model.since),
+        in_flight=model.in_flight,
+        waiting=model.waiting,
+        memory_bytes=model.memory_bytes,
+        host_bytes=model.host_bytes,
+        loads=model.loads,
+        wakes=model.wakes,
+        last_wake_seconds=model.last_wake_seconds,
+        last_failure=None
+        if failure is None
+        else FailureInfo(failure.reason, failure.message, timestamp(failure.time), failure.exit_code),
+    )
+
+
+def timestamp(seconds: float) -> str:
+    """Unix time as RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
