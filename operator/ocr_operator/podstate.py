@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 MAX_BYTES: Final = 256 * 1024
-"""Of one answer: 32 models with a failure text each stay far below; more is no state."""
+"""Of one answer: 8 models with a failure text each stay far below; more is no state."""
 MAX_MESSAGE: Final = 512
 """Characters of a failure's text that go into the status."""
 
@@ -40,7 +40,12 @@ class DeviceKind(StrEnum):
     SIMULATED = "simulated"
 
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=r"^[^\x00-\x1f\x7f]*$")]
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+
+# The bounds are those of the status, so that no answer makes a status that the API server refuses.
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=PRINTABLE)]
+ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=PRINTABLE)]
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Text = Annotated[str, msgspec.Meta(max_length=65_536)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -57,8 +62,8 @@ class Identity(_Part, frozen=True):
 
 class Device(_Part, frozen=True):
     kind: DeviceKind
-    uuid: Name | None = None
-    product: Name | None = None
+    uuid: Label | None = None
+    product: Label | None = None
     memory_total_bytes: Count | None = None
     memory_used_bytes: Count | None = None
     """What the pod's own models hold."""
@@ -68,15 +73,15 @@ class Failure(_Part, frozen=True):
     reason: Text
     message: Text = ""
     time: Time | None = None
-    exit_code: int | None = None
+    exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] | None = None
 
 
 class ModelState(_Part, frozen=True):
-    name: Name
+    name: ModelName
     state: State
     location: Location
     since: Time | None = None
-    engine: Name | None = None
+    engine: Label | None = None
     worker: Annotated[str, msgspec.Meta(pattern="^(running|exited)$")] = "running"
     in_flight: Count = 0
     waiting: Count = 0
@@ -102,7 +107,7 @@ class Echo(_Part, frozen=True):
 class PodState(_Part, frozen=True):
     pod: Identity
     device: Device
-    models: Annotated[tuple[ModelState, ...], msgspec.Meta(max_length=32)]
+    models: Annotated[tuple[ModelState, ...], msgspec.Meta(max_length=8)]
     settings: Echo = Echo()
     queue: Queue = Queue()
     version: Annotated[str, msgspec.Meta(max_length=128)] = ""

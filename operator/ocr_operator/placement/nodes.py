@@ -97,7 +97,7 @@ def _holds(requirement: object, labels: Mapping[str, str]) -> bool:
         case "NotIn":
             return value is None or value not in values
         case "Exists" | "DoesNotExist" as operator:
-            return (value is not None) == (operator == "Exists")
+            return (operator == "Exists") is (value is not None)
         case "Gt" | "Lt" as operator:
             return _compares(operator, value, values)
         case _:

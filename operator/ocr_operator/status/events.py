@@ -1,10 +1,30 @@
-"""Kubernetes Events, on transitions only and from the conditions alone, so that the two can't disagree."""
+"""Kubernetes Events, on transitions only and from the conditions alone, so that the two can't disagree.
+
+Models that move between GPU, host memory and disk are no Events: with short idle timeouts that is daily life,
+it stands in `status.pods`, in the pods' logs and in their metrics.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ocr_operator.placement import Placement
+from ocr_operator.status.aggregate import previous
+
+MAX_FAILURES: Final = 3
+"""Events of failures in one pass; a hundred pods that fail alike are one story, told by `Degraded`."""
+_GOOD: Final = {
+    "Ready": "True",
+    "Degraded": "False",
+    "Placed": "True",
+    "ConfigApplied": "True",
+    "Stalled": "False",
+}
+"""The healthy side of each condition that tells of itself; `Progressing` is neither good nor bad."""
+_RECOVERED: Final = {"Degraded": "Recovered", "Stalled": "Resumed", "Placed": "Placed"}
+"""Good news only after bad news, and under these names: `AsExpected` says nothing in an Event."""
+_WARN: Final = frozenset({"Degraded", "Placed", "Stalled"})
+"""Starting up or waiting for an echo is no warning; if anything is wrong, `Degraded` says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,5 +37,65 @@ class Event:
 def events(
     before: Mapping[str, Any], after: Mapping[str, Any], placements: Iterable[Placement] = ()
 ) -> list[Event]:
-    """What changed between two statuses; `placements` are those made (and accepted) in this pass."""
-    raise NotImplementedError
+    """What changed between two statuses; `placements` are those made (and accepted) in this pass.
+
+    1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
+    good, live settings that are applied everywhere included  4. a failure that a pod reports
+    """
+    found = [
+        Event(type="Normal", reason="PodPlaced", message=f"{each.pod.rpartition('/')[2]}: {each.why}")
+        for each in sorted(placements, key=lambda each: each.pod)
+    ]
+    old, new = previous(before), previous(after)
+    renewed = _revision(before) != _revision(after)
+    for kind, good in _GOOD.items():
+        was, now = old.get(kind, {}), new.get(kind, {})
+        if _bad(now, good):
+            if kind in _WARN and (not _bad(was, good) or was.get("reason") != now.get("reason")):
+                found.append(_event("Warning", str(now.get("reason")), now))
+            elif kind == "Ready" and was.get("status") == good:
+                found.append(_event("Normal", "NotReady", now))
+        elif now.get("status") == good:
+            if kind in _RECOVERED:
+                news = _bad(was, good)
+            else:
+                news = was.get("status") != good or (kind == "ConfigApplied" and renewed)
+            if news:
+                found.append(_event("Normal", _RECOVERED.get(kind, kind), now))
+    return list(dict.fromkeys(found + _failures(before, after)))
+
+
+def _bad(condition: Mapping[str, Any], good: str) -> bool:
+    """`Pending` (a pod that is about to be placed) is no trouble, and neither is `Unknown`."""
+    return condition.get("status") in {"True", "False"} - {good} and condition.get("reason") != "Pending"
+
+
+def _event(kind: Literal["Normal", "Warning"], reason: str, condition: Mapping[str, Any]) -> Event:
+    return Event(type=kind, reason=reason, message=str(condition.get("message")) or reason)
+
+
+def _failures(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    known, found = _last_failures(before), _last_failures(after)
+    return [
+        Event(
+            type="Warning",
+            reason="PodFailure",
+            message=f"{pod}: {failure.get('reason')}: {failure.get('message')}",
+        )
+        for pod, failure in sorted(found.items())
+        if failure != known.get(pod)
+    ][:MAX_FAILURES]
+
+
+def _last_failures(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    listed = status.get("pods")
+    return {
+        str(pod.get("name")): pod["lastFailure"]
+        for pod in (listed if isinstance(listed, list) else [])
+        if isinstance(pod, Mapping) and isinstance(pod.get("lastFailure"), Mapping)
+    }
+
+
+def _revision(status: Mapping[str, Any]) -> object:
+    live = status.get("liveSettings")
+    return live.get("revision") if isinstance(live, Mapping) else None

@@ -11,7 +11,7 @@ from ocr_operator.podstate import PodState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreachable:
-    """The pod runs, but its state can't be had: no connection, no token, or an answer that nobody can believe.
+    """The pod runs, but its state can't be had: no connection, no token, an answer that nobody can believe.
 
     `message` must not tick (no ages, no attempt counters): equal trouble, equal text.
     """
