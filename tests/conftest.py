@@ -1,0 +1,54 @@
+"""Fixtures of all tests, and what the summary says when cluster tests could not run."""
+
+from collections.abc import Iterator
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+from devcluster.cluster import Cluster
+from tests.support import cluster as support
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Find or build the control plane before the first test: minutes the first time, which no test's timeout allows for."""
+    wanted = any(item.get_closest_marker("cluster") for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        support.unavailable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Say last, where it can't be missed, that cluster tests were skipped."""
+    reasons = [
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and support.NO_CONTROL_PLANE in str(report.longrepr[2])
+    ]
+    if reasons:
+        terminalreporter.write_line(
+            f"CLUSTER TESTS DID NOT RUN: {len(reasons)} skipped, {reasons[0]}", yellow=True
+        )
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """etcd, API server, controller manager and scheduler, with our resource definitions and no nodes."""
+    with support.started(tmp_path_factory.mktemp("control-plane") / "cluster") as cluster:
+        support.apply_crds(cluster)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane with two process nodes of two simulated GPUs each, without the operator."""
+    with support.started(tmp_path_factory.mktemp("cluster") / "cluster", nodes=2, gpus=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """What `python -m devcluster up` makes: three nodes of two simulated GPUs, the operator installed by Helm."""
+    with support.started(
+        tmp_path_factory.mktemp("operator") / "cluster", nodes=3, gpus=2, operator=True
+    ) as cluster:
+        yield cluster
