@@ -24,7 +24,8 @@ LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)")
 OWN_COMMAND = re.compile(
-    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(ocr-inference|ocr-operator|python -m (?:devcluster|bench)[\w.]*)((?: [^|&;#>]*)?)"
+    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?"
+    r"(ocr-inference|ocr-operator|python -m (?:devcluster|bench)[\w.]*)((?: [^|&;#>]*)?)"
 )
 
 
