@@ -33,6 +33,10 @@ ATTEMPTS: Final = 4
 MAX_PATIENCE_SECONDS: Final = 10.0
 
 
+class ConfigError(Exception):
+    """There is no way to the API server, and what would give one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What another client needs to speak to the same API server as us. Read afresh on each call."""
@@ -278,7 +282,10 @@ async def connect(
     environ: Mapping[str, str], *, service_account: Path = SERVICE_ACCOUNT, request_seconds: float = 30.0
 ) -> AsyncIterator[Client]:
     """A client configured by `KUBECONFIG` if set, else the service account, else `~/.kube/config`."""
-    client = kubernetes_client.ApiClient(await _configuration(environ, service_account))
+    try:
+        client = kubernetes_client.ApiClient(await _configuration(environ, service_account))
+    except (kubernetes_config.ConfigException, KeyError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"no API server: {error}; set KUBECONFIG, or run in a pod") from error
     try:
         yield Client(client, request_seconds=request_seconds)
     finally:

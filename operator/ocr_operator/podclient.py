@@ -123,13 +123,13 @@ class PodClient:
         link = self._links.get(key, {}).get(uid)
         return (link.state, link.push_error) if link else (None, "")
 
-    def memory_used(self) -> dict[str, int]:
-        """Pod UID → bytes on its GPU, of all pods that say so."""
+    def states(self) -> dict[str, PodState]:
+        """Pod UID → state, of all pods that can be heard."""
         return {
-            uid: link.state.device.memory_used_bytes
+            uid: link.state
             for links in self._links.values()
             for uid, link in links.items()
-            if isinstance(link.state, PodState) and link.state.device.memory_used_bytes is not None
+            if isinstance(link.state, PodState)
         }
 
     def _drop(self, link: _Link) -> None:

@@ -1,0 +1,189 @@
+"""The running operator: who wakes whom, what is retried when, and whether it is alive.
+
+    resources (kopf) ─┐
+    pods, nodes, children (watches) ─┼─► World ─► Wakeups ─► Reconciler.look ─► API server
+    state streams, echoes ─┘
+
+One owner task for each of these, all in one task group: when one ends, the operator ends, and Kubernetes starts
+it afresh.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Final, Literal
+
+import aiohttp
+
+from ocr_operator import api
+from ocr_operator.children import Children
+from ocr_operator.exporters import Exporters
+from ocr_operator.manifests import Defaults
+from ocr_operator.metrics import Metrics
+from ocr_operator.podclient import PodClient
+from ocr_operator.reconcile import Reconciler
+from ocr_operator.recorder import Recorder
+from ocr_operator.settings import Settings
+from ocr_operator.wakeups import Key, Wakeups
+from ocr_operator.world import World
+
+MAX_BACKOFF_SECONDS: Final = 60.0
+STUCK_PASS_SECONDS: Final = 180.0
+"""A pass is a handful of requests of at most 30 s each."""
+SILENT_WATCH_SECONDS: Final = 240.0
+"""A watch loop hears of something every 90 s at the latest, be it that the connection is dead."""
+SILENT_OWNER_SECONDS: Final = 30.0
+
+log = logging.getLogger(__name__)
+
+Change = Literal["ADDED", "MODIFIED", "DELETED"]
+
+
+class Controller:
+    """`run` until cancelled; `observe` feeds it the resources."""
+
+    def __init__(
+        self,
+        kube: api.Kube,
+        session: aiohttp.ClientSession,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        time: Callable[[], float],
+        rng: random.Random,
+        instance: str = "",
+        silence: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._time = time
+        self._rng = rng
+        self._failures: dict[Key, int] = {}
+        self.wakeups = Wakeups(self._look, concurrency=settings.concurrency, time=time)
+        metrics.queue.set_function(lambda: len(self.wakeups))
+        self.world = World(kube, settings, wake=self._wake, metrics=metrics, time=time)
+        self.pods = PodClient(
+            session,
+            on_change=self._wake,
+            metrics=metrics,
+            rng=rng,
+            **({"silence": silence} if silence else {}),
+        )
+        self.exporters = Exporters(
+            session,
+            self.world.exporter_pods,
+            port=settings.exporter_port,
+            interval=settings.scrape_seconds,
+            now=now,
+            metrics=metrics,
+            rng=rng,
+            on_first=self.world.room_changed,
+        )
+        self.world.readings, self.world.states = self.exporters.readings, self.pods.states
+        self._children = Children(
+            kube,
+            self.world,
+            defaults=Defaults(settings.inference_image, settings.image_pull_policy or None),
+            metrics=metrics,
+            fresh_token=partial(secrets.token_urlsafe, 32),
+        )
+        self._reconciler = Reconciler(
+            kube,
+            self.world,
+            self.pods,
+            Recorder(kube, now=now, metrics=metrics, instance=instance),
+            children=self._children,
+            metrics=metrics,
+            now=now,
+            time=time,
+        )
+
+    def observe(self, change: Change | None, body: api.Json) -> None:
+        """A resource, as its watch brings it; `change` is None for what was there before."""
+        if change == "DELETED":
+            self.world.lost(body)
+        else:
+            self.world.saw(body)
+
+    async def run(self) -> None:
+        """Nothing is decided before every mirror was listed once: half a view would look like lost children."""
+        async with asyncio.TaskGroup() as tasks:
+            for each in self.world.mirrors:
+                tasks.create_task(each.run())
+            tasks.create_task(self.pods.run())
+            for each in self.world.mirrors:
+                await each.synced.wait()
+            log.info("watches are up")
+            await self.exporters.scrape()
+            tasks.create_task(self.exporters.run())
+            tasks.create_task(self._resync())
+            tasks.create_task(self.wakeups.run())
+
+    def ready(self) -> bool:
+        """The cluster was seen whole."""
+        return all(each.synced.is_set() for each in self.world.mirrors)
+
+    def trouble(self) -> str:
+        """What hangs, so that only a restart helps; empty while all is well, or the API server is away."""
+        now = self._time()
+        if self.ready() and now - self.wakeups.beat > SILENT_OWNER_SECONDS + self._settings.scrape_seconds:
+            return "the owner loop hangs"
+        if self.wakeups.longest_pass() > STUCK_PASS_SECONDS:
+            return "a pass over a resource hangs"
+        for each in self.world.mirrors:
+            if now - each.beat > SILENT_WATCH_SECONDS:
+                return f"the watch of {each.kind.plural} hangs"
+        return ""
+
+    def _wake(self, key: Key, urgent: bool) -> None:
+        if self.world.resource(key) is not None or key in self._failures or urgent:
+            self.wakeups.wake(key, urgent=urgent)
+
+    async def _look(self, key: Key) -> float | None:
+        """A pass, and what to do when it fails: nothing escapes but cancellation."""
+        try:
+            with self._metrics.reconcile_seconds.time():
+                again = await self._reconciler.look(key)
+        except api.KubeError as error:
+            return self._failed(key, error)
+        except Exception as error:
+            log.exception("pass failed resource=%s/%s", *key)
+            return self._failed(key, error)
+        self._metrics.reconciles.labels("done").inc()
+        if self._failures.pop(key, 0):
+            log.info("pass works again resource=%s/%s", *key)
+        if self.world.resource(key) is None:
+            self.wakeups.forget(key)
+        return again
+
+    def _failed(self, key: Key, error: Exception) -> float:
+        """The growing delay until the next pass. A conflict is no failure: the newest state is here already."""
+        conflict = isinstance(error, api.Conflict)
+        self._metrics.reconciles.labels("conflict" if conflict else "failed").inc()
+        self._failures[key] = failures = self._failures.get(key, 0) + 1
+        if conflict and failures < 5:
+            return 0.0
+        if failures == 1:
+            log.warning("pass failed resource=%s/%s error=%s", *key, error)
+        asked = (error.retry_after if isinstance(error, api.KubeError) else None) or 0.0
+        grown = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(failures - 1, 10))
+        return max(asked, grown * self._rng.uniform(0.5, 1.0))
+
+    async def _resync(self) -> None:
+        """Spread over the period, so that a thousand resources don't come at once."""
+        while True:
+            keys = self.world.keys()
+            began = self._time()
+            for index, key in enumerate(keys):
+                due = began + self._settings.resync_seconds * (index + 1) / len(keys)
+                await asyncio.sleep(max(0.0, due - self._time()))
+                if (body := self.world.resource(key)) is not None:
+                    self._children.forget(body["metadata"]["uid"])
+                    self.wakeups.wake(key)
+            if not keys:
+                await asyncio.sleep(self._settings.resync_seconds)

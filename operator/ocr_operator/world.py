@@ -1,0 +1,203 @@
+"""The cluster as the operator sees it: resources, their children and pods, nodes, GPUs, and who was promised
+what.
+
+Copies only; the API server and the pods hold the truth. Every change wakes the resource that it concerns.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from ocr_operator import api, mirror, names, observed, placement, spec
+from ocr_operator.dcgm import GpuReading
+from ocr_operator.metrics import Metrics
+from ocr_operator.mirror import Mirror
+from ocr_operator.observed import Node, Pod
+from ocr_operator.placement import NoFit, Placement, Request, Reservation
+from ocr_operator.podstate import PodState
+from ocr_operator.settings import Settings
+from ocr_operator.wakeups import Key
+
+OURS: Final = names.LABEL_DEPLOYMENT
+"""The label selector of children and pods: the API server sends nothing else."""
+
+
+class World:
+    """Readers get views; the watches, and the answers of our own writes, change them.
+
+    `wake(key, urgent)` hears which resource is worth another look.
+    """
+
+    def __init__(
+        self,
+        kube: api.Kube,
+        settings: Settings,
+        *,
+        wake: Callable[[Key, bool], None],
+        metrics: Metrics,
+        time: Callable[[], float],
+    ) -> None:
+        self._wake = wake
+        self._resources: dict[Key, api.Json] = {}
+        self._needs: dict[str, int] = {}
+        self._reserved: dict[str, Reservation] = {}
+        """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
+        self._waiting: set[Key] = set()
+        """Resources with a pod that fits nowhere: anything that frees a GPU wakes them."""
+        self.look_again = settings.scrape_seconds
+        """Seconds after which what doesn't fit is tried again, with new readings."""
+        self.readings: Callable[[], Iterable[GpuReading]] = tuple
+        """The load of all GPUs now, and below the states of pods by UID: set by those who read them."""
+        self.states: Callable[[], Mapping[str, PodState]] = dict
+        metrics.resources.set_function(lambda: len(self._resources))
+        where = settings.watch_namespaces or ("",)
+
+        def lost(error: api.KubeError) -> None:
+            metrics.watch_losses.labels(error.ref.kind.plural).inc()
+
+        self.pods: Mirror[Pod] = Mirror(
+            kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=lost,
+            group=lambda pod: (pod.namespace, pod.deployment), namespaces=where, selector=OURS,
+        )  # fmt: skip
+        self.nodes: Mirror[Node] = Mirror(
+            kube, api.NODE, observed.node, time=time, on_change=self._node_changed, on_loss=lost
+        )
+        self.deployments, self.services = (
+            Mirror(
+                kube, kind, mirror.raw, time=time, on_change=self._child_changed, on_loss=lost,
+                group=_resource_of, namespaces=where, selector=OURS,
+            )
+            for kind in (api.DEPLOYMENT, api.SERVICE)
+        )  # fmt: skip
+        self.exporters: list[Mirror[Pod]] = [
+            Mirror(
+                kube, api.POD, observed.pod, time=time, on_loss=lost,
+                namespaces=(settings.exporter_namespace,), selector=selector,
+            )
+            for selector in settings.exporter_selectors
+        ]  # fmt: skip
+
+    @property
+    def mirrors(self) -> list[Mirror[Pod] | Mirror[Node] | Mirror[api.Json]]:
+        return [self.pods, self.nodes, self.deployments, self.services, *self.exporters]
+
+    # Resources
+
+    def resource(self, key: Key) -> api.Json | None:
+        return self._resources.get(key)
+
+    def keys(self) -> list[Key]:
+        return list(self._resources)
+
+    def saw(self, body: api.Json) -> None:
+        """A resource, by watch or as the answer to a read or a write; older than what is known: ignored."""
+        meta = body["metadata"]
+        key = (meta["namespace"], meta["name"])
+        known = self._resources.get(key)
+        if known is not None and known["metadata"]["uid"] == meta["uid"] and not mirror.newer(body, known):
+            return
+        self._resources[key] = mirror.raw(body)
+        if known is None or known["metadata"].get("generation") != meta.get("generation"):
+            parsed = spec.parse(body)
+            if isinstance(parsed, spec.OcrDeployment):
+                self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
+        # A status that somebody else wrote is worth a look; our own comes back here and changes nothing.
+        self._wake(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
+
+    def lost(self, body: api.Json) -> None:
+        """A resource was deleted; one of the same name that came after it stays."""
+        meta = body["metadata"]
+        key = (meta["namespace"], meta["name"])
+        known = self._resources.get(key)
+        if known is not None and known["metadata"]["uid"] == meta["uid"]:
+            del self._resources[key]
+            self._needs.pop("/".join(key), None)
+            self._waiting.discard(key)
+            self._wake(key, True)
+
+    # Children and pods
+
+    def pods_of(self, key: Key) -> list[Pod]:
+        return list(self.pods.of(key).values())
+
+    def children(self, key: Key) -> list[api.Json]:
+        return [*self.deployments.of(key).values(), *self.services.of(key).values()]
+
+    def child_deployment(self, key: Key) -> api.Json | None:
+        return self.deployments.get(key)
+
+    def wrote(self, answer: api.Json) -> None:
+        """The answer to a write of ours, which may be ahead of the watch."""
+        match answer["kind"]:
+            case "Pod":
+                self.pods.put(answer)
+            case "Deployment":
+                self.deployments.put(answer)
+            case "Service":
+                self.services.put(answer)
+
+    def lost_node(self, pod: Pod) -> bool:
+        """Whether our placement pinned a pod to a node that is gone or takes no pods now."""
+        promised = next((each for each in placement.ledger([pod]) if each.node), None)
+        if promised is None:
+            return False
+        node = self.nodes.get(("", promised.node))
+        return node is None or node.cordoned or not node.ready
+
+    def exporter_pods(self) -> list[Pod]:
+        return [pod for each in self.exporters for pod in each]
+
+    # Placement: the one owner of the books
+
+    def choose(self, key: Key, request: Request, now: datetime) -> Placement | NoFit:
+        """Chooses and books in one step without an await: no other choice can come in between."""
+        books = placement.merge(
+            placement.ledger(self.pods, self._needs, self.states()), self._reserved.values()
+        )
+        choice = placement.choose(request, self.nodes, self.readings(), books, now)
+        if isinstance(choice, Placement):
+            self._reserved[choice.uid] = choice.reservation(now)
+        else:
+            self._waiting.add(key)
+        return choice
+
+    def release(self, uid: str) -> None:
+        """The patch was answered: from now on the pod itself says what it was promised, or it wasn't."""
+        self._reserved.pop(uid, None)
+
+    def room_changed(self) -> None:
+        """Something may fit now that did not."""
+        waiting, self._waiting = self._waiting, set()
+        for key in waiting:
+            self._wake(key, False)
+
+    # What changes wake
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        pod = new or old
+        assert pod is not None
+        self._wake((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
+        if old is not None and old.deployment != pod.deployment:
+            self._wake((old.namespace, old.deployment), True)
+        if new is None or new.finished:
+            self.room_changed()
+
+    def _child_changed(self, old: api.Json | None, new: api.Json | None) -> None:
+        for child in (old, new):
+            if child is not None:
+                self._wake(_resource_of(child), new is None)
+
+    def _node_changed(self, _old: Node | None, _new: Node | None) -> None:
+        self.room_changed()
+
+
+def _matters(old: Pod, new: Pod) -> bool:
+    """What somebody waits for: an address to stream from, readiness, an end."""
+    return any(
+        getattr(old, each) != getattr(new, each) for each in ("gated", "ip", "ready", "terminating", "phase")
+    )
+
+
+def _resource_of(child: api.Json) -> Key:
+    meta = child["metadata"]
+    return meta.get("namespace", ""), (meta.get("labels") or {}).get(names.LABEL_DEPLOYMENT, "")
