@@ -210,6 +210,9 @@ class _Draft:
         if model is None or model.running is None or model.running.serial != command.serial:
             return
         call, seconds = model.running.call, self.now - model.running.since
+        if call in ("load", "restore") and model.worker is None and not isinstance(outcome, Failure):
+            # Its worker died between the answer and now.
+            outcome = Failure(kind=FailureKind.WORKER_DIED, message=f"the worker died right after the {call}")
         if call == "exit":
             self.put(replace(model, running=None, worker=None))
         elif isinstance(outcome, Failure):

@@ -1,0 +1,106 @@
+"""Pages, configurations and running managers for tests of the inference server."""
+
+import asyncio
+import io
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from ocr_inference.engine import InferRequest, PageResult
+from ocr_inference.gpu import Device
+from ocr_inference.manager import Manager, ModelSnapshot, Snapshot
+from ocr_inference.settings import Config, LiveSettings, LiveValues, ModelConfig, QueueValues, effective
+
+INVOICE = Path(__file__).parents[2] / "examples" / "invoice.png"
+SIMULATED = Device("simulated", "GPU-test", "NVIDIA-L40S", 1000)
+
+
+def picture(width: int = 40, height: int = 20, color: str = "white", kind: str = "PNG") -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (width, height), color).save(data, kind)
+    return data.getvalue()
+
+
+def page(color: str = "white") -> InferRequest:
+    return InferRequest(image=picture(color=color))
+
+
+def make_config(*models: ModelConfig, queue_limit: int = 64) -> Config:
+    return Config(models=models or (make_model(),), queue=QueueValues(limit=queue_limit))
+
+
+def make_model(
+    name: str = "alpha", engine: str = "fake", memory: int | None = None, **options: object
+) -> ModelConfig:
+    return ModelConfig(name=name, engine=engine, gpu_memory=memory, options=options)  # type: ignore[arg-type]
+
+
+def live(config: Config, **values: object) -> object:
+    return effective(config, LiveSettings(revision=1, values=LiveValues(**values)))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def running(
+    config: Config | None = None, device: Device = SIMULATED, **arguments: object
+) -> AsyncIterator[Manager]:
+    """A manager at work; everything is over when the block ends."""
+    config = config or make_config()
+    manager = Manager(
+        config,
+        effective(config, LiveSettings()),
+        device,
+        environ=os.environ,
+        **arguments,  # type: ignore[arg-type]
+    )
+    async with asyncio.TaskGroup() as tasks:
+        owner = tasks.create_task(manager.run())
+        try:
+            yield manager
+        finally:
+            if not owner.done():
+                await manager.close(grace_seconds=10)
+
+
+async def read(manager: Manager, model: str = "alpha", request: InferRequest | None = None) -> PageResult:
+    async with manager.lease(model) as lease:
+        return await lease.infer(request or page())
+
+
+def seen(manager: Manager, model: str = "alpha") -> ModelSnapshot:
+    return next(each for each in manager.snapshot().models if each.name == model)
+
+
+async def until(
+    manager: Manager, condition: Callable[[ModelSnapshot], bool], model: str = "alpha", seconds: float = 20
+) -> ModelSnapshot:
+    """Follow the manager's changes until the condition holds."""
+
+    def of(snapshot: Snapshot) -> ModelSnapshot:
+        return next(each for each in snapshot.models if each.name == model)
+
+    async with asyncio.timeout(seconds):
+        async for snapshot in manager.changes():
+            if condition(of(snapshot)):
+                return of(snapshot)
+    raise AssertionError(f"the manager ended before; {seen(manager, model)}")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but isn't collected doesn't."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """For conditions outside the manager, which nothing announces: look again until they hold."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        await asyncio.sleep(0.01)
