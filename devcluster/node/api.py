@@ -82,7 +82,7 @@ def access(kubeconfig: Path) -> Access:
     ca = None if cluster.get("insecure-skip-tls-verify") else pem(cluster, "certificate-authority")
     if ca is None and not cluster.get("insecure-skip-tls-verify") and cluster["server"].startswith("https:"):
         ca = ""
-    return Access(cluster["server"].rstrip("/"), token, ca, (cert, key) if cert and key else None)
+    return Access(cluster["server"], token, ca, (cert, key) if cert and key else None)
 
 
 def _tls(how: Access) -> ssl.SSLContext:
@@ -105,7 +105,7 @@ class Api:
     """One connection pool to one API server; use as an async context manager."""
 
     def __init__(self, how: Access) -> None:
-        self.server = how.server
+        self.server = how.server.rstrip("/")
         headers = {"Accept": "application/json", "User-Agent": "devcluster-node"}
         if how.token:
             headers["Authorization"] = f"Bearer {how.token}"
