@@ -66,7 +66,8 @@ class CannotListen(InvalidSettings):
 async def serving(settings: Settings, config: Config, environ: Mapping[str, str]) -> AsyncIterator[Running]:
     """Serve while the block runs; leaving it drains: new work is refused, running work ends, workers close.
 
-    Workers inherit from `environ`. Raises `InvalidSettings` (`CannotListen`) and `gpu.NoDevice` before anything is started.
+    Workers inherit from `environ`. Raises `InvalidSettings` (`CannotListen`) and `gpu.NoDevice` before anything is
+    started.
     """
     device = gpu.resolve(settings)
     listener = _listen(settings)

@@ -20,6 +20,7 @@ from ocr_inference.schema import OcrAnswer, OcrRequest, Task
 from ocr_inference.settings import Config, LiveSettings, Settings, effective
 
 MAX_FILE_BYTES = 1 << 30
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ async def read(
                 _say(progress, f"ocr-inference: {asked.path}: {error}")
                 return 1
             finally:
-                await manager.close(0.0)
+                await manager.close(CLOSE_SECONDS)
                 owner.cancel()
     except ApiError as error:
         _say(progress, f"ocr-inference: {error}")

@@ -18,6 +18,8 @@ from ocr_inference.settings import LiveSettings, Settings
 
 HEARTBEAT_SECONDS = 10.0
 MAX_WATCHERS = 64
+MAX_MESSAGE = 2000
+"""Characters of a failure in the state: a traceback of somebody else's must not fill every observer."""
 STALLED_SECONDS = 30.0
 """A watcher that takes longer to accept a few kilobytes is gone."""
 
@@ -110,7 +112,7 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         last_wake_seconds=model.last_wake_seconds,
         last_failure=None
         if failure is None
-        else FailureInfo(failure.reason, failure.message, timestamp(failure.time), failure.exit_code),
+        else FailureInfo(failure.reason, failure.message[:MAX_MESSAGE], timestamp(failure.time), failure.exit_code),
     )
 
 

@@ -1,0 +1,165 @@
+"""Faults of workers, models and clients: an error that says so, and the next request works."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import inference, pages
+from tests.support.inference import Server
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with inference.server() as running:
+        yield running
+
+
+async def works(server: Server) -> None:
+    status, body = await server.read(pages.blank())
+    assert (status, body["success"]) == (200, True)
+
+
+async def test_a_changed_timeout_leaves_the_running_request_alone(server: Server) -> None:
+    running = asyncio.create_task(server.read(pages.blank(), model="slow"))
+    await inference.until(lambda: _in_flight(server, "slow"))
+    status, body = await server.json("POST", "/gpu/timeout", json={"timeout": 0})
+    assert (status, body["timeout"]) == (200, 0)
+    assert (await server.model("slow"))["state"] == "ready"
+    status, body = await running
+    assert status == 200, body
+
+    async def offloaded() -> bool:
+        return (await server.model("slow"))["state"] == "offloaded"
+
+    await inference.until(offloaded)
+
+
+async def _in_flight(server: Server, model: str) -> bool:
+    return bool((await server.model(model))["in_flight"])
+
+
+async def test_a_killed_worker_costs_at_most_its_request(server: Server) -> None:
+    running = asyncio.create_task(server.read(pages.blank(), model="slow"))
+    await inference.until(lambda: _in_flight(server, "slow"))
+    os.kill(_worker(server, "slow"), signal.SIGKILL)
+    status, body = await running
+    assert status in {200, 503}, body
+    if status == 503:
+        assert body["error"]["code"] == "worker_died"
+    status, _ = await server.json("GET", "/livez-is-not-json")
+    assert status == 404
+    status, body = await server.read(pages.blank(), model="slow")
+    assert status == 200, body
+    model = await server.model("slow")
+    assert model["last_failure"]["exit_code"] == -signal.SIGKILL
+    assert model["loads"] + model["wakes"] >= 2
+
+
+async def test_a_worker_killed_while_idle_is_replaced(server: Server) -> None:
+    await works(server)
+    os.kill(_worker(server, "quick"), signal.SIGKILL)
+
+    async def noticed() -> bool:
+        return (await server.model("quick"))["worker"] == "exited"
+
+    await inference.until(noticed)
+    await works(server)
+
+
+def _worker(server: Server, name: str) -> int:
+    pid = next(m.worker_pid for m in server.running.manager.snapshot().models if m.name == name)
+    assert pid is not None
+    return pid
+
+
+async def test_a_worker_that_crashes_on_every_page_is_an_error_not_a_loop(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.json"
+    config = f"models: [{{name: m, engine: fake, options: {{faults_file: {faults}}}}}]"
+    async with inference.server(config) as server:
+        faults.write_text(json.dumps({"infer": "crash"}))
+        status, body = await server.read(pages.blank())
+        assert (status, body["error"]["code"]) == (503, "worker_died")
+        faults.write_text("{}")
+        await works(server)
+
+
+async def test_a_model_that_fails_to_load_says_so(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.json"
+    faults.write_text(json.dumps({"load": "fail"}))
+    config = f"models: [{{name: m, engine: fake, options: {{faults_file: {faults}}}}}]"
+    async with inference.server(config) as server:
+        async with server.http.post("/ocr", data=inference.form(pages.blank())) as response:
+            body = await response.json()
+            assert (response.status, body["error"]["code"]) == (503, "load_failed")
+            assert int(response.headers["Retry-After"]) >= 1
+        assert (await server.model("m"))["last_failure"]["reason"]
+        faults.write_text("{}")
+
+        async def loads_again() -> bool:
+            status, _ = await server.read(pages.blank())
+            return status == 200
+
+        await inference.until(loads_again)
+
+
+async def test_health_answers_at_once_while_pages_are_read(server: Server) -> None:
+    reading = [asyncio.create_task(server.read(pages.blank(), model="slow")) for _ in range(3)]
+    await inference.until(lambda: _in_flight(server, "slow"))
+    longest, asked = 0.0, 0
+    while not all(task.done() for task in reading):
+        began = time.perf_counter()
+        status, _ = await server.json("GET", "/health")
+        assert status == 200
+        longest, asked = max(longest, time.perf_counter() - began), asked + 1
+    assert asked > 10
+    assert longest < 0.3, "a health check waited for a model"
+
+
+async def test_a_gone_client_leaves_the_queue(server: Server) -> None:
+    first = asyncio.create_task(server.read(pages.blank(), model="slow"))
+    await inference.until(lambda: _in_flight(server, "slow"))
+    second = asyncio.create_task(server.json("POST", "/gpu/release", json={"model": "slow"}))
+    third = asyncio.create_task(server.read(pages.blank(shade=1), model="slow"))
+
+    async def waits() -> bool:
+        return (await server.model("slow"))["waiting"] == 1
+
+    await inference.until(waits)
+    third.cancel()
+
+    async def left() -> bool:
+        return (await server.model("slow"))["waiting"] == 0
+
+    await inference.until(left)
+    assert (await first)[0] == 200
+    assert (await second)[0] == 200
+    assert (await server.model("slow"))["loads"] == 1
+
+
+async def test_a_full_queue_answers_429_with_retry_after() -> None:
+    config = "models: [{name: m, engine: fake, options: {load_seconds: 1.0}}]\nqueue: {limit: 1}"
+    async with inference.server(config) as server:
+        first = asyncio.create_task(server.read(pages.blank()))
+
+        async def waits() -> bool:
+            return (await server.model("m"))["waiting"] == 1
+
+        await inference.until(waits)
+        async with server.http.post("/ocr", data=inference.form(pages.blank())) as response:
+            assert response.status == 429
+            assert (await response.json())["error"]["code"] == "queue_full"
+            assert int(response.headers["Retry-After"]) >= 1
+        assert (await first)[0] == 200
+
+
+async def test_a_request_past_its_deadline_is_a_504() -> None:
+    config = "models: [{name: m, engine: fake, options: {load_seconds: 2.0}}]\nqueue: {deadlineSeconds: 0.2}"
+    async with inference.server(config) as server:
+        status, body = await server.read(pages.blank())
+        assert (status, body["error"]["code"]) == (504, "deadline_exceeded")
