@@ -111,7 +111,7 @@ def another_value(path: str, schema: dict[str, Any], now: Any) -> Any:
 
 def set_at(body: dict[str, Any], path: str, change: Any) -> dict[str, Any]:
     changed = copy.deepcopy(body)
-    place = changed
+    place: Any = changed
     *way, last = path.replace("[]", ".0").split(".")
     for step in way:
         place = place[int(step)] if step.isdigit() else place.setdefault(step, {})
