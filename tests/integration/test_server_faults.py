@@ -27,26 +27,18 @@ async def works(server: Server) -> None:
 
 async def test_a_changed_timeout_leaves_the_running_request_alone(server: Server) -> None:
     running = asyncio.create_task(server.read(pages.blank(), model="slow"))
-    await inference.until(lambda: _in_flight(server, "slow"))
+    await server.until("slow", in_flight=1)
     status, body = await server.json("POST", "/gpu/timeout", json={"timeout": 0})
     assert (status, body["timeout"]) == (200, 0)
     assert (await server.model("slow"))["state"] == "ready"
     status, body = await running
     assert status == 200, body
-
-    async def offloaded() -> bool:
-        return (await server.model("slow"))["state"] == "offloaded"
-
-    await inference.until(offloaded)
-
-
-async def _in_flight(server: Server, model: str) -> bool:
-    return bool((await server.model(model))["in_flight"])
+    await server.until("slow", state="offloaded")
 
 
 async def test_a_killed_worker_costs_at_most_its_request(server: Server) -> None:
     running = asyncio.create_task(server.read(pages.blank(), model="slow"))
-    await inference.until(lambda: _in_flight(server, "slow"))
+    await server.until("slow", in_flight=1)
     os.kill(_worker(server, "slow"), signal.SIGKILL)
     status, body = await running
     assert status in {200, 503}, body
@@ -64,11 +56,7 @@ async def test_a_killed_worker_costs_at_most_its_request(server: Server) -> None
 async def test_a_worker_killed_while_idle_is_replaced(server: Server) -> None:
     await works(server)
     os.kill(_worker(server, "quick"), signal.SIGKILL)
-
-    async def noticed() -> bool:
-        return (await server.model("quick"))["worker"] == "exited"
-
-    await inference.until(noticed)
+    await server.until("quick", worker="exited")
     await works(server)
 
 
@@ -100,17 +88,15 @@ async def test_a_model_that_fails_to_load_says_so(tmp_path: Path) -> None:
             assert int(response.headers["Retry-After"]) >= 1
         assert (await server.model("m"))["last_failure"]["reason"]
         faults.write_text("{}")
-
-        async def loads_again() -> bool:
-            status, _ = await server.read(pages.blank())
-            return status == 200
-
-        await inference.until(loads_again)
+        async with asyncio.timeout(20):
+            while (await server.read(pages.blank()))[0] == 503:  # Until the back-off is over.
+                pass
+        await works(server)
 
 
 async def test_health_answers_at_once_while_pages_are_read(server: Server) -> None:
     reading = [asyncio.create_task(server.read(pages.blank(), model="slow")) for _ in range(3)]
-    await inference.until(lambda: _in_flight(server, "slow"))
+    await server.until("slow", in_flight=1)
     longest, asked = 0.0, 0
     while not all(task.done() for task in reading):
         began = time.perf_counter()
@@ -123,20 +109,12 @@ async def test_health_answers_at_once_while_pages_are_read(server: Server) -> No
 
 async def test_a_gone_client_leaves_the_queue(server: Server) -> None:
     first = asyncio.create_task(server.read(pages.blank(), model="slow"))
-    await inference.until(lambda: _in_flight(server, "slow"))
+    await server.until("slow", in_flight=1)
     second = asyncio.create_task(server.json("POST", "/gpu/release", json={"model": "slow"}))
     third = asyncio.create_task(server.read(pages.blank(shade=1), model="slow"))
-
-    async def waits() -> bool:
-        return (await server.model("slow"))["waiting"] == 1
-
-    await inference.until(waits)
+    await server.until("slow", waiting=1)
     third.cancel()
-
-    async def left() -> bool:
-        return (await server.model("slow"))["waiting"] == 0
-
-    await inference.until(left)
+    await server.until("slow", waiting=0)
     assert (await first)[0] == 200
     assert (await second)[0] == 200
     assert (await server.model("slow"))["loads"] == 1
@@ -146,11 +124,7 @@ async def test_a_full_queue_answers_429_with_retry_after() -> None:
     config = "models: [{name: m, engine: fake, options: {load_seconds: 1.0}}]\nqueue: {limit: 1}"
     async with inference.server(config) as server:
         first = asyncio.create_task(server.read(pages.blank()))
-
-        async def waits() -> bool:
-            return (await server.model("m"))["waiting"] == 1
-
-        await inference.until(waits)
+        await server.until("m", waiting=1)
         async with server.http.post("/ocr", data=inference.form(pages.blank())) as response:
             assert response.status == 429
             assert (await response.json())["error"]["code"] == "queue_full"

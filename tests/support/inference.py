@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,6 +45,15 @@ class Server:
         found: dict[str, Any] = next(model for model in state["models"] if model["name"] == name)
         return found
 
+    async def until(self, name: str, seconds: float = 20.0, **wanted: object) -> None:
+        """Wait until the model's fields have these values."""
+        async with asyncio.timeout(seconds), self.http.get("/v1/state?watch=true") as response:
+            async for state in events(response):
+                model = next(model for model in state["models"] if model["name"] == name)
+                if wanted.items() <= model.items():
+                    return
+        raise AssertionError(f"the watch ended before {name} had {wanted}")
+
 
 def form(picture: bytes | None, field: str = "file", **fields: str) -> aiohttp.FormData:
     data = aiohttp.FormData(fields, default_to_multipart=True)
@@ -69,13 +78,6 @@ async def server(config: str = FAKE, **settings: Any) -> AsyncIterator[Server]:
         aiohttp.ClientSession(running.url) as http,
     ):
         yield Server(running, http)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
-    """Wait for what must come true."""
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
