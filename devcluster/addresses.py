@@ -17,8 +17,11 @@ FIRST, LAST = 10, 249
 
 @dataclass(frozen=True)
 class Block:
-    """A claimed block. The claim is an abstract Unix socket: the kernel drops it when the process ends, however it ends,
-    and it is seen by exactly those who share the loopback interface (one network namespace)."""
+    """A claimed block.
+
+    The claim is an abstract Unix socket: the kernel drops it when the process ends, however it ends, and it is seen by
+    exactly those who share the loopback interface (one network namespace).
+    """
 
     number: int
     claim_socket: socket.socket

@@ -87,10 +87,8 @@ def _status(directory: Path, output: TextIO) -> int:
         print(f"No cluster in {directory}", file=output)
         return 1
     alive = running(directory) is not None
-    print(
-        f"{'API server':<24} {state.url}  ({state.phase if alive else 'its supervisor was killed: run `down` or `up`'})",
-        file=output,
-    )
+    phase = state.phase if alive else "its supervisor was killed: run `down` or `up`"
+    print(f"{'API server':<24} {state.url}  ({phase})", file=output)
     print(f"{'kubeconfig':<24} {Layout(directory).kubeconfig}", file=output)
     print(f"{'addresses':<24} {state.network}", file=output)
     rows = [

@@ -32,7 +32,7 @@ def say_on_stderr(text: str) -> None:
 class Cluster:
     """A running cluster.
 
-    One that was `start`ed ends with `stop`, with its `with` block, or with the process that holds it, however that ends.
+    One that was `start`ed ends with `stop`, with its `with` block, or with its process, however that ends.
     One that was brought `up` or found stays until `down`.
     """
 
@@ -58,7 +58,7 @@ class Cluster:
     ) -> Self:
         """Start a cluster in the folder and return when all of it is ready; without nodes it is a control plane alone.
 
-        Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part of it fails.
+        Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part fails.
         """
         order = _order(directory.resolve(), nodes=nodes, gpus=gpus, operator=operator, detached=False)
         return cls(directory.resolve(), _launch(order, say))
@@ -79,8 +79,8 @@ class Cluster:
         if state is not None and state.phase == "ready":
             if (len(state.nodes), state.gpus, state.operator) != (nodes, gpus, operator):
                 raise DevclusterError(
-                    f"a cluster with {len(state.nodes)} nodes of {state.gpus} GPUs, "
-                    f"{'with' if state.operator else 'without'} the operator, runs in {directory}: end it with `down` first"
+                    f"another cluster runs in {directory} ({len(state.nodes)} nodes of {state.gpus} GPUs, "
+                    f"{'with' if state.operator else 'without'} the operator): end it with `down` first"
                 )
             say(f"A cluster runs in {directory} already")
             return cls(directory)
@@ -139,7 +139,7 @@ class Cluster:
         return done.stdout
 
     def occupy(self, node: str, memory_bytes: int) -> list[Path]:
-        """Take memory of each simulated GPU of a node in the name of this process, and return the entries to delete later.
+        """Take memory of each simulated GPU of a node in this process's name; to give it back, delete the entries.
 
         They lie in folders that are called by the GPUs' UUIDs, and no longer count when this process ends.
         """
@@ -178,7 +178,7 @@ def running(directory: Path) -> State | None:
 
 
 def down(directory: Path) -> bool:
-    """End the cluster in the folder, or what is left of a killed one, and remove the folder; False when there is none."""
+    """End the cluster in the folder, or what is left of a killed one, and remove the folder; False if there is none."""
     layout = Layout(directory)
     if not layout.is_cluster():
         return False

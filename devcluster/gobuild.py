@@ -81,6 +81,7 @@ class Go:
         package: str,
         flags: Sequence[str],
         output: Path,
+        *,
         title: str,
         estimate_seconds: float,
     ) -> None:

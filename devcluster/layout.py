@@ -11,7 +11,7 @@ import msgspec
 from devcluster.errors import DevclusterError
 
 MARKER: Final = "DEVCLUSTER_ID"
-"""Environment variable that every process of a cluster inherits: leftovers of a killed cluster are found by its value."""
+"""Environment variable that every process of a cluster inherits: what a killed cluster left is found by its value."""
 
 
 @dataclass(frozen=True)

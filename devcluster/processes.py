@@ -72,7 +72,7 @@ def children(parent: int) -> list[Identity]:
 
 
 def marked(marks: Iterable[str]) -> list[Identity]:
-    """Running processes that have one of the marks (`NAME=value`) in their environment. The caller itself never counts."""
+    """Running processes with one of the marks (`NAME=value`) in their environment. The caller itself never counts."""
     wanted = {mark.encode() for mark in marks}
     found = []
     for pid in _all():

@@ -1,13 +1,14 @@
 """The owner of a cluster's processes, itself a process in its own session: `python -m devcluster.supervisor`.
 
-It reads an Order from standard input, starts everything, and reports on standard output, one JSON object a line. While the
-cluster starts, and for a cluster that isn't detached as long as it lives, the end of standard input means that whoever ordered
-it is gone: then it stops. It has one thread (see `processes.Child`).
+It reads an Order from standard input, starts everything, and reports on standard output, one JSON object a line. While
+the cluster starts, and for one that isn't detached as long as it lives, the end of standard input means that whoever
+ordered it is gone: then it stops. It has one thread (see `processes.Child`).
 """
 
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import string
@@ -36,9 +37,11 @@ NODE_NAMES: Final = tuple(f"gpu-{letter}" for letter in string.ascii_lowercase)
 """Each has credentials in every cluster, whether it is started or not."""
 
 _START_SECONDS: Final = 120.0
-"""For each part. A part that takes longer hangs, even on a busy machine: the slowest, the API server, takes 4 s on 2 cores."""
+"""For each part. One that takes longer hangs, even on a busy machine: the slowest, the API server, takes 3 s."""
 
 _POLL_SECONDS: Final = 0.05
+
+_HOPELESS_RESTARTS: Final = 2
 
 _NODE_GRACE_SECONDS: Final = 8.0
 """Nodes give their pods 5 s when they stop."""
@@ -139,7 +142,7 @@ class Supervisor:
     async def _start_nodes(self, api: Api) -> None:
         began = time.monotonic()
         for name in self._nodes:
-            await self._until(name, lambda path=f"/api/v1/nodes/{name}": _condition(api, path, "Ready"))
+            await self._until(name, functools.partial(_condition, api, f"/api/v1/nodes/{name}", "Ready"))
         for resource in bootstrap.OBJECTS:
             await api.apply(resource)
         if self._order.gpus:
@@ -157,9 +160,8 @@ class Supervisor:
         )
         if await install.exited != 0:
             raise StartFailed(f"helm install of {helm.CHART} failed:\n{processes.tail(install.log)}")
-        path = f"/apis/apps/v1/namespaces/{helm.NAMESPACE}/deployments/{helm.RELEASE}"
         try:
-            await _poll(lambda: _condition(api, path, "Available"), _START_SECONDS)
+            await _poll(lambda: _operator_ready(api), _START_SECONDS)
         except TimeoutError as error:
             raise StartFailed(
                 f"the operator isn't ready after {duration(_START_SECONDS)}:\n{await _why(api, helm.NAMESPACE)}"
@@ -216,17 +218,19 @@ class Supervisor:
         """Wait for a part to answer; raises with its log's end when it ends first or takes too long."""
         child = self._children[name]
         poll = asyncio.ensure_future(_poll(probe, _START_SECONDS))
+        child.exited.add_done_callback(lambda _: poll.cancel())
         try:
-            await asyncio.wait([poll, child.exited], return_when=asyncio.FIRST_COMPLETED)
-            if not poll.done():
-                raise StartFailed(
-                    f"{name} ended with {child.exited.result()}; the end of its log:\n{processes.tail(child.log)}"
-                )
-            poll.result()
+            await poll
         except TimeoutError as error:
             raise StartFailed(
                 f"{name} isn't ready after {duration(_START_SECONDS)}; the end of its log:\n{processes.tail(child.log)}"
             ) from error
+        except asyncio.CancelledError:
+            if not child.exited.done():
+                raise
+            raise StartFailed(
+                f"{name} ended with {child.exited.result()}; the end of its log:\n{processes.tail(child.log)}"
+            ) from None
         finally:
             poll.cancel()
 
@@ -303,19 +307,33 @@ async def _exporters_ready(api: Api, wanted: int) -> bool:
     return bool(daemons) and daemons.get("status", {}).get("numberReady", 0) >= wanted
 
 
+async def _operator_ready(api: Api) -> bool:
+    """True when its Deployment is available; raises when its pod keeps ending, which time doesn't mend."""
+    if await _condition(
+        api, f"/apis/apps/v1/namespaces/{helm.NAMESPACE}/deployments/{helm.RELEASE}", "Available"
+    ):
+        return True
+    for pod in (await api.get(f"/api/v1/namespaces/{helm.NAMESPACE}/pods"))["items"]:
+        restarts = [container["restartCount"] for container in pod["status"].get("containerStatuses", ())]
+        if max(restarts, default=0) >= _HOPELESS_RESTARTS:
+            raise StartFailed(f"the operator keeps ending:\n{await _why(api, helm.NAMESPACE)}")
+    return False
+
+
 async def _why(api: Api, namespace: str) -> str:
     """What the pods of a namespace say about themselves, and the end of their logs."""
-    lines = []
+    lines: list[str] = []
     for pod in (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]:
-        name = pod["metadata"]["name"]
-        status = pod["status"]
-        for condition in status.get("conditions", []):
-            if condition["status"] != "True" and condition.get("message"):
-                lines.append(f"  {name}: {condition['message']}")
-        for container in status.get("containerStatuses", []):
-            for kind in ("waiting", "terminated"):
-                if detail := container.get("state", {}).get(kind):
-                    lines.append(f"  {name}: {detail.get('reason', '')} {detail.get('message', '')}".rstrip())
+        name, status = pod["metadata"]["name"], pod["status"]
+        said = {
+            condition["message"]
+            for condition in status.get("conditions", ())
+            if condition["status"] != "True" and condition.get("message")
+        }
+        for container in status.get("containerStatuses", ()):
+            waiting = container.get("state", {}).get("waiting", {})
+            said.add(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip())
+        lines += [f"  {name}: {text}" for text in sorted(said) if text]
         with contextlib.suppress(DevclusterError, aiohttp.ClientError):
             log = await api.text(f"/api/v1/namespaces/{namespace}/pods/{name}/log?tailLines=12")
             lines += [f"  {line}" for line in log.splitlines()]

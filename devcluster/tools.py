@@ -1,7 +1,7 @@
 """The programs of the control plane, and Helm and kubectl: found, or built once with Go from pinned modules.
 
-Looked for in this order: `$KUBEBUILDER_ASSETS`, PATH, the cache. The four programs of the control plane are taken from one
-place or not at all, since mixed versions fail in ways that look like faults of ours; Helm and kubectl stand alone.
+Looked for in this order: `$KUBEBUILDER_ASSETS`, PATH, the cache. The four programs of the control plane are taken from
+one place or not at all, since mixed versions fail in ways that look like faults of ours; Helm and kubectl stand alone.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from devcluster.progress import Progress
 CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 _PINS: Final = Path(__file__).parent / "tools"
-"""A folder for each Go module: the three can't share a go.mod, because they require different versions of the same modules."""
+"""A folder for each Go module: they can't share a go.mod, as they require different versions of the same modules."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A pinned Go module and the programs that are built from it. `core_seconds` is what a cold build took, times the cores."""
+    """A pinned Go module and the programs built from it. `core_seconds` is what a cold build took, times the cores."""
 
     name: str
     packages: Mapping[str, str]
@@ -177,7 +177,7 @@ class Toolbox:
                     module.packages[name],
                     module.flags,
                     draft / name,
-                    f"{module.name} {index + 1}/{len(names)}: compiling {name}",
+                    title=f"{module.name} {index + 1}/{len(names)}: compiling {name}",
                     estimate_seconds=module.core_seconds / (os.cpu_count() or 1) / len(names),
                 )
             target.mkdir(parents=True, exist_ok=True)

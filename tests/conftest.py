@@ -10,7 +10,7 @@ from tests.support import cluster as support
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Find or build the control plane before the first test: minutes the first time, which no test's timeout allows for."""
+    """Find or build the control plane before the first test: it takes minutes once, more than a test's timeout."""
     wanted = any(item.get_closest_marker("cluster") for item in session.items)
     if wanted and not session.config.option.collectonly:
         support.unavailable()
