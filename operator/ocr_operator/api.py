@@ -167,7 +167,7 @@ class Kube(Protocol):
         ...
 
     async def patch(self, ref: Ref, operations: Sequence[Json]) -> Json:
-        """A JSON patch (RFC 6902). A failed `test` is a `Conflict`."""
+        """A JSON patch (RFC 6902). One that doesn't fit (a failed `test`, no such path) is a `Conflict`."""
         ...
 
     async def create(self, manifest: Json) -> Json:

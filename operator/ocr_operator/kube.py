@@ -121,9 +121,10 @@ class Client:
                 content_type="application/json-patch+json",
             )
         except api.Refused as error:
-            # A failed `test` is answered with 422, and so is a value that validation refuses.
-            if error.status == 422 and "test operation" in error.message.lower():
-                raise api.Conflict(ref, 422, error.message) from error
+            # A patch that doesn't fit the object is answered with 422 and this general text; a value that
+            # validation refuses with 422, too, but "Pod … is invalid: …".
+            if error.status == 422 and error.message.startswith("the server rejected our request"):
+                raise api.Conflict(ref, 422, "the patch doesn't fit the object as it is now") from error
             raise
 
     async def create(self, manifest: api.Json) -> api.Json:

@@ -1,0 +1,244 @@
+"""What `api.Kube` promises, held by the fake and by a real API server."""
+
+import asyncio
+import base64
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ocr_operator import api, kube
+from tests.support import resources
+from tests.support.fakekube import FakeKube
+
+BOTH = pytest.mark.parametrize(
+    "server", ["fake", pytest.param("real", marks=pytest.mark.cluster)], indirect=True
+)
+pytestmark = BOTH
+
+
+@pytest.fixture
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[api.Kube]:
+    if request.param == "fake":
+        yield FakeKube()
+        return
+    control_plane = request.getfixturevalue("control_plane")
+    async with kube.connect({"KUBECONFIG": str(control_plane.kubeconfig)}) as client:
+        yield client
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+def secret(name: str, **parts: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "default", **parts.pop("metadata", {})},
+        **parts,
+    }
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def resource(name: str) -> dict[str, Any]:
+    body = resources.make_body(name)
+    body["metadata"] = {"name": name, "namespace": "default"}
+    return body
+
+
+class Watched:
+    """The events of one watch, read in the background."""
+
+    def __init__(self) -> None:
+        self.events: list[api.WatchEvent] = []
+        self.news = asyncio.Event()
+
+    async def until(self, found: Callable[[list[api.WatchEvent]], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not found(self.events):
+                self.news.clear()
+                await self.news.wait()
+
+    def changes(self, name: str) -> list[str]:
+        return [
+            event.type
+            for event in self.events
+            if isinstance(event, api.Changed) and event.item["metadata"]["name"] == name
+        ]
+
+
+@contextlib.asynccontextmanager
+async def watching(server: api.Kube, kind: api.Kind, **where: str) -> AsyncIterator[Watched]:
+    watched = Watched()
+
+    async def read() -> None:
+        async for event in server.watch(kind, **where):
+            watched.events.append(event)
+            watched.news.set()
+
+    task = asyncio.create_task(read())
+    try:
+        await watched.until(lambda events: any(isinstance(each, api.Listed) for each in events))
+        yield watched
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_absent_object_is_not_found(server: api.Kube) -> None:
+    ref = api.Ref(api.SECRET, "default", unique("absent"))
+
+    with pytest.raises(api.NotFound) as caught:
+        await server.get(ref)
+
+    assert caught.value.ref == ref
+    assert f"Secret default/{ref.name} was not found" in str(caught.value)
+
+
+async def test_apply_creates_then_changes_only_what_differs(server: api.Kube) -> None:
+    name = unique("applied")
+
+    made = await server.apply(secret(name, data={"one": encoded("1"), "two": encoded("2")}))
+    again = await server.apply(secret(name, data={"one": encoded("1"), "two": encoded("2")}))
+    less = await server.apply(secret(name, data={"one": encoded("new")}))
+
+    assert made["metadata"]["uid"] == less["metadata"]["uid"]
+    assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    assert less["data"] == {"one": encoded("new")}
+
+
+async def test_create_of_an_existing_name_conflicts(server: api.Kube) -> None:
+    manifest = secret(unique("created"))
+    await server.create(manifest)
+
+    with pytest.raises(api.Conflict):
+        await server.create(manifest)
+
+
+async def test_find_selects_by_label_and_namespace(server: api.Kube) -> None:
+    name, label = unique("found"), unique("label")
+    await server.create(secret(name, metadata={"labels": {label: "yes"}}))
+
+    async def names_of(**where: str) -> list[str]:
+        return [each["metadata"]["name"] for each in await server.find(api.SECRET, **where)]
+
+    assert await names_of(selector=label) == [name]
+    assert await names_of(selector=f"{label}=yes", namespace="default") == [name]
+    assert await names_of(selector=f"{label}=no") == []
+    assert await names_of(selector=label, namespace="kube-system") == []
+
+
+async def test_found_items_bear_their_kind(server: api.Kube) -> None:
+    label = unique("label")
+    await server.create(secret(unique("found"), metadata={"labels": {label: "yes"}}))
+
+    [item] = await server.find(api.SECRET, selector=label)
+
+    assert api.kind_of(item) == api.SECRET
+
+
+async def test_status_is_written_only_on_the_version_that_was_read(server: api.Kube) -> None:
+    name = unique("status")
+    read = await server.create(resource(name))
+    ref = api.ref_of(read)
+    status = {"phase": "Pending", "replicas": 1, "liveSettings": {"revision": 1, "hash": "0" * 16}}
+
+    first = await server.apply_status(ref, status, resource_version=read["metadata"]["resourceVersion"])
+    with pytest.raises(api.Conflict):
+        await server.apply_status(ref, status, resource_version=read["metadata"]["resourceVersion"])
+    second = await server.apply_status(
+        ref, {"phase": "Ready"}, resource_version=first["metadata"]["resourceVersion"]
+    )
+
+    assert first["status"] == status
+    assert second["status"] == {"phase": "Ready"}, "a complete status drops what it doesn't name"
+    assert second["metadata"]["generation"] == read["metadata"]["generation"]
+
+
+async def test_equal_status_changes_nothing(server: api.Kube) -> None:
+    read = await server.create(resource(unique("status")))
+    version = read["metadata"]["resourceVersion"]
+    first = await server.apply_status(api.ref_of(read), {"phase": "Ready"}, resource_version=version)
+
+    version = first["metadata"]["resourceVersion"]
+    again = await server.apply_status(api.ref_of(read), {"phase": "Ready"}, resource_version=version)
+
+    assert again["metadata"]["resourceVersion"] == version
+
+
+async def test_patch_with_a_failed_test_conflicts_and_changes_nothing(server: api.Kube) -> None:
+    manifest = secret(unique("patched"), metadata={"annotations": {"a/b": "1"}})
+    ref = api.ref_of(await server.create(manifest))
+
+    patched = await server.patch(
+        ref,
+        [
+            {"op": "test", "path": "/metadata/annotations/a~1b", "value": "1"},
+            {"op": "replace", "path": "/metadata/annotations/a~1b", "value": "2"},
+            {"op": "add", "path": "/metadata/annotations/new", "value": "x"},
+        ],
+    )
+    with pytest.raises(api.Conflict):
+        await server.patch(
+            ref,
+            [
+                {"op": "add", "path": "/metadata/annotations/new", "value": "y"},
+                {"op": "test", "path": "/metadata/annotations/a~1b", "value": "1"},
+            ],
+        )
+    with pytest.raises(api.Conflict):
+        await server.patch(ref, [{"op": "remove", "path": "/metadata/annotations/absent"}])
+
+    assert patched["metadata"]["annotations"] == {"a/b": "2", "new": "x"}
+    assert (await server.get(ref))["metadata"]["annotations"] == {"a/b": "2", "new": "x"}
+
+
+async def test_delete_takes_only_the_object_of_that_uid(server: api.Kube) -> None:
+    body = await server.create(secret(unique("deleted")))
+    ref = api.ref_of(body)
+
+    with pytest.raises(api.NotFound):
+        await server.delete(ref, uid=str(uuid.uuid4()))
+    await server.get(ref)
+    await server.delete(ref, uid=body["metadata"]["uid"])
+
+    with pytest.raises(api.NotFound):
+        await server.get(ref)
+
+
+async def test_watch_lists_first_then_follows(server: api.Kube) -> None:
+    label, name = unique("label"), unique("watched")
+    before = await server.create(secret(unique("before"), metadata={"labels": {label: "yes"}}))
+
+    async with watching(server, api.SECRET, selector=label) as watched:
+        body = await server.create(secret(name, metadata={"labels": {label: "yes"}}))
+        await server.create(secret(unique("stranger")))
+        ref = api.ref_of(body)
+        await server.apply(secret(name, data={"key": encoded("value")}))
+        await server.delete(ref, uid=body["metadata"]["uid"])
+        await watched.until(lambda _: "DELETED" in watched.changes(name))
+
+    listed, *changes = watched.events
+    assert isinstance(listed, api.Listed)
+    assert [each["metadata"]["name"] for each in listed.items] == [before["metadata"]["name"]]
+    assert watched.changes(name) == ["ADDED", "MODIFIED", "DELETED"]
+    assert {each.item["metadata"]["name"] for each in changes if isinstance(each, api.Changed)} == {name}
+    assert all(api.kind_of(each.item) == api.SECRET for each in changes if isinstance(each, api.Changed))
+
+
+async def test_watch_tells_an_object_that_stops_matching_as_deleted(server: api.Kube) -> None:
+    label = unique("label")
+    body = await server.create(secret(unique("relabelled"), metadata={"labels": {label: "yes"}}))
+    name = body["metadata"]["name"]
+
+    async with watching(server, api.SECRET, selector=label) as watched:
+        await server.patch(api.ref_of(body), [{"op": "remove", "path": f"/metadata/labels/{label}"}])
+        await watched.until(lambda _: bool(watched.changes(name)))
+
+    assert watched.changes(name) == ["DELETED"]
