@@ -46,7 +46,7 @@ def overlay(base: Any, patch: Any, field: str = "") -> Any:
     """`base` with `patch` laid over it; neither is changed. `field` is the name that they stand under.
 
     1. An object is merged field by field; null removes a field.
-    2. A list of the table is merged item by item; items that aren't there yet, or have no identity, go last.
+    2. A list of the table is merged item by item; items that aren't there yet go last.
     3. Everything else is replaced.
     """
     if isinstance(patch, Mapping):
@@ -71,9 +71,12 @@ def _overlay_list(base: Sequence[Any], patch: Sequence[Any], field: str) -> list
     places = {identity(field, item): place for place, item in enumerate(merged)}
     for item in patch:
         key = identity(field, item)
-        if key is None or key not in places:
+        if key is not None and key in places:
+            place = places[key]
+            merged[place] = overlay(None if field in _WHOLE else merged[place], item)
+            continue
+        added = overlay(None, item)
+        if key is not None or added not in merged:
             places[key] = len(merged)
-            merged.append(overlay(None, item))
-        else:
-            merged[places[key]] = overlay(None if field in _WHOLE else merged[places[key]], item)
+            merged.append(added)
     return merged

@@ -24,6 +24,9 @@ MAX_SECONDS: Final = 31_536_000
 MAX_NAME: Final = 46
 """A pod is named `<name>-<10 characters>-<5>`; up to here that stays a DNS label (63), so it is never cut."""
 
+MAX_DEPTH: Final = 64
+"""Levels of `spec.template.spec`; a PodSpec has about 15."""
+
 Engine = Literal["transformers", "rapidocr"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Sharing = Literal["exclusive", "shared", "none"]
@@ -241,7 +244,7 @@ def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
     except msgspec.ValidationError as error:
         return _invalid(str(error))
     except RecursionError:
-        return InvalidSpec(field="spec", message="is nested too deeply")
+        return InvalidSpec(field="spec", message=f"is nested deeper than {MAX_DEPTH} levels")
     meta = whole.metadata
     for field, message in _broken_rules(meta.name, whole.spec):
         return InvalidSpec(field=field, message=message)
@@ -298,6 +301,8 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
     cache = spec.cache
     if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
         yield "spec.cache", "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
+    if _is_deep(spec.template.spec):
+        yield "spec.template.spec", f"is nested deeper than {MAX_DEPTH} levels"
     metadata = spec.template.metadata
     if any(names.is_own_label(key) for key in metadata.labels):
         yield (
@@ -309,6 +314,19 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
         )
     if any(names.is_own_annotation(key) for key in metadata.annotations):
         yield "spec.template.metadata.annotations", "ocr-operator.io/* are the operator's own annotations"
+
+
+def _is_deep(value: object) -> bool:
+    """Whether merging or comparing the value could exhaust the stack."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _broken_model_rules(model: Model) -> Iterator[tuple[str, str]]:
