@@ -171,21 +171,23 @@ class ContainerOwner:
 
     async def _prepare(self) -> tuple[Command, Asker] | None:
         """Try until the container can be started; None when it is stopped before that."""
-        attempts = Backoff()
+        failures = 0
         while not self._stop.is_set():
             resolved = self._pod.programs.resolve(
                 self.container.image, self.container.command, self.container.args
             )
             if isinstance(resolved, Unknown):
-                self._refuse_image(resolved, first=attempts.failures == 0)
+                self._refuse_image(resolved, first=failures == 0)
+                await self._pause(restarts.FIRST_SECONDS * 2 ** min(failures, 4))
             else:
                 try:
                     return await self._command(resolved.argv)
                 except ConfigError as error:
-                    self._show(state=Waiting("CreateContainerConfigError", str(error)))
-                    self._pod.event("Warning", "Failed", f"Error: {error}", self.container.name)
-            attempts = attempts.after_run(0)
-            await self._pause(attempts.delay)
+                    if failures:
+                        self._show(state=Waiting("CreateContainerConfigError", str(error)))
+                        self._pod.event("Warning", "Failed", f"Error: {error}", self.container.name)
+                    await self._pause(restarts.retry_seconds(failures))
+            failures += 1
         return None
 
     def _refuse_image(self, unknown: Unknown, *, first: bool) -> None:

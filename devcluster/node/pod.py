@@ -22,7 +22,6 @@ from devcluster.node.images import Programs
 from devcluster.node.model import Condition, Container, ContainerStatus, Pod, Terminated
 from devcluster.node.podspec import ConfigError, Context, File, Needs
 from devcluster.node.podstatus import Observed, Verdict
-from devcluster.node.restarts import Backoff
 from devcluster.node.settings import Settings
 from devcluster.node.sources import Fetched, Sources
 
@@ -293,17 +292,18 @@ class PodOwner:
         )
 
     async def _prepare_volumes(self) -> None:
-        attempts = Backoff()
+        failures = 0
         while not self._stop.is_set():
             try:
                 self._fetched = await self._fetch(podspec.volume_needs(self.pod))
                 self._write_volumes()
             except (ConfigError, OSError) as error:
-                self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
-                attempts = attempts.after_run(0)
+                if failures:
+                    self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(attempts.delay, REFRESH_SECONDS)):
+                    async with asyncio.timeout(restarts.retry_seconds(failures)):
                         await self._stop.wait()
+                failures += 1
             else:
                 self._sandboxed = True
                 self._dirty.set()

@@ -32,6 +32,14 @@ class Backoff:
         return min(FIRST_SECONDS * 2.0 ** min(self.failures - 1, 10), CAP_SECONDS)
 
 
+def retry_seconds(failures: int) -> float:
+    """When to try again what has failed so often in a row before a container could start: soon at first.
+
+    A node's right to read a Secret follows the binding of the pod that needs it by a moment.
+    """
+    return min(0.1 * 2.0 ** min(failures, 10), 3.0)
+
+
 def again(policy: Policy, exit_code: int) -> bool:
     """Whether `policy` starts a container again that ended with `exit_code`."""
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)

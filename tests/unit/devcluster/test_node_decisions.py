@@ -84,7 +84,8 @@ def test_init_containers_dont_run_again_after_success_unless_sidecars() -> None:
 
 
 def conclude(probe: Probe, kind: Kind, answers: list[bool]) -> list[bool | None]:
-    progress, seen = probes.first(kind), []
+    progress = probes.first(kind)
+    seen: list[bool | None] = []
     for answer in answers:
         progress = probes.advance(probe, progress, answer)
         seen.append(progress.passing)
@@ -163,7 +164,8 @@ def test_init_containers_share_with_the_main_ones() -> None:
     ),
 )
 def test_a_gpu_never_has_two_holders(count: int, steps: list[tuple[bool, int, list[int]]]) -> None:
-    books, holders = make_books(count), {}
+    books = make_books(count)
+    holders: dict[str, list[str]] = {}
     for arrive, number, gpus in steps:
         uid = f"pod-{number}"
         if not arrive:

@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def use(folder: Path, index: int, pid: int, mib: int, utilization: float) -> Path:
-    uuid = json.loads((folder / "gpus.json").read_text())[index]["uuid"]
+    uuid: str = json.loads((folder / "gpus.json").read_text())[index]["uuid"]
     file = folder / "usage" / uuid / f"{pid}.json"
     file.write_text(json.dumps({"memory_bytes": mib * 2**20, "utilization": utilization}))
     return file

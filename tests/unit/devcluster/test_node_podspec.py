@@ -23,7 +23,7 @@ def make_context(pod: Pod, **objects: dict) -> Context:
     return Context(pod=pod, node_name="gpu-a", host_ip="127.1.3.254", pod_ip="127.1.3.1", **objects)
 
 
-def environment(container: dict, base: dict[str, str] | None = None, **objects: dict) -> dict[str, str]:
+def environment(container: dict, base: dict | None = None, /, **objects: dict) -> dict[str, str]:
     pod = make_pod(container)
     return podspec.environment(pod.spec.containers[0], make_context(pod, **objects), base or {})
 
@@ -94,7 +94,7 @@ def test_env_wins_over_env_from_and_both_over_the_nodes() -> None:
 
 @pytest.mark.parametrize("kind", ["secretKeyRef", "configMapKeyRef"])
 def test_missing_key_is_an_error_unless_optional(kind: str) -> None:
-    objects = {"secrets": {"there": {"a": b"1"}}, "config_maps": {"there": {"a": b"1"}}}
+    objects: dict[str, dict] = {"secrets": {"there": {"a": b"1"}}, "config_maps": {"there": {"a": b"1"}}}
 
     def variable(**ref: object) -> dict:
         return {"env": [{"name": "V", "valueFrom": {kind: ref}}]}

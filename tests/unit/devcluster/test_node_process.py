@@ -109,7 +109,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 async def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PARENT, tmp_path]
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:  # noqa: ASYNC220
         assert parent.stdout is not None
         keeper = int(parent.stdout.readline())
