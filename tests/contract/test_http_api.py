@@ -1,0 +1,300 @@
+"""The wire: what clients, probes, dashboards and the operator rely on, byte for byte where they do."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from ocr_inference import settings
+from ocr_operator import livesettings, podstate
+from tests.support import inference, pages
+from tests.support.inference import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "state"
+
+VALUES = {
+    "idle": {"offloadAfterSeconds": 60, "exitAfterSeconds": 300, "releaseAfterSeconds": 1800},
+    "batching": {"maxPages": 8, "maxWaitMilliseconds": 10},
+    "queue": {"limit": 64, "patienceSeconds": 10, "deadlineSeconds": 300},
+    "logLevel": "info",
+    "models": {
+        "quick": {
+            "idle": {"offloadAfterSeconds": 300, "exitAfterSeconds": 300, "releaseAfterSeconds": 1800},
+            "priority": 0,
+            "preload": False,
+        }
+    },
+}
+HEALTH = [
+    *("status", "backend", "platform", "gpu_manager", "model_location", "idle_time", "device", "timeout"),
+    *("gpu_memory_allocated", "gpu_memory_reserved", "gpu_memory_free"),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Server]:
+    async with inference.server() as running:
+        yield running
+
+
+def envelope(revision: int, values: dict[str, Any] | None = None, **more: object) -> dict[str, Any]:
+    return {"generation": 4, "revision": revision, "values": VALUES if values is None else values, **more}
+
+
+async def revision(server: Server) -> int:
+    _, state = await server.json("GET", "/v1/state")
+    held: int = state["settings"]["revision"]
+    return held
+
+
+async def test_ocr_answers_in_the_compatible_shape(server: Server) -> None:
+    status, body = await server.read(pages.blank(64, 48), prompt_type="ocr", base_size="1024")
+    assert status == 200
+    assert list(body) == [*("success", "text", "raw_text", "boxes", "image_dims", "prompt_type", "metadata")]
+    assert body["success"] is True
+    assert body["prompt_type"] == "ocr"
+    assert body["image_dims"] == {"w": 64, "h": 48}
+    assert body["boxes"] == [{"label": body["text"], "box": [0, 0, 64, 48]}]
+    assert {"mode", "backend", "has_boxes", "gpu_managed", "model", "engine"} <= set(body["metadata"])
+    assert body["metadata"]["ignored_fields"] == ["base_size"]
+
+
+async def test_the_picture_may_be_called_image_and_the_task_left_out(server: Server) -> None:
+    status, body = await server.json("POST", "/ocr", data=inference.form(pages.blank(), field="image"))
+    assert (status, body["prompt_type"]) == (200, "document")
+
+
+async def test_health_has_exactly_the_compatible_keys(server: Server) -> None:
+    status, body = await server.json("GET", "/health")
+    assert (status, list(body)) == (200, HEALTH)
+    assert body["gpu_manager"] is True
+    assert body["timeout"] == 60
+
+
+async def test_gpu_status_has_the_compatible_keys(server: Server) -> None:
+    status, body = await server.json("GET", "/gpu/status", params={"model": "slow"})
+    assert status == 200
+    assert set(HEALTH[4:]) <= set(body)
+    assert body["model"] == "slow"
+    status, body = await server.json("GET", "/gpu/status", params={"model": "none"})
+    assert (status, body["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_probes_answer_ok_with_nothing_loaded(server: Server, path: str) -> None:
+    async with server.http.get(path) as response:
+        assert (response.status, await response.text()) == (200, "ok\n")
+
+
+async def test_models_are_listed_in_openai_shape(server: Server) -> None:
+    _, body = await server.json("GET", "/v1/models")
+    assert body["object"] == "list"
+    assert [set(model) for model in body["data"]] == [{"id", "object", "created", "owned_by"}] * 2
+    assert [model["id"] for model in body["data"]] == ["quick", "slow"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing/here", 404, "not_found"),
+        ("GET", "/ocr", 405, "method_not_allowed"),
+        ("DELETE", "/v1/settings", 405, "method_not_allowed"),
+        ("GET", "/v1/state?watch=perhaps", 422, "invalid_value"),
+        ("PUT", "/v1/settings", 422, "invalid_settings"),
+    ],
+)
+async def test_errors_have_one_shape(server: Server, method: str, path: str, status: int, code: str) -> None:
+    async with server.http.request(method, path) as response:
+        body = await response.json()
+        assert response.status == status
+        assert list(body) == ["error"]
+        assert list(body["error"]) == ["message", "type", "code", "param"]
+        assert body["error"]["code"] == code
+        assert response.headers["X-Request-ID"]
+        if status == 405:
+            assert response.headers["Allow"]
+
+
+async def test_a_decent_request_id_is_kept_and_another_one_replaced(server: Server) -> None:
+    async with server.http.get("/livez", headers={"X-Request-ID": "trace-1:2"}) as response:
+        assert response.headers["X-Request-ID"] == "trace-1:2"
+    async with server.http.get("/livez", headers={"X-Request-ID": "a b" * 50}) as response:
+        assert re.fullmatch(r"[0-9a-f]{16}", response.headers["X-Request-ID"])
+
+
+async def test_the_operator_understands_the_state(server: Server) -> None:
+    async with server.http.get("/v1/state") as response:
+        state = podstate.parse(await response.read())
+    assert isinstance(state, podstate.PodState), state
+    assert [model.name for model in state.models] == ["quick", "slow"]
+
+
+GOLDEN_STATES = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.json"))}
+
+
+@pytest.mark.parametrize("name", GOLDEN_STATES)
+async def test_the_operator_understands_the_golden_states(name: str) -> None:
+    assert isinstance(podstate.parse(GOLDEN_STATES[name]), podstate.PodState)
+
+
+async def test_the_golden_states_have_the_fields_of_the_real_one(server: Server) -> None:
+    _, real = await server.json("GET", "/v1/state")
+    assert len(GOLDEN_STATES) >= 5
+    for name, data in GOLDEN_STATES.items():
+        assert shape(msgspec.json.decode(data)) == shape(real), name
+
+
+def shape(state: dict[str, Any]) -> dict[str, list[str]]:
+    """Keys in their order, one level deep, of the models' first."""
+    parts = {name: state[name] for name in ("pod", "device", "queue", "settings")}
+    return {"": list(state), "model": list(state["models"][0])} | {name: list(parts[name]) for name in parts}
+
+
+async def test_settings_are_applied_and_echoed(server: Server) -> None:
+    wanted = envelope(await revision(server) + 1)
+    status, echo = await server.json("PUT", "/v1/settings", json=wanted)
+    assert status == 200
+    assert echo == {**wanted, "hash": settings.digest(VALUES)}
+    _, state = await server.json("GET", "/v1/state")
+    assert state["settings"] == echo
+    _, gpu = await server.json("GET", "/gpu/status")
+    assert gpu["timeout"] == 300
+
+
+async def test_the_same_settings_again_are_fine_and_a_newer_generation_is_echoed(server: Server) -> None:
+    wanted = envelope(await revision(server) + 1)
+    await server.json("PUT", "/v1/settings", json=wanted)
+    assert (await server.json("PUT", "/v1/settings", json=wanted))[0] == 200
+    status, echo = await server.json("PUT", "/v1/settings", json={**wanted, "generation": 5})
+    assert (status, echo["generation"]) == (200, 5)
+    status, echo = await server.json("PUT", "/v1/settings", json={**wanted, "generation": 3})
+    assert (status, echo["generation"]) == (200, 5)
+
+
+async def test_older_or_conflicting_revisions_are_refused(server: Server) -> None:
+    now = await revision(server) + 2
+    _, held = await server.json("PUT", "/v1/settings", json=envelope(now))
+    for wanted, code in (
+        (envelope(now - 1), "stale_revision"),
+        (envelope(now, {**VALUES, "logLevel": "debug"}), "revision_conflict"),
+    ):
+        status, body = await server.json("PUT", "/v1/settings", json=wanted)
+        assert (status, body["error"]["code"], body["error"]["param"]) == (409, code, "revision")
+    _, state = await server.json("GET", "/v1/state")
+    assert state["settings"] == held
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [
+        ({"idle": {"offloadAfterSeconds": -2}}, "values.idle.offloadAfterSeconds"),
+        ({"idle": {"offloadAfterSeconds": -0.5}}, "values.idle.offloadAfterSeconds"),
+        ({"idle": {"offloadAfterSeconds": "60"}}, "values.idle.offloadAfterSeconds"),
+        ({"idle": {"offloadAfterSeconds": 31_536_001}}, "values.idle.offloadAfterSeconds"),
+        ({"idle": {"offLoadAfterSeconds": 60}}, "values.idle.offLoadAfterSeconds"),
+        ({"queue": {"limit": 0}}, "values.queue.limit"),
+        ({"logLevel": "loud"}, "values.logLevel"),
+        ({"models": {"other": {}}}, "values.models.other"),
+        ({"models": {"quick": {"preload": 1}}}, "values.models.quick.preload"),
+        ({"routing": {}}, "values.routing"),
+    ],
+)
+async def test_bad_settings_name_their_place_and_apply_nothing(
+    server: Server, values: dict[str, Any], param: str
+) -> None:
+    _, before = await server.json("GET", "/v1/state")
+    wanted = envelope(before["settings"]["revision"] + 1, {"batching": {"maxPages": 1}, **values})
+    status, body = await server.json("PUT", "/v1/settings", json=wanted)
+    assert (status, body["error"]["param"]) == (422, param), body
+    _, after = await server.json("GET", "/v1/state")
+    assert after["settings"] == before["settings"]
+
+
+async def test_a_wrong_hash_is_refused_and_a_right_one_taken(server: Server) -> None:
+    now = await revision(server) + 1
+    status, body = await server.json("PUT", "/v1/settings", json=envelope(now, hash="0" * 16))
+    assert (status, body["error"]["param"]) == (422, "hash")
+    wanted = envelope(now, hash=livesettings.digest(VALUES))
+    assert (await server.json("PUT", "/v1/settings", json=wanted))[0] == 200
+
+
+async def test_both_sides_hash_alike(server: Server) -> None:
+    for values in (VALUES, {}, {"idle": {"offloadAfterSeconds": 2.0, "exitAfterSeconds": 0.25}}):
+        assert settings.digest(values) == livesettings.digest(values)
+
+
+async def test_a_local_timeout_lasts_until_newer_settings(server: Server) -> None:
+    _, before = await server.json("GET", "/v1/state")
+    status, body = await server.json("POST", "/gpu/timeout", data={"timeout": "-1"})
+    assert (status, body["success"], body["timeout"]) == (200, True, -1)
+    _, state = await server.json("GET", "/v1/state")
+    assert state["settings"] == before["settings"]
+    await server.json("PUT", "/v1/settings", json=envelope(await revision(server) + 1))
+    _, health = await server.json("GET", "/health")
+    assert health["timeout"] == 300
+
+
+@pytest.mark.parametrize(
+    "request_", [{"data": {"timeout": "45", "model": "slow"}}, {"json": {"timeout": 45, "model": "slow"}}]
+)
+async def test_controls_take_forms_and_json(server: Server, request_: dict[str, Any]) -> None:
+    status, body = await server.json("POST", "/gpu/timeout", **request_)
+    assert (status, body["model"], body["timeout"]) == (200, "slow", 45)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/gpu/timeout", {}, 422, "timeout"),
+        ("/gpu/timeout", {"timeout": "soon"}, 422, "timeout"),
+        ("/gpu/timeout", {"timeout": -5}, 422, "timeout"),
+        ("/gpu/timeout", {"timeout": True}, 422, "timeout"),
+        ("/gpu/timeout", {"timeout": 1e12}, 422, "timeout"),
+        ("/gpu/timeout", {"timeout": 1, "model": "none"}, 404, "model"),
+        ("/gpu/offload", {"modle": "slow"}, 422, "modle"),
+        ("/gpu/release", {"model": 3}, 422, "model"),
+        ("/gpu/release", [], 422, None),
+    ],
+)
+async def test_bad_controls_name_the_field(
+    server: Server, path: str, body: object, status: int, param: str | None
+) -> None:
+    got, answer = await server.json("POST", path, json=body)
+    assert (got, answer["error"]["param"]) == (status, param), answer
+
+
+async def test_controls_move_the_model(server: Server) -> None:
+    await server.read(pages.blank())
+    for path, state in (("/gpu/offload", "offloaded"), ("/gpu/release", "unloaded")):
+        status, body = await server.json("POST", path)
+        assert (status, body["success"], body["state"]) == (200, True, state)
+    await server.read(pages.blank())
+    status, body = await server.json("POST", "/cleanup")
+    assert (status, body["state"]) == (200, "offloaded")
+
+
+async def test_the_watch_sends_the_whole_state_at_first_and_on_each_change(server: Server) -> None:
+    async with asyncio.timeout(20), server.http.get("/v1/state?watch=true") as response:
+        assert response.content_type == "text/event-stream"
+        states = inference.events(response)
+        _, now = await server.json("GET", "/v1/state")
+        assert await anext(states) == now
+        wanted = envelope(await revision(server) + 1)
+        await server.json("PUT", "/v1/settings", json=wanted)
+        assert (await anext(states))["settings"]["revision"] == wanted["revision"]
+
+
+async def test_metrics_are_scraped_in_prometheus_format(server: Server) -> None:
+    async with server.http.get("/metrics") as response:
+        assert response.content_type == "text/plain"
+        text = await response.text()
+    assert 'ocr_model_state{model="quick",state="unloaded"}' in text
+    assert "/nothing/here" not in text

@@ -1,0 +1,40 @@
+"""Each route, setting and metric of the server has its place in the documentation."""
+
+import re
+from pathlib import Path
+
+from ocr_inference import app, settings
+from ocr_inference.metrics import Metrics, Observed, ObservedModel
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_route_is_documented() -> None:
+    text = (ROOT / "docs" / "http-api.md").read_text()
+    for method, path, _ in (*app.OPEN, *app.CALLS, *app.CONTROLS):
+        assert f"`{method} {path}`" in text, f"docs/http-api.md doesn't mention {method} {path}"
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "server-settings.md").read_text()
+    source = (ROOT / "inference" / "ocr_inference" / "settings.py").read_text()
+    variables = set(re.findall(r'"((?:OCR|POD|GPU|NVIDIA|FORCE)_[A-Z_]+|PORT)"', source))
+    assert len(variables) >= 12
+    parts = (
+        *(settings.Config, settings.ServerConfig, settings.Limits, settings.ModelConfig, settings.Source),
+        *(settings.IdleValues, settings.BatchingValues, settings.QueueValues),
+    )
+    keys = {key for part in parts for key in part.__struct_encode_fields__}
+    for name in variables | keys:
+        assert f"`{name}`" in text, f"docs/server-settings.md doesn't mention {name}"
+
+
+def test_every_metric_is_documented() -> None:
+    text = (ROOT / "docs" / "metrics-server.md").read_text()
+    model = ObservedModel("m", "ready", "gpu", 0, 0, 0, 0, worker_running=True)
+    now = Observed("cpu", 0, 0, 0, 0, 0, draining=False, watchers=0, models=(model,))
+    families = list(Metrics("0", lambda: now, ("ready",), ("gpu",)).registry.collect())
+    assert len(families) > 20
+    for family in families:
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert f"`{name}`" in text, f"docs/metrics-server.md doesn't mention {name}"
