@@ -16,8 +16,9 @@ import msgspec
 from devcluster import processes
 from devcluster.errors import DevclusterError, StartFailed
 from devcluster.layout import Layout, State
+from devcluster.order import NODE_NAMES, Order, Report
 from devcluster.progress import Progress
-from devcluster.supervisor import NODE_NAMES, Order, Report, sweep
+from devcluster.supervisor import sweep
 from devcluster.tools import Toolbox
 
 _STOP_SECONDS: Final = 30.0

@@ -1,0 +1,32 @@
+"""What is said between the supervisor of a cluster and whoever ordered it: one order in, reports out."""
+
+import string
+from typing import Final, Literal
+
+import msgspec
+
+NODE_NAMES: Final = tuple(f"gpu-{letter}" for letter in string.ascii_lowercase)
+"""Each has credentials in every cluster, whether it is started or not."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What to start, and where. `id` marks every process of the cluster."""
+
+    id: str
+    directory: str
+    etcd: str
+    kube_apiserver: str
+    kube_controller_manager: str
+    kube_scheduler: str
+    helm: str | None
+    """None: no operator."""
+    nodes: int
+    gpus: int
+    detached: bool
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One line to whoever ordered the cluster."""
+
+    kind: Literal["step", "ready", "failed"]
+    text: str
