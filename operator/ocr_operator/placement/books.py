@@ -13,6 +13,8 @@ from ocr_operator.podstate import DeviceKind, PodState
 
 MAX_UUIDS: Final = 16
 """GPUs of one pod."""
+OVERHEAD_BYTES: Final = 2**30
+"""What a worker may use beyond its model's own bytes (CUDA context, libraries: 0.3 to 0.8 GiB)."""
 
 
 class Pinned(msgspec.Struct, frozen=True):
@@ -79,7 +81,7 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         memory_bytes=need if ours else 0,
         placed=observed.time(found.placed_at),
         up=pod.ready,
-        used_bytes=state.device.memory_used_bytes if state else None,
+        used_bytes=_used(state) if state else None,
     )
     if uuids := _pins(pod, found):
         yield replace(base, uuids=uuids)
@@ -89,6 +91,13 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         if count > 0:
             got = (device.uuid,) if device and device.uuid else ()
             yield replace(base, resource=resource, count=count, uuids=got)
+
+
+def _used(state: PodState) -> int | None:
+    """A worker that runs has a context on the GPU besides its models; when all have exited, nothing is left."""
+    told = state.device.memory_used_bytes
+    running = sum(model.worker == "running" for model in state.models)
+    return None if told is None else told + running * OVERHEAD_BYTES
 
 
 def _pins(pod: Pod, found: Record) -> tuple[str, ...]:

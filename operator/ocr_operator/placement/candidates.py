@@ -93,7 +93,7 @@ def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], 
     return Candidate(
         node=node.name,
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=load.total is not None and not load.taken and request.memory_bytes <= load.room,
+        fits=not load.taken and load.fits(request.memory_bytes),
         room=room,
         rank=0 if load.taken else load.room,
         share=load.share(request.memory_bytes),
@@ -127,7 +127,7 @@ def _whole(
         key=lambda load: (load.share(request.memory_bytes), load.uuid, load.mig),
     )[: capacity - taken]
     label = eligible.memory_bytes(node)
-    roomy = [load for load in spare if load.total is None or request.memory_bytes <= load.room]
+    roomy = [load for load in spare if load.total is None or load.fits(request.memory_bytes)]
     too_small = len(roomy) < request.count if spare else label is not None and label < request.memory_bytes
     ages = [load.age for load in spare if load.age is not None]
     known = bool(spare) and len(ages) == len(spare)

@@ -14,8 +14,6 @@ LIVE_SECONDS: Final = 60
 """Two periods of the exporter's default (30 s)."""
 USABLE_SECONDS: Final = 300
 """Older data says nothing: a model is loaded and offloaded in less. Trimaran draws the same line."""
-OVERHEAD_BYTES: Final = 2**30
-"""What a pod's process may use beyond its models' own sum (CUDA context, libraries: 0.3 to 0.8 GiB)."""
 NOISE: Final = 100
 """Strangers' memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
 
@@ -47,6 +45,9 @@ class Load:
     def room(self) -> int:
         """Bytes that nobody uses or is promised; 0 where the size is unknown."""
         return max(0, (self.total or 0) - self.reserved - self.foreign)
+
+    def fits(self, need: int) -> bool:
+        return self.total is not None and self.reserved + self.foreign + need <= self.total
 
     def share(self, need: int) -> float:
         """The part of the memory that is promised or used once `need` is there, strangers' noise cut off."""
@@ -117,7 +118,5 @@ def _shows(reading: GpuReading, entry: Reservation) -> bool:
 
 
 def _footprint(entry: Reservation) -> int:
-    """What the measured memory may contain of this pod."""
-    if entry.used_bytes is None:
-        return entry.memory_bytes + OVERHEAD_BYTES
-    return min(entry.used_bytes, entry.memory_bytes) + OVERHEAD_BYTES
+    """What the measured memory may contain of this pod: never more than it was promised."""
+    return entry.memory_bytes if entry.used_bytes is None else min(entry.used_bytes, entry.memory_bytes)

@@ -52,7 +52,7 @@ class Reservation:
     up: bool = False
     """The pod is ready, so a reading younger than `placed` shows what it uses."""
     used_bytes: int | None = None
-    """What its models hold right now, by its own state; None: unknown."""
+    """What its processes may hold right now, by its own state; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
