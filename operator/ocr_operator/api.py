@@ -121,25 +121,25 @@ class KubeError(Exception):
         return f"{self.ref} {self.verb}: {self.message}{code}{way_out}"
 
 
-class NotFound(KubeError):  # noqa: N818 -- names the answer, not a fault of the program
+class NotFound(KubeError):
     """The object isn't there, or is another one of that name (uid)."""
 
     verb = "was not found"
 
 
-class Conflict(KubeError):  # noqa: N818
+class Conflict(KubeError):
     """The object changed since it was read, or exists already: read again, decide again."""
 
     verb = "changed meanwhile"
 
 
-class Refused(KubeError):  # noqa: N818
+class Refused(KubeError):
     """The API server understood and said no: asking again without a change won't help."""
 
     verb = "was refused"
 
 
-class Unavailable(KubeError):  # noqa: N818
+class Unavailable(KubeError):
     """No answer, a 5xx or a 429: the same request may work later."""
 
     verb = "was not answered"

@@ -86,7 +86,7 @@ class Exporters:
             self._metrics.scrapes.labels("failed").inc()
             if pod.uid not in self._failing:
                 self._failing.add(pod.uid)
-                log.warning("exporter silent pod=%s node=%s why=%s", pod.key, pod.node, error or type(error))
+                log.warning("exporter silent pod=%s node=%s why=%s", pod.key, pod.node, repr(error))
             return
         self._metrics.scrapes.labels("read").inc()
         if pod.uid in self._failing:

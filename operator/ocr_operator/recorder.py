@@ -136,7 +136,7 @@ class Recorder:
 
 
 def _digest(uid: str, event: Event) -> str:
-    text = "\0".join((uid, event.type, event.reason, event.message))
+    text = f"{uid}\n{event.type}\n{event.reason}\n{event.message}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

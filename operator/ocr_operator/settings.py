@@ -13,7 +13,7 @@ VERSION: Final = version("ocr-operator")
 PREFIX: Final = "OCR_OPERATOR_"
 
 
-class InvalidSetting(ValueError):  # noqa: N818 -- names the finding
+class InvalidSetting(ValueError):
     """An environment variable that can't be meant: which one, and what it takes."""
 
 

@@ -12,7 +12,7 @@ MAX_EVENT_BYTES: Final = 256 * 1024
 """Of one event, its lines and the one that isn't complete yet included: a state is a few KiB."""
 
 
-class InvalidStream(ValueError):  # noqa: N818 -- names the finding
+class InvalidStream(ValueError):
     """The sender breaks the bounds; nothing that follows can be trusted."""
 
 

@@ -1,0 +1,291 @@
+"""The whole operator against an API server in memory and real HTTP: what a resource becomes, and how it heals."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from ocr_operator import api, names
+from tests.support.stage import Stage, stage, until
+
+
+async def test_resource_becomes_placed_pods_with_their_settings() -> None:
+    async with stage() as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+
+        pods = {n: p for n, p in cluster.objects(api.POD).items() if n.startswith("invoices")}
+        assert {p["metadata"]["annotations"][names.ANNOTATION_GPU_UUIDS] for p in pods.values()} <= {
+            "GPU-a0", "GPU-a1", "GPU-b0", "GPU-b1"
+        }  # fmt: skip
+        assert len({p["spec"]["nodeName"] for p in pods.values()}) == 2, "spread over the nodes"
+        assert {p.settings["revision"] for p in cluster.pods.values()} == {1}
+        assert all(not p.pushes for p in cluster.pods.values()), "the file had them already"
+        assert cluster.locations() == {"unloaded": 2}
+        assert {each["name"] for each in cluster.status()["pods"]} == set(pods)
+        assert cluster.condition("Ready")["reason"] == "Standby"
+
+
+async def test_live_change_is_pushed_and_told_without_a_new_pod() -> None:
+    async with stage() as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+        uids = {p.uid for p in cluster.pods.values()}
+        template = cluster.objects(api.DEPLOYMENT)["invoices"]["spec"]["template"]
+
+        await cluster.apply(idle={"offloadAfterSeconds": 5})
+        await until(cluster.applied)
+
+        assert {p.uid for p in cluster.pods.values()} == uids
+        assert cluster.objects(api.DEPLOYMENT)["invoices"]["spec"]["template"] == template
+        for pod in cluster.pods.values():
+            assert pod.settings["values"]["idle"]["offloadAfterSeconds"] == 5
+            assert (pod.settings["generation"], pod.settings["revision"]) == (2, 2)
+            stamped = cluster.objects(api.POD)[pod.name]["metadata"]["annotations"]
+            assert json.loads(stamped[names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
+        assert cluster.status()["liveSettings"]["revision"] == 2
+
+
+async def test_state_of_a_pod_reaches_the_status() -> None:
+    async with stage() as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready"))
+
+        next(iter(cluster.pods.values())).change(pp_ocr=("ready", "gpu"))
+        await until(lambda: cluster.locations() == {"gpu": 1, "unloaded": 1}, within=3)
+
+
+async def test_nothing_is_written_while_nothing_happens() -> None:
+    async with stage(resync_seconds=0.5) as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+        assert cluster.controller is not None
+        await until(lambda: not cluster.controller.wakeups and cluster.locations() == {"unloaded": 2})  # type: ignore[union-attr]
+        reconciles = _count(cluster, "ocr_operator_reconciles_total", result="done")
+        writes = _writes(cluster)
+
+        await until(lambda: _count(cluster, "ocr_operator_reconciles_total", result="done") > reconciles + 3)
+
+        assert _writes(cluster) == writes
+
+
+async def test_status_is_written_at_most_once_a_second_under_churn() -> None:
+    async with stage() as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+        [pod] = cluster.pods.values()
+        before = cluster.kube.calls["apply_status"]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        flips = 0
+        while loop.time() - began < 2.5:
+            pod.change(pp_ocr=("ready", "gpu") if flips % 2 else ("offloaded", "cpu"))
+            flips += 1
+            await asyncio.sleep(0.01)
+
+        assert flips > 50
+        assert 1 <= cluster.kube.calls["apply_status"] - before <= 4
+
+
+async def test_unreachable_pod_is_unknown_and_comes_back() -> None:
+    async with stage(silence=0.5) as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready"))
+        for pod in cluster.pods.values():
+            pod.change(pp_ocr=("ready", "gpu"))
+        await until(lambda: cluster.locations() == {"gpu": 2}, within=5)
+        lost, silent = cluster.pods.values()
+
+        await cluster.end(lost.name)
+        silent.silent = True
+        await until(lambda: cluster.locations() == {"unknown": 2}, within=5)
+
+        silent.silent = False
+        silent.tell()
+        await until(lambda: cluster.locations() == {"gpu": 1, "unknown": 1}, within=10)
+
+
+async def test_killed_operator_converges_after_a_restart_without_duplicates() -> None:
+    async with stage() as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+        before = {ref: b["metadata"]["uid"] for ref, b in cluster.kube._objects.items()}
+
+        await cluster.kill()
+        await cluster.apply(idle={"offloadAfterSeconds": 7})
+        await cluster.start()
+        await until(cluster.applied)
+
+        after = {ref: b["metadata"]["uid"] for ref, b in cluster.kube._objects.items()}
+        assert {r: u for r, u in after.items() if r.kind != api.EVENT} == {
+            r: u for r, u in before.items() if r.kind != api.EVENT
+        }
+        assert {p.settings["revision"] for p in cluster.pods.values()} == {2}
+
+
+@pytest.mark.parametrize("calls", range(1, 16))
+async def test_operator_killed_at_any_call_converges(calls: int) -> None:
+    """The process dies right before the n-th write; the next one ends where one life would have."""
+    async with stage(operator=False) as cluster:
+        left, dead = calls, asyncio.Event()
+
+        def die(verb: str, ref: api.Ref) -> None:
+            nonlocal left
+            task = asyncio.current_task()
+            playing = task is not None and task.get_coro().__qualname__ == "Stage.play"  # type: ignore[union-attr]
+            if verb not in ("get", "find") and not playing and task is not user:
+                left -= 1
+                if left <= 0:
+                    dead.set()
+                    raise asyncio.CancelledError
+
+        user = asyncio.current_task()
+        await cluster.start()
+        cluster.kube.fail = die
+        await cluster.apply()
+        await until(dead.is_set, within=5)
+        await cluster.kill()
+        cluster.kube.fail = lambda verb, ref: None
+
+        await cluster.start()
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+
+        kinds = [ref.kind.name for ref in cluster.kube._objects if ref.name.startswith("invoices")]
+        assert sorted(kind for kind in kinds if kind != "Event") == sorted(
+            ["Deployment", "OcrDeployment", "Pod", "Pod", "Secret", "Service", "Service"]
+        )
+        assert cluster.status()["liveSettings"]["revision"] == 1
+
+
+async def test_revision_never_goes_back_when_the_status_is_wiped() -> None:
+    async with stage() as cluster:
+        await cluster.apply()
+        for seconds in (1, 2, 3):
+            await cluster.apply(idle={"offloadAfterSeconds": seconds})
+            await until(cluster.applied)
+        newest = cluster.status()["liveSettings"]["revision"]
+        assert newest >= 3
+
+        ref = api.ref_of(cluster.resource())
+        await cluster.kube.patch(ref, [{"op": "remove", "path": "/status"}])
+        await until(cluster.applied)
+        await cluster.apply(idle={"offloadAfterSeconds": 9})
+        await until(lambda: cluster.applied() and _seconds(cluster) == {9})
+
+        assert cluster.status()["liveSettings"]["revision"] > newest
+
+
+async def test_second_operator_with_an_old_view_turns_nothing_back() -> None:
+    async with stage() as cluster:
+        await cluster.apply()
+        await until(cluster.applied)
+        old = cluster.resource()
+        await cluster.apply(idle={"offloadAfterSeconds": 5})
+        await until(cluster.applied)
+        newest = cluster.resource()
+        version = newest["metadata"]["resourceVersion"]
+
+        stale = {**old["status"], "liveSettings": {"revision": 1, "hash": "0" * 16}}
+        with pytest.raises(api.Conflict):
+            await cluster.kube.apply_status(
+                api.ref_of(old), stale, resource_version=old["metadata"]["resourceVersion"]
+            )
+        assert cluster.controller is not None
+        cluster.controller.observe("MODIFIED", old)
+        cluster.controller.wakeups.wake(("default", "invoices"), urgent=True)
+        await until(lambda: not cluster.controller.wakeups)  # type: ignore[union-attr]
+
+        assert cluster.resource()["metadata"]["resourceVersion"] == version
+        assert _seconds(cluster) == {5}
+
+
+async def test_invalid_spec_is_a_condition_and_heals() -> None:
+    async with stage() as cluster:
+        await cluster.apply(models=[])
+        await until(lambda: cluster.holds("Stalled"))
+        assert "models" in cluster.condition("Stalled")["message"]
+        assert not cluster.objects(api.DEPLOYMENT)
+
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready") and cluster.holds("Stalled", "False"))
+
+
+async def test_pod_that_fits_nowhere_waits_with_the_reason_and_is_placed_when_there_is_room() -> None:
+    async with stage(gpus={"gpu-a": {"GPU-a0": 45_500}}) as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Placed", "False"))
+        condition = cluster.condition("Placed")
+        assert condition["reason"] == "InsufficientGpuMemory"
+        event = await until(
+            lambda: next((e for e in cluster.objects(api.EVENT).values() if e["type"] == "Warning"), None)
+        )
+        assert event["involvedObject"]["name"] == "invoices"
+
+        cluster.gpus["gpu-a"]["GPU-a0"] = 100
+        await until(lambda: cluster.holds("Placed") and cluster.holds("Ready"))
+
+
+async def test_fifty_pods_at_once_are_spread_by_the_books() -> None:
+    gpus = {f"gpu-{n}": {f"GPU-{n}-{m}": 0 for m in range(5)} for n in range(5)}
+    async with stage(gpus=gpus) as cluster:
+        await cluster.apply(replicas=50)
+        await until(lambda: cluster.holds("Ready"), within=40)
+
+        placed: dict[str, int] = {}
+        for pod in cluster.objects(api.POD).values():
+            if uuid := pod["metadata"].get("annotations", {}).get(names.ANNOTATION_GPU_UUIDS):
+                placed[uuid] = placed.get(uuid, 0) + 1
+        assert sum(placed.values()) == 50
+        assert max(placed.values()) - min(placed.values()) <= 1
+        assert len(placed) == 25
+
+
+async def test_deleted_child_is_made_again_and_a_strangers_is_left_alone() -> None:
+    async with stage() as cluster:
+        stranger = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "other-all", "namespace": "default"},
+            "spec": {"ports": [{"port": 1}]},
+        }
+        await cluster.kube.create(stranger)
+        await cluster.apply()
+        await cluster.apply("other")
+        await until(lambda: cluster.holds("Ready"))
+        await until(lambda: cluster.holds("Degraded", name="other") or cluster.holds("Stalled", name="other"))
+        assert cluster.objects(api.SERVICE)["other-all"]["spec"] == stranger["spec"]
+
+        service = cluster.objects(api.SERVICE)["invoices"]
+        await cluster.kube.delete(api.ref_of(service), uid=service["metadata"]["uid"])
+        await until(lambda: "invoices" in cluster.objects(api.SERVICE))
+
+
+async def test_api_server_that_fails_for_a_while_ends_in_the_same_place() -> None:
+    async with stage() as cluster:
+        failures = 0
+
+        def fail(verb: str, ref: api.Ref) -> None:
+            nonlocal failures
+            if verb in ("apply", "apply_status") and failures < 6:
+                failures += 1
+                raise api.Unavailable(ref, 503, "etcd is away")
+
+        cluster.kube.fail = fail
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready") and cluster.applied(), within=30)
+        assert failures == 6
+
+
+def _writes(cluster: Stage) -> dict[str, int]:
+    """The operator's writes: `play` patches, creates and deletes as Kubernetes does."""
+    return {verb: cluster.kube.calls[verb] for verb in ("apply", "apply_status")}
+
+
+def _seconds(cluster: Stage) -> set[Any]:
+    return {p.settings["values"]["idle"]["offloadAfterSeconds"] for p in cluster.pods.values()}
+
+
+def _count(cluster: Stage, name: str, **labels: str) -> float:
+    return cluster.registry.get_sample_value(name, labels) or 0.0

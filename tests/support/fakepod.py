@@ -1,0 +1,165 @@
+"""Pods to talk to: a real HTTP server that says what an inference pod says, and worse if told to."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ocr_operator import livesettings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_numbers = itertools.count(1)
+
+
+def address() -> str:
+    """A loopback address that no other test process uses."""
+    number = next(_numbers)
+    return f"127.{64 + os.getpid() % 128}.{number // 250}.{number % 250 + 1}"
+
+
+class FakePod:
+    """`GET /v1/state` with watch, `PUT /v1/settings`; `models` maps a name to its state and location."""
+
+    def __init__(
+        self, name: str, uid: str, token: str, *, stamped: str = "", heartbeat: float = 0.05
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.token = token
+        self.heartbeat = heartbeat
+        self.settings: dict[str, Any] = {"generation": 0, "revision": 0, "hash": "", "values": {}}
+        if stamped:
+            self.settings = msgspec.json.decode(stamped)
+        self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
+        self.pushes: list[dict[str, Any]] = []
+        self.tokens: list[str | None] = []
+        self.streams = 0
+        self.answer_push: Handler | None = None
+        """Instead of taking a push."""
+        self.answer_state: Handler | None = None
+        """Instead of the state stream."""
+        self.silent = False
+        """Streams stay open and say nothing more, not even a heartbeat."""
+        self._changed = asyncio.Event()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "pod": {"name": self.name, "uid": self.uid},
+            "version": "0.1.0",
+            "draining": False,
+            "device": {
+                "kind": "simulated",
+                "uuid": "GPU-1",
+                "product": "NVIDIA-L40S",
+                "memory_total_bytes": 46068 * 2**20,
+                "memory_used_bytes": 0,
+            },
+            "models": [
+                {
+                    "name": name,
+                    "engine": "rapidocr",
+                    "state": state,
+                    "location": location,
+                    "worker": "running",
+                    "since": "2026-11-23T08:00:00.000Z",
+                    "in_flight": 0,
+                    "waiting": 0,
+                    "memory_bytes": 0,
+                    "host_bytes": 0,
+                    "loads": 0,
+                    "wakes": 0,
+                    "last_wake_seconds": None,
+                    "last_failure": None,
+                }
+                for name, (state, location) in self.models.items()
+            ],
+            "queue": {"waiting": 0, "in_flight": 0, "limit": 64},
+            "settings": self.settings,
+        }
+
+    def change(self, **models: tuple[str, str]) -> None:
+        """Models change their state; dashes of names are underscores here. Streams tell at once."""
+        self.models |= {name.replace("_", "-"): each for name, each in models.items()}
+        self.tell()
+
+    def tell(self) -> None:
+        """Every stream sends the state again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @asynccontextmanager
+    async def serve(self, ip: str, port: int) -> AsyncIterator[None]:
+        app = web.Application()
+        app.add_routes([web.get("/v1/state", self._state), web.put("/v1/settings", self._settings)])
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, ip, port, reuse_address=True).start()
+            yield
+        finally:
+            self.tell()
+            await runner.cleanup()
+
+    async def _state(self, request: web.Request) -> web.StreamResponse:
+        if self.answer_state is not None:
+            return await self.answer_state(request)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.streams += 1
+        try:
+            while True:
+                changed = self._changed
+                if not self.silent:
+                    await response.write(
+                        b"event: state\ndata: " + msgspec.json.encode(self.state()) + b"\n\n"
+                    )
+                while not changed.is_set():
+                    try:
+                        async with asyncio.timeout(self.heartbeat):
+                            await changed.wait()
+                    except TimeoutError:
+                        if not self.silent:
+                            await response.write(b": heartbeat\n\n")
+        finally:
+            self.streams -= 1
+
+    async def _settings(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.append(request.headers.get("Authorization"))
+        if self.answer_push is not None:
+            return await self.answer_push(request)
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": {"message": "wrong token"}}, status=403)
+        sent = await request.json()
+        self.pushes.append(sent)
+        if sent["hash"] != livesettings.digest(sent["values"]):
+            return web.json_response({"error": {"param": "hash"}}, status=422)
+        mine = (self.settings["revision"], self.settings["hash"])
+        if sent["revision"] < mine[0] or (sent["revision"] == mine[0] and sent["hash"] != mine[1]):
+            return web.json_response({"error": {"message": "older revision"}}, status=409)
+        self.settings = sent
+        self.tell()
+        return web.json_response(sent)
+
+
+@asynccontextmanager
+async def serve_metrics(text: Callable[[], str], ip: str, port: int) -> AsyncIterator[None]:
+    """A DCGM exporter that says `text()`."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=text())
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, ip, port, reuse_address=True).start()
+        yield
+    finally:
+        await runner.cleanup()
