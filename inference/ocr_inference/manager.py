@@ -451,6 +451,7 @@ class Manager:
         worker = await Worker.start(self._specs[model], self._hosts[model], self._environ)
         self._workers[model] = worker
         self._tasks.create_task(self._watch(model, serial, worker), name=f"worker of {model}")
+        self.post(Tick())  # the snapshot has its process id
         return worker
 
     async def _watch(self, model: str, serial: int, worker: Worker) -> None:

@@ -89,6 +89,10 @@ class Worker:
         self._pending: dict[int, asyncio.Future[PageResult | Footprint | None]] = {}
         self._ids = 0
         self._end: Failure | None = None
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._pidfd = -1  # it has ended already
         self._ended = asyncio.Event()
 
     @classmethod
@@ -135,6 +139,9 @@ class Worker:
             code = await self._process.wait()
             await logged
             self._writer.close()
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
             self._end = _death(self.name, code)
             for future in self._pending.values():
                 if not future.done():
@@ -181,9 +188,10 @@ class Worker:
             await self._ended.wait()
 
     def kill(self) -> None:
-        if self._process.returncode is None:
+        # Not by `Process.kill`: that may collect the exit code before asyncio does, which then reports another.
+        if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def gone(self) -> None:
         await self._ended.wait()

@@ -13,10 +13,18 @@ from PIL import Image
 from ocr_inference.engine import InferRequest, PageResult
 from ocr_inference.gpu import Device
 from ocr_inference.manager import Manager, ModelSnapshot, Snapshot
-from ocr_inference.settings import Config, LiveSettings, LiveValues, ModelConfig, QueueValues, effective
+from ocr_inference.settings import (
+    Config,
+    Effective,
+    LiveSettings,
+    LiveValues,
+    ModelConfig,
+    QueueValues,
+    effective,
+)
 
 INVOICE = Path(__file__).parents[2] / "examples" / "invoice.png"
-SIMULATED = Device("simulated", "GPU-test", "NVIDIA-L40S", 1000)
+SIMULATED = Device("simulated", "GPU-test", "NVIDIA-L40S", 1_000_000)
 
 
 def picture(width: int = 40, height: int = 20, color: str = "white", kind: str = "PNG") -> bytes:
@@ -39,7 +47,7 @@ def make_model(
     return ModelConfig(name=name, engine=engine, gpu_memory=memory, options=options)  # type: ignore[arg-type]
 
 
-def live(config: Config, **values: object) -> object:
+def live(config: Config, **values: object) -> Effective:
     return effective(config, LiveSettings(revision=1, values=LiveValues(**values)))  # type: ignore[arg-type]
 
 

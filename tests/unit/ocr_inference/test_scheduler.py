@@ -53,11 +53,11 @@ class Story:
         policies: dict[str, ModelPolicy] | None = None,
         sizes: dict[str, int] | None = None,
         budget: int | None = None,
-        queue: Queue = Queue(64, 10, 300),
+        queue: Queue | None = None,
         max_pages: int = 2,
     ) -> None:
         policies = policies or {"a": policy()}
-        self.effective = Effective(Batching(max_pages, 0), queue, "info", policies)
+        self.effective = Effective(Batching(max_pages, 0), queue or Queue(64, 10, 300), "info", policies)
         models = {
             name: Model(name, each, declared_bytes=(sizes or {}).get(name, 10))
             for name, each in policies.items()
