@@ -186,11 +186,10 @@ def _compare_keyed(wanted: Sequence[Any], actual: Sequence[Any], place: _Place) 
     there = {merge.identity(place.field, item): item for item in actual}
     for index, item in enumerate(wanted):
         key = merge.identity(place.field, item)
-        if key is None:
-            if item not in actual:
-                yield place.item(index).differs(item, None)
-            continue
-        yield from _compare(item, there.get(key), place.item(key[0][1]))
+        if key is not None:
+            yield from _compare(item, there.get(key), place.item(key[0][1]))
+        elif all(any(_compare(item, other, place)) for other in actual):
+            yield place.item(index).differs(item, None)
 
 
 def _same(wanted: object, actual: object, place: _Place) -> bool:
