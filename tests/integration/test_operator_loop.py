@@ -268,14 +268,14 @@ async def test_api_server_that_fails_for_a_while_ends_in_the_same_place() -> Non
 
         def fail(verb: str, ref: api.Ref) -> None:
             nonlocal failures
-            if verb in ("apply", "apply_status") and failures < 6:
+            if verb in ("apply", "apply_status") and failures < 4:
                 failures += 1
                 raise api.Unavailable(ref, 503, "etcd is away")
 
         cluster.kube.fail = fail
         await cluster.apply()
         await until(lambda: cluster.holds("Ready") and cluster.applied(), within=30)
-        assert failures == 6
+        assert failures == 4
 
 
 def _writes(cluster: Stage) -> dict[str, int]:

@@ -47,6 +47,7 @@ class FakePod:
         self.silent = False
         """Streams stay open and say nothing more, not even a heartbeat."""
         self._changed = asyncio.Event()
+        self._open = True
 
     def state(self) -> dict[str, Any]:
         return {
@@ -97,12 +98,13 @@ class FakePod:
     async def serve(self, ip: str, port: int) -> AsyncIterator[None]:
         app = web.Application()
         app.add_routes([web.get("/v1/state", self._state), web.put("/v1/settings", self._settings)])
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
         await runner.setup()
         try:
             await web.TCPSite(runner, ip, port, reuse_address=True).start()
             yield
         finally:
+            self._open = False
             self.tell()
             await runner.cleanup()
 
@@ -113,7 +115,7 @@ class FakePod:
         await response.prepare(request)
         self.streams += 1
         try:
-            while True:
+            while self._open:
                 changed = self._changed
                 if not self.silent:
                     await response.write(
@@ -128,6 +130,7 @@ class FakePod:
                             await response.write(b": heartbeat\n\n")
         finally:
             self.streams -= 1
+        return response
 
     async def _settings(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("Authorization"))
@@ -156,7 +159,7 @@ async def serve_metrics(text: Callable[[], str], ip: str, port: int) -> AsyncIte
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
     await runner.setup()
     try:
         await web.TCPSite(runner, ip, port, reuse_address=True).start()
