@@ -40,6 +40,8 @@ class Surroundings(Protocol):
     http: aiohttp.ClientSession
     programs: Programs
     pod_ip: str
+    root: str
+    """The node's root folder."""
 
     async def context(self, needs: Needs) -> Context:
         """The pod with the objects named in `needs`, fetched now."""
@@ -210,9 +212,10 @@ class ContainerOwner:
         places = podspec.mounted_at(container.volume_mounts, self._pod.folders(), values)
         self._pod.finish(container, values, places)
         self._pod.make(places.values())
+        own = self._pod.root  # what lies there is a place already, even where a volume is mounted above it
 
         def runs(words: Sequence[str]) -> Command:
-            return podspec.command(words, container, values, places, str(home))
+            return podspec.command(words, container, values, {**places, own: own}, str(home))
 
         return runs([podspec.expand(word, values) for word in argv]), Asker(
             self._pod.http, self._pod.pod_ip, container.ports, runs

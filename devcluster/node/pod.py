@@ -54,7 +54,7 @@ class PodOwner:
     def __init__(self, pod: Pod, host: Host) -> None:
         self.pod = pod
         self.http, self.programs = host.http, host.programs
-        self.pod_ip = ""
+        self.pod_ip, self.root = "", str(host.settings.root)
         self._host = host
         self._settings = host.settings
         self._folder = self._settings.root / "pods" / pod.metadata.uid

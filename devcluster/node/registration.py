@@ -27,6 +27,7 @@ class Registration:
         self._api = api
         self._port = port
         self._since = _now()
+        self._boot = str(uuid.uuid4())
 
     async def keep(self) -> None:
         """Register, then renew for ever; registers again when somebody has deleted the Node."""
@@ -56,8 +57,7 @@ class Registration:
         except ApiError as error:
             if error.status != 404:
                 raise
-            await self._api.create("/api/v1/nodes", self._node())
-            await self._api.strategic(f"{path}/status", body)
+            await self._api.create("/api/v1/nodes", self._node() | body)
 
     def _labels(self) -> dict[str, str]:
         settings = self._settings
@@ -107,7 +107,7 @@ class Registration:
             "nodeInfo": {
                 "machineID": identity,
                 "systemUUID": identity,
-                "bootID": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{settings.name}.{self._since}")),
+                "bootID": self._boot,
                 "kernelVersion": platform.release(),
                 "osImage": "process node",
                 "containerRuntimeVersion": "process://1",

@@ -38,6 +38,7 @@ class NodeProcess:
     def __init__(self, cluster: Cluster, name: str, position: int, root: Path) -> None:
         self.cluster, self.name, self.root = cluster, name, root
         self._prefix = cluster.address_prefix(position)
+        self._boot = ""
 
     def start(self) -> None:
         arguments = {
@@ -60,15 +61,17 @@ class NodeProcess:
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: self.ready() == "True")
+        before = self._boot
+        until(lambda: self.ready() == "True" and self._boot != before)
 
     def ready(self) -> str | None:
         """The status of the Node's Ready condition; None while there is no Node."""
         try:
-            node = json.loads(self.cluster.kubectl("get", "node", self.name, "-o", "json"))
+            status = json.loads(self.cluster.kubectl("get", "node", self.name, "-o", "json"))["status"]
         except DevclusterError:
             return None
-        conditions = {condition["type"]: condition["status"] for condition in node["status"]["conditions"]}
+        self._boot = status["nodeInfo"]["bootID"]
+        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
         return conditions.get("Ready")
 
     def end(self, number: signal.Signals) -> None:
@@ -82,14 +85,12 @@ class NodeProcess:
 
 def started(cluster: Cluster, name: str, position: int, root: Path) -> Iterator[NodeProcess]:
     node = NodeProcess(cluster, name, position, root)
-    node.start()
     try:
+        node.start()
         yield node
     finally:
         if node.popen.poll() is None:
-            cluster.kubectl(
-                "delete", "pods", "--all", "--grace-period=1", f"--field-selector=spec.nodeName={name}"
-            )
+            cluster.kubectl("delete", "pods", "--grace-period=1", f"--field-selector=spec.nodeName={name}")
             node.end(signal.SIGTERM)
         cluster.kubectl("delete", "node", name)
 
@@ -394,7 +395,7 @@ def test_deletion_is_graceful_and_frees_everything(node: NodeProcess, pods: Pods
 
 
 def test_a_deaf_container_is_killed_after_its_grace(node: NodeProcess, pods: Pods) -> None:
-    pods.create("deaf", 'trap "" TERM; echo $$; while true; do sleep 0.1; done')
+    pods.create("deaf", 'trap "" TERM; echo $$$$; while true; do sleep 0.1; done')
     pid = int(until(lambda: pods.logs("deaf") if pods.ready("deaf") else None))
     began = time.monotonic()
     node.cluster.kubectl("delete", "pod", "deaf", "--grace-period=1")

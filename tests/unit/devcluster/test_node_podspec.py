@@ -227,6 +227,11 @@ def test_mount_paths_are_rewritten_only_where_they_are_paths(text: str, result: 
     assert podspec.rewrite(text, PLACES) == result
 
 
+def test_a_longer_place_protects_what_lies_in_it() -> None:
+    places = {"/tmp": "/tmp/node/tmp", "/tmp/node": "/tmp/node"}
+    assert podspec.rewrite("/tmp/x:/tmp/node/home", places) == "/tmp/node/tmp/x:/tmp/node/home"
+
+
 @given(st.text())
 def test_rewriting_happens_once_however_places_look(text: str) -> None:
     assert podspec.rewrite(f"/tmp/{text}", {"/tmp": "/tmp/tmp"}).startswith("/tmp/tmp/")
