@@ -23,6 +23,7 @@ from devcluster.tools import Toolbox
 
 _STOP_SECONDS: Final = 30.0
 _KUBECTL_SECONDS: Final = 120.0
+_MOST_GPUS: Final = 64
 
 
 def say_on_stderr(text: str) -> None:
@@ -194,6 +195,8 @@ def down(directory: Path) -> bool:
 def _order(directory: Path, *, nodes: int, gpus: int, operator: bool, detached: bool) -> Order:
     if not 0 <= nodes <= len(NODE_NAMES):
         raise DevclusterError(f"{nodes} nodes: a cluster has 0 to {len(NODE_NAMES)}")
+    if not 0 <= gpus <= _MOST_GPUS:
+        raise DevclusterError(f"{gpus} GPUs: a node has 0 to {_MOST_GPUS}")
     if operator and not nodes:
         raise DevclusterError("the operator is a pod and needs a node to run on")
     toolbox = Toolbox(os.environ, Progress(sys.stderr))

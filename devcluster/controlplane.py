@@ -21,8 +21,9 @@ _PEER_SOCKET: Final = "unix://peer:0"
 
 _CONTROLLERS: Final = (
     "*",
-    # Endpoints and EndpointSlices refuse loopback addresses, which all pods here have: these controllers would fail on
-    # every Service, log it and try again for ever. Clients reach pods by their own addresses.
+    # Endpoints and EndpointSlices with loopback addresses, which all pods here have, are refused by the API server as
+    # invalid. These controllers would try again for ever, with a Warning event on the Service each time. Nothing here
+    # needs endpoints: there is no kube-proxy, and clients reach pods by their own addresses.
     "-endpoints-controller",
     "-endpointslice-controller",
     "-endpointslice-mirroring-controller",

@@ -1,6 +1,6 @@
 """Fixtures of all tests, and what the summary says when cluster tests could not run."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -16,9 +16,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         support.unavailable()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Say last, where it can't be missed, that cluster tests were skipped."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Generator[None, None, None]:
+    """Say last, after the list of skipped tests, that cluster tests are among them."""
+    yield
     reasons = [
         str(report.longrepr[2]).removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])

@@ -57,7 +57,12 @@ def test_marks_are_whole_variables(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 def test_one_that_ignores_the_request_is_killed() -> None:
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
+    program = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('on', flush=True)\n"
+        "time.sleep(600)\n"
+    )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as stubborn:
         assert stubborn.stdout is not None
         assert stubborn.stdout.readline() == b"on\n"
@@ -78,7 +83,7 @@ async def test_a_child_writes_its_log_and_tells_its_end(tmp_path: Path) -> None:
     await child.stop(0.0)
 
 
-async def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     program = (
         "import asyncio, os, sys, pathlib\n"
         "from devcluster.processes import Child\n"
