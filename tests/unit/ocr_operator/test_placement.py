@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -604,6 +605,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservat
 REQUESTS = st.builds(make_request, st.sampled_from(["shared", "exclusive"]), st.floats(0, 50))
 
 
+@settings(deadline=None)
 @given(worlds(), REQUESTS, st.randoms(use_true_random=False))
 def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffler: random.Random) -> None:
     nodes, gpus, books = world
@@ -613,6 +615,7 @@ def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffle
     assert placement.choose(request, nodes, gpus, books, NOW) == before
 
 
+@settings(deadline=None)
 @given(worlds(), REQUESTS)
 def test_an_answer_is_sticky(world: Any, request: Request) -> None:
     nodes, gpus, books = world
@@ -622,6 +625,7 @@ def test_an_answer_is_sticky(world: Any, request: Request) -> None:
         assert (again.node, again.gpus, again.score) == (first.node, first.gpus, first.score)
 
 
+@settings(deadline=None)
 @given(worlds(), st.lists(REQUESTS, max_size=12))
 def test_never_over_capacity(world: Any, requests: list[Request]) -> None:
     nodes, gpus, books = world
@@ -655,7 +659,7 @@ def test_a_hundred_pods_at_once_spread_evenly_over_a_hundred_gpus(memory: float)
     assert Counter(entry.uuids[0] for entry in books) == {gpu.uuid: 1 for gpu in gpus}
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60), st.integers(2, 9), st.floats(0.01, 4))
 def test_equal_gpus_never_differ_by_more_than_one_pod(pods: int, count: int, memory: float) -> None:
     gpus = [make_gpu(f"node-{k % 2}", f"GPU-{k}") for k in range(count)]
@@ -671,13 +675,13 @@ def test_equal_gpus_never_differ_by_more_than_one_pod(pods: int, count: int, mem
 
 
 def test_against_an_oracle_that_knows_the_true_load() -> None:
-    """1,000 clusters, 10 placements each, 7 s apart: the oracle knows the real bytes on every GPU, the operator
+    """300 clusters, 10 placements each, 7 s apart: the oracle knows the real bytes on every GPU, the operator
     its own books and readings of every 30 s. A choice is right when no GPU with room has less on it, by more
     than the noise that is cut off.
     """
     dice = random.Random(20261123)
     right = total = 0
-    for _ in range(1000):
+    for _ in range(300):
         nodes = [make_node(f"node-{n}") for n in range(dice.randint(1, 5))]
         uuids = {f"GPU-{node.name}-{k}": node.name for node in nodes for k in range(dice.randint(1, 4))}
         truth = {uuid: dice.choice([0, dice.randrange(44 * GIB)]) for uuid in uuids}
@@ -704,5 +708,20 @@ def test_against_an_oracle_that_knows_the_true_load() -> None:
             right += truth[picked] - min(truth[uuid] for uuid in room) <= L40S // 100
             truth[picked] += request.memory_bytes
             books.append(answer.reservation(now))
-    assert total > 5000
+    assert total > 1500
     assert right / total >= 0.99
+
+
+def test_the_worked_example_of_the_page_is_what_happens() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "placement.md").read_text(encoding="utf-8")
+    gpus = [
+        make_gpu("gpu-a", "GPU-1", 20),
+        make_gpu("gpu-a", "GPU-2", 4),
+        make_gpu("gpu-b", "GPU-3", 36),
+        make_gpu("gpu-b", "GPU-4", 8),
+    ]
+    books = [make_reservation("p", "gpu-a", "GPU-2")]
+    answer = choose(make_request(), TWO_NODES, gpus, books)
+    shown = page.split("```json\n", 1)[1].split("```", 1)[0]
+    assert json.loads(shown) == json.loads(answer.to_json(NOW))
+    assert refuse(make_request(memory=40), TWO_NODES, gpus, books).message in page
