@@ -1,0 +1,30 @@
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from ocr_operator.metrics import Metrics
+
+DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
+
+
+def names(registry: CollectorRegistry) -> list[str]:
+    return [
+        f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()
+    ]
+
+
+def test_every_metric_is_documented() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    text = DOCS.read_text(encoding="utf-8")
+
+    assert names(registry)
+    assert [name for name in names(registry) if f"| `{name}` |" not in text] == []
+
+
+def test_two_operators_in_one_process_do_not_share_numbers() -> None:
+    one, other = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
+
+    one.gpus.set(3)
+
+    assert other.registry.get_sample_value("ocr_operator_gpus") == 0
