@@ -1,13 +1,14 @@
 """The definition keeps its promises to readers: everything described, everything bounded, LIVE means live."""
 
 import copy
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ocr_operator import livesettings, manifests
-from tests.support import resources
+from tests.support import crd_docs, resources
 
 DEFAULTS = manifests.Defaults(image="ghcr.io/ocr-operator/ocr-inference:0.1.0")
 
@@ -158,3 +159,33 @@ def test_live_is_what_leaves_the_pod_template_alone(path: str) -> None:
     assert (old == new) is live, schema["description"]
     if not path.startswith("spec.routing") and not path.endswith(".name"):
         assert (livesettings.values(before.spec) != livesettings.values(after.spec)) is live
+
+
+# --- docs/crd.md --------------------------------------------------------------------------------------------------
+
+PAGE = resources.ROOT / "docs" / "crd.md"
+
+
+def test_page_has_the_fields_of_the_definition() -> None:
+    prose = PAGE.read_text(encoding="utf-8").partition(crd_docs.MARK)[0]
+    wanted = f"{prose}{crd_docs.MARK}\n{crd_docs.render(SCHEMA)}"
+    if os.environ.get("UPDATE_GOLDEN"):
+        PAGE.write_text(wanted, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == wanted
+
+
+@pytest.mark.parametrize("path", [path for path in FIELDS if not path.endswith(("[]", "{}"))])
+def test_page_tells_every_field_and_which_are_live(path: str) -> None:
+    """Looked up in the page itself, so that the test doesn't trust the code that made it."""
+    parent, _, name = path.rpartition(".")
+    section = PAGE.read_text(encoding="utf-8").partition(f"# {parent}\n")[2].partition("\n#")[0]
+    [row] = [
+        line for line in section.splitlines() if line.startswith((f"| `{name}` ", f"| `{name}` (required)"))
+    ]
+    assert ("| live |" in row) is FIELDS[path]["description"].startswith("LIVE.")
+
+
+def test_page_shows_a_valid_resource() -> None:
+    shown = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    example = (resources.ROOT / "examples" / "laptop.yaml").read_text(encoding="utf-8")
+    assert shown == example.partition("\n")[2], "the page shows examples/laptop.yaml"

@@ -1,0 +1,259 @@
+"""The definition and the manifests on a real API server: what it refuses, fills in, prints, and finds unchanged."""
+
+import json
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+from ocr_operator import manifests, names, plan
+from ocr_operator import spec as specs
+from tests.support import cluster as support
+from tests.support import resources
+
+pytestmark = pytest.mark.cluster
+
+NAMESPACE = "ocr"
+DEFAULTS = manifests.Defaults(image="ghcr.io/ocr-operator/ocr-inference:0.1.0")
+RESTRICTED = f"""
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {NAMESPACE}
+  labels: {{pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}}
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane without nodes: pods are created and stay at their gate."""
+    with support.started(tmp_path_factory.mktemp("crd") / "cluster") as cluster:
+        support.apply_crds(cluster)
+        cluster.kubectl("apply", "-f", "-", stdin=RESTRICTED)
+        yield cluster
+
+
+def create(api: Cluster, body: dict[str, Any], *arguments: str) -> dict[str, Any]:
+    """Creates a resource in the namespace and returns it as stored; raises with the API server's message."""
+    fresh = {**body, "metadata": {"name": body["metadata"]["name"], "namespace": NAMESPACE}}
+    made = api.kubectl("create", "-o", "json", "-f", "-", *arguments, stdin=json.dumps(fresh))
+    stored: dict[str, Any] = json.loads(made)
+    return stored
+
+
+@pytest.mark.parametrize("case", resources.INVALID, ids=lambda case: case.id)
+def test_invalid_resource_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
+    """Asked directly: a kubectl process for each of these cases would take most of this file's time."""
+    name = {"name": case.body["metadata"]["name"]}
+    request = urllib.request.Request(
+        f"{api.url}/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}?dryRun=All",
+        data=json.dumps({**case.body, "metadata": name}).encode(),
+        headers={"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"},
+    )
+    trust = ssl.create_default_context(cafile=str(api.authority))
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, context=trust)
+    with refusal.value as answer:
+        assert answer.code == 422
+        assert case.field in json.load(answer)["message"]
+
+
+def test_misspelt_field_is_refused(api: Cluster) -> None:
+    with pytest.raises(DevclusterError, match=r'unknown field "spec\.idle\.offloadAfterSecond"'):
+        create(api, resources.make_body(idle={"offloadAfterSecond": 5}), "--dry-run=server")
+
+
+VALID = sorted((resources.ROOT / "tests" / "golden" / "input").glob("*.yaml")) + sorted(
+    (resources.ROOT / "examples").glob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_valid_resource_is_stored_with_the_defaults_that_the_operator_knows(api: Cluster, path: Path) -> None:
+    documents = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    [body] = [each for each in documents if each["kind"] == names.KIND]
+    stored = specs.parse(create(api, body, "--dry-run=server"))
+    body["metadata"] |= {"namespace": NAMESPACE, "uid": "u", "generation": 1}
+    written = specs.parse(body)
+    assert isinstance(stored, specs.OcrDeployment), stored
+    assert isinstance(written, specs.OcrDeployment), written
+    assert stored.spec == written.spec
+
+
+def test_every_default_is_written_into_the_resource(api: Cluster) -> None:
+    """So that `kubectl get -o yaml` shows what applies, and a later change of a default changes nothing here."""
+    spec = create(api, resources.make_body(), "--dry-run=server")["spec"]
+    assert spec["idle"] == {"offloadAfterSeconds": 60, "exitAfterSeconds": 300, "releaseAfterSeconds": 1800}
+    assert spec["server"]["limits"].keys() == {"maxUploadBytes", "maxImagePixels", "maxPdfPages"}
+    assert spec["cache"] == {"emptyDir": {}}
+    assert spec["routing"]["policy"] == "warmFirst"
+    assert spec["models"][0] | resources.RAPIDOCR == spec["models"][0]
+
+
+def test_explain_tells_fields_and_what_is_live(api: Cluster) -> None:
+    text = " ".join(api.kubectl("explain", "ocr.spec.idle").split())
+    assert "LIVE. When idle models give memory back." in text
+    assert "0 is as soon as the last request is done, -1 is never" in text
+    for field in ("offloadAfterSeconds", "exitAfterSeconds", "releaseAfterSeconds"):
+        assert f"{field} <integer> LIVE." in text
+
+
+STATUS = {
+    "observedGeneration": 1,
+    "phase": "Ready",
+    "replicas": 2,
+    "readyReplicas": 2,
+    "selector": "ocr-operator.io/deployment=columns",
+    "locations": {"gpu": 1, "cpu": 2, "unloaded": 3, "unknown": 4},
+    "liveSettings": {"revision": 7, "hash": "0123456789abcdef"},
+    "pods": [
+        {
+            "name": "columns-7c9-abc",
+            "node": "gpu-a",
+            "gpus": [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}],
+            "device": "cuda",
+            "ready": True,
+            "appliedGeneration": 1,
+            "models": [
+                {"name": "m", "state": "ready", "location": "gpu", "since": "2026-01-01T00:00:00.000Z"}
+            ],
+            "lastFailure": {
+                "reason": "LoadFailed",
+                "message": "no",
+                "time": "2026-01-01T00:00:00Z",
+                "exitCode": -9,
+            },
+        }
+    ],
+    "conditions": [
+        {
+            "type": kind,
+            "status": "True",
+            "reason": "Standby",
+            "message": "",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for kind in ("Ready", "ConfigApplied")
+    ],
+}
+
+
+def test_status_is_kept_whole_and_printed_in_columns(api: Cluster) -> None:
+    create(api, resources.make_body("columns", idle={"offloadAfterSeconds": 5}))
+    patch = json.dumps({"status": STATUS})
+    api.kubectl("patch", "ocr/columns", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", patch)
+    stored = json.loads(api.kubectl("get", "ocr/columns", "-n", NAMESPACE, "-o", "json"))
+    assert stored["status"] == STATUS
+    header, row = api.kubectl("get", "ocr", "columns", "-n", NAMESPACE).splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "REPLICAS", "GPU", "CPU", "UNLOADED", "AGE"]
+    assert row.split()[:-1] == ["columns", "True", "Standby", "2", "1", "2", "3"]
+    wide = api.kubectl("get", "ocr", "columns", "-n", NAMESPACE, "-o", "wide").splitlines()
+    assert "OFFLOAD AFTER   EXIT AFTER   RELEASE AFTER   REVISION   APPLIED" in wide[0]
+    assert wide[1].split()[7:-1] == ["4", "5", "300", "1800", "7", "True"]
+    assert "ocrdeployment.ocr-operator.io/columns" in api.kubectl("get", "all", "-n", NAMESPACE)
+
+
+def test_scale_changes_replicas_and_shows_the_selector(api: Cluster) -> None:
+    body = resources.make_body("scaled")
+    create(api, body)
+    status = json.dumps({"status": {"replicas": 1, "selector": "ocr-operator.io/deployment=scaled"}})
+    api.kubectl("patch", "ocr/scaled", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", status)
+    api.kubectl("scale", "ocr/scaled", "-n", NAMESPACE, "--replicas=3")
+    scale = json.loads(api.kubectl("get", "ocr/scaled", "-n", NAMESPACE, "--subresource=scale", "-o", "json"))
+    assert scale["spec"] == {"replicas": 3}
+    assert scale["status"] == {"replicas": 1, "selector": "ocr-operator.io/deployment=scaled"}
+    with pytest.raises(DevclusterError, match=r"spec\.replicas"):
+        api.kubectl("scale", "ocr/scaled", "-n", NAMESPACE, "--replicas=501")
+
+
+# --- manifests ----------------------------------------------------------------------------------------------------
+
+
+def owned(api: Cluster, name: str) -> list[dict[str, Any]]:
+    label = f"{names.LABEL_DEPLOYMENT}={name}"
+    found = api.kubectl("get", "secrets,services,deployments", "-n", NAMESPACE, "-l", label, "-o", "json")
+    items: list[dict[str, Any]] = json.loads(found)["items"]
+    return items
+
+
+def apply(api: Cluster, made: plan.Plan) -> None:
+    for manifest in made.apply:
+        arguments = ("--server-side", f"--field-manager={names.FIELD_MANAGER}", "--force-conflicts")
+        api.kubectl("apply", *arguments, "-f", "-", stdin=json.dumps(manifest))
+
+
+def desired(stored: dict[str, Any], **spec: Any) -> list[dict[str, Any]]:
+    parsed = specs.parse({**stored, "spec": {**stored["spec"], **spec}})
+    assert isinstance(parsed, specs.OcrDeployment), parsed
+    return manifests.desired(parsed, DEFAULTS, "token")
+
+
+@pytest.mark.parametrize("case", ["minimal", "laptop", "shared-gpu", "sidecar"])
+def test_what_was_applied_is_found_unchanged(api: Cluster, case: str) -> None:
+    path = resources.ROOT / "tests" / "golden" / "input" / f"{case}.yaml"
+    stored = create(api, yaml.safe_load(path.read_text(encoding="utf-8")))
+    wanted, name = desired(stored), stored["metadata"]["name"]
+    apply(api, plan.plan(wanted, owned(api, name)))
+    assert plan.plan(wanted, owned(api, name)) == plan.Plan()
+
+
+def test_drift_is_repaired_and_what_is_no_longer_wanted_goes(api: Cluster) -> None:
+    stored = create(api, resources.make_body("drift"))
+    before = desired(stored, template={"spec": {"priorityClassName": "system-node-critical"}})
+    apply(api, plan.plan(before, []))
+    api.kubectl("set", "image", "deployment/drift", "-n", NAMESPACE, "ocr-inference=evil:1")
+    after = desired(stored)
+    made = plan.plan(after, owned(api, "drift"))
+    assert made.why == (
+        (
+            "Deployment drift: spec.template.spec.containers[ocr-inference].image is 'evil:1', wanted "
+            f"'{DEFAULTS.image}'"
+        ),
+    )
+    apply(api, made)
+    assert plan.plan(after, owned(api, "drift")) == plan.Plan()
+    deployment = json.loads(api.kubectl("get", "deployment/drift", "-n", NAMESPACE, "-o", "json"))
+    assert "priorityClassName" not in deployment["spec"]["template"]["spec"]
+
+
+def pods(api: Cluster, name: str) -> list[dict[str, Any]]:
+    label = f"{names.LABEL_DEPLOYMENT}={name}"
+    items: list[dict[str, Any]] = json.loads(
+        api.kubectl("get", "pods", "-n", NAMESPACE, "-l", label, "-o", "json")
+    )["items"]
+    return items
+
+
+@pytest.mark.parametrize("sharing", ["none", "exclusive"])
+def test_pods_pass_restricted_pod_security_and_wait_at_the_gate(api: Cluster, sharing: str) -> None:
+    name = f"gated-{sharing}"
+    stored = create(api, resources.make_body(name, replicas=2, gpu={"sharing": sharing}))
+    apply(api, plan.plan(desired(stored), []))
+    deadline = time.monotonic() + 60
+    while len(found := pods(api, name)) < 2:
+        assert time.monotonic() < deadline, api.kubectl("get", "events", "-n", NAMESPACE)
+        time.sleep(0.1)
+    for pod in found:
+        assert pod["spec"]["schedulingGates"] == [{"name": names.GATE}]
+        [scheduled] = [each for each in pod["status"]["conditions"] if each["type"] == "PodScheduled"]
+        assert scheduled["reason"] == "SchedulingGated"
+
+
+def test_children_go_with_their_resource(api: Cluster) -> None:
+    stored = create(api, resources.make_body("gone"))
+    apply(api, plan.plan(desired(stored), []))
+    assert len(owned(api, "gone")) == 4
+    api.kubectl("delete", "ocr/gone", "-n", NAMESPACE)
+    deadline = time.monotonic() + 60
+    while left := owned(api, "gone"):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
