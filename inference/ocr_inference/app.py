@@ -201,7 +201,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     except OSError as error:
         at = f"{settings.host}:{settings.port}"
-        why = error.strerror or str(error)
+        why = os.strerror(error.errno) if error.errno else str(error)
         raise CannotListen(
             f"can't listen at {at}: {why}; choose another with --port or PORT", "PORT"
         ) from error

@@ -75,7 +75,6 @@ REFUSALS: Mapping[str, Rule] = {
     "draining": Rule(503, "draining", retry=True),
     "load_failed": Rule(503, "load_failed", retry=True),
     "no_fit": Rule(503, "no_fit", retry=True),
-    "worker_died": Rule(503, "worker_died", retry=True),
 }
 """Why a request got no lease."""
 

@@ -17,7 +17,7 @@ from ocr_inference.errors import ApiError
 from ocr_inference.manager import Manager, Refused
 from ocr_inference.routes import ocr
 from ocr_inference.schema import OcrAnswer, OcrRequest, Task
-from ocr_inference.settings import Config, LiveSettings, Settings, effective
+from ocr_inference.settings import NEVER, Config, LiveSettings, Settings, effective
 
 MAX_FILE_BYTES = 1 << 30
 CLOSE_SECONDS = 5.0
@@ -53,7 +53,7 @@ async def read(
         manager = app.create_manager(
             settings,
             config,
-            effective(config, LiveSettings(), settings.gpu_idle_timeout),
+            effective(config, LiveSettings(), local_timeouts={model.name: NEVER}),
             device,
             environ=environ,
         )
@@ -83,16 +83,16 @@ async def _read_pages(
     backend = manager.snapshot().device.kind
     answers = []
     _say(progress, f"{asked.path}: loading {model.name} ({model.engine} on {backend})")
-    began = time.perf_counter()
-    async with aclosing(_pictures(asked.path, config)) as pictures, manager.lease(model.name) as lease:
+    async with aclosing(_pictures(asked.path, config)) as pictures:
         async for number, count, picture in pictures:
             await images.look(picture, pixels)
-            waited, began = time.perf_counter() - began, time.perf_counter()
-            page = await lease.infer(ocr.infer_request(picture, request, pixels))
+            began = time.perf_counter()
+            async with manager.lease(model.name) as lease:
+                waited = time.perf_counter() - began
+                page = await lease.infer(ocr.infer_request(picture, request, pixels))
             answers.append(ocr.answer(page, request, model, family, backend=backend, waited=waited))
             taken = time.perf_counter() - began
             _say(progress, f"page {number} of {count}: {len(page.lines)} lines in {taken:.2f} s")
-            began = time.perf_counter()
     return answers
 
 

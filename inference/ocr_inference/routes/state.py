@@ -112,7 +112,9 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         last_wake_seconds=model.last_wake_seconds,
         last_failure=None
         if failure is None
-        else FailureInfo(failure.reason, failure.message[:MAX_MESSAGE], timestamp(failure.time), failure.exit_code),
+        else FailureInfo(
+            failure.reason, failure.message[:MAX_MESSAGE], timestamp(failure.time), failure.exit_code
+        ),
     )
 
 

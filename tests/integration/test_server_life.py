@@ -1,0 +1,120 @@
+"""A page through a real engine, and weights that go where the settings say."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocr_inference.routes import state
+from tests.support import inference, pages
+
+GPU = {"uuid": "GPU-1", "product": "NVIDIA-L40S", "memory_bytes": 46_068 << 20}
+
+
+def simulated(folder: Path) -> dict[str, Any]:
+    (folder / "gpus.json").write_text(json.dumps([GPU]))
+    return {"device": "simulated", "simulated_gpu_dir": folder}
+
+
+async def test_a_real_page_is_read_and_the_weights_go_back(tmp_path: Path) -> None:
+    config = "models: [{name: pp-ocr, engine: rapidocr}]"
+    async with inference.server(config, **simulated(tmp_path)) as server:
+        assert (await server.model("pp-ocr"))["location"] == "unloaded"
+        status, body = await server.read(pages.invoice("JPEG"), prompt_type="document")
+        assert status == 200
+        assert body["metadata"]["backend"] == "simulated"
+        assert "Invoice number 4711" in body["text"]
+        assert "| Total amount | 134.75 |" in body["text"] or "Total amount 134.75" in body["text"]
+        ready = await server.model("pp-ocr")
+        assert (ready["state"], ready["location"]) == ("ready", "gpu")
+        assert ready["memory_bytes"] > 1 << 20
+        _, health = await server.json("GET", "/health")
+        assert health["device"] == "simulated:GPU-1"
+        assert health["gpu_memory_allocated"] > 1
+        assert health["gpu_memory_free"] < 46_068
+
+        wanted = {"generation": 1, "revision": 1, "values": {"idle": {"offloadAfterSeconds": 0}}}
+        await server.json("PUT", "/v1/settings", json=wanted)
+        await server.until("pp-ocr", state="offloaded", location="cpu", memory_bytes=0)
+        wanted = {"generation": 2, "revision": 2, "values": {"idle": {"releaseAfterSeconds": 0}}}
+        await server.json("PUT", "/v1/settings", json=wanted)
+        await server.until("pp-ocr", state="unloaded", location="unloaded", host_bytes=0)
+
+
+async def test_many_requests_to_a_sleeping_model_wake_it_once() -> None:
+    async with inference.server() as server:
+        answers = await asyncio.gather(*(server.read(pages.blank(shade=shade)) for shade in range(12)))
+        assert [status for status, _ in answers] == [200] * 12
+        assert len({body["text"] for _, body in answers}) == 12
+        await server.json("POST", "/gpu/offload")
+        answers = await asyncio.gather(*(server.read(pages.blank(shade=shade)) for shade in range(12)))
+        assert [status for status, _ in answers] == [200] * 12
+        model = await server.model("quick")
+        assert (model["loads"], model["wakes"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "revision", "seconds"),
+    [
+        (None, 0, 60),
+        ("", 0, 60),
+        ("  \n", 0, 60),
+        ("{garbage", 0, 60),
+        ('{"generation": 4, "revision": 7, "values": {"idle": {"offloadAfterSeconds": "soon"}}}', 0, 60),
+        ('{"generation": 4, "revision": 7, "values": {"models": {"elsewhere": {}}}}', 0, 60),
+        ('{"generation": 4, "revision": 7, "values": {"idle": {"offloadAfterSeconds": 33}}}', 7, 33),
+    ],
+)
+async def test_live_settings_are_read_at_the_start(
+    tmp_path: Path, content: str | None, revision: int, seconds: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "live-settings"
+    if content is not None:
+        file.write_text(content)
+    async with inference.server(live_settings_file=file) as server:
+        _, held = await server.json("GET", "/v1/state")
+        assert held["settings"]["revision"] == revision
+        _, health = await server.json("GET", "/health")
+        assert health["timeout"] == seconds
+    refused = content is not None and content.strip() != "" and revision == 0
+    assert ("live settings invalid" in caplog.text) == refused
+
+
+async def test_the_environments_timeout_gives_way_to_the_file_and_to_live_settings() -> None:
+    async with inference.server(gpu_idle_timeout=12.0) as server:
+        _, health = await server.json("GET", "/health")
+        assert health["timeout"] == 12
+    async with inference.server(
+        inference.FAKE + "idle: {offloadAfterSeconds: 34}", gpu_idle_timeout=12.0
+    ) as server:
+        _, health = await server.json("GET", "/health")
+        assert health["timeout"] == 34
+
+
+async def test_watchers_are_bounded() -> None:
+    async with inference.server() as server:
+        watches = [await server.http.get("/v1/state?watch=true") for _ in range(state.MAX_WATCHERS)]
+        async with server.http.get("/v1/state?watch=true") as refused:
+            assert refused.status == 429
+            assert refused.headers["Retry-After"]
+        for each in watches:
+            each.close()
+        async with asyncio.timeout(10):
+            while await _refused(server):
+                pass
+
+
+async def _refused(server: inference.Server) -> bool:
+    async with server.http.get("/v1/state?watch=true") as response:
+        return response.status == 429
+
+
+async def test_the_web_page_needs_nothing_from_elsewhere() -> None:
+    async with inference.server() as server, server.http.get("/") as response:
+        text = await response.text()
+        assert response.content_type == "text/html"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "http://" not in text
+        assert "https://" not in text
