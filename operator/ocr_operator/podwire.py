@@ -101,11 +101,14 @@ async def _listen(
         if response.status != 200 or response.content_type != "text/event-stream":
             answer = podstate.clean(f"{response.status} {response.content_type}", 64)
             raise PodError("InvalidState", f"/v1/state answered {answer} instead of a stream")
+        began = False
         async for chunk in response.content.iter_any():
             for message in parser.feed(chunk):
-                patience.reschedule(loop.time() + silence)
                 if isinstance(message, sse.Message) and message.event == "state":
                     heard(_believe(message.data, target))
+                    began = True
+                if began:  # heartbeats keep a state fresh, they don't replace it
+                    patience.reschedule(loop.time() + silence)
 
 
 async def push(

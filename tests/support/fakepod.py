@@ -128,6 +128,8 @@ class FakePod:
                     except TimeoutError:
                         if not self.silent:
                             await response.write(b": heartbeat\n\n")
+        except ConnectionError:
+            pass  # the operator hung up
         finally:
             self.streams -= 1
         return response
