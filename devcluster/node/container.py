@@ -17,6 +17,7 @@ import msgspec
 from devcluster.node import podspec, probes, process, restarts
 from devcluster.node.images import Programs, Unknown
 from devcluster.node.model import Container, Terminated
+from devcluster.node.pauses import pause
 from devcluster.node.podspec import Command, ConfigError, Context, Needs
 from devcluster.node.podstatus import Running, View, Waiting, exited
 from devcluster.node.probing import Asker, follow
@@ -161,15 +162,7 @@ class ContainerOwner:
         self._show(state=Waiting("CrashLoopBackOff", message), last=ended)
         if self._backoff.failures > 1:
             self._pod.event("Warning", "BackOff", message, self.container.name)
-        await self._pause(delay)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond a stop."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
+        await pause(self._stop, delay)
 
     async def _prepare(self) -> tuple[Command, Asker] | None:
         """Try until the container can be started; None when it is stopped before that."""
@@ -180,7 +173,7 @@ class ContainerOwner:
             )
             if isinstance(resolved, Unknown):
                 self._refuse_image(resolved, first=failures == 0)
-                await self._pause(restarts.FIRST_SECONDS * 2 ** min(failures, 4))
+                await pause(self._stop, restarts.FIRST_SECONDS * 2 ** min(failures, 4))
             else:
                 try:
                     return await self._command(resolved.argv)
@@ -188,7 +181,7 @@ class ContainerOwner:
                     if failures:
                         self._show(state=Waiting("CreateContainerConfigError", str(error)))
                         self._pod.event("Warning", "Failed", f"Error: {error}", self.container.name)
-                    await self._pause(restarts.retry_seconds(failures))
+                    await pause(self._stop, restarts.retry_seconds(failures))
             failures += 1
         return None
 

@@ -1,7 +1,6 @@
 """The owner of one pod: gives it what it needs, runs its containers in order, writes its status, sees it off."""
 
 import asyncio
-import contextlib
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
@@ -10,9 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-import yaml
 
-from devcluster.node import devices, podspec, podstatus, process, restarts, volumes
+from devcluster.node import devices, podspec, podstatus, process, restarts, surroundings
 from devcluster.node.addresses import Addresses
 from devcluster.node.api import Api, ApiError
 from devcluster.node.container import ContainerOwner, Earlier, timestamp
@@ -20,15 +18,13 @@ from devcluster.node.devices import Books, Short
 from devcluster.node.events import Events
 from devcluster.node.images import Programs
 from devcluster.node.model import Condition, Container, ContainerStatus, Pod, Terminated
-from devcluster.node.podspec import ConfigError, Context, File, Needs
+from devcluster.node.podspec import Context, Needs
 from devcluster.node.podstatus import Observed, Verdict
+from devcluster.node.podvolumes import PodVolumes
 from devcluster.node.settings import Settings
 from devcluster.node.sources import Fetched, Sources
 
 log = logging.getLogger(__name__)
-
-REFRESH_SECONDS = 3.0
-"""How often mounted Secrets and ConfigMaps are read again (a real kubelet takes up to a minute)."""
 
 GATHER_SECONDS = 0.02
 """Changes this close together become one status write."""
@@ -58,13 +54,10 @@ class PodOwner:
         self._host = host
         self._settings = host.settings
         self._folder = self._settings.root / "pods" / pod.metadata.uid
-        self._sources = Sources(host.api, pod)
-        self._fetched = Fetched()
-        self._written: dict[str, dict[str, File]] = {}
+        self._volumes = PodVolumes(self._folder / "volumes", Sources(host.api, pod), self._context)
         self._gpus: Mapping[str, list[str]] = {}
         self._init: list[ContainerOwner] = []
         self._main: list[ContainerOwner] = []
-        self._sandboxed = False
         self._verdict: Verdict | None = None
         self._start_time = pod.status.start_time or timestamp()
         self._conditions: list[Condition] = pod.status.conditions
@@ -83,11 +76,7 @@ class PodOwner:
             (*self._init, *self._main), (*pod.spec.init_containers, *pod.spec.containers), strict=False
         ):
             owner.container = container
-        if self._sandboxed:
-            try:
-                self._write_volumes()
-            except (ConfigError, OSError) as error:
-                log.warning("pod %s: volumes aren't refreshed: %s", pod.key, error)
+        self._volumes.update(pod)
         if pod.metadata.deletion_timestamp is not None:
             grace = pod.metadata.deletion_grace_period_seconds
             self._end(self._grace if grace is None else float(grace))
@@ -119,7 +108,8 @@ class PodOwner:
             self.update(self.pod)
         try:
             async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(self._publish()), group.create_task(self._refresh())]
+                refreshing = self._volumes.refresh(lambda: self.pod)
+                helpers = [group.create_task(self._publish()), group.create_task(refreshing)]
                 if not self.pod.finished:
                     await self._live()
                 self._host.books.release(self.pod.metadata.uid)
@@ -152,7 +142,10 @@ class PodOwner:
             self._settings.node_ip if host_network else self._host.addresses.take(self.pod.status.pod_ip)
         )
         self._dirty.set()
-        await self._prepare_volumes()
+        await self._volumes.prepare(
+            self.pod, self._stop, lambda why: self.event("Warning", "FailedMount", why)
+        )
+        self._dirty.set()
         async with asyncio.TaskGroup() as group:
             sidecars = [owner for owner in self._init if owner.view.sidecar]
             for owner in self._init:
@@ -199,15 +192,16 @@ class PodOwner:
     async def _see_off(self) -> None:
         """Write the last status and, unless the node is leaving, take the pod out of the API server."""
         delay = 0.2
-        for _ in range(20):
+        while self._present:
             try:
-                await self._write_status()
-                if not self._leaving:
+                if not self.pod.finished:
+                    await self._write_status()
+                if not self._leaving or self.pod.metadata.deletion_timestamp is not None:
                     body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.pod.metadata.uid}}
                     await self._host.api.request("DELETE", self._path(), body)
             except ApiError as error:
                 if error.status in {404, 409}:
-                    return
+                    return  # it is gone, or another one has its name
                 log.warning("pod %s can't be seen off yet: %s", self.pod.key, error)
                 if self._leaving:
                     return
@@ -241,8 +235,8 @@ class PodOwner:
                     last = status
                 delay = 0.2
             except ApiError as error:
-                if error.status in {404, 409}:
-                    continue  # the pod is gone or another one has its name: the watch says so
+                if error.status == 404:
+                    continue  # the pod is gone: the watch says so
                 log.warning("status of pod %s isn't written: %s", self.pod.key, error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
@@ -256,7 +250,7 @@ class PodOwner:
             pod_ip=self.pod_ip,
             host_ip=self._settings.node_ip,
             start_time=self._start_time,
-            sandboxed=self._sandboxed,
+            sandboxed=self._volumes.ready,
             before=self._conditions,
             verdict=self._verdict,
         )
@@ -269,16 +263,10 @@ class PodOwner:
         )
         self._conditions = msgspec.convert(status["conditions"], list[Condition])
 
-    # Volumes
+    # What its containers ask for
 
     async def context(self, needs: Needs) -> Context:
-        return self._context(await self._fetch(needs))
-
-    async def _fetch(self, needs: Needs) -> Fetched:
-        try:
-            return await self._sources.fetch(needs)
-        except ApiError as error:
-            raise ConfigError(str(error)) from error
+        return self._context(await self._volumes.fetch(needs))
 
     def _context(self, fetched: Fetched) -> Context:
         return Context(
@@ -291,58 +279,8 @@ class PodOwner:
             tokens=fetched.tokens,
         )
 
-    async def _prepare_volumes(self) -> None:
-        failures = 0
-        while not self._stop.is_set():
-            try:
-                self._fetched = await self._fetch(podspec.volume_needs(self.pod))
-                self._write_volumes()
-            except (ConfigError, OSError) as error:
-                if failures:
-                    self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(restarts.retry_seconds(failures)):
-                        await self._stop.wait()
-                failures += 1
-            else:
-                self._sandboxed = True
-                self._dirty.set()
-                return
-
-    def _write_volumes(self) -> None:
-        """Bring every volume up to what the pod and the objects fetched last say; unchanged ones aren't touched."""
-        context = self._context(self._fetched)
-        for volume in self.pod.spec.volumes:
-            files = podspec.volume_files(volume, context)
-            if volume.host_path is not None:
-                volumes.host_folder(volume.host_path)
-            elif files is None:
-                self._volume(volume.name).mkdir(parents=True, exist_ok=True)
-            elif self._written.get(volume.name) != files:
-                volumes.publish(self._volume(volume.name), files)
-                self._written[volume.name] = files
-
-    async def _refresh(self) -> None:
-        needs = podspec.volume_needs(self.pod)
-        while needs != Needs():
-            await asyncio.sleep(REFRESH_SECONDS)
-            if self._sandboxed:
-                try:
-                    self._fetched = await self._fetch(needs)
-                    self._write_volumes()
-                except (ConfigError, OSError) as error:
-                    log.info("pod %s: volumes keep their last content: %s", self.pod.key, error)
-
-    def _volume(self, name: str) -> Path:
-        return self._folder / "volumes" / name
-
-    # What its containers ask for
-
     def folders(self) -> Mapping[str, str]:
-        return {
-            volume.name: volume.host_path.path if volume.host_path else str(self._volume(volume.name))
-            for volume in self.pod.spec.volumes
-        }
+        return self._volumes.folders(self.pod)
 
     def home(self, container: Container) -> Path:
         home = self._folder / "homes" / container.name
@@ -369,35 +307,15 @@ class PodOwner:
         }
 
     def finish(self, container: Container, values: dict[str, str], places: Mapping[str, str]) -> None:
-        if podspec.TEMPORARY_MOUNT in places:
-            values.setdefault("TMPDIR", places[podspec.TEMPORARY_MOUNT])
-        if podspec.TOKEN_MOUNT in places and "KUBECONFIG" not in values:
-            values["KUBECONFIG"] = str(self._kubeconfig(container, places[podspec.TOKEN_MOUNT]))
-        if uuids := self._gpus.get(container.name):
-            values[devices.VISIBLE] = ",".join(uuids)
-        wanted = values.get(devices.VISIBLE, "")
-        if unknown := devices.strangers(wanted, self._host.books.gpus):
-            raise ConfigError(f"node {self._settings.name} has no GPU {', '.join(unknown)}")
-        if self._host.books.gpus:
-            values.setdefault("OCR_SIMULATED_GPU_DIR", str(self._settings.gpu_folder))
-        holds = bool(self._host.books.gpus and devices.visible(wanted))
-        values.setdefault("OCR_DEVICE", "simulated" if holds else "cpu")
-
-    def _kubeconfig(self, container: Container, account: str) -> Path:
-        """What in-cluster configuration is for a real container, as a file: its fixed paths can't be had here."""
-        cluster = {"server": self._host.api.server, "certificate-authority": f"{account}/ca.crt"}
-        context = {"cluster": "in-cluster", "user": "pod", "namespace": self.pod.metadata.namespace}
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "in-cluster",
-            "contexts": [{"name": "in-cluster", "context": context}],
-            "clusters": [{"name": "in-cluster", "cluster": cluster}],
-            "users": [{"name": "pod", "user": {"tokenFile": f"{account}/token"}}],
-        }
-        path = self.home(container) / "kubeconfig"
-        path.write_text(yaml.safe_dump(content))
-        return path
+        settings, gpus = self._settings, self._host.books.gpus
+        held = self._gpus.get(container.name, ())
+        values |= surroundings.gpu_variables(settings.name, gpus, settings.gpu_folder, held, values)
+        config = self.home(container) / "kubeconfig"
+        values |= surroundings.place_variables(values, places, config)
+        if values.get("KUBECONFIG") == str(config):
+            account = places[podspec.TOKEN_MOUNT]
+            namespace = self.pod.metadata.namespace
+            config.write_text(surroundings.kubeconfig(self._host.api.server, namespace, account))
 
     # What the log endpoint asks for
 
@@ -405,9 +323,8 @@ class PodOwner:
         """The log of a container's current or previous run, and the container's owner."""
         for owner in (*self._init, *self._main):
             if owner.view.container.name == container:
-                waits = isinstance(
-                    owner.view.state, podstatus.Waiting
-                )  # then the run that ended last is the previous one
+                waits = isinstance(owner.view.state, podstatus.Waiting)
+                # while a container waits to run again, the run that ended last is the previous one
                 run = owner.view.restarts - 1 if previous and not waits else owner.view.restarts
                 return self.log_file(container, run), owner
         return None

@@ -68,13 +68,15 @@ class Observed:
 
 
 def phase(seen: Observed) -> str:
-    """Pending until a main container has run, Running until all have ended for good."""
+    """Pending until a main container has run, Running until all have ended for good, and the sidecars after them."""
     if seen.verdict is not None:
         return "Failed"
     broken = [view for view in seen.init if view.over and not view.sidecar and _code(view) != 0]
     if broken:
         return "Failed"
-    if all(view.over for view in seen.main):
+    if all(view.over for view in seen.main) and not any(
+        isinstance(view.state, Running) for view in seen.init
+    ):
         return "Failed" if any(_code(view) for view in seen.main) else "Succeeded"
     if all(isinstance(view.state, Waiting) and view.last is None for view in seen.main):
         return "Pending"

@@ -111,6 +111,13 @@ def test_sidecar_counts_as_initialized_once_started() -> None:
     assert podstatus.initialized([make_view(Running(NOW), sidecar=True, started=True)])
 
 
+def test_pod_ends_after_its_sidecars() -> None:
+    done, side = make_view(ENDED, over=True), make_view(Running(NOW), "side", sidecar=True, started=True)
+    assert podstatus.phase(observe(done, init=[side])) == "Running"
+    killed = make_view(Terminated(exit_code=143), "side", sidecar=True, over=True)
+    assert podstatus.phase(observe(done, init=[killed])) == "Succeeded"
+
+
 def test_refused_pod_is_failed_with_the_reason() -> None:
     seen = observe(
         make_view(Waiting("ContainerCreating")), verdict=Verdict("UnexpectedAdmissionError", "no GPU")
