@@ -62,12 +62,15 @@ def loads(
 ) -> list[Load]:
     """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
     newest: dict[tuple[str, str], GpuReading] = {}
-    for reading in sorted(readings, key=_newest_last):
-        newest[reading.uuid, reading.mig] = reading
+    for reading in readings:
+        key = (reading.uuid, reading.mig)
+        if key not in newest or _newer(reading) > _newer(newest[key]):
+            newest[key] = reading
     return [_load(node, reading, here, now) for _, reading in sorted(newest.items())]
 
 
-def _newest_last(reading: GpuReading) -> tuple[float, str]:
+def _newer(reading: GpuReading) -> tuple[float, str]:
+    """Two exporters may tell of the same GPU at the same time: then their words decide, in any order."""
     return (reading.read_at.timestamp() if reading.read_at else 0.0, repr(reading))
 
 

@@ -81,13 +81,14 @@ def why(
     kept: bool,
 ) -> str:
     """One sentence for people, such as `gpu-b/GPU-2 is the least loaded of 6 that fit 12Gi: …`."""
-    need = f"that fit {size(request.memory_bytes)}" if request.memory_bytes else "that are free"
-    lead = (
-        f"{name} was promised before and still fits"
-        if kept
-        else f"{name} is the least loaded of {fitting} {need}"
-    )
+    need = f"fit {size(request.memory_bytes)}" if request.memory_bytes else "are free"
+    lead = f"{name} is the least loaded of {fitting} that {need}"
+    if kept:
+        lead = f"{name} was promised before and still fits"
+    elif fitting == 1:
+        lead = f"{name} is the only one that {need.replace('fit', 'fits').replace('are', 'is')}"
     carries = f"{share:.0%} of its memory promised or used with this pod"
     if basis is Basis.ALLOCATION:
-        return f"{lead}: {carries}; decided by allocation, since no metrics are younger than 5 minutes"
+        known = f"{carries}; " if share else ""
+        return f"{lead}: {known}decided by allocation, since no metrics are younger than 5 minutes"
     return f"{lead}: {carries}, {busy:.0%} busy, metrics {age} s old"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_operator import dcgm
@@ -89,7 +89,9 @@ def test_a_broken_line_costs_only_itself() -> None:
     assert (gpu.index, gpu.memory_used_bytes, gpu.memory_free_bytes) == (None, 100 * MIB, None)
 
 
-@pytest.mark.parametrize("told", ["all", "none", "void", "", "GPU-", "GPU-1,GPU-2", "GPU-1 ", "GPU-" + "1" * 500])
+@pytest.mark.parametrize(
+    "told", ["all", "none", "void", "", "GPU-", "GPU-1,GPU-2", "GPU-1 ", "GPU-" + "1" * 500]
+)
 def test_only_a_plain_uuid_is_believed(told: str) -> None:
     assert dcgm.parse(f'DCGM_FI_DEV_FB_USED{{gpu="0",UUID="{told}"}} 1\n', "node") == []
 
@@ -119,20 +121,23 @@ def test_hostile_text_is_read_in_bounded_time() -> None:
     assert time.process_time() - start < 10
 
 
-@given(st.text(alphabet='DCGM_FI_DEV_FB_USED{}gpu="0",UI-\\\n 19.e+NaN#', max_size=300) | st.binary(max_size=300))
+@settings(deadline=None)
+@given(
+    st.text(alphabet='DCGM_FI_DEV_FB_USED{}gpu="0",UI-\\\n 19.e+NaN#', max_size=300) | st.binary(max_size=300)
+)
 def test_no_text_raises(text: str | bytes) -> None:
     dcgm.parse(text, "node")
 
 
+@settings(deadline=None)
 @given(st.permutations((SAMPLES / "shared.txt").read_text().splitlines()))
 def test_the_order_of_lines_is_irrelevant(lines: list[str]) -> None:
     assert dcgm.parse("\n".join(lines), "", NOW) == read("shared")
 
 
+@settings(deadline=None)
 @given(
-    st.dictionaries(
-        st.sampled_from(dcgm.INTERESTING), st.floats() | st.integers(-(2**70), 2**70), min_size=1
-    )
+    st.dictionaries(st.sampled_from(dcgm.INTERESTING), st.floats() | st.integers(-(2**70), 2**70), min_size=1)
 )
 def test_no_number_makes_an_impossible_reading(values: dict[str, float]) -> None:
     text = "\n".join(f'{name}{{UUID="GPU-1"}} {value}' for name, value in values.items())

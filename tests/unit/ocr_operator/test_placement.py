@@ -250,6 +250,18 @@ class TestExclusive:
         )
 
 
+def test_the_words_fit_what_is_known() -> None:
+    only = choose(make_request("exclusive"), [make_node()])
+    assert only.why == (
+        "gpu-a is the only one that fits 12Gi: decided by allocation, since no metrics are younger than 5 minutes"
+    )
+    free = choose(make_request(memory=0), [make_node()], [make_gpu(utilization=0.42)])
+    assert free.why == (
+        "gpu-a/GPU-1 is the only one that is free: 0% of its memory promised or used with this pod, 42% busy, "
+        "metrics 10 s old"
+    )
+
+
 class TestEligibility:
     @pytest.mark.parametrize(
         ("change", "word"),
@@ -605,7 +617,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservat
 REQUESTS = st.builds(make_request, st.sampled_from(["shared", "exclusive"]), st.floats(0, 50))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(worlds(), REQUESTS, st.randoms(use_true_random=False))
 def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffler: random.Random) -> None:
     nodes, gpus, books = world
@@ -615,7 +627,7 @@ def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffle
     assert placement.choose(request, nodes, gpus, books, NOW) == before
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(worlds(), REQUESTS)
 def test_an_answer_is_sticky(world: Any, request: Request) -> None:
     nodes, gpus, books = world
@@ -625,7 +637,7 @@ def test_an_answer_is_sticky(world: Any, request: Request) -> None:
         assert (again.node, again.gpus, again.score) == (first.node, first.gpus, first.score)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(worlds(), st.lists(REQUESTS, max_size=12))
 def test_never_over_capacity(world: Any, requests: list[Request]) -> None:
     nodes, gpus, books = world

@@ -534,7 +534,7 @@ def sights(draw: st.DrawFn) -> tuple[OcrDeployment, Seen]:
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(sights(), st.randoms(use_true_random=False))
 def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuffler: random.Random) -> None:
     resource, seen = sight
@@ -543,7 +543,7 @@ def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuf
     assert status.aggregate(resource, replace(seen, pods=tuple(pods)), NOW) == status.aggregate(*sight, NOW)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(sights())
 def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight
@@ -553,7 +553,7 @@ def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
     assert status.events(first, again) == []
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(sights())
 def test_counts_and_conditions_agree(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight
