@@ -15,7 +15,7 @@ from ocr_inference import __version__, engines, gpu, keys, live, middleware
 from ocr_inference.feed import Feed
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.live import Live
-from ocr_inference.manager import Manager
+from ocr_inference.manager import Manager, ModelSnapshot
 from ocr_inference.metrics import Metrics, Observed, ObservedModel
 from ocr_inference.routes import controls, health, models, ocr, page
 from ocr_inference.routes import settings as settings_route
@@ -106,6 +106,7 @@ async def _managed(
         manager.apply(effective)
         feed.publish(state_route.encoded(settings, manager.snapshot(), running_live.declared))
 
+    # The two know each other: what is declared goes to the manager, and both make the published state.
     running_live = Live(config, declared, settings.gpu_idle_timeout, changed)
     set_log_level(running_live.effective)
     manager = create_manager(settings, config, running_live.effective, device, environ=environ)
@@ -117,13 +118,12 @@ async def _managed(
     )
 
     async def follow() -> None:
-        wakes: dict[str, int] = {}
+        before = {model.name: model for model in manager.snapshot().models}
         async for snapshot in manager.changes():
             feed.publish(state_route.encoded(settings, snapshot, running_live.declared))
             for model in snapshot.models:
-                if model.wakes > wakes.get(model.name, 0) and model.last_wake_seconds is not None:
-                    metrics.wake_seconds.labels(model.name).observe(model.last_wake_seconds)
-                wakes[model.name] = model.wakes
+                _count(metrics, before[model.name], model)
+                before[model.name] = model
 
     async with asyncio.TaskGroup() as tasks:
         owner = tasks.create_task(manager.run(), name="manager")
@@ -136,6 +136,17 @@ async def _managed(
         finally:
             follower.cancel()
             owner.cancel()
+
+
+def _count(metrics: Metrics, before: ModelSnapshot, now: ModelSnapshot) -> None:
+    """Count what happened between two snapshots of a model."""
+    if now.wakes > before.wakes and now.last_wake_seconds is not None:
+        metrics.wake_seconds.labels(now.name).observe(now.last_wake_seconds)
+    if now.state is State.OFFLOADED and now.since != before.since:
+        metrics.offloads.labels(now.name).inc()
+    failure = now.last_failure
+    if failure is not None and failure != before.last_failure and failure.reason == "WorkerDied":
+        metrics.worker_deaths.labels(now.name).inc()
 
 
 def create_manager(

@@ -29,7 +29,7 @@ class ObservedModel:
     host_bytes: int
     worker_running: bool
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Totals since start by event: loads, wakes, offloads, …"""
+    """Totals since start by event: loads, wakes."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,6 @@ _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
 MODEL_COUNTERS = (
     ("ocr_model_loads", "Times a model was loaded from disk.", "loads"),
     ("ocr_model_wakes", "Times a model was restored from host memory.", "wakes"),
-    ("ocr_model_offloads", "Times a model went to host memory.", "offloads"),
-    ("ocr_model_evictions", "Times a model gave its memory to another one.", "evictions"),
-    ("ocr_model_worker_deaths", "Times a worker process died unasked.", "worker_deaths"),
 )
 """(name without `_total`, help, key in `ObservedModel.counts`)."""
 
@@ -154,6 +151,15 @@ class Metrics:
             "Time of a page in the engine.",
             ["model"],
             buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.offloads = Counter(
+            "ocr_model_offloads", "Times a model went to host memory.", ["model"], registry=self.registry
+        )
+        self.worker_deaths = Counter(
+            "ocr_model_worker_deaths",
+            "Times a worker process died unasked.",
+            ["model"],
             registry=self.registry,
         )
         self.wake_seconds = Histogram(

@@ -296,5 +296,12 @@ async def test_metrics_are_scraped_in_prometheus_format(server: Server) -> None:
     async with server.http.get("/metrics") as response:
         assert response.content_type == "text/plain"
         text = await response.text()
-    assert 'ocr_model_state{model="quick",state="unloaded"}' in text
+    for line in (
+        'ocr_model_state{model="quick",state="offloaded"} 1.0',
+        'ocr_model_location{location="cpu",model="quick"} 1.0',
+        'ocr_model_offloads_total{model="quick"}',
+        'ocr_pages_total{model="quick",task="document"}',
+        'ocr_http_requests_total{method="GET",route="unmatched",status="404"}',
+    ):
+        assert line in text
     assert "/nothing/here" not in text
