@@ -55,6 +55,8 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
     """Our template with the user's laid over it; labels, annotations, gate and container stay ours."""
     spec, extra = resource.spec, resource.spec.template
     pod = merge.overlay(_pod(resource, defaults), _without_removals(extra.spec))
+    if spec.gpu.sharing != "none" and spec.gpu.products:
+        pod = _on_products(pod, spec.gpu)
     annotations = {
         "kubectl.kubernetes.io/default-container": names.CONTAINER,
         **{
@@ -130,24 +132,42 @@ def _pod(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:
 
 
 def _on_gpu_nodes(gpu: Gpu) -> dict[str, Any]:
-    """Tolerations for the taints that keep other pods off GPU nodes, and the allowed products.
-
-    The products stand here and not only in the placement's choice: they hold too for a pod whose gate was
-    lifted by hand, and changing them replaces the pods. The placement adds its node to each term.
-    """
+    """Tolerations for the taints that keep other pods off GPU nodes, and the runtime."""
     keys = ["nvidia.com/gpu"]
     if gpu.sharing == "exclusive" and gpu.resource_name not in keys:
         keys.append(gpu.resource_name)
     pod: dict[str, Any] = {
         "tolerations": [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
     }
-    if gpu.products:
-        allowed = {"key": names.LABEL_GPU_PRODUCT, "operator": "In", "values": sorted(gpu.products)}
-        terms = {"nodeSelectorTerms": [{"matchExpressions": [allowed]}]}
-        pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     if gpu.sharing == "shared" and gpu.runtime_class_name:
         pod["runtimeClassName"] = gpu.runtime_class_name
     return pod
+
+
+def _on_products(pod: dict[str, Any], gpu: Gpu) -> dict[str, Any]:
+    """Requires an allowed product of the node, beside whatever the user's template requires.
+
+    This stands here and not only in the placement's choice: it holds too for a pod whose gate was lifted by
+    hand, and changing it replaces the pods. Terms are ORed, so every one gets it; the placement adds its node
+    in the same way.
+    """
+    allowed = {"key": names.LABEL_GPU_PRODUCT, "operator": "In", "values": sorted(gpu.products)}
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    found: Any = pod
+    for field in ("affinity", "nodeAffinity", required, "nodeSelectorTerms"):
+        found = found.get(field) if isinstance(found, dict) else None
+    terms = [_with_expression(term, allowed) for term in found] if isinstance(found, list) else []
+    wanted = {required: {"nodeSelectorTerms": terms or [{"matchExpressions": [allowed]}]}}
+    merged: dict[str, Any] = merge.overlay(pod, {"affinity": {"nodeAffinity": wanted}})
+    return merged
+
+
+def _with_expression(term: Any, expression: dict[str, Any]) -> Any:
+    """An empty term matches no node and stays so; a malformed one is for the API server to refuse."""
+    if not isinstance(term, dict) or not term:
+        return term
+    present = term.get("matchExpressions", [])
+    return {**term, "matchExpressions": [*present, expression]} if isinstance(present, list) else term
 
 
 def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:

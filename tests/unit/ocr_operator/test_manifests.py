@@ -17,6 +17,7 @@ from ocr_operator import livesettings, manifests, names
 from ocr_operator import spec as specs
 from tests.support import resources
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 GOLDEN = resources.ROOT / "tests" / "golden"
 TOKEN = "golden-token"
 DEFAULTS = manifests.Defaults(image="ghcr.io/ocr-operator/ocr-inference:golden")
@@ -190,6 +191,26 @@ def test_products_are_required_of_the_node() -> None:
             ]
         }
     ]
+
+
+def test_products_are_required_beside_what_the_template_requires() -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["a"]}
+    terms = [{"matchExpressions": [zone]}, {"matchFields": [zone]}, {}]
+    extra = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}}
+    pod = make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": extra})
+    product = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L40S"]}
+    assert pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] == [
+        {"matchExpressions": [zone, product]},
+        {"matchFields": [zone], "matchExpressions": [product]},
+        {},
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd", [None, "x", [], {"nodeAffinity": "x"}, {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": ["x"]}}}]
+)
+def test_malformed_affinity_never_breaks_the_operator(odd: Any) -> None:
+    assert "affinity" in make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": {"affinity": odd}})
 
 
 @pytest.mark.parametrize(
