@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 _OWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """What every record has; anything else was given as `extra`."""
 
@@ -22,7 +24,16 @@ def _shown(value: object) -> str:
     return repr(text) if not text or not text.isprintable() or " " in text else text
 
 
+def quieten(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of what isn't HTTP at all: strangers must not fill the log with ours."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args = f"{record.getMessage()}: not HTTP: {record.exc_info[1].message}", ()
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
+
+
 def to_stderr(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter())
+    handler.addFilter(quieten)
     logging.basicConfig(level=level, handlers=[handler])
