@@ -21,8 +21,8 @@ from ocr_operator import api, names
 
 PAGE: Final = 500
 """Items of one list request: a page of 500 pods is about 1 MB, decoded in some 10 ms."""
-SILENCE_SECONDS: Final = 90.0
-"""A watch without any line for so long is dead: the API server sends a bookmark about once a minute."""
+SILENCE_SECONDS: Final = 120.0
+"""A watch without any line for so long is dead: the API server sends a bookmark a minute, and may skip one."""
 ATTEMPTS: Final = 4
 """Tries of one request that the API server turns away with 429 before the caller hears of it."""
 MAX_PATIENCE_SECONDS: Final = 10.0
