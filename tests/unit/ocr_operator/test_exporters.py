@@ -41,9 +41,8 @@ def make_pod(ip: str, node: str = "gpu-a") -> Pod:
 
 async def test_readings_bear_the_pods_node_and_the_time() -> None:
     ip = fakepod.address()
-    async with scraping([make_pod(ip)]) as exporters:
-        async with fakepod.serve_metrics(lambda: text(100), ip, 9400):
-            await exporters.scrape()
+    async with scraping([make_pod(ip)]) as exporters, fakepod.serve_metrics(lambda: text(100), ip, 9400):
+        await exporters.scrape()
 
     [reading] = exporters.readings()
     assert (reading.node, reading.uuid, reading.read_at) == ("gpu-a", "GPU-1", T0)
