@@ -215,3 +215,20 @@ def test_killed_server_comes_back_with_the_newest_settings_while_the_operator_is
         state = json.load(answer)
     assert state["settings"] == stamped
     assert stamped["values"]["idle"]["offloadAfterSeconds"] == 9
+
+
+def test_operator_that_is_there_before_the_definition_waits_for_it(tmp_path: Path) -> None:
+    with support.started(tmp_path / "bare", nodes=0) as bare:
+        bare.kubectl("create", "namespace", "early")
+        early = Operator(bare, "early", tmp_path / "operator.log")
+        early.start()
+        try:
+            until(
+                lambda: "waiting for the definition" in early.log.read_text(),
+                what="it says what it waits for",
+            )
+            support.apply_crds(bare)
+            early.apply(replicas=1)
+            until(lambda: early.resource().get("status", {}).get("observedGeneration") == 1, what="it serves")
+        finally:
+            assert early.end(signal.SIGTERM) == 0, early.log.read_text()
