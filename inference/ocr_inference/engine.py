@@ -7,9 +7,9 @@ The host tier, the copy of the weights in host memory, is a file in memory that 
 fills (`hosttier`): it outlives the worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
 
@@ -89,11 +89,35 @@ class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
     """Time in the engine, decoding of the picture included."""
 
 
+class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
+    """A piece of a page's answer, as it is written. All pieces of a page, joined, are its `PageResult.text`."""
+
+    text: str
+    """Whole characters: never half of one that takes several tokens."""
+    completion_tokens: int = 0
+    """So far, this piece included; 0 from engines that don't write tokens."""
+
+
 class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
     """What the weights take, as the engine knows it."""
 
     device_bytes: int = 0
     host_bytes: int = 0
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
+    """How far a load is. Engines report it as often as they like; the worker's host sends a few a second."""
+
+    phase: Literal["downloading", "checking", "reading", "converting"]
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """0 where it isn't known."""
+    file: str = ""
+    revision: str | None = None
+    """The commit that a hub's branch or tag stands for, once it is known."""
+
+
+Report = Callable[[Progress], None]
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):
@@ -137,6 +161,35 @@ class Engine(Protocol):
         """One answer for each request, in order; a bad page fails alone."""
 
 
+Event = tuple[int, Delta | PageResult | Failure]
+"""Something to tell about the page of that number; a `PageResult` or `Failure` is the last of it."""
+
+
+@runtime_checkable
+class SteppingEngine(Engine, Protocol):
+    """An engine that reads several pages at once, a step at a time: pages come and go between any two steps.
+
+    It is driven by `admit`, `step` and `cancel` instead of `infer`, by the same one thread. Nothing but these is
+    called while pages are in it.
+    """
+
+    @property
+    def free_slots(self) -> int:
+        """How many pages it would take now: `max_batch` less those in it."""
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        """Take a page; only while there are free slots. Cheap: what can fail fails in a step, as an event."""
+
+    def step(self) -> Sequence[Event]:
+        """Do the next piece of work for all pages in it: read new ones in, write a token of each.
+
+        Raising fails all pages that are in it and leaves it empty, ready for others.
+        """
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants this page any more: it leaves without an event; unknown numbers are ignored."""
+
+
 # --- the wire -------------------------------------------------------------------------------------------------
 
 
@@ -157,10 +210,12 @@ class InferCall(Struct, frozen=True, tag="infer"):
     max_pages: int = 1
     max_wait_seconds: float = 0.0
     """How many pages to gather, and how long to wait for them; live settings, so they travel with each call."""
+    stream: bool = False
+    """Whether to send the answer's pieces, too, as they are written."""
 
 
 class CancelCall(Struct, frozen=True, tag="cancel"):
-    """Nobody waits for the answer to call `id` any more: leave it out if it hasn't begun."""
+    """Nobody waits for the answer to call `id` any more: leave it out, or stop writing it."""
 
     id: int
 
@@ -169,7 +224,7 @@ Call = Start | LifeCycleCall | InferCall | CancelCall
 
 
 class Answer(Struct, frozen=True):
-    """What a worker sends: the answer to call `id`."""
+    """What a worker sends: the answer to call `id`. `Delta` and `Progress` come before it, any number of them."""
 
     id: Annotated[int, Meta(ge=0)]
-    result: PageResult | Footprint | Failure | None = None
+    result: PageResult | Footprint | Failure | Delta | Progress | None = None

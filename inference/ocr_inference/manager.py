@@ -9,12 +9,13 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from ocr_inference import scheduler
 from ocr_inference.engine import (
+    Delta,
     EngineError,
     Failure,
     FailureKind,
@@ -96,6 +97,15 @@ class Lease:
             log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
         await self.acquire(again=True)
         return await self._infer(request)
+
+    def stream(self, request: InferRequest) -> AsyncGenerator[Delta | PageResult, None]:
+        """Read one page and yield its answer as it is written: any number of `Delta`, then the `PageResult`.
+
+        The pieces, joined, are the result's text; engines that don't stream send one piece. Raises what `infer`
+        raises; a worker that dies is tried again only while no piece has come. Use it in `contextlib.aclosing`:
+        leaving early tells the worker to stop writing.
+        """
+        raise NotImplementedError
 
     async def _infer(self, request: InferRequest) -> PageResult:
         assert self._worker is not None
