@@ -121,12 +121,20 @@ async def live_changes(api: Api, pods: list[Watched]) -> list[float]:
         wanted = 600 + change
         began = time.monotonic()
         await api.merge(RESOURCE, {"spec": {"idle": {"offloadAfterSeconds": wanted}}})
-        echoed = [
-            pod.until(lambda s, w=wanted: s["settings"]["values"]["idle"]["offloadAfterSeconds"] == w)
-            for pod in pods
-        ]  # type: ignore[misc]
-        seconds.append(max(await asyncio.gather(*echoed)) - began)
+        seconds.append(max(await asyncio.gather(*(pod.until(works_by(wanted)) for pod in pods))) - began)
     return seconds
+
+
+def works_by(offload_after: float) -> Callable[[dict[str, Any]], bool]:
+    return lambda state: state["settings"]["values"]["idle"]["offloadAfterSeconds"] == offload_after
+
+
+def holds(wanted: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda state: state["models"][0]["location"] == wanted
+
+
+def shows(wanted: str, pod: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda resource: location(resource, pod) == wanted
 
 
 def location(status: dict[str, Any], pod: str) -> str:
@@ -153,8 +161,8 @@ async def moves(
                 wanted, call = "cpu", post(http, f"http://{address}:8001/gpu/offload", headers)
             case _:
                 wanted, call = "unloaded", post(http, f"http://{address}:8001/gpu/release", headers)
-        in_pod = asyncio.create_task(pod.until(lambda s, w=wanted: s["models"][0]["location"] == w))  # type: ignore[misc]
-        in_status = asyncio.create_task(resource.until(lambda r, w=wanted: location(r, name) == w))  # type: ignore[misc]
+        in_pod = asyncio.create_task(pod.until(holds(wanted)))
+        in_status = asyncio.create_task(resource.until(shows(wanted, name)))
         await call
         seconds.append(max(0.0, await in_status - await in_pod))
     return seconds

@@ -180,11 +180,13 @@ class Assembly:
 
     async def _until(self, name: str, probe: Callable[[], Awaitable[bool]]) -> None:
         """Wait for a part to answer; raises with its log's end when it ends first or takes too long."""
+        began = time.monotonic()
         child = self._children[name]
         poll = asyncio.ensure_future(readiness.poll(probe, _START_SECONDS))
         child.exited.add_done_callback(lambda _: poll.cancel())
         try:
             await poll
+            sys.stderr.write(f"{name} answers after {duration(time.monotonic() - began)}\n")
         except TimeoutError as error:
             raise StartFailed(
                 f"{name} isn't ready after {duration(_START_SECONDS)}; the end of its log:\n{processes.tail(child.log)}"

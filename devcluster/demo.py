@@ -21,6 +21,7 @@ from devcluster.errors import DevclusterError
 
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 NAME: Final = "invoices"
+NODES: Final = 3
 BUSY_BYTES: Final = 30 * 2**30
 PATIENCE: Final = 60.0
 """Seconds that any step may take."""
@@ -135,10 +136,27 @@ class Demo:
                         return time.monotonic()
         raise DevclusterError(f"{url} ended before the pod applied the settings")
 
+    async def scrapes(self) -> float:
+        """How often the operator has read an exporter, by its own metrics."""
+        found = json.loads(await self.kubectl("get", "pods", "-n", "ocr-system", "-o", "json", show=False))
+        url = f"http://{found['items'][0]['status']['podIP']}:8080/metrics"
+        async with self._http.get(url) as response:
+            for line in (await response.text()).splitlines():
+                if line.startswith('ocr_operator_scrapes_total{result="read"}'):
+                    return float(line.split()[1])
+        return 0.0
+
+    async def scraped(self, nodes: int) -> None:
+        """Return when the operator has read each node's exporter once more."""
+        wanted = await self.scrapes() + nodes
+        async with asyncio.timeout(PATIENCE):
+            while await self.scrapes() < wanted:  # noqa: ASYNC110 - a counter in another process
+                await asyncio.sleep(0.2)
+
     async def tell(self) -> None:
         story = self._story
         story.step("A resource becomes pods on the least-loaded GPUs")
-        await self.kubectl("apply", "-f", str((EXAMPLES / "invoices.yaml").relative_to(Path.cwd())))
+        await self.kubectl("apply", "-f", str((EXAMPLES / "shared-gpu.yaml").relative_to(Path.cwd())))
         await self.kubectl("wait", f"ocr/{NAME}", "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
         story.indent(table(await self.until("start", ["unloaded", "unloaded"])))
         pods = await self.pods()
@@ -190,14 +208,16 @@ async def run(directory: Path, *, keep: bool) -> None:
     story = Story()
     story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
     cluster = await asyncio.to_thread(
-        Cluster.up, directory, nodes=3, gpus=2, operator=True, say=lambda text: story.say(f"   {text}")
+        Cluster.up, directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}")
     )
     try:
         async with aiohttp.ClientSession() as http, strangers(cluster) as busy:
             story.say(
                 f"   Other jobs hold {BUSY_BYTES // 2**30} GiB on each GPU of gpu-a: {', '.join(busy)}."
             )
-            await Demo(cluster, http, story).tell()
+            demo = Demo(cluster, http, story)
+            await demo.scraped(NODES)
+            await demo.tell()
     finally:
         if keep:
             story.step("The cluster stays. Try")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -136,7 +137,9 @@ class Go:
                     if elapsed > 1:  # what the cache answers at once needs no line
                         self.progress.count(title, min(done, total), total, elapsed, estimate)
             except BaseException:
-                process.terminate()
+                process.send_signal(
+                    signal.SIGINT
+                )  # unlike SIGTERM, Go ends its compilers first and tidies up
                 raise
         if process.returncode != 0:
             last = "\n".join(f"  {line}" for line in lines[-8:])

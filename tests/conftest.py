@@ -9,6 +9,13 @@ from devcluster.cluster import Cluster
 from tests.support import cluster as support
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give cluster tests time: a limit includes the start of the cluster, which takes long on a busy machine."""
+    for item in items:
+        if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Find or build the control plane before the first test: it takes minutes once, more than a test's timeout."""
     wanted = any(item.get_closest_marker("cluster") for item in session.items)

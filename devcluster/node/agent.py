@@ -139,7 +139,9 @@ class Agent:
         for owner, _ in self._pods.values():
             owner.leave(self._settings.stop_seconds)
         if tasks:
-            await asyncio.wait(tasks, timeout=self._settings.stop_seconds + 10)
+            _, late = await asyncio.wait(tasks, timeout=self._settings.stop_seconds + 10)
+            for task in late:
+                task.cancel()  # its containers are killed by that
 
 
 def _base_env(settings: Settings, server: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -56,9 +57,9 @@ class Asker:
                 return await self._act(action)
         except TimeoutError:
             return Answer(False, f"no answer within {timeout_seconds:g} s")
-        except aiohttp.ClientConnectorError as error:
-            return Answer(False, f"{error.host}:{error.port}: {error.strerror or error}")
-        except (OSError, aiohttp.ClientError, ValueError) as error:
+        except OSError as error:  # asyncio's and aiohttp's own texts name everything but the reason
+            return Answer(False, os.strerror(error.errno) if error.errno else str(error))
+        except (aiohttp.ClientError, ValueError) as error:
             return Answer(False, str(error) or type(error).__name__)
 
     async def _act(self, action: Action) -> Answer:
@@ -105,12 +106,14 @@ async def _execute(command: Command) -> Answer:
     )
     assert process.stdout is not None
     try:
-        output = await process.stdout.read(MAX_OUTPUT_BYTES)
+        output = b""
+        while chunk := await process.stdout.read(MAX_OUTPUT_BYTES):
+            output = output or chunk  # the rest is read so that the program doesn't wait for a reader
         code = await process.wait()
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
     return Answer(code == 0, output.decode(errors="replace").strip()[:300])
 
 

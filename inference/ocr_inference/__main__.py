@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ocr_inference import __version__, app, gpu, parsing, reader
+from ocr_inference import __version__, app, gpu, logs, parsing, reader
 from ocr_inference.schema import Task
 from ocr_inference.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = _parser().parse_args(arguments)
-    _log_to_stderr(given.command)
+    logs.to_stderr(logging.INFO if given.command == "serve" else logging.ERROR)
     try:
         settings = Settings.from_env(
             environ,
@@ -73,17 +73,11 @@ async def _serve(settings: Settings, config: Config, environ: Mapping[str, str])
             ",".join(f"{model.name}({model.engine})" for model in config.models),
         )
         await stop.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)  # Whoever asks twice doesn't want to wait.
         log.info("draining grace_seconds=%g", settings.drain_seconds)
     log.info("stopped")
     return OK
-
-
-def _log_to_stderr(command: str) -> None:
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        level=logging.INFO if command == "serve" else logging.WARNING,
-        stream=sys.stderr,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -78,6 +78,8 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
                 access_log=None,
                 # A client that goes away ends its handler, so that it stops waiting for a model.
                 handler_cancellation=True,
+                # A compressed body would be larger inside than its limit outside; pictures are compressed already.
+                auto_decompress=False,
                 shutdown_timeout=5.0,
             )
             await runner.setup()

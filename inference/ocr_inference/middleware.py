@@ -70,31 +70,36 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Turn what a handler raises into the one shape of errors; only here is an error rendered."""
     try:
         return await handler(request)
-    except ApiError as error:
-        return _render(error)
-    except Refused as error:
-        refusal = error.refusal
-        rule = errors.REFUSALS.get(refusal.reason, errors.UNKNOWN)
-        return _render(errors.of(rule, refusal.message, retry_after_seconds=refusal.retry_after_seconds))
-    except EngineError as error:
-        failure = error.failure
-        rule = errors.FAILURES.get(failure.kind, errors.UNKNOWN)
-        return _render(errors.of(rule, failure.message, param=failure.param))
     except web.HTTPException as error:
         if error.status < 400:
             raise
         return _render(_of_http(request, error))
-    except ConnectionResetError:
-        raise  # The client is gone: there is nobody to tell.
-    except Exception:
-        log.exception("request failed request_id=%s route=%s", request[REQUEST_ID], route_of(request))
-        return _render(
-            ApiError(
-                500,
-                errors.UNKNOWN.code,
-                f"this server has a fault; its log has the details under request id {request[REQUEST_ID]}",
-            )
-        )
+    except Exception as error:
+        known = _of_domain(error)
+        if known is None:
+            # A fault of ours: the traceback goes to the log, and only the way to find it to the client.
+            log.exception("request failed request_id=%s route=%s", request[REQUEST_ID], route_of(request))
+        return _render(known or _unexpected(request))
+
+
+def _of_domain(error: Exception) -> ApiError | None:
+    match error:
+        case ApiError():
+            return error
+        case Refused(refusal=refusal):
+            rule = errors.REFUSALS.get(refusal.reason, errors.UNKNOWN)
+            return errors.of(rule, refusal.message, retry_after_seconds=refusal.retry_after_seconds)
+        case EngineError(failure=failure):
+            rule = errors.FAILURES.get(failure.kind, errors.UNKNOWN)
+            return errors.of(rule, failure.message, param=failure.param)
+        case web.RequestPayloadError():
+            return ApiError(400, "broken_body", f"the body can't be read: {str(error)[:200]}")
+    return None
+
+
+def _unexpected(request: web.Request) -> ApiError:
+    message = f"this server has a fault; its log has the details under request id {request[REQUEST_ID]}"
+    return ApiError(500, errors.UNKNOWN.code, message)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:

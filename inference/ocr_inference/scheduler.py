@@ -87,7 +87,7 @@ def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Eff
 
 
 def retry_delay(failures: int) -> float:
-    """Seconds until a model may be loaded again: at once after the first failure, then 1, 2, 4 … `MAX_RETRY_SECONDS`."""
+    """Seconds until a model may be loaded again: none after the first failure, then 1, 2, 4 … the maximum."""
     return 0.0 if failures <= 1 else min(MAX_RETRY_SECONDS, 2.0 ** (failures - 2))
 
 
@@ -418,8 +418,8 @@ class _Draft:
             tickets = frozenset(waiter.ticket for waiter in granted)
             self.effects.extend(Grant(waiter.ticket, model.name, model.worker) for waiter in granted)
             waiters = tuple(waiter for waiter in model.waiters if waiter.ticket not in tickets)
-            model = replace(model, waiters=waiters, leases=model.leases | tickets)
-            self.put(replace(model, last_activity=self.now, last_granted=self.now))
+            leased = replace(model, waiters=waiters, leases=model.leases | tickets)
+            self.put(replace(leased, last_activity=self.now, last_granted=self.now))
 
     def carry_out_asks(self) -> None:
         for model in list(self.models.values()):

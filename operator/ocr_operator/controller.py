@@ -34,8 +34,8 @@ from ocr_operator.world import World
 MAX_BACKOFF_SECONDS: Final = 60.0
 STUCK_PASS_SECONDS: Final = 180.0
 """A pass is a handful of requests of at most 30 s each."""
-SILENT_WATCH_SECONDS: Final = 240.0
-"""A watch loop hears of something every 90 s at the latest, be it that the connection is dead."""
+SILENT_WATCH_SECONDS: Final = 300.0
+"""A watch loop hears of something every 120 s at the latest, be it that the connection is dead."""
 SILENT_OWNER_SECONDS: Final = 30.0
 
 log = logging.getLogger(__name__)

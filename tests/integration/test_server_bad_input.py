@@ -91,6 +91,9 @@ async def test_other_content_types_are_refused(server: Server) -> None:
         "POST", "/ocr", data=pages.blank(), headers={"Content-Type": "image/png"}
     )
     assert (status, body["error"]["code"]) == (415, "unsupported_media_type")
+    headers = {"Content-Type": "multipart/form-data; boundary=cut", "Content-Encoding": "gzip"}
+    status, body = await server.json("POST", "/ocr", data=b"\x1f\x8b not gzip", headers=headers)
+    assert (status, body["error"]["code"]) == (415, "unsupported_encoding")
     for bad in ("multipart/form-data", "multipart/form-data; boundary=" + "x" * 100):
         status, body = await server.json("POST", "/ocr", data=b"", headers={"Content-Type": bad})
         assert status == 400, body

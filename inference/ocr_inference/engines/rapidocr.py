@@ -5,6 +5,7 @@ bytes; restoring builds them again without touching the disk.
 """
 
 import mmap
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,10 +37,12 @@ MODELS: Mapping[str, str] = {
 }
 """rapidocr's sections (find text, turn it upright, read it) and the files in its wheel, in host tier order."""
 
-MIN_SIDE = 32
-MAX_ASPECT = 60
-"""rapidocr scales pages to 2000 px and rounds to 32: thinner ones would vanish or get boxes in the wrong place, so
-they are padded with white on the right and below, which moves no coordinate."""
+MAX_SIDE = 2000
+"""Pixels of the longer side that rapidocr works on; larger pages are scaled down to it."""
+
+MAX_ASPECT = 8
+"""Thinner pages are padded with white on the right or below, which moves no coordinate: text detection scales the
+shorter side up to 736 pixels, so that a strip of 2000 x 20 would become a picture of 54 million."""
 
 
 class RapidOcr:
@@ -100,6 +103,8 @@ class RapidOcr:
         # The arena keeps the largest page's memory for ever.
         options.enable_cpu_mem_arena = False
         options.intra_op_num_threads = self._threads
+        # Threads that spin while they wait are quick on an idle machine and ruinous where pods share its cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def _read(self, request: InferRequest) -> PageResult | Failure:
@@ -111,8 +116,8 @@ class RapidOcr:
         except EngineError as error:
             return error.failure
         # OpenCV's order of colours is blue, green, red.
-        pixels = np.ascontiguousarray(np.asarray(_padded(page))[:, :, ::-1])
-        lines = _lines(self._reader(pixels), page.width, page.height)
+        pixels = np.ascontiguousarray(np.asarray(_fitted(page))[:, :, ::-1])
+        lines = _lines(self._reader(pixels), page)
         return PageResult(
             text="\n".join(line.text for line in lines),
             width=page.width,
@@ -127,6 +132,7 @@ def create(spec: ModelSpec, host: HostTier) -> RapidOcr:
     if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= 256:
         message = f"model {spec.name}: option threads is a number from 0 (all cores) to 256, not {threads!r}"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="options.threads"))
+    threads = threads or len(os.sched_getaffinity(0))
     folder = Path(rapidocr.__file__).parent / "models"
     try:
         sizes = {name: (folder / file).stat().st_size for name, file in MODELS.items()}
@@ -136,26 +142,40 @@ def create(spec: ModelSpec, host: HostTier) -> RapidOcr:
     return RapidOcr(host, sizes, folder, threads)
 
 
-def _padded(page: Image.Image) -> Image.Image:
-    least = max(MIN_SIDE, -(-max(page.size) // MAX_ASPECT))
-    size = (max(page.width, least), max(page.height, least))
-    if size == page.size:
-        return page
-    canvas = Image.new("RGB", size, "white")
-    canvas.paste(page)
+def _inner_size(page: Image.Image) -> tuple[int, int]:
+    """The size at which the page is read."""
+    shrink = max(1.0, max(page.size) / MAX_SIDE)
+    return max(1, round(page.width / shrink)), max(1, round(page.height / shrink))
+
+
+def _fitted(page: Image.Image) -> Image.Image:
+    """The page as rapidocr is to see it: small enough, and not too thin."""
+    inner = (
+        page if page.size == _inner_size(page) else page.resize(_inner_size(page), Image.Resampling.BILINEAR)
+    )
+    least = max(32, -(-max(inner.size) // MAX_ASPECT))
+    if min(inner.size) >= least:
+        return inner
+    canvas = Image.new("RGB", (max(inner.width, least), max(inner.height, least)), "white")
+    canvas.paste(inner)
     return canvas
 
 
-def _lines(output: Any, width: int, height: int) -> tuple[Line, ...]:
-    """Texts with boxes clipped to the page; nothing where no text was found."""
+def _lines(output: Any, page: Image.Image) -> tuple[Line, ...]:
+    """Texts with boxes in the page's own pixels, clipped to it; nothing where no text was found."""
     if getattr(output, "txts", None) is None or getattr(output, "boxes", None) is None:
         return ()
     found = zip(output.txts, output.scores, output.boxes, strict=True)
-    return tuple(Line(str(text), float(score), _box(box, width, height)) for text, score, box in found)
+    return tuple(Line(str(text), float(score), _box(box, page)) for text, score, box in found)
 
 
-def _box(corners: Any, width: int, height: int) -> Any:
-    return tuple((min(max(float(x), 0.0), width), min(max(float(y), 0.0), height)) for x, y in corners)
+def _box(corners: Any, page: Image.Image) -> Any:
+    inner_width, inner_height = _inner_size(page)
+    wider, higher = page.width / inner_width, page.height / inner_height
+    return tuple(
+        (min(max(float(x) * wider, 0.0), page.width), min(max(float(y) * higher, 0.0), page.height))
+        for x, y in corners
+    )
 
 
 def _failed(message: str) -> Failure:

@@ -34,6 +34,8 @@ async def read_upload(request: web.Request, max_bytes: int) -> Upload:
             "unsupported_media_type",
             f"send multipart/form-data with the picture in field 'file'; got {request.content_type}",
         )
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiError(415, "unsupported_encoding", "send the form as it is, without Content-Encoding")
     if (request.content_length or 0) > max_bytes + OVERHEAD_BYTES:
         raise _too_large(max_bytes)
     try:

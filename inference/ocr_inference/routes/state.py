@@ -58,8 +58,13 @@ async def _watch(request: web.Request) -> web.StreamResponse:
                     return response  # Closed: the server goes down.
                 version = newest
                 message = b"event: state\ndata: " + data + b"\n\n"
-            async with asyncio.timeout(STALLED_SECONDS):
-                await response.write(message)
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await response.write(message)
+            except (TimeoutError, ConnectionError):
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
 
 
 @contextmanager

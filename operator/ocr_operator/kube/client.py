@@ -1,4 +1,4 @@
-"""The API server, spoken to: the only module that knows the Kubernetes client.
+"""The verbs and the watch of `api.Kube`, over HTTP.
 
 `kubernetes.aio` brings configuration, TLS and authentication; requests and answers are raw JSON, because its
 typed models block the event loop for seconds on long lists. Its watch doesn't list again after a 410, hence
@@ -6,35 +6,26 @@ the loop in `watch`.
 """
 
 import asyncio
-import os
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
-import yaml
 from kubernetes.aio import client as kubernetes_client
-from kubernetes.aio import config as kubernetes_config
 
 from ocr_operator import api, names
 
-SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PAGE: Final = 500
 """Items of one list request: a page of 500 pods is about 1 MB, decoded in some 10 ms."""
-SILENCE_SECONDS: Final = 90.0
-"""A watch without any line for so long is dead: the API server sends a bookmark about once a minute."""
+SILENCE_SECONDS: Final = 120.0
+"""A watch without any line for so long is dead: the API server sends a bookmark a minute, and may skip one."""
 ATTEMPTS: Final = 4
 """Tries of one request that the API server turns away with 429 before the caller hears of it."""
 MAX_PATIENCE_SECONDS: Final = 10.0
-
-
-class ConfigError(Exception):
-    """There is no way to the API server, and what would give one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,7 @@ class Credentials:
 
 
 class Client:
-    """An `api.Kube` over HTTP. Make it with `connect`."""
+    """An `api.Kube` over HTTP. `config.connect` makes it."""
 
     def __init__(
         self,
@@ -145,7 +136,7 @@ class Client:
 
     async def watch(
         self, kind: api.Kind, *, namespace: str = "", selector: str = ""
-    ) -> AsyncIterator[api.WatchEvent]:
+    ) -> AsyncGenerator[api.WatchEvent, None]:
         """List, then follow; list again only when the API server forgot our place (410)."""
         version = ""
         delay = 0.0
@@ -276,65 +267,6 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise api.Unavailable(about, 0, f"{method} got no whole answer: {reason}") from error
-
-
-@asynccontextmanager
-async def connect(
-    environ: Mapping[str, str], *, service_account: Path = SERVICE_ACCOUNT, request_seconds: float = 30.0
-) -> AsyncIterator[Client]:
-    """A client configured by `KUBECONFIG` if set, else the service account, else `~/.kube/config`."""
-    try:
-        client = kubernetes_client.ApiClient(await _configuration(environ, service_account))
-    except (kubernetes_config.ConfigException, KeyError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"no API server: {error}; set KUBECONFIG, or run in a pod") from error
-    try:
-        yield Client(client, request_seconds=request_seconds)
-    finally:
-        await client.close()
-
-
-async def _configuration(environ: Mapping[str, str], account: Path) -> kubernetes_client.Configuration:
-    config = kubernetes_client.Configuration()
-    # Pods, and an API server that is spoken to by address, aren't behind a proxy of the environment.
-    config.client_session_kwargs = {"trust_env": False}
-    file = environ.get("KUBECONFIG", "")
-    if not file and (account / "token").is_file():
-        host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
-        config.host = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-        config.ssl_ca_cert = str(account / "ca.crt")
-        _follow_token(config, account / "token")
-        return config
-    file = file or os.path.join(environ.get("HOME", ""), ".kube", "config")
-    loader = await kubernetes_config.load_kube_config(
-        config_file=file, client_configuration=config, persist_config=False
-    )
-    if token := await asyncio.to_thread(_token_file, file.split(os.pathsep), loader):
-        _follow_token(config, token)
-    return config
-
-
-def _token_file(files: Sequence[str], loader: Any) -> Path | None:
-    """The `tokenFile` of the current context's user: the client reads it once, but tokens rotate."""
-    wanted = loader.current_context["context"].get("user")
-    for file in files:
-        if not Path(file).is_file():
-            continue
-        document: dict[str, Any] = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        for user in document.get("users") or ():
-            path = (user.get("user") or {}).get("tokenFile")
-            if user.get("name") == wanted and path:
-                return Path(file).parent / str(path)
-    return None
-
-
-def _follow_token(config: kubernetes_client.Configuration, path: Path) -> None:
-    """Sends what `path` holds now with every request. A read of 1 KiB from memory costs microseconds."""
-
-    def refresh(configuration: kubernetes_client.Configuration) -> None:
-        configuration.api_key["BearerToken"] = f"Bearer {path.read_text(encoding='ascii').strip()}"
-
-    refresh(config)
-    config.refresh_api_key_hook = refresh
 
 
 def _path(ref: api.Ref) -> str:

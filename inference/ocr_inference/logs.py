@@ -1,0 +1,39 @@
+"""One line an event on standard error: time, level, logger, message, then fields as `key=value`."""
+
+import logging
+import sys
+
+from aiohttp.http_exceptions import HttpProcessingError
+
+_OWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+"""What every record has; anything else was given as `extra`."""
+
+
+class Formatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        fields = " ".join(f"{key}={_shown(value)}" for key, value in vars(record).items() if key not in _OWN)
+        line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+        return f"{line} {fields}" if fields else line
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text) if not text or not text.isprintable() or " " in text else text
+
+
+def quieten(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of what isn't HTTP at all: strangers must not fill the log with ours."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args = f"{record.getMessage()}: not HTTP: {record.exc_info[1].message}", ()
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
+
+
+def to_stderr(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter())
+    handler.addFilter(quieten)
+    logging.basicConfig(level=level, handlers=[handler])
