@@ -37,6 +37,7 @@ STUCK_PASS_SECONDS: Final = 180.0
 SILENT_WATCH_SECONDS: Final = 300.0
 """A watch loop hears of something every 120 s at the latest, be it that the connection is dead."""
 SILENT_OWNER_SECONDS: Final = 30.0
+EXPORTERS_SECONDS: Final = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -113,16 +114,26 @@ class Controller:
     async def run(self) -> None:
         """Nothing is decided before every mirror was listed once: half a view would look like lost children."""
         async with asyncio.TaskGroup() as tasks:
-            for each in self.world.mirrors:
+            for each in (*self.world.mirrors, *self.world.exporters):
                 tasks.create_task(each.run())
             tasks.create_task(self.pods.run())
             for each in self.world.mirrors:
                 await each.synced.wait()
             log.info("watches are up")
-            await self.exporters.scrape()
+            await self._first_scrape()
             tasks.create_task(self.exporters.run())
             tasks.create_task(self._resync())
             tasks.create_task(self.wakeups.run())
+
+    async def _first_scrape(self) -> None:
+        """Placement is better with it, and works without: exporters may be absent, or not ours to see."""
+        try:
+            async with asyncio.timeout(EXPORTERS_SECONDS):
+                for each in self.world.exporters:
+                    await each.synced.wait()
+        except TimeoutError:
+            log.warning("no exporters are found within %g s: placement goes by allocation", EXPORTERS_SECONDS)
+        await self.exporters.scrape()
 
     def ready(self) -> bool:
         """The cluster was seen whole."""
@@ -135,7 +146,7 @@ class Controller:
             return "the owner loop hangs"
         if self.wakeups.longest_pass() > STUCK_PASS_SECONDS:
             return "a pass over a resource hangs"
-        for each in self.world.mirrors:
+        for each in (*self.world.mirrors, *self.world.exporters):
             if now - each.beat > SILENT_WATCH_SECONDS:
                 return f"the watch of {each.kind.plural} hangs"
         return ""

@@ -52,6 +52,8 @@ class _Memory:
     """Made, but not yet told by a status."""
     written: float = float("-inf")
     """When the status was last written."""
+    applied: int | None = None
+    """The last generation that was told to be applied: the news that somebody waits for, once each."""
     stuck: dict[str, float] = field(default_factory=dict)
     """Pod UID → since when it hangs on a node that can't take it."""
 
@@ -237,7 +239,7 @@ class _Pass:
             self._world.release(spot.uid)
         if bound:
             self._all._metrics.placements.labels("placed").inc()
-            log.info("placed pod=%s node=%s gpus=%s why=%s", pod.key, spot.node, spot.gpus, spot.why)
+            log.info("placed pod=%s node=%s why=%s", pod.key, spot.node, spot.why)
             self._memory.placements.append(spot)
 
     async def _unstick(self) -> None:
@@ -265,16 +267,14 @@ class _Pass:
     async def _report(self, live: LiveSettings, *, urgent: bool = False) -> float | None:
         """Aggregates and writes; the pass goes on with the resource as it is after the write."""
         after = status.aggregate(self._resource, self._seen(live), self._all._now())
-        before = self._resource.status
-        urgent = urgent or any(
-            _condition(after, each) != _condition(before, each)
-            for each in ("ConfigApplied", "Placed", "Stalled")
-        )
+        applied = _applied(after)
+        urgent = urgent or (applied is not None and applied != self._memory.applied)
         answer = await self._all._write(self._memory, self._body, after, urgent=urgent)
         if isinstance(answer, float):
             return answer
         # Not what the watch may have brought by now: a later write must fail if anything else changed.
         self._body = answer
+        self._memory.applied = applied or self._memory.applied
         self._resource = msgspec.structs.replace(self._resource, status=answer.get("status") or {})
         return None
 
@@ -323,7 +323,9 @@ class _Pass:
                 tasks.create_task(one(each))
 
 
-def _condition(of: Mapping[str, Any], type_: str) -> Any:
-    return next(
-        (each.get("status") for each in of.get("conditions") or () if each.get("type") == type_), None
-    )
+def _applied(of: Mapping[str, Any]) -> int | None:
+    """The generation that every ready pod has echoed, if they all have."""
+    for each in of.get("conditions") or ():
+        if each.get("type") == "ConfigApplied" and each.get("status") == "True":
+            return int(each["observedGeneration"])
+    return None

@@ -72,14 +72,16 @@ class World:
         self.exporters: list[Mirror[Pod]] = [
             Mirror(
                 kube, api.POD, observed.pod, time=time, on_loss=lost,
-                namespaces=(settings.exporter_namespace,), selector=selector,
+                namespaces=(settings.exporter_namespace,) if settings.exporter_namespace else where,
+                selector=selector,
             )
             for selector in settings.exporter_selectors
         ]  # fmt: skip
 
     @property
     def mirrors(self) -> list[Mirror[Pod] | Mirror[Node] | Mirror[api.Json]]:
-        return [self.pods, self.nodes, self.deployments, self.services, *self.exporters]
+        """Those that nothing may be decided without; exporters are a help, not a need."""
+        return [self.pods, self.nodes, self.deployments, self.services]
 
     # Resources
 
