@@ -27,6 +27,11 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"
     WORKER_DIED = "worker_died"
+    SOURCE_UNAVAILABLE = "source_unavailable"
+    """The hub or the folder that a checkpoint comes from can't be reached, or refuses."""
+    INVALID_CHECKPOINT = "invalid_checkpoint"
+    """A checkpoint's files aren't what they have to be."""
+    DISK_FULL = "disk_full"
     FAILED = "failed"
 
 
@@ -113,6 +118,8 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     total_bytes: int = 0
     """0 where it isn't known."""
     file: str = ""
+    files: int = 0
+    """How many files are downloaded or read in all."""
     revision: str | None = None
     """The commit that a hub's branch or tag stands for, once it is known."""
 

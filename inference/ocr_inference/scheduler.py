@@ -501,7 +501,13 @@ class _Draft:
         return min(later, default=None)
 
 
-_REASONS = {FailureKind.WORKER_DIED: "WorkerDied", FailureKind.OUT_OF_MEMORY: "OutOfMemory"}
+_REASONS = {
+    FailureKind.WORKER_DIED: "WorkerDied",
+    FailureKind.OUT_OF_MEMORY: "OutOfMemory",
+    FailureKind.SOURCE_UNAVAILABLE: "SourceUnavailable",
+    FailureKind.INVALID_CHECKPOINT: "InvalidCheckpoint",
+    FailureKind.DISK_FULL: "DiskFull",
+}
 
 
 def _no_fit(model: Model, budget: int) -> Refusal:
