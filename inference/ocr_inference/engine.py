@@ -89,9 +89,12 @@ class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
     lines: tuple[Line, ...] = ()
     finish_reason: Literal["stop", "length"] = "stop"
     prompt_tokens: int = 0
+    """What the model saw, the picture's tokens included; 0 from engines without a language model."""
     completion_tokens: int = 0
     seconds: float = 0.0
     """Time in the engine, decoding of the picture included."""
+    family: str = ""
+    """Whose way of answering this is (`families.FAMILIES`), where the engine alone doesn't say: a checkpoint does."""
 
 
 class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
@@ -99,6 +102,8 @@ class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
 
     text: str
     """Whole characters: never half of one that takes several tokens."""
+    prompt_tokens: int = 0
+    """As in `PageResult`: who leaves early has no other way to learn it."""
     completion_tokens: int = 0
     """So far, this piece included; 0 from engines that don't write tokens."""
 
