@@ -86,9 +86,32 @@ class Layout:
     @cached_property
     def digest(self) -> bytes:
         """32 bytes that tell layouts apart: a host tier bears the one of what it holds."""
-        raise NotImplementedError
+        lines = [f"{slot.entry}@{slot.offset}" for slot in self.slots.values()]
+        lines += [f"{alias}={name}" for alias, name in sorted(self.ties.items())]
+        return hashlib.sha256("\n".join(lines).encode()).digest()
 
 
 def plan(entries: Iterable[Entry], ties: Mapping[str, str] | None = None) -> Layout:
     """The layout of a model; raises `ValueError` for a name that comes twice or a tie to nothing."""
-    raise NotImplementedError
+    slots: dict[str, Slot] = {}
+    at = 0
+    for entry in sorted(entries, key=lambda each: (-_element_bytes(each), each.dtype, each.name)):
+        if entry.name in slots:
+            raise ValueError(f"two tensors are named {entry.name}")
+        slots[entry.name] = slot = Slot(entry, at)
+        at = aligned(slot.end)
+    for alias, name in (ties or {}).items():
+        if alias in slots or name not in slots:
+            raise ValueError(f"{alias} can't be another name of {name}")
+    return Layout(slots, dict(ties or {}), at)
+
+
+def aligned(offset: int) -> int:
+    """The next place where a tensor may begin."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _element_bytes(entry: Entry) -> int:
+    if entry.dtype not in ELEMENT_BYTES:
+        raise ValueError(f"{entry.name} has elements of an unknown type, {entry.dtype}")
+    return ELEMENT_BYTES[entry.dtype]
