@@ -53,6 +53,10 @@ class EngineError(Exception):
         self.failure = failure
 
 
+class Broken(EngineError):
+    """This process is of no use any more, such as after a CUDA error that sticks: the host answers, then ends it."""
+
+
 class InferRequest(Struct, frozen=True, kw_only=True):
     """One page and what is asked of it."""
 
@@ -130,6 +134,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 Report = Callable[[Progress], None]
+"""Called from any thread while a life-cycle call is carried out."""
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal
 
 from ocr_inference import scheduler
@@ -29,7 +29,7 @@ from ocr_inference.hosttier import HostTier
 from ocr_inference.lifecycle import Event
 from ocr_inference.settings import Config, Effective, ModelConfig
 from ocr_inference.snapshot import LastFailure, ModelSnapshot, Snapshot, take
-from ocr_inference.worker import Worker
+from ocr_inference.worker import Result, Worker
 from ocr_inference.world import (
     Acquire,
     Apply,
@@ -59,6 +59,8 @@ __all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refus
 
 log = logging.getLogger(__name__)
 
+Job = asyncio.Future[Result]
+
 STUCK_SECONDS = 60.0
 """A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
 would hold its lease, and with it the device, for ever."""
@@ -82,53 +84,83 @@ class Lease:
         self._manager = manager
         self._ticket = 0
         self._worker: Worker | None = None
-        self._job: asyncio.Future[PageResult | Footprint | None] | None = None
+        self._job: Job | None = None
 
     async def infer(self, request: InferRequest) -> PageResult:
         """Read one page. Raises `EngineError` (a bad page, an engine that fails) and `Refused` (deadline).
 
         Reading a page changes nothing, so where the worker dies under it, it is tried once more, by a new worker.
         """
-        try:
-            return await self._infer(request)
-        except EngineError as error:
-            if error.failure.kind is not FailureKind.WORKER_DIED:
-                raise
-            log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
-        await self.acquire(again=True)
-        return await self._infer(request)
+        async with aclosing(self._read(request, stream=False)) as answers:
+            async for answer in answers:
+                if isinstance(answer, PageResult):
+                    return answer
+        raise AssertionError("an answer ends with a result")
 
     def stream(self, request: InferRequest) -> AsyncGenerator[Delta | PageResult, None]:
         """Read one page and yield its answer as it is written: any number of `Delta`, then the `PageResult`.
 
-        The pieces, joined, are the result's text; engines that don't stream send one piece. Raises what `infer`
-        raises; a worker that dies is tried again only while no piece has come. Use it in `contextlib.aclosing`:
-        leaving early tells the worker to stop writing.
+        The pieces, joined, are the result's text; from engines that don't write in pieces comes one. Raises what
+        `infer` raises; a worker that dies is tried again only while no piece has come. Use it in
+        `contextlib.aclosing`: leaving early tells the worker to stop writing.
         """
-        raise NotImplementedError
+        return self._read(request, stream=True)
 
-    async def _infer(self, request: InferRequest) -> PageResult:
+    async def _read(self, request: InferRequest, *, stream: bool) -> AsyncGenerator[Delta | PageResult, None]:
+        begun = False
+        try:
+            async with aclosing(self._attempt(request, stream=stream)) as answers:
+                async for answer in answers:
+                    begun = True
+                    yield answer
+        except EngineError as error:
+            if begun or error.failure.kind is not FailureKind.WORKER_DIED:
+                raise
+            log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
+        else:
+            return
+        await self.acquire(again=True)
+        async with aclosing(self._attempt(request, stream=stream)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _attempt(
+        self, request: InferRequest, *, stream: bool
+    ) -> AsyncGenerator[Delta | PageResult, None]:
         assert self._worker is not None
-        batching = self._manager.effective.batching
-        job = self._worker.infer(
+        worker, batching = self._worker, self._manager.effective.batching
+        pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
+        job = worker.infer(
             request,
             max_pages=batching.max_pages,
             max_wait_seconds=batching.max_wait_milliseconds / 1000,
+            on_delta=pieces.put_nowait if stream else None,
         )
+        job.add_done_callback(lambda _: pieces.put_nowait(None))
         self._job = job
+        streamed = False
+        try:
+            while (piece := await self._next(pieces, worker, job)) is not None:
+                streamed = True
+                yield piece
+            result = job.result()
+            assert isinstance(result, PageResult)
+            if stream and result.text and not streamed:
+                yield Delta(text=result.text, completion_tokens=result.completion_tokens)
+            yield result
+        finally:
+            if not job.done():
+                worker.forget(job)
+
+    async def _next(self, pieces: "asyncio.Queue[Delta | None]", worker: Worker, job: Job) -> Delta | None:
         try:
             async with asyncio.timeout(max(0.0, self.deadline - self._manager.now())):
                 # The worker goes on when the client has gone: the lease ends with its work, not with the wait.
-                result = await asyncio.shield(job)
+                return await pieces.get()
         except TimeoutError:
-            self._manager.kill_if_stuck(self._worker, job)
+            self._manager.kill_if_stuck(worker, job)
             message = f"the deadline passed while model {self.model} was reading the page"
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
-        finally:
-            if not job.done():
-                self._worker.forget(job)
-        assert isinstance(result, PageResult)
-        return result
 
     async def acquire(self, *, again: bool = False) -> None:
         """Queue and wait; for `Manager.lease` and for the second try."""
@@ -147,6 +179,8 @@ class Lease:
         if job is None or job.done():
             self._manager.post(Release(ticket))
         else:
+            if self._worker is not None:
+                self._worker.forget(job)  # an answer in pieces that nobody reads on
             job.add_done_callback(lambda _: self._manager.post(Release(ticket)))
 
 
@@ -291,7 +325,7 @@ class Manager:
         assert worker is not None
         return ticket, worker
 
-    def kill_if_stuck(self, worker: Worker, job: "asyncio.Future[PageResult | Footprint | None]") -> None:
+    def kill_if_stuck(self, worker: Worker, job: Job) -> None:
         """Kill the worker if the page isn't done some time after its deadline."""
 
         def kill() -> None:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from ocr_inference.engine import Engine, EngineError, Failure, FailureKind, ModelSpec
+from ocr_inference.engine import Engine, EngineError, Failure, FailureKind, ModelSpec, Report
 from ocr_inference.hosttier import HostTier
 
 
 @dataclass(frozen=True)
 class EngineInfo:
     module: str
-    """Has `create(spec, host) -> Engine`."""
+    """Has `create(spec, host, report) -> Engine`."""
     extra: str
     """The extra of the distribution that brings its libraries."""
     uses_cuda: bool = False
@@ -25,7 +25,7 @@ ENGINES: Mapping[str, EngineInfo] = {
 }
 
 
-def create(spec: ModelSpec, host: HostTier) -> Engine:
+def create(spec: ModelSpec, host: HostTier, report: Report) -> Engine:
     """The engine of a model; raises `EngineError` that names the way out where it can't be had."""
     info = ENGINES.get(spec.engine)
     if info is None:
@@ -36,4 +36,4 @@ def create(spec: ModelSpec, host: HostTier) -> Engine:
     except ImportError as error:
         message = f"engine {spec.engine} is not installed ({error}); pip install 'ocr-operator[{info.extra}]'"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
-    return cast("Engine", module.create(spec, host))
+    return cast("Engine", module.create(spec, host, report))

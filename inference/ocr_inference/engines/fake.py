@@ -4,18 +4,26 @@ Options: `load_seconds restore_seconds offload_seconds unload_seconds infer_seco
 `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a call
 (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
 that it is fake, and depends on nothing but the page and the request.
+
+With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
+pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them.
 """
 
 import hashlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from ocr_inference.engine import (
+    Delta,
     EngineError,
+    Event,
     Failure,
     FailureKind,
     Footprint,
@@ -23,6 +31,7 @@ from ocr_inference.engine import (
     Line,
     ModelSpec,
     PageResult,
+    Report,
 )
 from ocr_inference.engines import pictures
 from ocr_inference.hosttier import HostTier
@@ -30,18 +39,22 @@ from ocr_inference.hosttier import HostTier
 HANG_SECONDS = 3600.0
 _MAX_FAULTS_BYTES = 65_536
 _MAX_BYTES = 1 << 40
+_CALLS = ("load", "restore", "offload", "unload", "infer")
 _NUMBERS = {
-    **{f"{call}_seconds": 0.0 for call in ("load", "restore", "offload", "unload", "infer")},
+    **{f"{call}_seconds": 0.0 for call in _CALLS},
     "host_bytes": 65_536.0,
     "device_bytes": -1.0,
     "max_batch": 1.0,
+    "step_seconds": -1.0,
+    "repeat": 1.0,
 }
 
 
 class Fake:
     def __init__(self, spec: ModelSpec, host: HostTier) -> None:
         numbers = {name: _number(spec, name, default) for name, default in _NUMBERS.items()}
-        self._seconds = {name.removesuffix("_seconds"): value for name, value in numbers.items()}
+        self._seconds = {call: numbers[f"{call}_seconds"] for call in (*_CALLS, "step")}
+        self._repeat = max(1, int(numbers["repeat"]))
         self._host_bytes = int(numbers["host_bytes"])
         device_bytes = int(numbers["device_bytes"])
         self._device_bytes = self._host_bytes if device_bytes < 0 else device_bytes
@@ -111,6 +124,20 @@ class Fake:
             seconds=time.perf_counter() - began,
         )
 
+    def _said(self, request: InferRequest) -> PageResult | Failure:
+        """The answer said as often as the options want, within the request's tokens."""
+        page = self._read(request)
+        if isinstance(page, Failure):
+            return page
+        words = " ".join([page.text] * self._repeat).split(" ")
+        limit = len(words) if request.max_tokens is None else request.max_tokens
+        return msgspec.structs.replace(
+            page,
+            text=" ".join(words[:limit]),
+            completion_tokens=min(limit, len(words)),
+            finish_reason="length" if limit < len(words) else "stop",
+        )
+
     def _act(self, call: str) -> None:
         """Take the declared time, then do what the faults file says."""
         time.sleep(self._seconds[call])
@@ -137,14 +164,51 @@ class Fake:
         return None if fault is None else str(fault)
 
 
-def create(spec: ModelSpec, host: HostTier) -> Fake:
+class SteppingFake(Fake):
+    """Writes word by word."""
+
+    def __init__(self, spec: ModelSpec, host: HostTier) -> None:
+        super().__init__(spec, host)
+        self._pages: dict[int, tuple[PageResult | Failure, list[str]]] = {}
+
+    @property
+    def free_slots(self) -> int:
+        return self.max_batch - len(self._pages)
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        page = self._said(request)
+        words = [] if isinstance(page, Failure) else re.findall(r"\S+ ?", page.text)
+        self._pages[number] = (page, words)
+
+    def step(self) -> Sequence[Event]:
+        try:
+            self._act("infer")
+        except BaseException:
+            self._pages.clear()
+            raise
+        time.sleep(self._seconds["step"])
+        events: list[Event] = []
+        for number, (page, words) in list(self._pages.items()):
+            if words:
+                done = 0 if isinstance(page, Failure) else page.completion_tokens - len(words) + 1
+                events.append((number, Delta(text=words.pop(0), completion_tokens=done)))
+            if not words:
+                events.append((number, page))
+                del self._pages[number]
+        return events
+
+    def cancel(self, number: int) -> None:
+        self._pages.pop(number, None)
+
+
+def create(spec: ModelSpec, host: HostTier, report: Report | None = None) -> Fake:  # noqa: ARG001 nothing to report
     unknown = set(spec.options) - {*_NUMBERS, "faults_file"}
     if unknown:
         message = f"model {spec.name}: engine fake has no option {min(unknown)!r}"
         raise EngineError(
             Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{min(unknown)}")
         )
-    return Fake(spec, host)
+    return SteppingFake(spec, host) if _number(spec, "step_seconds", -1.0) >= 0 else Fake(spec, host)
 
 
 def _number(spec: ModelSpec, name: str, default: float) -> float:
