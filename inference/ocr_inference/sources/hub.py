@@ -5,6 +5,7 @@ and errors say whether to try again. The token goes to the hub alone and into no
 their queries, since those of a redirect can be signed.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,8 @@ class Hub:
         self._timeout = httpx2.Timeout(pace.silence_seconds, connect=pace.connect_seconds)
 
     def __enter__(self) -> Self:
+        # It logs whole addresses, those with signatures, too.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         huggingface_hub.set_client_factory(self._client)
         return self
 
