@@ -153,6 +153,22 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.prompt_tokens = Counter(
+            "ocr_prompt_tokens",
+            "Tokens that language models saw, the pictures' included.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.completion_tokens = Counter(
+            "ocr_completion_tokens", "Tokens that language models wrote.", ["model"], registry=self.registry
+        )
+        self.first_piece_seconds = Histogram(
+            "ocr_first_piece_seconds",
+            "Time from a streamed request's body to the first piece of its answer.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.offloads = Counter(
             "ocr_model_offloads", "Times a model went to host memory.", ["model"], registry=self.registry
         )
@@ -173,6 +189,14 @@ class Metrics:
             version
         ).set(1)
         self.registry.register(_Now(observe, states, locations))
+
+    def count_page(self, model: str, task: str, engine_seconds: float) -> None:
+        self.pages.labels(model, task).inc()
+        self.engine_seconds.labels(model).observe(engine_seconds)
+
+    def count_tokens(self, model: str, prompt: int, completion: int) -> None:
+        self.prompt_tokens.labels(model).inc(prompt)
+        self.completion_tokens.labels(model).inc(completion)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

@@ -10,6 +10,7 @@ from ocr_inference.engine import InferRequest, PageResult
 from ocr_inference.errors import ApiError
 from ocr_inference.families import Family
 from ocr_inference.keys import CONFIG, LIVE, MANAGER, METRICS, respond
+from ocr_inference.manager import Manager
 from ocr_inference.routes import forms
 from ocr_inference.schema import OcrAnswer, OcrRequest, Task
 from ocr_inference.settings import Config, ModelConfig
@@ -22,15 +23,7 @@ async def ocr(request: web.Request) -> web.Response:
     app = request.app
     config, manager, metrics = app[CONFIG], app[MANAGER], app[METRICS]
     limits = config.server.limits
-    snapshot = manager.snapshot()
-    if snapshot.waiting >= snapshot.queue_limit:
-        # Before the upload is read: a full queue must not fill the memory as well.
-        raise ApiError(
-            429,
-            "queue_full",
-            f"{snapshot.waiting} requests wait already; try again soon",
-            retry_after_seconds=1.0,
-        )
+    refuse_when_full(manager)
     upload = await forms.read_upload(request, limits.max_upload_bytes)
     asked = schema.parse_ocr(upload.fields)
     model = choose_model(config, asked.model)
@@ -46,12 +39,22 @@ async def ocr(request: web.Request) -> web.Response:
         waited = time.perf_counter() - began
         metrics.wait_seconds.labels(model.name).observe(waited)
         page = await lease.infer(infer_request(upload.picture, asked, limits.max_image_pixels))
-    metrics.pages.labels(model.name, asked.task).inc()
-    metrics.engine_seconds.labels(model.name).observe(page.seconds)
-    backend = snapshot.device.kind
-    return respond(
-        await asyncio.to_thread(answer, page, asked, model, family, backend=backend, waited=waited)
-    )
+    metrics.count_page(model.name, asked.task, page.seconds)
+    metrics.count_tokens(model.name, page.prompt_tokens, page.completion_tokens)
+    backend = manager.snapshot().device.kind
+    return respond(await asyncio.to_thread(answer, page, asked, model, backend=backend, waited=waited))
+
+
+def refuse_when_full(manager: Manager) -> None:
+    """Before an upload is read: a full queue must not fill the memory as well."""
+    snapshot = manager.snapshot()
+    if snapshot.waiting >= snapshot.queue_limit:
+        raise ApiError(
+            429,
+            "queue_full",
+            f"{snapshot.waiting} requests wait already; try again soon",
+            retry_after_seconds=1.0,
+        )
 
 
 def choose_model(config: Config, name: str | None) -> ModelConfig:
@@ -66,14 +69,14 @@ def choose_model(config: Config, name: str | None) -> ModelConfig:
     return model
 
 
-def refuse_unsupported(task: Task, model: ModelConfig, family: Family) -> None:
+def refuse_unsupported(task: Task, model: ModelConfig, family: Family, param: str = "prompt_type") -> None:
     if task not in family.tasks:
         known = ", ".join(family.tasks)
         raise ApiError(
             422,
             "unsupported_task",
             f"model {model.name!r} (engine {model.engine}) can't do {task.value!r}; it can do {known}",
-            param="prompt_type",
+            param=param,
         )
 
 
@@ -92,9 +95,9 @@ def infer_request(picture: bytes, asked: OcrRequest, max_pixels: int) -> InferRe
 
 
 def answer(
-    page: PageResult, asked: OcrRequest, model: ModelConfig, family: Family, *, backend: str, waited: float
+    page: PageResult, asked: OcrRequest, model: ModelConfig, *, backend: str, waited: float
 ) -> OcrAnswer:
-    text, boxes = family.read(asked.task, asked.find_term, page.lines)
+    text, boxes = families.read(model.engine, asked.task, asked.find_term, page)
     if not (asked.grounding or asked.task in _LOCATED):
         boxes = ()
     metadata: dict[str, object] = {
