@@ -8,13 +8,26 @@ that is here (prompts, resolutions) and in `tiling`.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ocr_inference.families.grounded import IMAGE_TOKEN_ID
+from ocr_inference.families.loops import LoopGuard
+from ocr_inference.families.tiling import Resolution, Views
+
 MODEL_TYPE: Final = "deepseek_vl_v2"
 NATIVE_TYPE: Final = "unlimited_ocr"
 ARCHITECTURE: Final = "DeepseekOCRForCausalLM"
 """DeepSeek-VL2 has the same model type and another architecture."""
 
-IMAGE_TOKEN: Final = "<image>"
-IMAGE_TOKEN_ID: Final = 128815
+RESOLUTIONS: Final[Mapping[str, Resolution]] = {
+    "tiny": Resolution(512, "stretch"),
+    "small": Resolution(640, "stretch"),
+    "base": Resolution(1024, "pad"),
+    "large": Resolution(1280, "pad"),
+    "gundam": Resolution(1024, "pad", tile=640, most_tiles=9),
+}
+DEFAULT_RESOLUTION: Final = "gundam"
+GUARD: Final = LoopGuard(ngram=30, window=90, allowed=frozenset({128821, 128822}))
+"""The numbers and the two table tags (`<td>`, `</td>`) that the model's authors use for pictures."""
+_PIXELS_PER_TOKEN: Final = 64
 
 DROPPED: Final = frozenset(
     {
@@ -23,6 +36,16 @@ DROPPED: Final = frozenset(
     }
 )
 """Of `language_config`: names of remote code, and fields of an attention that this model doesn't have."""
+
+
+def image_tokens(views: Views) -> int:
+    """Places of picture tokens in the prompt: each row of a view ends with a mark, the views with another."""
+    whole = views.side // _PIXELS_PER_TOKEN
+    count = whole * (whole + 1) + 1
+    if views.grid and views.tile:
+        (columns, rows), tile = views.grid, views.tile // _PIXELS_PER_TOKEN
+        count += rows * tile * (columns * tile + 1)  # the rows of all tiles are joined before they are marked
+    return count
 
 
 class UnfitConfig(ValueError):
@@ -37,7 +60,9 @@ class UnfitConfig(ValueError):
 def native_config(hub: Mapping[str, Any]) -> dict[str, Any]:
     """The hub's configuration → arguments of `UnlimitedOcrConfig`. Raises `UnfitConfig`."""
     if ARCHITECTURE not in (hub.get("architectures") or ()):
-        raise UnfitConfig("architectures", f"{ARCHITECTURE} is missing: of {MODEL_TYPE} models only DeepSeek-OCR is known")
+        raise UnfitConfig(
+            "architectures", f"{ARCHITECTURE} is missing: of {MODEL_TYPE} models only DeepSeek-OCR is known"
+        )
     language = hub.get("language_config")
     if not isinstance(language, dict):
         raise UnfitConfig("language_config", "is missing")
@@ -83,4 +108,6 @@ def _vision(hub: Any) -> dict[str, Any] | None:
             },
         }
     except (KeyError, TypeError) as error:
-        raise UnfitConfig("vision_config.width", f"lacks what DeepSeek-OCR's encoders need: {error}") from error
+        raise UnfitConfig(
+            "vision_config.width", f"lacks what DeepSeek-OCR's encoders need: {error}"
+        ) from error
