@@ -102,7 +102,9 @@ def parse_index(data: bytes, file: str) -> Mapping[str, str]:
 
 def is_plain(name: str) -> bool:
     """Whether a name can only mean a safetensors file of the folder that it's looked up in."""
-    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors", name) is not None and len(name) <= MAX_NAME
+    return (
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors", name) is not None and len(name) <= MAX_NAME
+    )
 
 
 def check(
@@ -192,7 +194,9 @@ def _tensor(name: str, item: Any, data_begin: int, file: str) -> TensorInfo:
     if (shape := _naturals(item["shape"])) is None or len(shape) > MAX_DIMENSIONS:
         raise BadWeights(file, f"{where}.shape", f"{_quoted(item['shape'])} is no shape")
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise BadWeights(file, f"{where}.data_offsets", f"{_quoted(item['data_offsets'])} is no range of bytes")
+        raise BadWeights(
+            file, f"{where}.data_offsets", f"{_quoted(item['data_offsets'])} is no range of bytes"
+        )
     nbytes = math.prod(shape) * ELEMENT_BYTES[dtype]
     if offsets[1] - offsets[0] != nbytes:
         taken = offsets[1] - offsets[0]

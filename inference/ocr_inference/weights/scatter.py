@@ -1,0 +1,76 @@
+"""Which bytes of a file go where in a flat buffer. Pure.
+
+A chunk is a range of a file on a fixed grid, so that chunks can be read in any order by any number of threads, and a
+checksum of each means the same to everybody. Its pieces are in the order of the file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ocr_inference.weights.header import Header
+from ocr_inference.weights.layout import Layout, aligned
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive bytes of a file for one slot."""
+
+    file_offset: int
+    buffer_offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pieces that follow one another in the file without a gap."""
+
+    number: int
+    """On the grid, from 0; chunks of one number are parts of it between bytes that nobody wants."""
+    pieces: tuple[Piece, ...]
+
+    @property
+    def file_offset(self) -> int:
+        return self.pieces[0].file_offset
+
+    @property
+    def nbytes(self) -> int:
+        return sum(piece.nbytes for piece in self.pieces)
+
+    def runs(self) -> list[tuple[int, int]]:
+        """`(offset, nbytes)` of the buffer that this chunk completes, gaps between neighbours included."""
+        found: list[tuple[int, int]] = []
+        for piece in sorted(self.pieces, key=lambda each: each.buffer_offset):
+            if found and aligned(sum(found[-1])) == piece.buffer_offset:
+                begin, _ = found.pop()
+                found.append((begin, piece.buffer_offset + piece.nbytes - begin))
+            else:
+                found.append((piece.buffer_offset, piece.nbytes))
+        return found
+
+
+def chunks(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Chunk]:
+    """The parts of a file that have a slot, cut into chunks. The grid begins with the file's data part."""
+    pieces: list[Piece] = []
+    number = 0
+    for piece in _pieces(header, layout, chunk_bytes):
+        its_number = (piece.file_offset - header.data_begin) // chunk_bytes
+        follows = pieces and pieces[-1].file_offset + pieces[-1].nbytes == piece.file_offset
+        if pieces and not (follows and its_number == number):
+            yield Chunk(number, tuple(pieces))
+            pieces = []
+        pieces.append(piece)
+        number = its_number
+    if pieces:
+        yield Chunk(number, tuple(pieces))
+
+
+def _pieces(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Piece]:
+    """Tensors in the order of the file, cut where the grid cuts them."""
+    for tensor in header.tensors.values():
+        slot = layout.slots.get(tensor.name)
+        at = tensor.begin
+        while slot is not None and at < tensor.end:
+            cut = at - (at - header.data_begin) % chunk_bytes + chunk_bytes
+            size = min(cut, tensor.end) - at
+            yield Piece(at, slot.offset + at - tensor.begin, size)
+            at += size
