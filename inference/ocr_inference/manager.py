@@ -8,10 +8,13 @@ to the worker (`Lease.infer`), since a lease guarantees that the model stays rea
 import asyncio
 import itertools
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Literal
+
+import msgspec
 
 from ocr_inference import scheduler
 from ocr_inference.engine import (
@@ -23,10 +26,12 @@ from ocr_inference.engine import (
     InferRequest,
     ModelSpec,
     PageResult,
+    Progress,
 )
 from ocr_inference.gpu import Books, Device, NoBooks
 from ocr_inference.hosttier import HostTier
-from ocr_inference.lifecycle import Event
+from ocr_inference.lifecycle import Event, State
+from ocr_inference.nursery import Nurseries
 from ocr_inference.settings import Config, Effective, ModelConfig
 from ocr_inference.snapshot import LastFailure, ModelSnapshot, Snapshot, take
 from ocr_inference.worker import Result, Worker
@@ -42,6 +47,7 @@ from ocr_inference.world import (
     Finished,
     Grant,
     Model,
+    Progressed,
     Reason,
     Refusal,
     Reject,
@@ -60,6 +66,9 @@ __all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refus
 log = logging.getLogger(__name__)
 
 Job = asyncio.Future[Result]
+
+PROGRESS_SECONDS, PROGRESS_LOG_SECONDS = 1.0, 10.0
+"""Between two reports of a load's progress, to observers and to the log."""
 
 STUCK_SECONDS = 60.0
 """A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
@@ -146,7 +155,11 @@ class Lease:
             result = job.result()
             assert isinstance(result, PageResult)
             if stream and result.text and not streamed:
-                yield Delta(text=result.text, completion_tokens=result.completion_tokens)
+                yield Delta(
+                    text=result.text,
+                    prompt_tokens=result.prompt_tokens,
+                    completion_tokens=result.completion_tokens,
+                )
             yield result
         finally:
             if not job.done():
@@ -197,15 +210,17 @@ class Manager:
         cuda_engines: Iterable[str] = (),
         books: Books | None = None,
         cache_dir: str = "",
+        nursery: bool = True,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`environ` is what workers inherit from, `cuda_engines` are those that compute on a CUDA device: models of
-        others stay in host memory beside it. `now` must be the event loop's kind of clock (monotonic seconds)."""
+        others stay in host memory beside it. With `nursery`, workers are forked from processes that have their
+        imports done. `now` must be the event loop's kind of clock (monotonic seconds)."""
         self.now = now
         self._epoch = wall() - now()
         self._device = device
-        self._environ = environ
+        self._nurseries = Nurseries(environ, enabled=nursery)
         self._books: Books = NoBooks() if books is None else books
         self._specs = {
             each.name: _spec(each, device, each.engine in set(cuda_engines), cache_dir)
@@ -343,7 +358,7 @@ class Manager:
         try:
             for name in self._specs:
                 self._hosts[name] = HostTier.create(name)
-            async with asyncio.TaskGroup() as self._tasks:
+            async with self._nurseries, asyncio.TaskGroup() as self._tasks:
                 self._step(Tick())
                 self._publish()
                 while not self._world.closed:
@@ -397,6 +412,10 @@ class Manager:
     def _publish(self) -> None:
         snapshot = self._take()
         self._books.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
+        used = (
+            each for each in self._world.models.values() if each.state is not State.UNLOADED or each.waiters
+        )
+        self._nurseries.retain({self._specs[each.name].engine for each in used})
         if snapshot != self._snapshot:
             self._snapshot = snapshot
             changed, self._changed = self._changed, asyncio.Event()
@@ -470,7 +489,8 @@ class Manager:
                 if worker is None:
                     assert effect.worker is not None
                     worker = await self._start(model, effect.worker)
-                return self._charged(model, await worker.call(effect.call))
+                tell = self._teller(model, effect.serial)
+                return self._charged(model, await worker.call(effect.call, tell))
             case "offload":
                 if worker is None:
                     raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
@@ -490,9 +510,31 @@ class Manager:
         self._hosts[model].resize(0)
         return Footprint()
 
+    def _teller(self, model: str, serial: int) -> Callable[[Progress], None]:
+        """Passes a load's progress on: each phase's begin, then once a second, to the log every ten."""
+        told, logged, phase = -math.inf, self.now(), ""
+
+        def tell(progress: Progress) -> None:
+            nonlocal told, logged, phase
+            now = self.now()
+            if progress.phase == phase and now < told + PROGRESS_SECONDS:
+                return
+            told, phase = now, progress.phase
+            self.post(Progressed(model, serial, progress))
+            if now >= logged + PROGRESS_LOG_SECONDS:
+                logged = now
+                done, total = progress.done_bytes, progress.total_bytes
+                fields = {"model": model, "phase": phase, "done_bytes": done, "total_bytes": total}
+                log.info("still loading %s: %s %s", model, phase, progress.file, extra=fields)
+
+        return tell
+
     async def _start(self, model: str, serial: int) -> Worker:
         assert self._tasks is not None
-        worker = await Worker.start(self._specs[model], self._hosts[model], self._environ)
+        # Once loaded, it stays the same commit: nothing may drift between two loads of one pod.
+        spec = self._specs[model]
+        spec = msgspec.structs.replace(spec, revision=self._world.models[model].revision or spec.revision)
+        worker = await Worker.start(spec, self._hosts[model], self._nurseries)
         self._workers[model] = worker
         self._tasks.create_task(self._watch(model, serial, worker), name=f"worker of {model}")
         self.post(Tick())  # the snapshot has its process id

@@ -6,19 +6,16 @@ answers; whoever called waits on a future.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
-from ocr_inference import frames
+from ocr_inference import frames, processes
 from ocr_inference.engine import (
     Answer,
     CancelCall,
@@ -36,6 +33,7 @@ from ocr_inference.engine import (
     Start,
 )
 from ocr_inference.hosttier import HostTier
+from ocr_inference.processes import Process, Starter
 
 log = logging.getLogger(__name__)
 
@@ -49,42 +47,6 @@ LIMIT_SECONDS: Mapping[CallName, float] = {
     "exit": 10,
 }
 """After this a call counts as hung and the worker is killed. A first load may have gigabytes to download."""
-
-_ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "VIRTUAL_ENV",
-)
-_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_")
-_LINE_BYTES = 4096
-"""Longer lines of a worker's log are cut into pieces."""
-
-
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the server's environment that a worker gets: libraries and devices, no tokens and keys."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
-
-
-class Process(Protocol):
-    """What a worker needs of its process, however that was started; `asyncio.subprocess.Process` has it."""
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def stderr(self) -> asyncio.StreamReader | None: ...
-    async def wait(self) -> int:
-        """Its exit code; negative for a signal's number."""
-
 
 Result = PageResult | Footprint | None
 
@@ -112,27 +74,15 @@ class Worker:
         self._pending: dict[int, _Pending] = {}
         self._ids = 0
         self._end: Failure | None = None
-        try:
-            self._pidfd = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            self._pidfd = -1  # it has ended already
         self._ended = asyncio.Event()
 
     @classmethod
-    async def start(cls, spec: ModelSpec, host: HostTier, environ: Mapping[str, str]) -> "Worker":
+    async def start(cls, spec: ModelSpec, host: HostTier, starter: Starter) -> "Worker":
         """Start the process; raises `OSError` where the system refuses. It imports its engine at its first call."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "ocr_inference.engines.host"),
-                    *(str(theirs.fileno()), str(host.fd), str(os.getpid())),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    pass_fds=(theirs.fileno(), host.fd),
-                    env=environment(environ),
-                )
+                process = await starter.start(spec.engine, spec.name, theirs, host)
         except BaseException:
             ours.close()
             raise
@@ -160,7 +110,7 @@ class Worker:
 
     async def run(self) -> Failure:
         """Deliver answers until the process is gone; every call still waiting fails then. Returns how it ended."""
-        logged = asyncio.create_task(self._forward_log())
+        logged = asyncio.create_task(processes.lines(self._process.log, self._log_line))
         try:
             await self._deliver()
         except frames.BrokenFrame as error:
@@ -171,9 +121,6 @@ class Worker:
             code = await self._process.wait()
             await logged
             self._writer.close()
-            if self._pidfd >= 0:
-                os.close(self._pidfd)
-                self._pidfd = -1
             self._end = _death(self.name, code)
             for pending in self._pending.values():
                 if not pending.future.done():
@@ -230,10 +177,7 @@ class Worker:
             await self._ended.wait()
 
     def kill(self) -> None:
-        # Not by `Process.kill`: that may collect the exit code before asyncio does, which then reports another.
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._process.kill()
 
     async def gone(self) -> None:
         await self._ended.wait()
@@ -278,21 +222,8 @@ class Worker:
                     del self._pending[answer.id]
                     _settle(pending.future, result)
 
-    async def _forward_log(self) -> None:
-        """The worker's standard error, a line at a time, into the server's log."""
-        assert self._process.stderr is not None
-        rest = b""
-        while chunk := await self._process.stderr.read(_LINE_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._log_line(line)
-        self._log_line(rest)
-
-    def _log_line(self, line: bytes) -> None:
-        if text := line.decode(errors="replace").rstrip():
-            log.info("worker: %s", text, extra={"model": self.name, "pid": self.pid})
+    def _log_line(self, text: str) -> None:
+        log.info("worker: %s", text, extra={"model": self.name, "pid": self.pid})
 
 
 def _settle(future: "asyncio.Future[Result]", result: Result | Failure) -> None:

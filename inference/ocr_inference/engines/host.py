@@ -245,13 +245,18 @@ def die_with(parent: int) -> None:
         os._exit(0)
 
 
-def main(arguments: list[str]) -> None:
-    connection, host, parent = (int(argument) for argument in arguments)
-    die_with(parent)
+def serve(connection: int, host: int) -> int:
+    """Work for the server at the other end of `connection`, with the host tier `host`. Returns the exit code."""
     # A terminal's Ctrl-C and a signal to the group reach us, too; the server decides what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(Host(socket.socket(fileno=connection), HostTier(host)).run())
+    return Host(socket.socket(fileno=connection), HostTier(host)).run()
+
+
+def main(arguments: list[str]) -> None:
+    connection, host, parent = (int(argument) for argument in arguments)
+    die_with(parent)
+    sys.exit(serve(connection, host))
 
 
 if __name__ == "__main__":
