@@ -253,6 +253,9 @@ def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
                 host_bytes=model.host_bytes,
                 worker_running=model.worker_running,
                 counts={"loads": model.loads, "wakes": model.wakes},
+                load_bytes=None
+                if model.progress is None
+                else (model.progress.bytes_done, model.progress.bytes_total),
             )
             for model in snapshot.models
         ),

@@ -30,6 +30,8 @@ class ObservedModel:
     worker_running: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     """Totals since start by event: loads, wakes."""
+    load_bytes: tuple[int, int] | None = None
+    """Done and in all (0 where unknown) of the load in flight; None where there is none that tells."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,25 @@ class _Now(Collector):
                 if event in model.counts:
                     counter.add_metric([model.name], model.counts[event])
             yield counter
+        for place, (name, text) in enumerate(_LOAD_GAUGES):
+            gauge = GaugeMetricFamily(name, text, labels=["model"])
+            for model in models:
+                if model.load_bytes is not None:
+                    gauge.add_metric([model.name], model.load_bytes[place])
+            yield gauge
         state = GaugeMetricFamily(
             "ocr_model_state", "1 for the state a model is in.", labels=["model", "state"]
         )
-        place = GaugeMetricFamily(
+        located = GaugeMetricFamily(
             "ocr_model_location", "1 for where a model's weights are.", labels=["model", "location"]
         )
         for model in models:
             for word in self._states:
                 state.add_metric([model.name, word], int(word == model.state))
             for word in self._locations:
-                place.add_metric([model.name, word], int(word == model.location))
+                located.add_metric([model.name, word], int(word == model.location))
         yield state
-        yield place
+        yield located
 
 
 _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
@@ -105,6 +113,12 @@ _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
     ("ocr_model_host_bytes", "Host memory of a model.", lambda model: model.host_bytes),
     ("ocr_model_worker_running", "1 while a worker process runs.", lambda model: int(model.worker_running)),
 )
+
+_LOAD_GAUGES = (
+    ("ocr_model_load_done_bytes", "Bytes that the load in flight has downloaded, read or converted."),
+    ("ocr_model_load_total_bytes", "Bytes that it has to, 0 where that isn't known."),
+)
+"""Absent while a model isn't being loaded."""
 
 MODEL_COUNTERS = (
     ("ocr_model_loads", "Times a model was loaded from disk.", "loads"),

@@ -38,6 +38,7 @@ from ocr_inference.world import (
     Finished,
     Grant,
     Model,
+    Progressed,
     Reason,
     Refusal,
     Reject,
@@ -70,6 +71,8 @@ def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Eff
             draft.give_back(ticket)
         case Finished():
             draft.finished(command)
+        case Progressed():
+            draft.progressed(command)
         case WorkerDied():
             draft.worker_died(command)
         case Ask():
@@ -220,7 +223,9 @@ class _Draft:
             if call in ("load", "restore"):
                 failures = model.failures + 1
                 retry_at = self.now + retry_delay(failures)
-                model = self.put(replace(model, failures=failures, retry_at=retry_at))
+                # A branch that gave a checkpoint that can't be loaded is asked again: it may have moved on.
+                revision = model.revision if model.loads else None
+                model = self.put(replace(model, failures=failures, retry_at=retry_at, revision=revision))
                 self.reject(model, lambda _: True, self.load_failed(model))
             self.enter(self.models[model.name], Event.FAIL, f"{call} failed")
         else:
@@ -238,6 +243,12 @@ class _Draft:
         if call == "load":
             return replace(model, loads=model.loads + 1)
         return replace(model, wakes=model.wakes + 1, last_wake_seconds=seconds)
+
+    def progressed(self, command: Progressed) -> None:
+        model = self.models.get(command.model)
+        if model is not None and model.running is not None and model.running.serial == command.serial:
+            revision = command.progress.revision or model.revision
+            self.put(replace(model, progress=command.progress, revision=revision))
 
     def worker_died(self, command: WorkerDied) -> None:
         model = self.models.get(command.model)
@@ -277,7 +288,7 @@ class _Draft:
             self.effects.extend(Settled(ticket) for ticket in tickets)
         if state is State.UNLOADING:
             unloading_from = model.state
-        model = replace(model, state=state, since=self.now, unloading_from=unloading_from)
+        model = replace(model, state=state, since=self.now, unloading_from=unloading_from, progress=None)
         self.put(replace(model, running=running, worker=worker, asked=asked))
 
     def exit_worker(self, model: Model) -> None:

@@ -195,6 +195,15 @@ class FailureInfo(Struct, frozen=True):
     exit_code: int | None
 
 
+class ProgressInfo(Struct, frozen=True):
+    phase: str
+    """downloading, checking, reading or converting."""
+    files: int
+    bytes_done: int
+    bytes_total: int
+    """0 where it isn't known."""
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     name: str
     engine: str
@@ -211,6 +220,10 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     wakes: int
     last_wake_seconds: float | None
     last_failure: FailureInfo | None
+    revision: str | None
+    """The commit that a hub's branch or tag stood for when the model was loaded first."""
+    progress: ProgressInfo | None
+    """Of a load; told once a second at most."""
 
 
 class QueueInfo(Struct, frozen=True):

@@ -14,7 +14,15 @@ from ocr_inference.feed import Feed
 from ocr_inference.keys import FEED, LIVE, MANAGER, SETTINGS, respond
 from ocr_inference.manager import ModelSnapshot, Snapshot
 from ocr_inference.routes import sse
-from ocr_inference.schema import DeviceInfo, FailureInfo, ModelInfo, PodInfo, QueueInfo, StateInfo
+from ocr_inference.schema import (
+    DeviceInfo,
+    FailureInfo,
+    ModelInfo,
+    PodInfo,
+    ProgressInfo,
+    QueueInfo,
+    StateInfo,
+)
 from ocr_inference.settings import LiveSettings, Settings
 
 MAX_WATCHERS = 64
@@ -90,7 +98,7 @@ def encoded(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> b
 
 
 def _model(model: ModelSnapshot) -> ModelInfo:
-    failure = model.last_failure
+    failure, progress = model.last_failure, model.progress
     return ModelInfo(
         name=model.name,
         engine=model.engine,
@@ -110,6 +118,10 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         else FailureInfo(
             failure.reason, failure.message[:MAX_MESSAGE], timestamp(failure.time), failure.exit_code
         ),
+        revision=model.revision,
+        progress=None
+        if progress is None
+        else ProgressInfo(progress.phase, progress.files, progress.bytes_done, progress.bytes_total),
     )
 
 

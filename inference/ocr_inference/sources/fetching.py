@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from ocr_inference.engine import EngineError, Failure, FailureKind, ModelSpec, Report
+from ocr_inference.engine import EngineError, Failure, FailureKind, ModelSpec, Progress, Report
 from ocr_inference.sources import checking, faults
 from ocr_inference.sources.cache import Place
 from ocr_inference.sources.pace import Pace
@@ -71,6 +71,7 @@ def fetch(
         asked = downloading.Asked(spec.repo, revision, place, usable, environ)
         commit = cast("str", downloading.bring(asked, report, pace or Pace()))
     folder = place.folder(commit)
+    report(Progress(phase="checking", revision=commit))
     _check(folder)
     return Checkpoint(folder, commit, commit)
 
