@@ -58,6 +58,11 @@ def of(engine: str) -> Family:
     return _OF_ENGINE[engine]
 
 
+def of_page(engine: str, page: Named) -> Family:
+    """Whose way of answering a page is."""
+    return FAMILIES[page.family] if page.family else of(engine)
+
+
 def read(engine: str, task: Task, find_term: str | None, page: Named) -> Answer:
     """(text, boxes) of a page, in the way of the family that read it."""
-    return (FAMILIES[page.family] if page.family else of(engine)).read(task, find_term, page)
+    return of_page(engine, page).read(task, find_term, page)

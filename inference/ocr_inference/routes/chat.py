@@ -129,9 +129,8 @@ class _Reading:
         if self.page is None:
             return {**told, "metadata": {"finish_reason": "stop", "ignored_fields": list(asked.ignored)}}
         backend = self.request.app[MANAGER].snapshot().device.kind
-        family = families.of(self.model.engine)
         answer = await asyncio.to_thread(
-            ocr.answer, self.page, asked, self.model, family, backend=backend, waited=self.waited
+            ocr.answer, self.page, asked, self.model, backend=backend, waited=self.waited, prefix="ocr."
         )
         if self.chat.wants_parsed and not self.stops.found:
             told |= {"text": answer.text, "boxes": answer.boxes, "image_dims": answer.image_dims}

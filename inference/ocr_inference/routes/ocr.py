@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 from aiohttp import web
 
@@ -27,8 +28,7 @@ async def ocr(request: web.Request) -> web.Response:
     upload = await forms.read_upload(request, limits.max_upload_bytes)
     asked = schema.parse_ocr(upload.fields)
     model = choose_model(config, asked.model)
-    family = families.of(model.engine)
-    refuse_unsupported(asked.task, model, family)
+    refuse_unsupported(asked.task, model, families.of(model.engine))
     if upload.picture is None:
         raise ApiError(400, "missing_file", "the form has no picture: send it in field 'file'", param="file")
     await images.look(upload.picture, limits.max_image_pixels)
@@ -95,10 +95,19 @@ def infer_request(picture: bytes, asked: OcrRequest, max_pixels: int) -> InferRe
 
 
 def answer(
-    page: PageResult, asked: OcrRequest, model: ModelConfig, *, backend: str, waited: float
+    page: PageResult,
+    asked: OcrRequest,
+    model: ModelConfig,
+    *,
+    backend: str,
+    waited: float,
+    prefix: str = "",
 ) -> OcrAnswer:
+    """`prefix` stands before the names of options in the request, for naming those without effect."""
+    family = families.of_page(model.engine, page)
     text, boxes = families.read(model.engine, asked.task, asked.find_term, page)
-    if not (asked.grounding or asked.task in _LOCATED):
+    if not (family.writes or asked.grounding or asked.task in _LOCATED):
+        # A language model tells places where it was asked to; the others always have them.
         boxes = ()
     metadata: dict[str, object] = {
         "mode": asked.task.value,
@@ -111,8 +120,10 @@ def answer(
         "wait_seconds": round(waited, 4),
         "engine_seconds": round(page.seconds, 4),
     }
-    if asked.ignored:
-        metadata["ignored_fields"] = list(asked.ignored)
+    if family.writes:
+        metadata |= {"prompt_tokens": page.prompt_tokens, "completion_tokens": page.completion_tokens}
+    if ignored := (*asked.ignored, *_without_effect(asked, family, prefix)):
+        metadata["ignored_fields"] = list(ignored)
     return OcrAnswer(
         text=text,
         raw_text=page.text,
@@ -121,3 +132,14 @@ def answer(
         prompt_type=asked.task,
         metadata=metadata,
     )
+
+
+def _without_effect(asked: OcrRequest, family: Family, prefix: str) -> Iterator[str]:
+    """Options that are known and mean nothing to the model that read the page."""
+    if asked.resolution is not None and asked.resolution not in family.resolutions:
+        yield f"{prefix}resolution"
+    if not family.writes:
+        if asked.max_tokens is not None:
+            yield "max_tokens"
+        if not asked.loop_guard:
+            yield f"{prefix}loop_guard"
