@@ -1,7 +1,8 @@
 """An engine that reads nothing, for tests and demonstrations: it takes as long and as much as its options say.
 
 Options: `load_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes` (64 KiB),
-`device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a call
+`device_bytes` (as many), `max_batch` (1), `writes` (1: write answers a word a step, `step_seconds` each, as a language
+model does), and `faults_file`: a JSON file, read before each call, that maps a call
 (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
 that it is fake, and depends on nothing but the page and the request.
 
