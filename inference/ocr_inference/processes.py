@@ -25,6 +25,18 @@ _ENVIRONMENT = (
     "LD_LIBRARY_PATH",
     "PYTHONPATH",
     "VIRTUAL_ENV",
+    # How to reach a hub.
+    *(
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+    ),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 _ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_")
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
@@ -58,7 +70,7 @@ class Starter(Protocol):
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the server's environment that a worker gets: libraries and devices, no tokens and keys."""
+    """The part of the server's environment that a worker gets: libraries, devices and hub; none of our own tokens."""
     passed = {
         name: value
         for name, value in environ.items()

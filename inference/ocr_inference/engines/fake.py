@@ -8,6 +8,8 @@ that it is fake, and depends on nothing but the page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
 pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them.
+
+With a source it fetches and checks the checkpoint as others do, and holds its weight files as they are.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from ocr_inference import sources
 from ocr_inference.engine import (
     Delta,
     EngineError,
@@ -52,7 +55,7 @@ _NUMBERS = {
 
 
 class Fake:
-    def __init__(self, spec: ModelSpec, host: HostTier) -> None:
+    def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
         numbers = {name: _number(spec, name, default) for name, default in _NUMBERS.items()}
         self._seconds = {call: numbers[f"{call}_seconds"] for call in (*_CALLS, "step")}
         self._repeat = max(1, int(numbers["repeat"]))
@@ -65,9 +68,13 @@ class Fake:
         self._name = spec.name
         self._host = host
         self._weights: bytes | None = None
+        self._spec = spec
+        self._report = report
+        self._files: list[Path] = []
 
     def load(self) -> Footprint:
         self._act("load")
+        self._find_files()
         self._host.resize(self._host_bytes)
         with open(self._host.path, "r+b") as tier:
             tier.write(self._pattern())
@@ -80,6 +87,7 @@ class Fake:
 
     def restore(self) -> Footprint:
         self._act("restore")
+        self._find_files()
         return self._become_ready()
 
     def unload(self) -> Footprint:
@@ -100,8 +108,17 @@ class Fake:
         self._weights = weights
         return Footprint(device_bytes=self._device_bytes, host_bytes=len(weights))
 
+    def _find_files(self) -> None:
+        if self._spec.repo is None and self._spec.path is None:
+            return
+        folder = sources.fetch(self._spec, Path(self._spec.cache_dir), self._report).folder
+        self._files = [folder / name for name in sources.check(folder).weights]
+        self._host_bytes = sum(file.stat().st_size for file in self._files)
+
     def _pattern(self) -> bytes:
         """Weights that only this model has, so that mixing up host tiers shows."""
+        if self._files:
+            return b"".join(file.read_bytes() for file in self._files)
         block = hashlib.sha256(self._name.encode()).digest()
         return (block * (self._host_bytes // len(block) + 1))[: self._host_bytes]
 
@@ -168,8 +185,8 @@ class Fake:
 class SteppingFake(Fake):
     """Writes word by word."""
 
-    def __init__(self, spec: ModelSpec, host: HostTier) -> None:
-        super().__init__(spec, host)
+    def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
+        super().__init__(spec, host, report)
         self._pages: dict[int, tuple[PageResult | Failure, list[str]]] = {}
 
     @property
@@ -202,14 +219,15 @@ class SteppingFake(Fake):
         self._pages.pop(number, None)
 
 
-def create(spec: ModelSpec, host: HostTier, report: Report | None = None) -> Fake:  # noqa: ARG001 nothing to report
+def create(spec: ModelSpec, host: HostTier, report: Report) -> Fake:
     unknown = set(spec.options) - {*_NUMBERS, "faults_file"}
     if unknown:
         message = f"model {spec.name}: engine fake has no option {min(unknown)!r}"
         raise EngineError(
             Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{min(unknown)}")
         )
-    return SteppingFake(spec, host) if _number(spec, "step_seconds", -1.0) >= 0 else Fake(spec, host)
+    kind = SteppingFake if _number(spec, "step_seconds", -1.0) >= 0 else Fake
+    return kind(spec, host, report)
 
 
 def _number(spec: ModelSpec, name: str, default: float) -> float:
