@@ -119,6 +119,8 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 
     device_bytes: int = 0
     host_bytes: int = 0
+    revision: str | None = None
+    """The commit that the weights are of, where they come from a hub."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
@@ -148,6 +150,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     path: str | None = None
     repo: str | None = None
     revision: str | None = None
+    gpu_uuid: str | None = None
+    """Which one, where `device` is `cuda`: a worker sees no other."""
     dtype: str = "auto"
     attention: str = "auto"
     options: dict[str, bool | int | float | str] = {}

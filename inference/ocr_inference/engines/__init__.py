@@ -21,6 +21,7 @@ class EngineInfo:
 
 ENGINES: Mapping[str, EngineInfo] = {
     "rapidocr": EngineInfo("ocr_inference.engines.rapidocr", extra="rapidocr"),
+    "transformers": EngineInfo("ocr_inference.engines.transformers", extra="transformers", uses_cuda=True),
     "fake": EngineInfo("ocr_inference.engines.fake", extra="inference"),
 }
 

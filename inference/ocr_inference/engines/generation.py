@@ -61,7 +61,7 @@ class Generator(Protocol):
 
     @property
     def numbers(self) -> Sequence[int]:
-        """The pages in it, oldest first."""
+        """The pages in it; higher ones came later."""
 
     def begin(self, number: int, prompt: Prompt) -> Written:
         """Take a page in and write its first token."""
@@ -120,19 +120,19 @@ def of(model: PreTrainedModel, eos: Collection[int]) -> Generator:
 
 class InSlots:
     def __init__(self, model: PreTrainedModel, eos: Collection[int]) -> None:
-        self._model = model
+        self._model: Any = model
         self._eos = frozenset(eos)
         text = model.config.get_text_config(decoder=True)
         self._attention = text._attn_implementation
         self._layer_types = _layer_types(text)
-        self._window = getattr(text, "sliding_window", None)
+        self._window = int(getattr(text, "sliding_window", None) or 0)
         self._slots = Slots()
         self._rows: list[_Row] = []
         """In the order of their slots."""
 
     @property
     def numbers(self) -> Sequence[int]:
-        return [row.number for row in sorted(self._rows, key=lambda row: row.number)]
+        return sorted(row.number for row in self._rows)
 
     @torch.inference_mode()
     def begin(self, number: int, prompt: Prompt) -> Written:
@@ -224,14 +224,14 @@ class OneByOne:
     """A page's rows are computed alone, yet pages take turns token by token, so that none waits for another's end."""
 
     def __init__(self, model: PreTrainedModel, eos: Collection[int]) -> None:
-        self._model = model
+        self._model: Any = model
         self._eos = frozenset(eos)
         self._rows: list[_Row] = []
         self._states: dict[int, dict[str, Any]] = {}
 
     @property
     def numbers(self) -> Sequence[int]:
-        return [row.number for row in self._rows]
+        return sorted(row.number for row in self._rows)
 
     @torch.inference_mode()
     def begin(self, number: int, prompt: Prompt) -> Written:
@@ -256,10 +256,17 @@ class OneByOne:
         for row in list(self._rows):
             prompt = row.prompt.tensors["input_ids"]
             ids = torch.cat([prompt, prompt.new_tensor([row.tokens])], dim=1)
-            logits, self._states[row.number] = self._forward(ids, self._states[row.number], first=False)
+            try:
+                logits, self._states[row.number] = self._forward(ids, self._states[row.number], first=False)
+            except Exception:
+                if not written:
+                    raise
+                break  # what is written counts; this page is the first of the next step
             written += _choose(logits, [row], self._eos)
-            if written[-1].end is not None:
-                self.drop(row.number)
+            self._rows.append(self._rows.pop(0))
+        for each in written:
+            if each.end is not None:
+                self.drop(each.number)
         return written
 
     def drop(self, number: int) -> None:

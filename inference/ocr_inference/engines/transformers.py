@@ -1,0 +1,297 @@
+"""Vision-language models by transformers: pages in, text out, several pages at once, token by token.
+
+Weights are one flat buffer in the host tier and, while ready on a device, one there (`loading`, `torchweights`);
+pages are prepared by threads beside the device (`checkpoints`) and written together (`generation`). No code that
+comes with a checkpoint is ever run.
+
+A page that fails fails alone. Where memory runs out, a page waits for one that is being written to end, and fails
+only if it is alone; a CUDA error that sticks ends the process, since nothing frees the device else.
+"""
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ocr_inference.engine import (
+    Broken,
+    Delta,
+    EngineError,
+    Event,
+    Failure,
+    FailureKind,
+    Footprint,
+    InferRequest,
+    ModelSpec,
+    PageResult,
+    Report,
+)
+from ocr_inference.engines import generation, memory
+from ocr_inference.engines.generation import Generator, Prompt, Written
+from ocr_inference.engines.inputs import Inputs
+from ocr_inference.engines.loading import Weights
+from ocr_inference.engines.text import Pieces
+from ocr_inference.hosttier import HostTier
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 32
+"""Pages at once, where the settings allow as many; the memory for keys and values is what bounds it in practice."""
+PREPARING = 2
+"""Threads that decode pages and cut them into tiles while others are written."""
+_POLL_SECONDS = 0.05
+"""How long a step waits for a page to be prepared where there is nothing else to do."""
+_MAX_MESSAGE = 1000
+
+
+@dataclass
+class _Page:
+    """A page in the engine: being prepared, waiting for memory, or being written."""
+
+    number: int
+    began: float
+    job: "Future[Inputs]"
+    pieces: Pieces
+    text: list[str] = field(default_factory=list)
+    tokens: int = 0
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.job.result()
+
+
+class TransformersEngine:
+    """A `SteppingEngine`."""
+
+    def __init__(self, weights: Weights, max_batch: int) -> None:
+        self.max_batch = max_batch
+        self._weights = weights
+        self._pages: dict[int, _Page] = {}
+        """All pages in the engine, in the order in which they came."""
+        self._generator: Generator | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._short_of_memory = False
+        """Whether new pages wait until one that is being written has ended."""
+
+    # --- life cycle -------------------------------------------------------------------------------------------
+
+    def load(self) -> Footprint:
+        self._weights.load()
+        return self._footprint()
+
+    def offload(self) -> Footprint:
+        self._forget_pages()
+        self._weights.offload()
+        return self._footprint()
+
+    def restore(self) -> Footprint:
+        self._weights.restore()
+        return self._footprint()
+
+    def unload(self) -> Footprint:
+        self._forget_pages()
+        self._generator = None
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+            self._threads = None
+        self._weights.unload()
+        return self._footprint()
+
+    def _footprint(self) -> Footprint:
+        return self._weights.footprint()
+
+    def _forget_pages(self) -> None:
+        for page in self._pages.values():
+            page.job.cancel()
+        self._pages.clear()
+        self._short_of_memory = False
+        if self._generator is not None:
+            self._generator.clear()
+
+    # --- pages ------------------------------------------------------------------------------------------------
+
+    @property
+    def free_slots(self) -> int:
+        return self.max_batch - len(self._pages)
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(PREPARING, "prepare")
+        opened = self._weights.opened
+        job = self._threads.submit(opened.prepare, request)
+        self._pages[number] = _Page(number, time.perf_counter(), job, Pieces(opened.decode))
+
+    def cancel(self, number: int) -> None:
+        if (page := self._pages.pop(number, None)) is not None:
+            page.job.cancel()
+            self._writer().drop(number)
+            self._short_of_memory = False
+
+    def step(self) -> list[Event]:
+        """Begin with the pages that are prepared, then write a token of each."""
+        try:
+            events = self._begin_pages()
+            return events + self._write()
+        except BaseException:
+            self._forget_pages()
+            raise
+
+    def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
+        """All pages to their end; for callers that don't step."""
+        answers: dict[int, PageResult | Failure] = {}
+        waiting = list(enumerate(requests))
+        while len(answers) < len(requests):
+            while waiting and self.free_slots:
+                self.admit(*waiting.pop(0))
+            answers |= {number: event for number, event in self.step() if not isinstance(event, Delta)}
+        return [answers[number] for number in range(len(requests))]
+
+    def _begin_pages(self) -> list[Event]:
+        generator = self._writer()
+        writing = set(generator.numbers)
+        waiting = [page for page in self._pages.values() if page.number not in writing]
+        if waiting and not writing:
+            wait([page.job for page in waiting], _POLL_SECONDS, FIRST_COMPLETED)
+        events: list[Event] = []
+        for page in waiting:
+            if not page.job.done() or self._short_of_memory:
+                continue
+            events += self._begin(page, generator)
+            if writing:
+                break  # those that are being written go on in between
+        return events
+
+    def _begin(self, page: _Page, generator: Generator) -> list[Event]:
+        failure: Failure | None = None
+        written: list[Written] = []
+        try:
+            inputs = page.inputs
+            tensors = {name: self._on_device(value) for name, value in inputs.tensors.items()}
+            prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
+            written.append(generator.begin(page.number, prompt))
+        except EngineError as error:
+            failure = error.failure
+        except Exception as error:  # noqa: BLE001 libraries raise what they like; one page must not harm others
+            _raise_if_broken(error)
+            if memory.ran_out(error):
+                failure = Failure(
+                    kind=FailureKind.OUT_OF_MEMORY, message=_shown("no memory for the page", error)
+                )
+            else:
+                traceback.print_exc()
+                failure = Failure(
+                    kind=FailureKind.FAILED, message=_shown("the model refused the page", error)
+                )
+        if failure is None:
+            return self._told(written)
+        if failure.kind is FailureKind.OUT_OF_MEMORY:
+            # Only now is the traceback gone that held on to what was allocated.
+            memory.release(self._weights.device)
+            if generator.numbers:
+                log.warning("page waits for memory: %s", failure.message)
+                self._short_of_memory = True
+                return []
+        del self._pages[page.number]
+        return [(page.number, failure)]
+
+    def _write(self) -> list[Event]:
+        """A token of each page that has begun; where memory runs out, the newest page makes room."""
+        generator = self._writer()
+        while generator.numbers:
+            message = ""
+            try:
+                return self._told(generator.step())
+            except Exception as error:
+                _raise_if_broken(error)
+                if not memory.ran_out(error):
+                    raise
+                message = _shown("no memory for what the page says", error)
+            newest = generator.numbers[-1]
+            generator.drop(newest)
+            memory.release(self._weights.device)
+            self._short_of_memory = bool(generator.numbers)
+            del self._pages[newest]
+            failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
+            return [(newest, failure)]
+        return []
+
+    def _told(self, written: Sequence[Written]) -> list[Event]:
+        events: list[Event] = []
+        for each in written:
+            page = self._pages[each.number]
+            piece = ""
+            if each.token is not None:
+                page.tokens += 1
+                piece = page.pieces.add(each.token)
+            if each.end is not None:
+                piece += page.pieces.rest()
+            if piece:
+                page.text.append(piece)
+                prompt_tokens = page.inputs.prompt_tokens
+                delta = Delta(text=piece, prompt_tokens=prompt_tokens, completion_tokens=page.tokens)
+                events.append((each.number, delta))
+            if each.end is not None:
+                events.append((each.number, self._result(page, each)))
+                del self._pages[each.number]
+                self._short_of_memory = False
+        return events
+
+    def _result(self, page: _Page, last: Written) -> PageResult:
+        return PageResult(
+            text="".join(page.text),
+            width=page.inputs.width,
+            height=page.inputs.height,
+            finish_reason=last.end or "stop",
+            prompt_tokens=page.inputs.prompt_tokens,
+            completion_tokens=page.tokens,
+            seconds=time.perf_counter() - page.began,
+            family=self._weights.opened.family.name,
+        )
+
+    def _writer(self) -> Generator:
+        if self._generator is None:
+            opened = self._weights.opened
+            self._generator = generation.of(opened.model, opened.eos_ids)
+        return self._generator
+
+    def _on_device(self, value: object) -> object:
+        return value.to(self._weights.device, non_blocking=True) if isinstance(value, Tensor) else value
+
+
+def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngine:
+    max_batch = _option(spec, "max_batch", MAX_BATCH, 256)
+    threads = _option(spec, "threads", 0, 256) or memory.threads()
+    if unknown := sorted(set(spec.options) - {"max_batch", "threads"}):
+        message = f"model {spec.name}: engine transformers has no option {unknown[0]!r}"
+        failure = Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{unknown[0]}")
+        raise EngineError(failure)
+    if spec.device == "cuda" and spec.gpu_uuid is not None:
+        # Read when CUDA starts, which nothing has done yet in this process.
+        os.environ["CUDA_VISIBLE_DEVICES"] = spec.gpu_uuid
+    torch.set_num_threads(threads)
+    return TransformersEngine(Weights(spec, host, report, os.environ), max(1, max_batch))
+
+
+def _option(spec: ModelSpec, name: str, default: int, most: int) -> int:
+    value = spec.options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        message = f"model {spec.name}: option {name} is a whole number from 0 to {most}, not {value!r}"
+        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
+    return value
+
+
+def _raise_if_broken(error: Exception) -> None:
+    if memory.sticks(error):
+        traceback.print_exc()
+        message = _shown("the GPU reports an error after which this process can't use it", error)
+        raise Broken(Failure(kind=FailureKind.WORKER_DIED, message=message)) from None
+
+
+def _shown(what: str, error: BaseException) -> str:
+    return f"{what}: {type(error).__name__}: {error}"[:_MAX_MESSAGE]
