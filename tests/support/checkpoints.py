@@ -132,7 +132,7 @@ def deepseek_ocr_config(
         "language_config": language,
         "model_type": "deepseek_vl_v2",
         "projector_config": {
-            "input_dim": 48,
+            "input_dim": 64,
             "model_type": "mlp_projector",
             "n_embed": 32,
             "projector_type": "linear",
@@ -146,7 +146,7 @@ def deepseek_ocr_config(
             "model_name": "deeplip_b_l",
             "model_type": "vision",
             "width": {
-                "clip-l-14-224": {"heads": 2, "image_size": 224, "layers": 2, "patch_size": 14, "width": 16},
+                "clip-l-14-224": {"heads": 2, "image_size": 224, "layers": 2, "patch_size": 14, "width": 32},
                 "sam_vit_b": {
                     "downsample_channels": [24, 32],
                     "global_attn_indexes": [1],

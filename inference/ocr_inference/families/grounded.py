@@ -9,7 +9,7 @@ from ocr_inference.families.page import Answer, Page
 from ocr_inference.families.tags import Block
 from ocr_inference.schema import Box, Task
 
-IMAGE_TOKEN: Final = "<image>"
+IMAGE_MARK: Final = "<image>"
 IMAGE_TOKEN_ID: Final = 128815
 GROUNDING: Final = "<|grounding|>"
 
@@ -44,7 +44,7 @@ LABELS: Final = frozenset(
 
 _PICTURES: Final = frozenset({"image", "figure", "chart", "seal"})
 _SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|<image>|<｜[^｜<>]{1,40}｜>")
-_PICTURE = re.compile(re.escape(IMAGE_TOKEN))
+_PICTURE = re.compile(re.escape(IMAGE_MARK))
 _BLANK_LINES = re.compile(r"\n[ \t]*+(?:\n[ \t]*+)++")
 _SPELLINGS: Final = (("\\coloneqq", ":="), ("\\eqqcolon", "=:"))
 
@@ -69,7 +69,7 @@ def _without(pattern: re.Pattern[str], text: str) -> str:
     return text
 
 
-def read(task: Task, find_term: str | None, page: Page) -> Answer:
+def read(task: Task, _term: str | None, page: Page) -> Answer:
     """Markdown for `document` (tables stay HTML), what was located for `find`, else the text without tags."""
     reading = tags.parse(page.text)
     blocks = reading.blocks
