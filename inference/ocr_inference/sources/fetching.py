@@ -43,7 +43,7 @@ def fetch(
     3. Offline, or where the hub can't be asked, what a branch or tag last stood for is used if it is complete.
     4. Else the hub says which commit the revision is now, and what is missing of that is downloaded.
 
-    Raises `EngineError`. `environ` (the process's, if None) has `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.
+    Raises `EngineError`. `environ` (the process's, if None) has `HF_ENDPOINT`, `HF_TOKEN` and the like.
     """
     if spec.path is not None:
         return _mounted(Path(spec.path))
@@ -69,7 +69,7 @@ def fetch(
             message = f"downloads need huggingface_hub ({error}); pip install 'ocr-operator[transformers]'"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
         asked = downloading.Asked(spec.repo, revision, place, usable, environ)
-        commit = cast("str", downloading.bring(asked, report, pace or Pace()))
+        commit = cast("str", downloading.bring(asked, report, pace or Pace.told(environ)))
     folder = place.folder(commit)
     report(Progress(phase="checking", revision=commit))
     _check(folder)

@@ -1,8 +1,10 @@
 """How patient a download is: values, the clock and the wait among them."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,15 @@ class Pace:
     """Between looks at a download that another process is doing."""
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+
+    @classmethod
+    def told(cls, environ: Mapping[str, str]) -> Self:
+        """With `silence_seconds` from `HF_HUB_DOWNLOAD_TIMEOUT`, as the hub's own tools have it; nonsense is passed over."""
+        try:
+            seconds = float(environ.get("HF_HUB_DOWNLOAD_TIMEOUT", ""))
+        except ValueError:
+            return cls()
+        return cls(silence_seconds=seconds) if 0 < seconds < math.inf else cls()
 
     def delay(self, failed: int, told: float | None) -> float:
         """Seconds to wait after `failed` attempts in a row; what the hub has told is followed within reason."""
