@@ -167,10 +167,8 @@ def _checksum(digests: list[bytes]) -> str:
 def _part(file: Path) -> Iterator[int]:
     """A file that takes the name of `file` when the block ends well, and disappears when it doesn't. It's locked, so
     that others can tell it from one whose writer died."""
-    part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{PART}")
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    part, fd = _locked(file)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
         part.rename(file)
         folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -185,9 +183,24 @@ def _part(file: Path) -> Iterator[int]:
         os.close(fd)
 
 
+def _locked(file: Path) -> tuple[Path, int]:
+    """A new file beside `file`, that nobody sweeps away."""
+    while True:
+        part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{PART}")
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return part, fd
+        except BaseException:
+            part.unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        os.close(fd)  # swept between being made and being locked
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what writers left behind that were killed. One that has made its file and not yet locked it would be
-    disturbed: it fails, and no image comes of that."""
+    """Remove what writers left behind that were killed: nobody holds a lock on it."""
     for part in folder.glob(f"*{PART}"):
         with contextlib.suppress(OSError):
             fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)

@@ -29,13 +29,20 @@ class Registrar(Protocol):
 
 class Pinning:
     def __init__(
-        self, address: int, nbytes: int, registrar: Registrar, *, chunk_bytes: int = CHUNK_BYTES
+        self,
+        address: int,
+        nbytes: int,
+        registrar: Registrar,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         """Of `nbytes` from `address`, which must be the start of a page, as must be each chunk."""
         self._address = address
         self._nbytes = nbytes
         self._registrar = registrar
         self._chunk_bytes = chunk_bytes
+        self._pause_seconds = pause_seconds
         self._pinned = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pin-weights", daemon=True)
@@ -74,4 +81,4 @@ class Pinning:
                 log.warning("host memory can't be pinned beyond %s: %s", done, refusal)
                 return
             self._pinned += size
-            self._stopped.wait(PAUSE_SECONDS)
+            self._stopped.wait(self._pause_seconds)

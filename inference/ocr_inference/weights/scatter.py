@@ -18,6 +18,8 @@ class Piece:
     file_offset: int
     buffer_offset: int
     nbytes: int
+    last: bool
+    """It's the end of its tensor: what follows in the buffer, up to the next slot, is a gap."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,12 @@ class Chunk:
     def runs(self) -> list[tuple[int, int]]:
         """`(offset, nbytes)` of the buffer that this chunk completes, gaps between neighbours included."""
         found: list[tuple[int, int]] = []
+        next_slot = -1
         for piece in sorted(self.pieces, key=lambda each: each.buffer_offset):
-            if found and aligned(sum(found[-1])) == piece.buffer_offset:
-                begin, _ = found.pop()
-                found.append((begin, piece.buffer_offset + piece.nbytes - begin))
-            else:
-                found.append((piece.buffer_offset, piece.nbytes))
+            end = piece.buffer_offset + piece.nbytes
+            begin = found.pop()[0] if piece.buffer_offset == next_slot else piece.buffer_offset
+            found.append((begin, end - begin))
+            next_slot = aligned(end) if piece.last else -1
         return found
 
 
@@ -72,5 +74,5 @@ def _pieces(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Piece]
         while slot is not None and at < tensor.end:
             cut = at - (at - header.data_begin) % chunk_bytes + chunk_bytes
             size = min(cut, tensor.end) - at
-            yield Piece(at, slot.offset + at - tensor.begin, size)
+            yield Piece(at, slot.offset + at - tensor.begin, size, at + size == tensor.end)
             at += size
