@@ -130,6 +130,9 @@ class Hub:
         found.token, found.gated = token, gated
         return commit
 
+    def forget(self, repo: str, branch: str) -> None:
+        del self._repos[repo].branches[branch]
+
     def fail(self, what: str, *faults: Fault) -> None:
         """The next requests for this file (or `info`) go wrong, one after the other; then they go well again."""
         self._faults[what] = [*self._faults.get(what, []), *faults]

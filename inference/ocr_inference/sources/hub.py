@@ -90,10 +90,12 @@ class Hub:
         # It logs whole addresses, those with signatures, too.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         huggingface_hub.set_client_factory(self._client)
+        self._files = self._client()
         return self
 
     def __exit__(self, *_: object) -> None:
         huggingface_hub.close_session()
+        self._files.close()
 
     def listing(self, repo: str, revision: str) -> Listing:
         """What a repository has at a revision, and the commit that this is now."""
@@ -124,7 +126,7 @@ class Hub:
         request = {"headers": headers, "timeout": self._timeout, "extensions": {_LIMIT: file.size + 1}}
         with (
             self._errors(what),
-            huggingface_hub.get_session().stream("GET", url, **request) as response,  # type: ignore[arg-type]
+            self._files.stream("GET", url, **request) as response,  # type: ignore[arg-type]
         ):
             hf_raise_for_status(response)
             yield Body(_offset(response, file, commit, offset), response.iter_bytes())

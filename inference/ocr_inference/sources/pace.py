@@ -28,7 +28,7 @@ class Pace:
 
     @classmethod
     def told(cls, environ: Mapping[str, str]) -> Self:
-        """With `silence_seconds` from `HF_HUB_DOWNLOAD_TIMEOUT`, as the hub's own tools have it; nonsense is passed over."""
+        """With `silence_seconds` from `HF_HUB_DOWNLOAD_TIMEOUT`, as the hub's own tools; nonsense is passed over."""
         try:
             seconds = float(environ.get("HF_HUB_DOWNLOAD_TIMEOUT", ""))
         except ValueError:

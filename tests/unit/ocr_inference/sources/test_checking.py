@@ -75,7 +75,9 @@ def test_a_configuration_that_is_none(folder: Path, content: bytes, message: str
     assert message in complaint(folder)
 
 
-@pytest.mark.parametrize("name", ["generation_config.json", "preprocessor_config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["generation_config.json", "preprocessor_config.json", "tokenizer_config.json"]
+)
 def test_other_configurations_are_objects_too(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b'"text"')
     assert f"{name}: is a JSON string, not an object" in complaint(folder)

@@ -27,7 +27,9 @@ def test_what_is_missing_is_named() -> None:
     assert "neither model.safetensors nor" in refusal("config.json", "tokenizer.json", "adapter.safetensors")
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "a.ckpt", "b.pkl", "tf_model.h5"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model.pt", "weights.pth", "a.ckpt", "b.pkl", "tf_model.h5"]
+)
 def test_weights_that_run_code_are_refused_by_name(name: str) -> None:
     message = refusal("config.json", "tokenizer.json", name)
     assert name in message
@@ -39,7 +41,14 @@ def test_pickles_beside_safetensors_are_passed_over() -> None:
 
 
 def test_only_known_files_are_wanted_configuration_first() -> None:
-    names = (*GOOD, "modeling_x.py", "pytorch_model.bin", "README.md", "generation_config.json", "runs/log.json")
+    names = (
+        *GOOD,
+        "modeling_x.py",
+        "pytorch_model.bin",
+        "README.md",
+        "generation_config.json",
+        "runs/log.json",
+    )
     assert selection.supporting(names) == ("config.json", "generation_config.json", "tokenizer.json")
     assert selection.limit("model.safetensors") is None
     assert all(selection.limit(name) for name in selection.supporting(names))
