@@ -3,24 +3,18 @@
 A command changes what is known; then `_settle` looks at the whole world and does whatever is due, in this order:
 
 1. Waiters past their deadline are refused, and those of a model that failed to load a moment ago.
-2. Memory, for the models that somebody waits for, best claim first: start if it fits, wait for memory that is on
-   its way, evict idle models, or close the doors of busy ones (no new leases) until they have drained.
+2. Memory, for the models that somebody waits for (`room`).
 3. Leases for waiters of ready models whose door is open, oldest first.
 4. What administrators asked for, where the leases have ended.
 5. Idle timers, each counted from the last activity.
 6. Loading ahead, only into memory that is free.
-
-So nothing has to be remembered between commands about who waits for whose memory: it is worked out anew.
-
-Claims on memory are ranked: first those that waited longer than `patience` (oldest first), then by priority,
-then by age. Patience is what keeps steady traffic on one model from starving a waiter for another.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ocr_inference import eviction, lifecycle
+from ocr_inference import lifecycle, room
 from ocr_inference.engine import Failure, FailureKind, Footprint
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import NEVER, Effective
@@ -57,9 +51,6 @@ from ocr_inference.world import (
 MAX_RETRY_SECONDS = 60.0
 """Bound of the back-off between loads that fail: long enough to be no load, short enough for an on-call person."""
 
-_SLEEPING = (State.UNLOADED, State.OFFLOADED)
-_FREEING = (State.OFFLOADING, State.UNLOADING, State.FAILED)
-
 
 def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Effect, ...]]:
     """The world after `command`, and what the caller has to carry out, in order. Total: stale commands do nothing."""
@@ -92,15 +83,6 @@ def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Eff
 def retry_delay(failures: int) -> float:
     """Seconds until a model may be loaded again: none after the first failure, then 1, 2, 4 … the maximum."""
     return 0.0 if failures <= 1 else min(MAX_RETRY_SECONDS, 2.0 ** (failures - 2))
-
-
-@dataclass
-class _Claim:
-    """A sleeping model that somebody waits for."""
-
-    model: Model
-    impatient: bool
-    rank: tuple[bool, int, float, int]
 
 
 class _Draft:
@@ -339,83 +321,17 @@ class _Draft:
                 self.reject(model, lambda _: True, _no_fit(model, budget))
 
     def make_room(self) -> None:
-        free, coming = self.memory()
-        for claim in sorted(self.claims(), key=lambda each: each.rank):
-            need = claim.model.need_bytes
-            if need <= max(free, 0):
-                self.enter(claim.model, Event.DEMAND, "requested")
-                free -= need
-                continue
-            short = need - free - coming
-            if short > 0:
-                victims = self.victims(claim, short)
-                if victims is None:
-                    if claim.impatient:
-                        free = coming = 0  # whatever becomes free is this one's: nobody behind it may start
-                    continue
-                for victim in victims:
-                    coming += self.take_back(victim, f"evicted for {claim.model.name}")
-            taken = min(max(free, 0), need)
-            free, coming = free - taken, max(0, coming - (need - taken))
-        self.free = free
-
-    def memory(self) -> tuple[float, float]:
-        """Bytes that are free, and bytes that calls in flight are about to free."""
-        budget = math.inf if self.world.budget_bytes is None else self.world.budget_bytes
-        charged = sum(model.charged_bytes for model in self.models.values())
-        return budget - charged, sum(m.charged_bytes for m in self.models.values() if m.state in _FREEING)
-
-    def claims(self) -> list[_Claim]:
-        return [
-            _Claim(model, self.impatient(model), self.rank(model))
-            for model in self.models.values()
-            if model.state in _SLEEPING and model.running is None and model.servable
-        ]
-
-    def impatient(self, model: Model) -> bool:
         patience = self.world.effective.queue.patience_seconds
-        return bool(model.servable) and self.now >= model.servable[0].since + patience
-
-    def rank(self, model: Model) -> tuple[bool, int, float, int]:
-        """Smaller is served first; only for models with servable waiters."""
-        first, impatient = model.servable[0], self.impatient(model)
-        return (not impatient, 0 if impatient else -model.policy.priority, first.since, first.ticket)
-
-    def victims(self, claim: _Claim, short: float) -> tuple[eviction.Candidate, ...] | None:
-        candidates = []
-        for model in self.models.values():
-            if model.state is not State.READY:
-                continue
-            outranked = model.policy.priority < claim.model.policy.priority
-            busy = bool(model.leases or model.servable)
-            if busy:
-                # A model whose own waiter has the better claim keeps its door open until that one is served.
-                behind = not model.servable or self.rank(model) > claim.rank
-                allowed = (claim.impatient or outranked) and behind
-            else:
-                equal = model.policy.priority == claim.model.policy.priority and not model.policy.preload
-                allowed = claim.impatient or outranked or equal
-            if allowed:
-                candidates.append(
-                    eviction.Candidate(
-                        name=model.name,
-                        bytes=model.charged_bytes,
-                        busy=busy,
-                        priority=model.policy.priority,
-                        preload=model.policy.preload,
-                        last_granted=model.last_granted,
-                    )
-                )
-        return eviction.choose(math.ceil(short), candidates)
-
-    def take_back(self, victim: eviction.Candidate, why: str) -> int:
-        """Offload a victim now, or close its door until its leases have ended. Returns the bytes on their way."""
-        model = self.models[victim.name]
-        if model.leases:
-            self.closed_doors.add(model.name)
-            return 0
-        self.enter(model, Event.OFFLOAD, why)
-        return victim.bytes
+        plan = room.plan(self.models, self.world.budget_bytes, patience, self.now)
+        for step in plan.steps:
+            match step.action:
+                case "start":
+                    self.enter(self.models[step.model], Event.DEMAND, step.why)
+                case "evict":
+                    self.enter(self.models[step.model], Event.OFFLOAD, step.why)
+                case "close":
+                    self.closed_doors.add(step.model)
+        self.free = plan.free_bytes
 
     def grant(self) -> None:
         for model in list(self.models.values()):
@@ -484,7 +400,7 @@ class _Draft:
     def ahead_at(self, model: Model) -> float:
         """When a model that is to stay loaded is loaded ahead (again); infinity where it isn't."""
         wanted = model.policy.preload and not model.resting and not self.world.draining
-        if not wanted or model.state not in _SLEEPING or model.running or model.waiters or model.asked:
+        if not wanted or model.state not in room.SLEEPING or model.running or model.waiters or model.asked:
             return math.inf
         return model.retry_at + (1.0 if model.failures else 0.0)
 

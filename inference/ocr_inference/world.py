@@ -96,6 +96,9 @@ class Model:
     failures: int = 0
     """Loads and restores that failed since the last success."""
     retry_at: float = 0.0
+    after: frozenset[str] = frozenset()
+    """Models that have to be off the device before this one is tried a second time: its last load or restore found
+    less room than the books say."""
     footprint: Footprint = field(default_factory=Footprint)
     measured_bytes: int = 0
     """Device memory that the last load or restore took."""
