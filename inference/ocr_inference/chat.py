@@ -91,12 +91,25 @@ class ChatRequest:
     picture_param: str
     """Where it stands in the request: `messages[0].content[1].image_url.url`."""
     prompt_param: str | None = None
-    """Where the prompt stands, if the asked task is the sender's own prompt."""
+    """Where the prompt stands, if it makes the task."""
     wants_parsed: bool = False
     """Whether `ocr` was sent, and so the parsed answer is wanted beside the raw one."""
     stream: bool = False
     include_usage: bool = False
     stop: tuple[str, ...] = ()
+
+    def param(self, field: str | None) -> str | None:
+        """Where a field of `POST /ocr` stands in this request: engines know only those."""
+        match field:
+            case "file":
+                return self.picture_param
+            case "custom_prompt":
+                return self.prompt_param or "messages"
+            case "prompt_type":
+                return "ocr.task"
+            case "find_term" | "resolution" | "grounding" | "loop_guard":
+                return f"ocr.{field}"
+        return field
 
 
 def parse(body: bytes | bytearray) -> ChatRequest:

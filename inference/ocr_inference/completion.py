@@ -8,7 +8,8 @@ from msgspec import Struct
 
 
 class StopTexts:
-    """Cuts a text that comes in pieces before the first of some texts; what may yet become one is held back."""
+    """Cuts a text that comes in pieces before the stop text that is complete first. What may yet become one is held
+    back, so the outcome doesn't depend on the pieces."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -20,10 +21,10 @@ class StopTexts:
         if self.found:
             return ""
         text = self._held + piece
-        ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if ends:
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
             self.found, self._held = True, ""
-            return text[: min(ends)]
+            return text[: min(found)[1]]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

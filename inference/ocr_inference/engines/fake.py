@@ -1,13 +1,13 @@
 """An engine that reads nothing, for tests and demonstrations: it takes as long and as much as its options say.
 
 Options: `load_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes` (64 KiB),
-`device_bytes` (as many), `max_batch` (1), `writes` (1: write answers a word a step, `step_seconds` each, as a language
-model does), and `faults_file`: a JSON file, read before each call, that maps a call
+`device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a call
 (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
 that it is fake, and depends on nothing but the page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
-pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them.
+pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a page
+is `PICTURE_TOKENS`.
 
 With a source it fetches and checks the checkpoint as others do, and holds its weight files as they are.
 """
@@ -40,6 +40,7 @@ from ocr_inference.engine import (
 from ocr_inference.engines import pictures
 from ocr_inference.hosttier import HostTier
 
+PICTURE_TOKENS = 100
 HANG_SECONDS = 3600.0
 _MAX_FAULTS_BYTES = 65_536
 _MAX_BYTES = 1 << 40
@@ -194,8 +195,12 @@ class SteppingFake(Fake):
         return self.max_batch - len(self._pages)
 
     def admit(self, number: int, request: InferRequest) -> None:
-        page = self._said(request)
-        words = [] if isinstance(page, Failure) else re.findall(r"\S+ ?", page.text)
+        page, words = self._said(request), []
+        if isinstance(page, PageResult):
+            # As a language model's: no lines are found, text is written.
+            tokens = PICTURE_TOKENS + len((request.prompt or "").split())
+            page = msgspec.structs.replace(page, prompt_tokens=tokens, family="chat", lines=())
+            words = re.findall(r"\S+ ?", page.text)
         self._pages[number] = (page, words)
 
     def step(self) -> Sequence[Event]:
@@ -207,9 +212,10 @@ class SteppingFake(Fake):
         time.sleep(self._seconds["step"])
         events: list[Event] = []
         for number, (page, words) in list(self._pages.items()):
-            if words:
-                done = 0 if isinstance(page, Failure) else page.completion_tokens - len(words) + 1
-                events.append((number, Delta(text=words.pop(0), completion_tokens=done)))
+            if words and isinstance(page, PageResult):
+                done = page.completion_tokens - len(words) + 1
+                piece = Delta(text=words.pop(0), prompt_tokens=page.prompt_tokens, completion_tokens=done)
+                events.append((number, piece))
             if not words:
                 events.append((number, page))
                 del self._pages[number]

@@ -15,7 +15,7 @@ from aiohttp import web
 from ocr_inference import chat, completion, dataurl, families, faults, images
 from ocr_inference.chat import ChatRequest
 from ocr_inference.completion import StopTexts, Usage, Writer
-from ocr_inference.engine import Delta, PageResult
+from ocr_inference.engine import Delta, EngineError, PageResult
 from ocr_inference.keys import CONFIG, LIVE, MANAGER, METRICS, REQUEST_ID, respond
 from ocr_inference.manager import Lease
 from ocr_inference.routes import forms, ocr, sse
@@ -97,6 +97,11 @@ class _Reading:
                             yield text
                         if self.stops.found:
                             break
+        except EngineError as error:
+            failure = error.failure
+            raise EngineError(
+                msgspec.structs.replace(failure, param=self.chat.param(failure.param))
+            ) from error
         finally:
             app[METRICS].count_tokens(name, self.prompt_tokens, self.completion_tokens)
         if rest := self.stops.rest():
