@@ -9,6 +9,7 @@ come and go while others are being read.
 """
 
 import ctypes
+import errno
 import functools
 import os
 import queue
@@ -44,6 +45,8 @@ from ocr_inference.engine import (
     SteppingEngine,
 )
 from ocr_inference.hosttier import HostTier
+from ocr_inference.sources import faults
+from ocr_inference.weights.header import BadWeights
 
 _T = TypeVar("_T")
 _PR_SET_PDEATHSIG = 1
@@ -231,11 +234,23 @@ class Host:
             return error.failure
         except EngineError as error:
             return error.failure
-        except MemoryError as error:
-            return Failure(kind=FailureKind.OUT_OF_MEMORY, message=f"out of memory: {error}"[:_MAX_MESSAGE])
         except Exception as error:  # noqa: BLE001 engines raise what their libraries do
-            traceback.print_exc()
-            return Failure(kind=FailureKind.FAILED, message=f"{type(error).__name__}: {error}"[:_MAX_MESSAGE])
+            return _explained(error)
+
+
+def _explained(error: Exception) -> Failure:
+    """What somebody acts on: memory, disk and checkpoint by name, the rest with a traceback in the log."""
+    kind, message = FailureKind.FAILED, f"{type(error).__name__}: {error}"
+    match error:
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            kind, message = FailureKind.OUT_OF_MEMORY, f"out of memory: {error}"
+        case OSError() if faults.is_disk_full(error):
+            kind = FailureKind.DISK_FULL
+        case BadWeights():
+            kind, message = FailureKind.INVALID_CHECKPOINT, str(error)
+        case _:
+            traceback.print_exception(error)
+    return Failure(kind=kind, message=message[:_MAX_MESSAGE])
 
 
 def die_with(parent: int) -> None:
