@@ -201,15 +201,7 @@ class _Draft:
         if call == "exit":
             self.put(replace(model, running=None, worker=None))
         elif isinstance(outcome, Failure):
-            model = self.put(replace(model, last_failure=self.record(call, outcome)))
-            if call in ("load", "restore"):
-                failures = model.failures + 1
-                retry_at = self.now + retry_delay(failures)
-                # A branch that gave a checkpoint that can't be loaded is asked again: it may have moved on.
-                revision = model.revision if model.loads else None
-                model = self.put(replace(model, failures=failures, retry_at=retry_at, revision=revision))
-                self.reject(model, lambda _: True, self.load_failed(model))
-            self.enter(self.models[model.name], Event.FAIL, f"{call} failed")
+            self.call_failed(model, call, outcome)
         else:
             footprint = outcome or Footprint()
             model = replace(model, footprint=footprint)
@@ -219,9 +211,38 @@ class _Draft:
                 model = replace(model, worker=None)
             self.enter(model, Event.DONE, "")
 
+    def call_failed(self, model: Model, call: str, failure: Failure) -> None:
+        model = self.put(replace(model, last_failure=self.record(call, failure)))
+        if call in ("load", "restore"):
+            no_room = failure.kind is FailureKind.OUT_OF_MEMORY
+            if not (no_room and self.try_again(model)):
+                failures = model.failures + 1
+                retry_at = self.now + retry_delay(failures)
+                # A branch that gave a checkpoint that can't be loaded is asked again: it may have moved on.
+                revision = model.revision if model.loads else None
+                model = replace(
+                    model, failures=failures, retry_at=retry_at, revision=revision, after=frozenset()
+                )
+                self.reject(self.put(model), lambda _: True, self.load_failed(model))
+            if no_room and call == "restore":
+                # Whatever the attempt left on the device goes with its worker; host memory it doesn't write to.
+                self.enter(self.models[model.name], Event.UNDONE, "no room on the device")
+                self.exit_worker(self.models[model.name], "no room on the device")
+                return
+        self.enter(self.models[model.name], Event.FAIL, f"{call} failed")
+
+    def try_again(self, model: Model) -> bool:
+        """Have others make way for a model that the device had no room for, once."""
+        if model.after or not model.servable or self.world.draining:
+            return False
+        patience = self.world.effective.queue.patience_seconds
+        after = room.make_way(self.models, model.name, patience, self.now)
+        self.put(replace(model, after=after))
+        return bool(after)
+
     def became_ready(self, model: Model, call: str, seconds: float) -> Model:
         model = replace(model, last_activity=self.now, last_granted=self.now, failures=0, retry_at=0.0)
-        model = replace(model, measured_bytes=model.footprint.device_bytes)
+        model = replace(model, measured_bytes=model.footprint.device_bytes, after=frozenset())
         if call == "load":
             return replace(model, loads=model.loads + 1)
         return replace(model, wakes=model.wakes + 1, last_wake_seconds=seconds)
@@ -273,11 +294,11 @@ class _Draft:
         model = replace(model, state=state, since=self.now, unloading_from=unloading_from, progress=None)
         self.put(replace(model, running=running, worker=worker, asked=asked))
 
-    def exit_worker(self, model: Model) -> None:
+    def exit_worker(self, model: Model, why: str) -> None:
         serial = self.world.serial + 1
         self.world = replace(self.world, serial=serial)
         self.put(replace(model, running=Running("exit", serial, self.now)))
-        self.effects.append(StartCall(model.name, "exit", serial, model.worker, "idle"))
+        self.effects.append(StartCall(model.name, "exit", serial, model.worker, why))
 
     def reject(self, model: Model, which: Callable[[Waiter], bool], refusal: Refusal) -> None:
         rejected = [waiter for waiter in model.waiters if which(waiter)]
@@ -314,11 +335,13 @@ class _Draft:
                 late = Refusal(Reason.DEADLINE, message)
                 self.reject(self.models[name], lambda waiter: waiter.deadline <= self.now, late)
             model = self.models[name]
-            failed = model.state in (State.UNLOADED, State.UNLOADING, State.FAILED)
-            if model.waiters and failed and self.now < model.retry_at:
+            waiting = model.state in (*room.SLEEPING, State.UNLOADING, State.FAILED)
+            if model.waiters and waiting and self.now < model.retry_at:
                 self.reject(model, lambda _: True, self.load_failed(model))
             elif model.waiters and budget is not None and model.need_bytes > budget:
                 self.reject(model, lambda _: True, _no_fit(model, budget))
+            if model.after and not self.models[name].servable:
+                self.put(replace(self.models[name], after=frozenset()))
 
     def make_room(self) -> None:
         patience = self.world.effective.queue.patience_seconds
@@ -388,7 +411,7 @@ class _Draft:
                 case "offload":
                     self.enter(model, Event.OFFLOAD, "idle")
                 case "exit":
-                    self.exit_worker(model)
+                    self.exit_worker(model, "idle")
 
     def load_ahead(self) -> None:
         free = self.free

@@ -38,6 +38,7 @@ from ocr_inference.world import (
 
 DIED = Failure(kind=FailureKind.WORKER_DIED, message="killed", exit_code=-9)
 BROKEN = Failure(kind=FailureKind.FAILED, message="no such file")
+NO_ROOM = Failure(kind=FailureKind.OUT_OF_MEMORY, message="the device is full")
 NEVER = Idle(-1, -1, -1)
 
 
@@ -529,6 +530,103 @@ def test_close_refuses_the_new_serves_the_old_and_unloads() -> None:
     assert story.effects.count(Closed()) == 1
 
 
+def asleep(*names: str, **policies: ModelPolicy) -> Story:
+    """A story in which these models are ready and idle and `z` is offloaded, with room for all by the books."""
+    story = Story({name: policies.get(name, policy()) for name in (*names, "z")}, max_pages=1)
+    for name in (*names, "z"):
+        story.now += 1
+        story.do(Release(story.make_ready(name)))
+    story.admin(Event.OFFLOAD, "z")
+    story.end("z")
+    return story
+
+
+def test_a_restore_without_room_has_others_make_way_and_is_tried_once_more() -> None:
+    story = asleep("a", "b")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    assert story.state("z") is State.OFFLOADED
+    assert story.started[-1] == "exit z", "what the attempt left on the device goes with its worker"
+    assert story.state("a") is State.READY
+    story.end("z")
+    assert story.started[-1] == "offload a", "the least recently used, and as many as are needed"
+    assert story.state("z") is State.OFFLOADED
+    story.end("a")
+    assert story.started[-1] == "restore z"
+    story.end("z")
+    assert story.granted(ticket)
+    assert story.world.models["z"].after == frozenset()
+    assert story.state("b") is State.READY
+    failure = story.world.models["z"].last_failure
+    assert failure is not None
+    assert failure.reason == "OutOfMemory"
+
+
+def test_a_second_try_without_room_ends_the_worker_and_answers() -> None:
+    story = asleep("a")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    story.end("z")
+    story.end("a")
+    story.end("z", NO_ROOM)
+    assert story.refused(ticket) is Reason.LOAD_FAILED
+    assert (story.state("z"), story.started[-1]) == (State.OFFLOADED, "exit z")
+    story.end("z")
+    assert story.world.models["z"].worker is None
+    story.ask("z")
+    assert story.started[-1] == "restore z", "host memory still has the weights"
+
+
+@pytest.mark.parametrize("other", [policy(priority=1), policy(preload=True)])
+def test_whom_nobody_may_send_away_makes_no_way(other: ModelPolicy) -> None:
+    story = asleep("a", a=other)
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    assert story.refused(ticket) is Reason.LOAD_FAILED
+    story.end("z")
+    assert story.state("a") is State.READY
+
+
+def test_a_busy_model_makes_way_for_a_more_important_one_when_its_leases_end() -> None:
+    story = asleep("a", z=policy(priority=1))
+    held = story.ask("a")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    story.end("z")
+    behind = story.ask("a")
+    assert not story.granted(behind), "the door is closed"
+    story.do(Release(held))
+    assert story.started[-1] == "offload a"
+    story.end("a")
+    story.end("z")
+    assert story.granted(ticket)
+    assert story.granted(behind) or story.state("a") is State.RESTORING
+
+
+def test_a_load_without_room_is_tried_once_more_too() -> None:
+    story = Story({"a": policy(), "z": policy()})
+    story.do(Release(story.make_ready("a")))
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    assert story.started[-1] == "unload z"
+    story.end("z")
+    assert story.started[-1] == "offload a"
+    story.end("a")
+    assert story.started[-1] == "load z"
+    story.end("z")
+    assert story.granted(ticket)
+
+
+def test_nobody_makes_way_for_a_model_that_nobody_waits_for_any_more() -> None:
+    story = asleep("a")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    story.do(Cancel(ticket))
+    story.end("z")
+    assert story.state("a") is State.READY
+    assert story.world.models["z"].after == frozenset()
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever the order of commands, ends of calls, deaths and time: the promises hold after each step."""
 
@@ -578,12 +676,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.leases.discard(ticket)
         self.do(Release(ticket))
 
-    @rule(model=st.sampled_from("abc"), fails=st.sampled_from([False, False, False, True]))
-    def finish(self, model: str, fails: bool) -> None:
+    @rule(model=st.sampled_from("abc"), failure=st.sampled_from([None, None, None, BROKEN, NO_ROOM]))
+    def finish(self, model: str, failure: Failure | None) -> None:
         running = self.story.world.models[model].running
         if running is not None:
-            failing = fails and running.call not in ("kill", "exit")
-            outcome = BROKEN if failing else Footprint(device_bytes=1, host_bytes=1)
+            failing = failure is not None and running.call not in ("kill", "exit")
+            outcome = failure if failing else Footprint(device_bytes=1, host_bytes=1)
             self.do(Finished(model, running.serial, outcome))
 
     @rule(model=st.sampled_from("abc"))
@@ -657,7 +755,7 @@ class AnyOrder(RuleBasedStateMachine):
             world = self.story.world
             busy = [m for m in world.models.values() if m.running]
             if busy:
-                self.finish(busy[0].name, fails=False)
+                self.finish(busy[0].name, None)
             elif self.leases:
                 ticket = min(self.leases)
                 self.leases.discard(ticket)
