@@ -204,20 +204,22 @@ async def strangers(cluster: Cluster) -> AsyncIterator[list[str]]:
             path.unlink(missing_ok=True)
 
 
-async def run(directory: Path, *, keep: bool) -> None:
+async def tell(cluster: Cluster, story: Story) -> None:
+    async with aiohttp.ClientSession() as http, strangers(cluster) as busy:
+        story.say(f"   Other jobs hold {BUSY_BYTES // 2**30} GiB on each GPU of gpu-a: {', '.join(busy)}.")
+        demo = Demo(cluster, http, story)
+        await demo.scraped(NODES)
+        await demo.tell()
+
+
+def run(directory: Path, *, keep: bool) -> None:
+    """A cluster that isn't kept ends with this process, however that ends."""
     story = Story()
     story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
-    cluster = await asyncio.to_thread(
-        Cluster.up, directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}")
-    )
+    begin = Cluster.up if keep else Cluster.start
+    cluster = begin(directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}"))
     try:
-        async with aiohttp.ClientSession() as http, strangers(cluster) as busy:
-            story.say(
-                f"   Other jobs hold {BUSY_BYTES // 2**30} GiB on each GPU of gpu-a: {', '.join(busy)}."
-            )
-            demo = Demo(cluster, http, story)
-            await demo.scraped(NODES)
-            await demo.tell()
+        asyncio.run(tell(cluster, story))
     finally:
         if keep:
             story.step("The cluster stays. Try")
@@ -227,7 +229,7 @@ async def run(directory: Path, *, keep: bool) -> None:
             )
         else:
             story.step("Clean up")
-            await asyncio.to_thread(cluster.down)
+            cluster.stop()
             story.say("   Nothing is left: no process, no file.")
 
 
@@ -237,7 +239,7 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, default=Path(".devcluster"), help="the cluster's folder")
     arguments = parser.parse_args()
     try:
-        asyncio.run(run(arguments.dir.resolve(), keep=arguments.keep))
+        run(arguments.dir.resolve(), keep=arguments.keep)
     except DevclusterError as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -55,6 +56,12 @@ def _install(target: Path, environment: Mapping[str, str]) -> None:
         )
 
 
+def program_name(package: str) -> str:
+    """What Go calls the program: the last part of the package's path that isn't a major version."""
+    *_, parent, last = package.split("/")
+    return parent if re.fullmatch(r"v\d+", last) else last
+
+
 @dataclass(frozen=True)
 class Go:
     """Runs Go commands; each failure is a ControlPlaneUnavailable with the compiler's last words."""
@@ -63,12 +70,12 @@ class Go:
     environment: Mapping[str, str]
     progress: Progress
 
-    def download(self, folder: Path, package: str, title: str) -> None:
-        """Fetch the modules that the package needs into Go's module cache."""
+    def download(self, folder: Path, packages: Sequence[str], title: str) -> None:
+        """Fetch the modules that the packages need into Go's module cache."""
         # go.sum has one line for each module's contents, and another for its go.mod alone.
         known = sum("/go.mod " not in line for line in (folder / "go.sum").read_text().splitlines())
         self._run(
-            ["list", "-deps", "-f", "{{.ImportPath}}", package],
+            ["list", "-deps", "-f", "{{.ImportPath}}", *packages],
             folder,
             title,
             total=known,
@@ -79,16 +86,16 @@ class Go:
     def build(
         self,
         folder: Path,
-        package: str,
+        packages: Sequence[str],
         flags: Sequence[str],
         output: Path,
         *,
         title: str,
         estimate_seconds: float,
     ) -> None:
-        """Compile one program; a package that is in Go's build cache counts as done from the start."""
+        """Compile programs into the folder `output`, called by `program_name`. What Go has cached isn't counted."""
         listed = subprocess.run(
-            [str(self.program), "list", "-deps", package],
+            [str(self.program), "list", "-deps", *packages],
             cwd=folder,
             env=self._environment(),
             capture_output=True,
@@ -96,7 +103,7 @@ class Go:
             check=False,
         )
         self._run(
-            ["build", "-v", *flags, "-o", str(output), package],
+            ["build", "-v", *flags, "-o", f"{output}/", *packages],
             folder,
             title,
             total=len(listed.stdout.splitlines()),

@@ -166,22 +166,25 @@ class Toolbox:
 
     def _build(self, go: gobuild.Go, module: Module, names: Sequence[str]) -> None:
         target = self._cache / module.key
-        draft = self._cache / f".{module.key}.{os.getpid()}"
-        draft.mkdir(parents=True, exist_ok=True)
+        draft = (
+            self._cache / f".{module.key}.draft"
+        )  # this process holds the module's lock: a draft is a killed one's
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
         try:
-            for name in names:
-                go.download(module.folder, module.packages[name], f"{module.name}: fetching modules")
-            for index, name in enumerate(names):
-                go.build(
-                    module.folder,
-                    module.packages[name],
-                    module.flags,
-                    draft / name,
-                    title=f"{module.name} {index + 1}/{len(names)}: compiling {name}",
-                    estimate_seconds=module.core_seconds / (os.cpu_count() or 1) / len(names),
-                )
+            packages = [module.packages[name] for name in names]
+            go.download(module.folder, packages, f"{module.name}: fetching modules")
+            share = len(names) / len(module.packages)
+            go.build(
+                module.folder,
+                packages,
+                module.flags,
+                draft,
+                title=f"{module.name}: compiling",
+                estimate_seconds=share * module.core_seconds / (os.cpu_count() or 1),
+            )
             target.mkdir(parents=True, exist_ok=True)
             for name in names:
-                os.replace(draft / name, target / name)
+                os.replace(draft / gobuild.program_name(module.packages[name]), target / name)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -15,7 +16,7 @@ from functools import partial
 import kopf
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
-from ocr_operator import handlers, kube, logs, podwire, probes
+from ocr_operator import api, handlers, kube, logs, names, podwire, probes
 from ocr_operator.controller import Controller
 from ocr_operator.metrics import Metrics
 from ocr_operator.settings import VERSION, InvalidSetting, Settings
@@ -72,6 +73,8 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
             registry=registry,
         ) as port:
             log.info("started version=%s port=%d", VERSION, port)
+            if not await _served(client, settings):
+                return 0
             watch = asyncio.create_task(
                 kopf.operator(
                     registry=handlers.registry(controller, client.credentials),
@@ -91,6 +94,33 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
                 await asyncio.wait([watch], timeout=3)
                 watch.cancel()
                 log.info("stopped")
+
+
+async def _served(client: api.Kube, settings: Settings) -> bool:
+    """Return once the API server knows the resource; False when a signal ends the wait.
+
+    kopf is told not to scan, so it looks once which kinds there are: started before the definition is there, it
+    would never watch it. A chart creates both within the same second.
+    """
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    namespace = settings.watch_namespaces[0] if settings.watch_namespaces else ""
+    said = ""
+    while not stop.is_set():
+        try:
+            await client.find(api.OCR_DEPLOYMENT, namespace=namespace)
+        except api.KubeError as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning(
+                    "waiting for the definition of %s, see crds.enabled of the chart: %s", names.PLURAL, said
+                )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
+        else:
+            return True
+    return False
 
 
 async def _run_until_signal(

@@ -188,3 +188,17 @@ def test_a_folder_with_other_things_in_it_is_refused(directory: Path) -> None:
         Cluster.start(directory)
     assert not down(directory)
     assert (directory / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_operator_runs_as_the_chart_says_and_never_as_administrator(operator_cluster: Cluster) -> None:
+    [pod] = json.loads(operator_cluster.kubectl("get", "pods", "-n", "ocr-system", "-o", "json"))["items"]
+    assert pod["spec"]["serviceAccountName"] == "ocr-operator"
+    assert pod["status"]["containerStatuses"][0]["ready"]
+    account = "--as=system:serviceaccount:ocr-system:ocr-operator"
+    assert (
+        operator_cluster.kubectl("auth", "can-i", "list", "ocrdeployments.ocr-operator.io", "-A", account)
+        == "yes\n"
+    )
+    for verb, resource in (("delete", "nodes"), ("create", "clusterrolebindings"), ("*", "*")):
+        with pytest.raises(DevclusterError):  # kubectl's way to say no
+            operator_cluster.kubectl("auth", "can-i", verb, resource, account)

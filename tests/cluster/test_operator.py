@@ -17,8 +17,11 @@ import pytest
 from devcluster.cluster import Cluster
 from ocr_operator import names
 from tests.support import cluster as support
+from tests.support import fakepod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+PORT = fakepod.free_port()
 
 
 def until(look: Callable[[], Any], seconds: float = 60, what: str = "") -> Any:
@@ -66,6 +69,7 @@ class Operator:
             "spec": {
                 "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}],
                 "gpu": {"sharing": "shared"},
+                "server": {"port": PORT},
                 "template": {"spec": {"terminationGracePeriodSeconds": 2}},
                 **spec,
             },
@@ -207,7 +211,24 @@ def test_killed_server_comes_back_with_the_newest_settings_while_the_operator_is
     until(restarted, what="the node restarts the server")
     [now] = operator.pods().values()
     stamped = json.loads(now["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])
-    with urllib.request.urlopen(f"http://{now['status']['podIP']}:8001/v1/state", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{now['status']['podIP']}:{PORT}/v1/state", timeout=5) as answer:
         state = json.load(answer)
     assert state["settings"] == stamped
     assert stamped["values"]["idle"]["offloadAfterSeconds"] == 9
+
+
+def test_operator_that_is_there_before_the_definition_waits_for_it(tmp_path: Path) -> None:
+    with support.started(tmp_path / "bare", nodes=0) as bare:
+        bare.kubectl("create", "namespace", "early")
+        early = Operator(bare, "early", tmp_path / "operator.log")
+        early.start()
+        try:
+            until(
+                lambda: "waiting for the definition" in early.log.read_text(),
+                what="it says what it waits for",
+            )
+            support.apply_crds(bare)
+            early.apply(replicas=1)
+            until(lambda: early.resource().get("status", {}).get("observedGeneration") == 1, what="it serves")
+        finally:
+            assert early.end(signal.SIGTERM) == 0, early.log.read_text()

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,13 @@ def address() -> str:
     """A loopback address that no other test process uses."""
     number = next(_numbers)
     return f"127.{64 + os.getpid() % 128}.{number // 250}.{number % 250 + 1}"
+
+
+def free_port() -> int:
+    """One that nobody listens on at any address: a server of somebody else at 0.0.0.0 would take ours."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        return int(probe.getsockname()[1])
 
 
 class FakePod:

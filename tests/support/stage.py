@@ -29,8 +29,8 @@ from tests.support.fakekube import FakeKube
 from tests.support.fakepod import FakePod
 
 MIB = 2**20
-PORT = 8001
-EXPORTER_PORT = 9400
+PORT = fakepod.free_port()
+EXPORTER_PORT = fakepod.free_port()
 
 
 async def until(holds: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:
@@ -66,7 +66,13 @@ class Stage:
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
             "metadata": {"name": name, "namespace": "default"},
-            "spec": {"replicas": 2, "models": models, "gpu": {"sharing": "shared"}, **spec},
+            "spec": {
+                "replicas": 2,
+                "models": models,
+                "gpu": {"sharing": "shared"},
+                "server": {"port": PORT},
+                **spec,
+            },
         }
         ref = api.ref_of(body)
         try:

@@ -47,6 +47,8 @@ async def _configuration(environ: Mapping[str, str], account: Path) -> kubernete
         _follow_token(config, account / "token")
         return config
     file = file or os.path.join(environ.get("HOME", ""), ".kube", "config")
+    if not await asyncio.to_thread(lambda: any(map(os.path.isfile, file.split(os.pathsep)))):
+        raise ConfigError(f"no API server: {file} is not there; set KUBECONFIG, or run in a pod")
     loader = await kubernetes_config.load_kube_config(
         config_file=file, client_configuration=config, persist_config=False
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import tools
+from devcluster import gobuild, tools
 from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
 from devcluster.tools import CONTROL_PLANE, ETCD, KUBERNETES, MODULES, Toolbox
@@ -73,8 +73,8 @@ FAKE_GO = """#!/bin/sh
 echo "$@" >> "$BUILDS"
 echo "some/package" >&2
 while [ "$1" != -o ]; do shift; done
-printf '#!/bin/sh\\n' > "$2"
-chmod +x "$2"
+printf '#!/bin/sh\\n' > "$2/server"
+chmod +x "$2/server"
 """
 
 
@@ -90,6 +90,27 @@ def test_missing_programs_are_built_once(tmp_path: Path) -> None:
     assert "-trimpath" in build
     names = sorted(path.name for path in found["etcd"].parents[1].iterdir())
     assert names == [ETCD.key, "etcd.lock"], "no draft stays behind"
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
+        ("go.etcd.io/etcd/server/v3", "server"),
+        ("a.b/c/vault", "vault"),
+    ],
+)
+def test_programs_are_called_as_go_calls_them(package: str, name: str) -> None:
+    assert gobuild.program_name(package) == name
+
+
+def test_a_killed_builds_draft_is_cleared_away(tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "go", FAKE_GO)
+    draft = tools.cache_folder({"XDG_CACHE_HOME": str(tmp_path / "cache")}) / f".{ETCD.key}.draft"
+    program(draft / "half")
+    box = toolbox(tmp_path, PATH=f"{tmp_path / 'bin'}:{os.defpath}", BUILDS=str(tmp_path / "builds"))
+    assert [path.name for path in box.provide(("etcd",))["etcd"].parent.iterdir()] == ["etcd"]
+    assert not draft.exists()
 
 
 def test_a_failed_build_is_the_reason(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ocr_operator.metrics import Metrics
 from ocr_operator.observed import Pod
 from tests.support import fakepod
 
+PORT = fakepod.free_port()
 T0 = datetime(2026, 11, 23, 8, tzinfo=UTC)
 LABELS = '{gpu="0",UUID="GPU-1",modelName="NVIDIA L40S"}'
 
@@ -27,7 +28,7 @@ async def scraping(pods: list[Pod]) -> AsyncIterator[Exporters]:
         yield Exporters(
             session,
             lambda: pods,
-            port=9400,
+            port=PORT,
             interval=1,
             now=lambda: T0,
             metrics=Metrics(CollectorRegistry()),
@@ -41,9 +42,8 @@ def make_pod(ip: str, node: str = "gpu-a") -> Pod:
 
 async def test_readings_bear_the_pods_node_and_the_time() -> None:
     ip = fakepod.address()
-    async with scraping([make_pod(ip)]) as exporters:
-        async with fakepod.serve_metrics(lambda: text(100), ip, 9400):
-            await exporters.scrape()
+    async with scraping([make_pod(ip)]) as exporters, fakepod.serve_metrics(lambda: text(100), ip, PORT):
+        await exporters.scrape()
 
     [reading] = exporters.readings()
     assert (reading.node, reading.uuid, reading.read_at) == ("gpu-a", "GPU-1", T0)
@@ -54,7 +54,7 @@ async def test_silent_exporter_keeps_its_last_readings_and_a_gone_one_does_not()
     ip = fakepod.address()
     pods = [make_pod(ip)]
     async with scraping(pods) as exporters:
-        async with fakepod.serve_metrics(lambda: text(100), ip, 9400):
+        async with fakepod.serve_metrics(lambda: text(100), ip, PORT):
             await exporters.scrape()
         await exporters.scrape()
         assert len(exporters.readings()) == 1
@@ -86,10 +86,10 @@ async def test_hostile_exporter_costs_nothing_but_its_own_readings() -> None:
         app.add_routes([web.get("/metrics", handler)])
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
         await runner.setup()
-        await web.TCPSite(runner, ip, 9400, reuse_address=True).start()
+        await web.TCPSite(runner, ip, PORT, reuse_address=True).start()
         runners.append(runner)
     try:
-        async with fakepod.serve_metrics(lambda: text(7), good, 9400):
+        async with fakepod.serve_metrics(lambda: text(7), good, PORT):
             pods = [make_pod(good), make_pod(flood, "b"), make_pod(redirect, "c"), make_pod("nowhere", "d")]
             async with asyncio.timeout(10), scraping(pods) as exporters:
                 await exporters.scrape()

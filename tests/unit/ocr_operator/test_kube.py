@@ -19,6 +19,7 @@ from ocr_operator import api, kube
 from tests.support import fakepod
 
 POD = api.Ref(api.POD, "default", "one")
+PORT = fakepod.free_port()
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -30,8 +31,8 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
     await runner.setup()
     ip = fakepod.address()
     try:
-        await web.TCPSite(runner, ip, 6443, reuse_address=True).start()
-        yield f"http://{ip}:6443"
+        await web.TCPSite(runner, ip, PORT, reuse_address=True).start()
+        yield f"http://{ip}:{PORT}"
     finally:
         await runner.cleanup()
 

@@ -23,6 +23,7 @@ from tests.support.stage import until
 
 KEY: Key = ("default", "invoices")
 SILENCE = 0.4
+PORT = fakepod.free_port()
 
 
 def make_live(revision: int, seconds: int = 60) -> LiveSettings:
@@ -71,7 +72,7 @@ async def linked(
     prepare(pod)
     async with contextlib.AsyncExitStack() as stack:
         if serve:
-            await stack.enter_async_context(pod.serve(ip, 8001))
+            await stack.enter_async_context(pod.serve(ip, PORT))
         session = await stack.enter_async_context(podwire.session())
         client = PodClient(
             session,
@@ -82,7 +83,7 @@ async def linked(
         )
         task = asyncio.create_task(client.run())
         try:
-            yield Link(client, pod, Target(KEY, pod.name, pod.uid, ip, 8001), changes)
+            yield Link(client, pod, Target(KEY, pod.name, pod.uid, ip, PORT), changes)
         finally:
             task.cancel()
             await asyncio.wait([task])
@@ -313,12 +314,12 @@ async def test_restarted_process_is_pushed_again() -> None:
         ip, pod = link.target.ip, link.pod
 
     async with linked(serve=False) as link:
-        link.target = Target(KEY, pod.name, pod.uid, ip, 8001)
-        async with FakePod(pod.name, pod.uid, "right").serve(ip, 8001):
+        link.target = Target(KEY, pod.name, pod.uid, ip, PORT)
+        async with FakePod(pod.name, pod.uid, "right").serve(ip, PORT):
             link.want(make_live(3))
             await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 3)
         fresh = FakePod(pod.name, pod.uid, "right")
-        async with fresh.serve(ip, 8001):
+        async with fresh.serve(ip, PORT):
             await until(lambda: fresh.settings["revision"] == 3)
 
 
@@ -336,4 +337,4 @@ async def test_forgotten_pod_is_left_alone() -> None:
 @pytest.mark.parametrize("ip", ["example.com", "127.0.0.1:80@evil", "", "127.0.0.1/x"])
 async def test_only_addresses_are_connected_to(ip: str) -> None:
     with pytest.raises(ValueError, match="does not appear"):
-        _ = Target(KEY, "invoices-1", "uid-1", ip, 8001).url
+        _ = Target(KEY, "invoices-1", "uid-1", ip, PORT).url

@@ -1,0 +1,281 @@
+"""Single passes over one resource, with a world that the test sets by hand; whole lives are in
+tests/integration/test_operator_loop.py.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ocr_operator import api, names, podwire
+from ocr_operator.children import Children
+from ocr_operator.manifests import Defaults
+from ocr_operator.metrics import Metrics
+from ocr_operator.podclient import PodClient
+from ocr_operator.reconcile import REFUSED_SECONDS, STATUS_SPACING_SECONDS, STUCK_SECONDS, Reconciler
+from ocr_operator.recorder import Recorder
+from ocr_operator.settings import Settings
+from ocr_operator.wakeups import Key
+from ocr_operator.world import World
+from tests.support import observations, resources
+from tests.support.fakekube import FakeKube
+from tests.support.stage import until
+
+KEY: Key = ("default", "invoices")
+T0 = datetime(2026, 11, 23, 8, tzinfo=UTC)
+TOKEN = "token"
+
+
+class Desk:
+    """A reconciler and all that it reads; its mirrors run, its clock stands still."""
+
+    def __init__(self, kube: FakeKube, session: Any) -> None:
+        self.kube = kube
+        self.seconds = 0.0
+        self.woken: list[Key] = []
+        metrics = Metrics(CollectorRegistry())
+        self.world = World(
+            kube,
+            Settings(scrape_seconds=2),
+            wake=lambda key, urgent: self.woken.append(key),
+            metrics=metrics,
+            time=lambda: self.seconds,
+        )
+        self.reconciler = Reconciler(
+            kube,
+            self.world,
+            PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=random.Random(1)),
+            Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
+            children=Children(
+                kube,
+                self.world,
+                defaults=Defaults("image:1"),
+                metrics=metrics,
+                fresh_token=lambda: TOKEN,
+            ),
+            metrics=metrics,
+            now=lambda: T0,
+            time=lambda: self.seconds,
+        )
+
+    async def make(self, **spec: Any) -> None:
+        body = resources.make_body(**spec)
+        del body["metadata"]["uid"], body["metadata"]["generation"]
+        self.world.saw(await self.kube.create(body))
+
+    async def change(self, path: str, value: Any) -> None:
+        ref = api.Ref(api.OCR_DEPLOYMENT, *KEY)
+        self.world.saw(await self.kube.patch(ref, [{"op": "add", "path": path, "value": value}]))
+
+    async def look(self) -> float | None:
+        return await self.reconciler.look(KEY)
+
+    async def pod(self, raw: dict[str, Any]) -> None:
+        await self.kube.create({**raw, "apiVersion": "v1", "kind": "Pod"})
+        await until(lambda: self.world.pods.get(("default", raw["metadata"]["name"])))
+
+    async def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))).get("status", {})
+        return found
+
+    async def condition(self, type_: str) -> dict[str, Any]:
+        return next(each for each in (await self.status())["conditions"] if each["type"] == type_)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    async with podwire.session() as session:
+        ours = Desk(FakeKube(), session)
+        tasks = [asyncio.create_task(each.run()) for each in ours.world.mirrors]
+        for each in ours.world.mirrors:
+            await asyncio.wait_for(each.synced.wait(), 5)
+        try:
+            yield ours
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def test_first_pass_records_the_revision_before_anything_else(desk: Desk) -> None:
+    order: list[str] = []
+    desk.kube.fail = lambda verb, ref: order.append(f"{verb} {ref.kind.name}")
+    await desk.make()
+
+    order.clear()
+    await desk.look()
+
+    assert order[0] == "apply_status OcrDeployment"
+    assert (await desk.status())["liveSettings"]["revision"] == 1
+    assert [each for each in order if each.startswith("apply ")] == [
+        "apply Service",
+        "apply Service",
+        "apply Deployment",
+    ]
+
+
+async def test_second_pass_writes_nothing(desk: Desk) -> None:
+    await desk.make()
+    await desk.look()
+    await until(lambda: len(desk.world.children(KEY)) == 3)
+    desk.seconds += STATUS_SPACING_SECONDS
+    await desk.look()
+    before = dict(desk.kube.calls)
+
+    assert await desk.look() is None
+
+    assert dict(desk.kube.calls) == before
+
+
+async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> None:
+    await desk.make()
+    await desk.look()
+    await desk.pod(observations.raw_pod(annotations={}))
+    desk.seconds += STATUS_SPACING_SECONDS
+    await desk.look()
+    stamped = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 1})
+
+    def fail(verb: str, ref: api.Ref) -> None:
+        if verb == "apply_status":
+            raise api.Unavailable(ref, 503, "etcd is away")
+
+    desk.kube.fail = fail
+    with pytest.raises(api.Unavailable):
+        await desk.look()
+
+    assert await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc")) == stamped
+    revision = json.loads(stamped["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])["revision"]
+    assert revision == 1
+
+
+async def test_conflict_brings_the_newest_resource(desk: Desk) -> None:
+    await desk.make()
+    ref = api.Ref(api.OCR_DEPLOYMENT, *KEY)
+    newest = await desk.kube.patch(ref, [{"op": "add", "path": "/spec/replicas", "value": 3}])
+
+    with pytest.raises(api.Conflict):
+        await desk.look()
+
+    known = desk.world.resource(KEY)
+    assert known is not None
+    assert known["metadata"]["resourceVersion"] == newest["metadata"]["resourceVersion"]
+    await desk.look()
+
+
+async def test_pods_cause_one_status_write_a_second(desk: Desk) -> None:
+    await desk.make()
+    await desk.look()
+    await desk.pod(observations.raw_pod(annotations={}))
+    desk.seconds += 0.3
+
+    wait = await desk.look()
+
+    assert wait == pytest.approx(STATUS_SPACING_SECONDS - 0.3)
+    desk.seconds += 0.7
+    await desk.look()
+    assert [each["name"] for each in (await desk.status())["pods"]] == ["invoices-7c9-abc"]
+
+
+async def test_refused_child_is_a_condition_and_tried_again_later(desk: Desk) -> None:
+    def fail(verb: str, ref: api.Ref) -> None:
+        if ref.kind == api.DEPLOYMENT and verb == "apply":
+            raise api.Refused(ref, 403, "exceeded quota: pods")
+
+    desk.kube.fail = fail
+    await desk.make()
+    await desk.look()
+    desk.seconds += STATUS_SPACING_SECONDS
+
+    wait = await desk.look()
+
+    assert wait == REFUSED_SECONDS
+    conditions = (await desk.status())["conditions"]
+    assert any("exceeded quota: pods" in each["message"] for each in conditions)
+
+
+async def test_token_of_the_secret_is_kept_and_a_strangers_is_never_used(desk: Desk) -> None:
+    stranger = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "invoices-ocr-admin", "namespace": "default"},
+        "data": {names.ADMIN_KEY: base64.b64encode(b"stolen").decode()},
+    }
+    await desk.kube.create(stranger)
+    await desk.make()
+
+    await desk.look()
+    desk.seconds += STATUS_SPACING_SECONDS
+    await desk.look()
+
+    secret = await desk.kube.get(api.Ref(api.SECRET, "default", "invoices-ocr-admin"))
+    assert secret["data"] == stranger["data"]
+    assert not desk.world.children(KEY)
+    assert any("invoices-ocr-admin" in each["message"] for each in (await desk.status())["conditions"])
+
+
+async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -> None:
+    await desk.make()
+    await desk.look()
+    uuid = "GPU-8f7a95dc-2eac-5db4-b921-8c38a8608045"
+    placed = json.dumps({"node": "gone", "gpus": [{"uuid": uuid}]})
+    raw = observations.raw_pod(
+        annotations={names.ANNOTATION_PLACEMENT: placed, names.ANNOTATION_GPU_UUIDS: uuid}
+    )
+    del raw["spec"]["nodeName"]
+    raw["status"] = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}],
+    }
+    await desk.pod(raw)
+    [pod] = desk.world.pods_of(KEY)
+    assert desk.world.lost_node(pod), "the books know where it was to go"
+
+    await desk.look()
+    desk.seconds += STUCK_SECONDS - 1
+    await desk.look()
+    assert len(desk.world.pods_of(KEY)) == 1
+    desk.seconds += 2
+    await desk.look()
+
+    await until(lambda: not desk.world.pods_of(KEY))
+
+
+async def test_gone_resource_is_forgotten(desk: Desk) -> None:
+    await desk.make()
+    await desk.look()
+    body = await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))
+    await desk.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
+    desk.world.lost(body)
+    before = dict(desk.kube.calls)
+
+    assert await desk.look() is None
+    assert dict(desk.kube.calls) == before
+
+
+async def test_older_view_of_a_resource_is_ignored(desk: Desk) -> None:
+    await desk.make()
+    old = desk.world.resource(KEY)
+    await desk.change("/spec/replicas", 2)
+    assert old is not None
+
+    desk.world.saw(old)
+
+    known = desk.world.resource(KEY)
+    assert known is not None
+    assert known["spec"]["replicas"] == 2
+
+
+async def test_terminating_resource_is_left_to_the_garbage_collector(desk: Desk) -> None:
+    await desk.make()
+    await desk.change("/metadata/deletionTimestamp", "2026-11-23T08:00:00Z")
+    with contextlib.suppress(api.NotFound):
+        assert await desk.look() is None
+    assert not desk.world.children(KEY)
