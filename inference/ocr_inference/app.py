@@ -172,6 +172,7 @@ def create_manager(
         cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
         books=gpu.books(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
+        nursery=settings.nursery,
     )
 
 

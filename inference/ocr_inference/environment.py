@@ -35,6 +35,7 @@ def read(
         pod_name=environ.get("POD_NAME", ""),
         pod_uid=environ.get("POD_UID", ""),
         drain_seconds=given.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
+        nursery=given.choice("OCR_NURSERY", ("on", "off"), "on") == "on",
     )
 
 
