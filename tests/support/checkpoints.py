@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedModel, UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
+from transformers import (
+    DeepseekOcr2Config,
+    DeepseekOcr2ForConditionalGeneration,
+    PreTrainedModel,
+    UnlimitedOcrConfig,
+    UnlimitedOcrForConditionalGeneration,
+)
 from transformers.utils import logging
 
 from ocr_inference.families import deepseek_ocr
@@ -57,6 +63,8 @@ def randomise(model: PreTrainedModel, seed: int) -> None:
             noise = torch.randn(parameter.shape, generator=generator)
             if "norm" in name and name.endswith("weight"):
                 noise = 1 + 0.1 * noise
+            elif "embed_tokens" in name:
+                noise = 0.1 * noise  # where the head is tied to it, a large one would repeat what it sees
             elif parameter.dim() > 1 and "embed" not in name:
                 noise = noise * (parameter.shape[1] * parameter[0, 0].numel()) ** -0.5
             elif name.endswith("bias"):
@@ -66,7 +74,7 @@ def randomise(model: PreTrainedModel, seed: int) -> None:
 
 def save(model: PreTrainedModel, folder: Path, config: Mapping[str, Any] | None, shard_bytes: int) -> None:
     """Weights by their published names; `config` replaces the library's own config.json."""
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model.save_pretrained(folder, max_shard_size=shard_bytes)
     if config is not None:
         write_json(folder / "config.json", config)
@@ -181,4 +189,45 @@ def make_deepseek_ocr(
         {"tokenizer_class": "LlamaTokenizerFast", "bos_token": BOS, "eos_token": EOS, "pad_token": PAD},
     )
     (folder / "modeling_deepseekocr.py").write_text("raise SystemExit('remote code was executed')\n")
+    return folder
+
+
+def make_deepseek_ocr2(folder: Path, *, seed: int = 0, dtype: str = "bfloat16") -> Path:
+    """DeepSeek-OCR-2 as at deepseek-community/DeepSeek-OCR-2: the library's own names. About 17 MB."""
+    text = {
+        **{"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3},
+        **{"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 8192},
+        **{
+            "moe_intermediate_size": 16,
+            "n_routed_experts": 4,
+            "n_shared_experts": 2,
+            "num_experts_per_tok": 2,
+        },
+        **{"mlp_layer_types": ["dense", "sparse", "sparse"], "n_group": 1, "topk_group": 1},
+        **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+    }
+    sam = {
+        **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "global_attn_indexes": [1]},
+        "downsample_channels": [24, 32],
+    }
+    encoder = {
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
+        **{"num_key_value_heads": 1, "vocab_size": 1},
+    }
+    config = DeepseekOcr2Config(
+        text_config=text, vision_config={"sam_config": sam, "encoder_config": encoder}
+    )
+    model = DeepseekOcr2ForConditionalGeneration(config)
+    randomise(model, seed)
+    save(model.to(getattr(torch, dtype)), folder, None, 1 << 40)
+    tokenizer(DEEPSEEK_TOKENS, VOCABULARY).save(str(folder / "tokenizer.json"))
+    names = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names})
+    write_json(
+        folder / "processor_config.json",
+        {
+            "processor_class": "DeepseekOcr2Processor",
+            "image_processor": {"image_processor_type": "DeepseekOcr2ImageProcessor"},
+        },
+    )
     return folder

@@ -12,14 +12,15 @@ from typing import Final
 
 import torch
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ocr_inference import sources
 from ocr_inference.engine import InferRequest
-from ocr_inference.engines import architecture, configs, torchweights
+from ocr_inference.engines import architecture, chatting, configs, torchweights
+from ocr_inference.engines.chatting import Chat
 from ocr_inference.engines.configs import Config
 from ocr_inference.engines.inputs import Grounded, Inputs
-from ocr_inference.families import DEEPSEEK_OCR, Family, deepseek_ocr, deepseek_ocr2, grounded
+from ocr_inference.families import CHAT, DEEPSEEK_OCR, Family, deepseek_ocr, deepseek_ocr2, grounded
 from ocr_inference.sources import faults
 from ocr_inference.weights import reading
 from ocr_inference.weights.header import BadWeights
@@ -28,6 +29,7 @@ DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32"
 BFLOAT16_CAPABILITY: Final = (8, 0)
 """Devices before that compute in bfloat16 slowly or not at all."""
 MAX_CONTEXT: Final = 1 << 20
+TOKENIZER: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,15 @@ def open(  # noqa: A001 it is used as `checkpoints.open`
     text = config.native.get_text_config(decoder=True)
     eos = configs.eos_ids(folder, config.native)
     context = min(int(getattr(text, "max_position_embeddings", MAX_CONTEXT)), MAX_CONTEXT)
-    tokenizer = _tokenizer(folder, config, eos)
-    prepare = _grounded(config, tokenizer, precision, context)
+    prepare: Grounded | Chat
+    if config.family is CHAT:
+        prepare = chatting.open_chat(folder, config.model_type, config.native, precision, context)
+        tokenizer, mark = prepare.tokenizer, prepare.image_mark
+    else:
+        tokenizer, mark = _tokenizer(folder), grounded.IMAGE_MARK
+        prepare = _grounded(config, tokenizer, precision, context)
+    _check_tokenizer(tokenizer, mark, eos, config.native)
+    ends = eos | {getattr(text, name, None) for name in ("bos_token_id", "pad_token_id")}
     return Opened(
         folder=folder,
         family=config.family,
@@ -90,7 +99,7 @@ def open(  # noqa: A001 it is used as `checkpoints.open`
         max_context=context,
         prepare=prepare,
         decode=lambda ids: tokenizer.decode(
-            [each for each in ids if each not in eos], skip_special_tokens=False
+            [each for each in ids if each not in ends], skip_special_tokens=False
         ),
         buffers=lambda: computed or {},
         converted=lambda: architecture.convert(folder, built.model, precision),
@@ -120,29 +129,32 @@ def _precision(dtype: str, device: str, capability: tuple[int, int] | None) -> t
     return torch.float16 if capability is not None and capability < BFLOAT16_CAPABILITY else torch.bfloat16
 
 
-def _tokenizer(folder: Path, config: Config, eos: frozenset[int]) -> Tokenizer:
-    """The tokenizer, if it is the model's."""
-    name = "tokenizer.json"
+def _tokenizer(folder: Path) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_file(str(folder / name))
+        return Tokenizer.from_file(str(folder / TOKENIZER))
     except Exception as error:
         # The library raises plain `Exception`.
-        raise faults.invalid(name, "", f"is no tokenizer: {faults.shown(str(error))}") from error
-    size = config.native.get_text_config(decoder=True).vocab_size
+        raise faults.invalid(TOKENIZER, "", f"is no tokenizer: {faults.shown(str(error))}") from error
+
+
+def _check_tokenizer(
+    tokenizer: Tokenizer, image_mark: str | None, eos: frozenset[int], config: PreTrainedConfig
+) -> None:
+    """That it is this model's: tokens of another one would be read as other words, or as none."""
+    size = config.get_text_config(decoder=True).vocab_size
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if highest >= size:
-        raise faults.invalid(
-            name, "vocab", f"token {highest} is beyond the model's {size} ({configs.CONFIG}: vocab_size)"
-        )
-    found = tokenizer.token_to_id(grounded.IMAGE_MARK)
-    if found != grounded.IMAGE_TOKEN_ID:
-        message = (
-            f"has id {found}, the model's is {grounded.IMAGE_TOKEN_ID}: the tokenizer is another model's"
-        )
-        raise faults.invalid(name, grounded.IMAGE_MARK, message)
+        message = f"token {highest} is beyond the model's {size} ({configs.CONFIG}: vocab_size)"
+        raise faults.invalid(TOKENIZER, "vocab", message)
+    wanted = getattr(config, "image_token_id", None)
+    found = tokenizer.token_to_id(image_mark) if image_mark else None
+    if image_mark and wanted is not None and found != wanted:
+        message = f"has id {found}, the model's is {wanted}: the tokenizer is another model's"
+        raise faults.invalid(TOKENIZER, image_mark, message)
     if unknown := [each for each in eos if tokenizer.id_to_token(each) is None]:
-        raise faults.invalid(name, "eos_token_id", f"token {min(unknown)}, which ends answers, doesn't exist")
-    return tokenizer
+        raise faults.invalid(
+            TOKENIZER, "eos_token_id", f"token {min(unknown)}, which ends answers, doesn't exist"
+        )
 
 
 def _grounded(config: Config, tokenizer: Tokenizer, dtype: torch.dtype, context: int) -> Grounded:

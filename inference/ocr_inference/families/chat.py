@@ -4,11 +4,13 @@ Models made for reading know a few short prompts, and text comes worse with any 
 words. None of them says where things are.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from ocr_inference.families import tags
 from ocr_inference.families.loops import LoopGuard
+from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
 from ocr_inference.schema import Task
 
@@ -28,6 +30,10 @@ GENERAL: Final[Mapping[Task, str]] = {
     Task.FIND: _READ,  # what was read is searched afterwards: models asked to search make things up
 }
 
+GOT_OCR2: Final = "got_ocr2"
+_GOT_MARKS = re.compile(r"<\|im_(?:start|end)\|>|<imgpad>|</?img>")
+CELL_TAGS: Final = ("<td>", "</td>")
+
 _GLM = "Text Recognition:"
 _PADDLE = "OCR:"
 OWN: Final[Mapping[str, Mapping[Task, str]]] = {
@@ -40,13 +46,9 @@ OWN: Final[Mapping[str, Mapping[Task, str]]] = {
         Task.FIGURE: "Chart Recognition:",
     },
     "lighton_ocr": dict.fromkeys((Task.DOCUMENT, Task.OCR, Task.FREE, Task.FIND), ""),
-    "got_ocr2": {
-        Task.DOCUMENT: "OCR with format: ",
-        Task.OCR: "OCR: ",
-        Task.FREE: "OCR: ",
-        Task.FIND: "OCR: ",
-        Task.FIGURE: "OCR with format: ",
-        Task.DESCRIBE: "OCR: ",
+    GOT_OCR2: {
+        **dict.fromkeys((Task.DOCUMENT, Task.FIGURE), " OCR with format: "),
+        **dict.fromkeys((Task.OCR, Task.FREE, Task.FIND, Task.DESCRIBE), " OCR: "),
     },
 }
 """By `model_type`: the prompts that models were trained with. An empty one: the picture alone."""
@@ -57,6 +59,15 @@ def prompt(model_type: str, task: Task, custom: str | None) -> str:
     if task is Task.FREEFORM:
         return custom or ""
     return OWN.get(model_type, {}).get(task, GENERAL[task])
+
+
+def got_ocr2_text(words: str) -> str:
+    """GOT-OCR2's conversation, which its checkpoints have no template for; `<imgpad>` stands for the picture."""
+    words = without(_GOT_MARKS, words)
+    return (
+        "<|im_start|>system\nYou should follow the instructions carefully and explain your answers in detail.<|im_end|>"
+        f"<|im_start|>user\n<img><imgpad></img>\n{words}<|im_end|><|im_start|>assistant\n"
+    )
 
 
 def read(task: Task, find_term: str | None, page: Page) -> Answer:

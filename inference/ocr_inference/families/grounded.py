@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ocr_inference.families import tags
+from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
 from ocr_inference.families.tags import Block
 from ocr_inference.schema import Box, Task
@@ -53,20 +54,13 @@ def prompt(task: Task, find_term: str | None, custom: str | None, *, grounding: 
     """What follows the picture. The picture itself, always first, is for the caller to put there."""
     if task is Task.FREEFORM:
         # A person's own prompt may use the tags; a second picture's place would find no picture.
-        words = _without(_PICTURE, custom or "").removeprefix("\n")
+        words = without(_PICTURE, custom or "").removeprefix("\n")
     else:
         # In a term, tags would be instructions.
-        words = PROMPTS[task].format(term=_without(_SPECIAL, find_term or "").strip())
+        words = PROMPTS[task].format(term=without(_SPECIAL, find_term or "").strip())
     if grounding and GROUNDING not in words and task is not Task.FIND:
         words = GROUNDING + words
     return "\n" + words
-
-
-def _without(pattern: re.Pattern[str], text: str) -> str:
-    """Until nothing is left of it: taking a tag out may join the halves of another."""
-    while pattern.search(text):
-        text = pattern.sub("", text)
-    return text
 
 
 def read(task: Task, _term: str | None, page: Page) -> Answer:
