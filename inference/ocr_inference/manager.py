@@ -545,7 +545,7 @@ class Manager:
         self.post(WorkerDied(model, serial, failure))
 
     def _check_room(self, model: str) -> None:
-        """On a simulated GPU that others use too: refuse what a real one would refuse."""
+        """Refuse what doesn't fit beside what others hold, before anything is moved."""
         others = self._books.others_bytes()
         need = self._world.models[model].need_bytes
         free = self._device.memory_total_bytes - others - self._snapshot.memory_used_bytes
