@@ -57,17 +57,20 @@ class Written:
 
 
 class Generator(Protocol):
-    """All methods are called by one thread. A method that raises has changed nothing."""
+    """All methods are called by one thread."""
 
     @property
     def numbers(self) -> Sequence[int]:
         """The pages in it; higher ones came later."""
 
     def begin(self, number: int, prompt: Prompt) -> Written:
-        """Take a page in and write its first token."""
+        """Take a page in and write its first token. Where this raises, nothing has changed."""
 
     def step(self) -> list[Written]:
-        """Write a token of each page; those that end leave."""
+        """Write a token of each page, or of the one whose turn it is; those that end leave.
+
+        Where this raises, nothing has changed but that the page that it struck, if it was one's turn, has left.
+        """
 
     def drop(self, number: int) -> None:
         """Take a page out; unknown ones are ignored."""
@@ -221,7 +224,7 @@ class InSlots:
 
 
 class OneByOne:
-    """A page's rows are computed alone, yet pages take turns token by token, so that none waits for another's end."""
+    """A page is computed alone, yet pages take turns token by token, so that none waits for another's end."""
 
     def __init__(self, model: PreTrainedModel, eos: Collection[int]) -> None:
         self._model: Any = model
@@ -252,22 +255,19 @@ class OneByOne:
 
     @torch.inference_mode()
     def step(self) -> list[Written]:
-        written: list[Written] = []
-        for row in list(self._rows):
-            prompt = row.prompt.tensors["input_ids"]
-            ids = torch.cat([prompt, prompt.new_tensor([row.tokens])], dim=1)
-            try:
-                logits, self._states[row.number] = self._forward(ids, self._states[row.number], first=False)
-            except Exception:
-                if not written:
-                    raise
-                break  # what is written counts; this page is the first of the next step
-            written += _choose(logits, [row], self._eos)
-            self._rows.append(self._rows.pop(0))
-        for each in written:
-            if each.end is not None:
-                self.drop(each.number)
-        return written
+        if not self._rows:
+            return []
+        row = self._rows.pop(0)
+        # Gone, should this fail: its cache would be half a position longer than before.
+        state = self._states.pop(row.number)
+        prompt = row.prompt.tensors["input_ids"]
+        ids = torch.cat([prompt, prompt.new_tensor([row.tokens])], dim=1)
+        logits, state = self._forward(ids, state, first=False)
+        (written,) = _choose(logits, [row], self._eos)
+        if written.end is None:
+            self._rows.append(row)
+            self._states[row.number] = state
+        return [written]
 
     def drop(self, number: int) -> None:
         self._rows = [row for row in self._rows if row.number != number]

@@ -203,23 +203,23 @@ class TransformersEngine:
     def _write(self) -> list[Event]:
         """A token of each page that has begun; where memory runs out, the newest page makes room."""
         generator = self._writer()
-        while generator.numbers:
-            message = ""
-            try:
-                return self._told(generator.step())
-            except Exception as error:
-                _raise_if_broken(error)
-                if not memory.ran_out(error):
-                    raise
-                message = _shown("no memory for what the page says", error)
-            newest = generator.numbers[-1]
-            generator.drop(newest)
-            memory.release(self._weights.device)
-            self._short_of_memory = bool(generator.numbers)
-            del self._pages[newest]
-            failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
-            return [(newest, failure)]
-        return []
+        before = generator.numbers
+        message = ""
+        try:
+            return self._told(generator.step())
+        except Exception as error:
+            _raise_if_broken(error)
+            if not memory.ran_out(error):
+                raise
+            message = _shown("no memory for what the page says", error)
+        lost = set(before) - set(generator.numbers) or {before[-1]}
+        for number in lost:
+            generator.drop(number)
+            del self._pages[number]
+        memory.release(self._weights.device)
+        self._short_of_memory = bool(generator.numbers)
+        failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
+        return [(number, failure) for number in lost]
 
     def _told(self, written: Sequence[Written]) -> list[Event]:
         events: list[Event] = []
