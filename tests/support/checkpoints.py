@@ -195,24 +195,38 @@ def make_deepseek_ocr(
 def make_deepseek_ocr2(folder: Path, *, seed: int = 0, dtype: str = "bfloat16") -> Path:
     """DeepSeek-OCR-2 as at deepseek-community/DeepSeek-OCR-2: the library's own names. About 17 MB."""
     text = {
-        **{"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3},
-        **{"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 8192},
-        **{
-            "moe_intermediate_size": 16,
-            "n_routed_experts": 4,
-            "n_shared_experts": 2,
-            "num_experts_per_tok": 2,
-        },
-        **{"mlp_layer_types": ["dense", "sparse", "sparse"], "n_group": 1, "topk_group": 1},
-        **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 8192,
+        "moe_intermediate_size": 16,
+        "n_routed_experts": 4,
+        "n_shared_experts": 2,
+        "num_experts_per_tok": 2,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+        "n_group": 1,
+        "topk_group": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
     }
     sam = {
-        **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "global_attn_indexes": [1]},
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "global_attn_indexes": [1],
         "downsample_channels": [24, 32],
     }
     encoder = {
-        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
-        **{"num_key_value_heads": 1, "vocab_size": 1},
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 1,
     }
     config = DeepseekOcr2Config(
         text_config=text, vision_config={"sam_config": sam, "encoder_config": encoder}

@@ -3,13 +3,13 @@ layout isn't the model's."""
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from ocr_inference.sources import faults, selection
 
@@ -33,7 +33,7 @@ def build(config: PreTrainedConfig, dtype: torch.dtype, attention: str, device: 
     for wanted in _candidates(attention, dtype, device, reasons):
         try:
             with torch.device("meta"):
-                model = AutoModelForImageTextToText.from_config(
+                model = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
                     copy.deepcopy(config), dtype=dtype, attn_implementation=wanted, trust_remote_code=False
                 )
         except (ValueError, ImportError) as error:
@@ -86,14 +86,14 @@ def buffers(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
     twin = copy.deepcopy(model)
     found: dict[str, torch.Tensor] = {}
     for path, module in twin.named_modules():
-        module._is_hf_initialized = False  # type: ignore[assignment]
+        module._is_hf_initialized = False
         for name in module._non_persistent_buffers_set:
             buffer = module._buffers.get(name)
             if buffer is not None:
-                fresh = torch.empty_like(buffer, device="cpu")
-                fresh.untyped_storage().fill_(_UNTOUCHED)
+                fresh = torch.empty_like(buffer, device="cpu", memory_format=torch.contiguous_format)
+                fresh.reshape(-1).view(torch.uint8).fill_(_UNTOUCHED)
                 module._buffers[name] = found[f"{path}.{name}" if path else name] = fresh
-    twin.initialize_weights()
+    twin.initialize_weights()  # type: ignore[no-untyped-call]
     untouched = (bool((each.reshape(-1).view(torch.uint8) == _UNTOUCHED).all()) for each in found.values())
     if any(untouched):
         return None
@@ -102,11 +102,12 @@ def buffers(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
 
 def convert(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """The model with its weights, on the CPU, by the library's own loading. Raises `EngineError`."""
-    config = copy.deepcopy(model.config)
+    # With `output_loading_info` it gives a pair, which its signature doesn't say.
+    load: Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]] = type(model).from_pretrained  # type: ignore[assignment]
     try:
-        loaded, info = type(model).from_pretrained(
+        loaded, info = load(
             folder,
-            config=config,
+            config=copy.deepcopy(model.config),
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
@@ -126,4 +127,5 @@ def convert(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> PreTrai
         if names := sorted(map(str, info[key])):
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise faults.invalid(selection.SINGLE, names[0], f"{what}{more}")
-    return loaded.eval()
+    loaded.eval()  # type: ignore[no-untyped-call]
+    return loaded

@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.auto_mappings import PROCESSOR_MAPPING_NAMES
 
 from ocr_inference.engine import EngineError, Failure, FailureKind, InferRequest
 from ocr_inference.engines import configs, pictures
@@ -90,11 +90,11 @@ class Chat:
                 # GOT-OCR2: its processor replaces the picture's mark, and its prompt is fixed.
                 found = self.processor(images=[page], text=[chat.got_ocr2_text(words)], return_tensors="pt")
             else:
-                content = [{"type": "image", "image": page}]
+                content: list[dict[str, Any]] = [{"type": "image", "image": page}]
                 if words:
                     content.append({"type": "text", "text": words})
                 found = self.processor.apply_chat_template(
-                    [{"role": "user", "content": content}],
+                    [{"role": "user", "content": content}],  # type: ignore[arg-type]
                     add_generation_prompt=True,
                     tokenize=True,
                     return_dict=True,
@@ -133,15 +133,19 @@ def guard(tokenizer: PreTrainedTokenizerBase) -> LoopGuard:
 def _processor(folder: Path, model_type: str, config: PreTrainedConfig) -> ProcessorMixin:
     kind, where = _processor_class(folder, model_type)
     local = {"trust_remote_code": False, "local_files_only": True}
+    name = TOKENIZER
     try:
-        name = TOKENIZER
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
         name = PREPROCESSOR
-        image_processor = AutoImageProcessor.from_pretrained(folder, config=config, backend="pil", **local)
+        image_processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, config=config, backend="pil", **local
+        )
         name = where
         parts = {"tokenizer": tokenizer, "image_processor": image_processor}
         settings, _ = kind.get_processor_dict(folder, local_files_only=True)
-        processor = kind.from_args_and_dict([parts.get(each) for each in kind.get_attributes()], settings)
+        names = kind.get_attributes()  # type: ignore[no-untyped-call]
+        processor = kind.from_args_and_dict([parts.get(each) for each in names], settings)
+        assert isinstance(processor, ProcessorMixin)
     except Exception as error:
         # OSError for missing files, ValueError, KeyError and more for odd ones, ImportError for absent libraries.
         raise faults.invalid(name, "", f"gives no processor: {faults.shown(str(error))}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from transformers import AutoConfig, PreTrainedConfig, UnlimitedOcrConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from ocr_inference.families import CHAT, DEEPSEEK_OCR, DEEPSEEK_OCR2, Family, deepseek_ocr, deepseek_ocr2
