@@ -8,7 +8,6 @@ to the worker (`Lease.infer`), since a lease guarantees that the model stays rea
 import asyncio
 import itertools
 import logging
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -26,12 +25,12 @@ from ocr_inference.engine import (
     InferRequest,
     ModelSpec,
     PageResult,
-    Progress,
 )
 from ocr_inference.gpu import Books, Device, NoBooks
 from ocr_inference.hosttier import HostTier
 from ocr_inference.lifecycle import Event, State
 from ocr_inference.nursery import Nurseries
+from ocr_inference.progress import Telling
 from ocr_inference.settings import Config, Effective, ModelConfig
 from ocr_inference.snapshot import LastFailure, ModelSnapshot, Snapshot, take
 from ocr_inference.worker import Result, Worker
@@ -66,9 +65,6 @@ __all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refus
 log = logging.getLogger(__name__)
 
 Job = asyncio.Future[Result]
-
-PROGRESS_SECONDS, PROGRESS_LOG_SECONDS = 1.0, 10.0
-"""Between two reports of a load's progress, to observers and to the log."""
 
 STUCK_SECONDS = 60.0
 """A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
@@ -489,8 +485,8 @@ class Manager:
                 if worker is None:
                     assert effect.worker is not None
                     worker = await self._start(model, effect.worker)
-                tell = self._teller(model, effect.serial)
-                return self._charged(model, await worker.call(effect.call, tell))
+                with Telling(model, lambda it: self.post(Progressed(model, effect.serial, it))) as tell:
+                    return self._charged(model, await worker.call(effect.call, tell))
             case "offload":
                 if worker is None:
                     raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
@@ -509,25 +505,6 @@ class Manager:
                     await worker.gone()
         self._hosts[model].resize(0)
         return Footprint()
-
-    def _teller(self, model: str, serial: int) -> Callable[[Progress], None]:
-        """Passes a load's progress on: each phase's begin, then once a second, to the log every ten."""
-        told, logged, phase = -math.inf, self.now(), ""
-
-        def tell(progress: Progress) -> None:
-            nonlocal told, logged, phase
-            now = self.now()
-            if progress.phase == phase and now < told + PROGRESS_SECONDS:
-                return
-            told, phase = now, progress.phase
-            self.post(Progressed(model, serial, progress))
-            if now >= logged + PROGRESS_LOG_SECONDS:
-                logged = now
-                done, total = progress.done_bytes, progress.total_bytes
-                fields = {"model": model, "phase": phase, "done_bytes": done, "total_bytes": total}
-                log.info("still loading %s: %s %s", model, phase, progress.file, extra=fields)
-
-        return tell
 
     async def _start(self, model: str, serial: int) -> Worker:
         assert self._tasks is not None

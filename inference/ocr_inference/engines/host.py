@@ -210,11 +210,11 @@ class Host:
         return True
 
     def _report(self, progress: Progress) -> None:
-        """How far a load is: each phase's begin, then a few times a second. Any thread may call it."""
-        phase, last = self._progress
+        """How far a load is: each phase's and file's begin, then a few times a second. Any thread may call it."""
+        what, last = self._progress
         now = time.monotonic()
-        if progress.phase != phase or now - last >= _PROGRESS_SECONDS:
-            self._progress = (progress.phase, now)
+        if what != progress.phase + progress.file or now - last >= _PROGRESS_SECONDS:
+            self._progress = (progress.phase + progress.file, now)
             self._answer(Answer(self._serving, progress))
 
     def _answer(self, *answers: Answer) -> None:
