@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import control, report, server
+from bench import control, report, server, weights
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
     "control": control.measure,
+    "weights": weights.measure,
 }
 
 

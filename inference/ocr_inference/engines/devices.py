@@ -38,8 +38,8 @@ class Device(Protocol):
     def clear(self) -> None:
         """Give back what the runtime keeps of freed buffers."""
 
-    def pin(self, host: torch.Tensor) -> None:
-        """Begin to make copies from this buffer faster, in the background."""
+    def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
+        """Begin to make copies from this buffer faster, in the background; how many bytes are done."""
 
     def unpin(self) -> None:
         """Before the host's buffer goes away."""
@@ -74,8 +74,8 @@ class Simulated:
     def clear(self) -> None:
         pass
 
-    def pin(self, host: torch.Tensor) -> None:
-        pass
+    def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:  # noqa: ARG002 - nothing gains by it
+        return 0
 
     def unpin(self) -> None:
         pass
@@ -128,11 +128,14 @@ class Cuda:
         torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
 
-    def pin(self, host: torch.Tensor) -> None:
+    def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
         if self._pinning is None:
             registrar = _Registrar(self._device)
             self._pinning = Pinning(host.data_ptr(), host.nbytes, registrar)
             self._pinning.start()
+        if wait:
+            self._pinning.join()
+        return self._pinning.pinned_bytes
 
     def unpin(self) -> None:
         if self._pinning is not None:

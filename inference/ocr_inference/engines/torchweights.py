@@ -86,6 +86,7 @@ class FlatModel:
         self._map: mmap.mmap | None = None
         self._host_flat: torch.Tensor | None = None
         self._device_flat: torch.Tensor | None = None
+        self._on_host = False
         self.copied_to_device = 0
         """Bytes, since this object was made. There is no count of the other direction: no code copies that way."""
 
@@ -139,8 +140,9 @@ class FlatModel:
                 self._copy(0, self._layout.total_bytes)
 
     def bind_host(self) -> None:
-        host = self._mapped()
-        self._bind(host)
+        if not self._on_host:
+            self._bind(self._mapped())
+            self._on_host = True
 
     def drop_device(self) -> None:
         """Bind to the host, and free the device's buffer and all that its runtime keeps. Copies nothing."""
@@ -149,17 +151,19 @@ class FlatModel:
         self.bind_host()
         self._free_device()
 
-    def pin(self) -> None:
-        """Begin to pin the host tier in the background, where the device gains by it. It takes the process's memory
-        map for a while: not before the first answer."""
-        if self._device is not None:
-            self._device.pin(self._mapped()[: self._layout.total_bytes])
+    def pin(self, *, wait: bool = False) -> int:
+        """Begin to pin the host tier in the background, where the device gains by it; how many bytes are pinned. It
+        takes the process's memory map for a while: not before the first answer."""
+        if self._device is None:
+            return 0
+        return self._device.pin(self._mapped()[: self._layout.total_bytes], wait=wait)
 
     def close(self) -> None:
         """Unpin, free and unmap; the model has empty tensors afterwards, the host tier its size. Raises `BufferError`
         where somebody holds on to the weights."""
         for tensor in self._bound.values():
             tensor.data = torch.empty(0, dtype=tensor.dtype)
+        self._on_host = False
         self._free_device()
         if self._map is not None:
             if self._device is not None:
@@ -200,6 +204,7 @@ class FlatModel:
             yield
             if self._device is not None and self._device_flat is not None:
                 self._device.wait()
+                self._on_host = False
                 self._bind(self._device_flat)
         except BaseException as error:
             # Frames of the traceback hold on to the buffer, which would not be freed.
