@@ -41,8 +41,8 @@ class Surroundings(Protocol):
     http: aiohttp.ClientSession
     programs: Programs
     pod_ip: str
-    root: str
-    """The node's root folder."""
+    stay: Sequence[str]
+    """Folders of this machine that commands mean as they stand, even where a volume is mounted above them."""
 
     async def context(self, needs: Needs) -> Context:
         """The pod with the objects named in `needs`, fetched now."""
@@ -205,10 +205,10 @@ class ContainerOwner:
         places = podspec.mounted_at(container.volume_mounts, self._pod.folders(), values)
         self._pod.finish(container, values, places)
         self._pod.make(places.values())
-        own = self._pod.root  # what lies there is a place already, even where a volume is mounted above it
+        stay = {place: place for place in self._pod.stay}
 
         def runs(words: Sequence[str]) -> Command:
-            return podspec.command(words, container, values, {**places, own: own}, str(home))
+            return podspec.command(words, container, values, places | stay, str(home))
 
         return runs([podspec.expand(word, values) for word in argv]), Asker(
             self._pod.http, self._pod.pod_ip, container.ports, runs

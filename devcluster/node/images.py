@@ -28,6 +28,11 @@ class Programs:
 
     bin: Path
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        """The virtual environment and the checkout."""
+        return str(self.bin.parent), str(Path(__file__).parents[2])
+
     def entrypoints(self) -> Mapping[str, list[str]]:
         return {
             "ocr-operator": [str(self.bin / "ocr-operator")],

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class PodOwner:
     def __init__(self, pod: Pod, host: Host) -> None:
         self.pod = pod
         self.http, self.programs = host.http, host.programs
-        self.pod_ip, self.root = "", str(host.settings.root)
+        self.pod_ip = ""
+        self.stay: Sequence[str] = (str(host.settings.root), *host.programs.folders)
         self._host = host
         self._settings = host.settings
         self._folder = self._settings.root / "pods" / pod.metadata.uid

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devcluster.node import model, podspec
+from devcluster.node.images import Programs
 from devcluster.node.model import Container, Pod
 from devcluster.node.podspec import ConfigError, Context, File, Needs, Token
 
@@ -245,3 +248,11 @@ def test_command_rewrites_words_variables_and_folder() -> None:
         ["run", "/tmp/node/app/x"], {"CONFIG": "/tmp/node/app/y"}, "/tmp/node/app"
     )
     assert podspec.command(["run"], Container(name="c"), {}, {}, "/home").folder == "/home"
+
+
+def test_a_checkout_below_a_mount_keeps_its_programs() -> None:
+    programs = Programs(Path("/tmp/clone/.venv/bin"))
+    places = {"/tmp": "/node/tmp"} | {folder: folder for folder in programs.folders}
+    [server, *_] = programs.entrypoints()["ocr-inference"]
+    assert podspec.rewrite(server, places) == server
+    assert podspec.rewrite("/tmp/clone.txt", places) == "/node/tmp/clone.txt"
