@@ -23,6 +23,9 @@ MAX_PARTS = 64
 MAX_STOPS = 4
 """As many as OpenAI allows."""
 MAX_STOP = 256
+MAX_COMMAS = 100_000
+"""In a body: each value in it but the first of an array or object has one before it, and base64 has none. So a few
+megabytes of `1,1,1` don't become gigabytes of values."""
 MAX_IGNORED = 64
 """Names of fields without effect that are told; each is cut, too."""
 
@@ -114,6 +117,8 @@ class ChatRequest:
 
 def parse(body: bytes | bytearray) -> ChatRequest:
     """A body → what it asks for; raises `ApiError` that names the field by its JSON path."""
+    if body.count(b",") > MAX_COMMAS:
+        raise ApiError(413, "body_too_large", f"the body has more than {MAX_COMMAS} values")
     fields = _decoded(body, dict[str, Raw])
     sent = _decoded(body, _Body)
     _refuse_unsupported(sent)

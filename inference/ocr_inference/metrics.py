@@ -204,9 +204,11 @@ class Metrics:
         ).set(1)
         self.registry.register(_Now(observe, states, locations))
 
-    def count_page(self, model: str, task: str, engine_seconds: float) -> None:
+    def count_page(self, model: str, task: str, engine_seconds: float | None) -> None:
+        """`engine_seconds` is None for an answer that ended before its engine's work did."""
         self.pages.labels(model, task).inc()
-        self.engine_seconds.labels(model).observe(engine_seconds)
+        if engine_seconds is not None:
+            self.engine_seconds.labels(model).observe(engine_seconds)
 
     def count_tokens(self, model: str, prompt: int, completion: int) -> None:
         self.prompt_tokens.labels(model).inc(prompt)

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -51,7 +51,9 @@ async def completions(request: web.Request) -> web.StreamResponse:
 
 def _parsed(body: bytearray, limits: Limits) -> tuple[ChatRequest, bytes]:
     asked = chat.parse(body)
-    return asked, dataurl.decode(asked.picture, limits.max_upload_bytes, asked.picture_param)
+    picture = dataurl.decode(asked.picture, limits.max_upload_bytes, asked.picture_param)
+    # The URL is larger than its picture, and the request may wait for long.
+    return replace(asked, picture=""), picture
 
 
 @dataclass
@@ -106,7 +108,7 @@ class _Reading:
             app[METRICS].count_tokens(name, self.prompt_tokens, self.completion_tokens)
         if rest := self.stops.rest():
             yield rest
-        app[METRICS].count_page(name, self.chat.asked.task, self.page.seconds if self.page else 0.0)
+        app[METRICS].count_page(name, self.chat.asked.task, None if self.page is None else self.page.seconds)
 
     async def _answers(self, lease: Lease) -> AsyncGenerator[Delta | PageResult, None]:
         limits = self.request.app[CONFIG].server.limits

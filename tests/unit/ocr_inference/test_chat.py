@@ -218,6 +218,12 @@ def test_json_that_is_no_request_is_a_422(body: bytes) -> None:
     assert caught.value.status == 422
 
 
+def test_a_body_of_countless_values_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(ApiError) as caught:
+        chat.parse(b'{"a":[' + b"1," * 100_001)
+    assert (caught.value.status, caught.value.code) == (413, "body_too_large")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
