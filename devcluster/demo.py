@@ -187,7 +187,7 @@ class Demo:
         story = self._story
         story.step("A resource becomes pods on the least-loaded GPUs")
         manifest = await asyncio.to_thread(resource_of, self._engine, self._cluster.directory)
-        await self.kubectl("apply", "-f", os.path.relpath(manifest))
+        await self.kubectl("apply", "-f", os.path.relpath(manifest))  # noqa: ASYNC240 - text, no disk
         await self.kubectl("wait", f"ocr/{NAME}", "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
         story.indent(table(await self.until("start", ["unloaded", "unloaded"])))
         pods = await self.pods()
