@@ -66,10 +66,10 @@ demo: $(if $(filter transformers,$(ENGINE)),init-vlm,init) ## The whole story on
 	$(PY) -m devcluster.demo --engine $(ENGINE) $(if $(KEEP),--keep)
 
 test-gpu: ## What needs a CUDA device, in the Python that runs it: make test-gpu [PYTHON=python3]
-	$(PYTHON) -m pytest -m gpu --timeout 540
+	PYTHONPATH=inference:operator $(PYTHON) -m pytest -m gpu --timeout 540
 
 bench-gpu: ## Measure weights and wakes on a CUDA device: make bench-gpu [PYTHON=python3]
-	$(PYTHON) -m bench $(GPU_BENCHES)
+	PYTHONPATH=inference:operator $(PYTHON) -m bench $(GPU_BENCHES)
 
 serve: init ## The inference server on this machine, port 8001, OCR on the CPU
 	.venv/bin/ocr-inference serve
