@@ -25,7 +25,7 @@ from ocr_inference.engines import checkpoints, devices, memory, torchweights
 from ocr_inference.engines.checkpoints import Opened
 from ocr_inference.engines.torchweights import FlatModel
 from ocr_inference.hosttier import HostTier
-from ocr_inference.sources import Checkpoint
+from ocr_inference.sources import Checkpoint, faults
 from ocr_inference.weights import image, layout, reading
 from ocr_inference.weights.header import BadWeights
 from ocr_inference.weights.layout import Layout
@@ -45,9 +45,7 @@ class Weights:
         self._environ = environ
         self._checkpoint: Checkpoint | None = None
         self._opened: Opened | None = None
-        self._layout: Layout | None = None
         self._flat: FlatModel | None = None
-        self._weight_bytes = 0
 
     @property
     def opened(self) -> Opened:
@@ -69,22 +67,32 @@ class Weights:
                 self._load_converted(flat, opened, checkpoint, plan)
             else:
                 self._load_as_is(flat, opened, checkpoint, plan)
+        except BadWeights as error:
+            self._close()
+            raise faults.invalid("", "", str(error)) from None
         except BaseException:
             self._close()
             raise
-        flat.pin()
+        memory.settle()
 
     def restore(self) -> None:
         """Host tier → device, also in a process that never loaded."""
         if self._flat is None:
             self._open()
+            memory.settle()
         assert self._flat is not None
         self._flat.to_device()
 
     def offload(self) -> None:
+        """All that pages took must be gone before: what still holds on to it would keep it on the device."""
         assert self._flat is not None
+        memory.collect()
         self._flat.drop_device()
-        memory.release(self.device)
+
+    def pin(self) -> None:
+        """Make the next restores faster, in the background, if that isn't done. Not before the first answer."""
+        if self._flat is not None:
+            self._flat.pin()
 
     def unload(self) -> None:
         self._close()
@@ -116,13 +124,14 @@ class Weights:
             log.warning("model %s: %s", spec.name, reason)
         plan = layout.plan(*torchweights.entries(opened.model))
         flat = FlatModel(opened.model, plan, self._host, devices.device(spec.device))
-        self._checkpoint, self._opened, self._layout, self._flat = checkpoint, opened, plan, flat
+        self._checkpoint, self._opened, self._flat = checkpoint, opened, flat
         return flat, opened, checkpoint, plan
 
     def _close(self) -> None:
         if self._flat is not None:
             self._flat.close()
-        self._flat = self._opened = self._layout = self._checkpoint = None
+        self._flat = self._opened = self._checkpoint = None
+        memory.unsettle()
         memory.release(self.device)
 
     def _load_as_is(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:

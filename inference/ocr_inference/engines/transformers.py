@@ -8,11 +8,12 @@ A page that fails fails alone. Where memory runs out, a page waits for one that 
 only if it is alone; a CUDA error that sticks ends the process, since nothing frees the device else.
 """
 
+import functools
 import logging
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ from ocr_inference.engine import (
     PageResult,
     Report,
 )
-from ocr_inference.engines import generation, memory
+from ocr_inference.engines import generation, memory, vision
 from ocr_inference.engines.generation import Generator, Prompt, Written
 from ocr_inference.engines.inputs import Inputs
 from ocr_inference.engines.loading import Weights
@@ -58,6 +59,8 @@ class _Page:
     began: float
     job: "Future[Inputs]"
     pieces: Pieces
+    prompt: Prompt | None = None
+    """On the device, its picture looked at."""
     text: list[str] = field(default_factory=list)
     tokens: int = 0
 
@@ -83,16 +86,16 @@ class TransformersEngine:
 
     def load(self) -> Footprint:
         self._weights.load()
-        return self._footprint()
+        return self._weights.footprint()
 
     def offload(self) -> Footprint:
         self._forget_pages()
         self._weights.offload()
-        return self._footprint()
+        return self._weights.footprint()
 
     def restore(self) -> Footprint:
         self._weights.restore()
-        return self._footprint()
+        return self._weights.footprint()
 
     def unload(self) -> Footprint:
         self._forget_pages()
@@ -101,9 +104,6 @@ class TransformersEngine:
             self._threads.shutdown(cancel_futures=True)
             self._threads = None
         self._weights.unload()
-        return self._footprint()
-
-    def _footprint(self) -> Footprint:
         return self._weights.footprint()
 
     def _forget_pages(self) -> None:
@@ -156,25 +156,44 @@ class TransformersEngine:
         generator = self._writer()
         writing = set(generator.numbers)
         waiting = [page for page in self._pages.values() if page.number not in writing]
-        if waiting and not writing:
+        if not waiting or self._short_of_memory:
+            return []
+        if not writing:
             wait([page.job for page in waiting], _POLL_SECONDS, FIRST_COMPLETED)
-        events: list[Event] = []
-        for page in waiting:
-            if not page.job.done() or self._short_of_memory:
-                continue
-            events += self._begin(page, generator)
-            if writing:
-                break  # those that are being written go on in between
+        ready = [page for page in waiting if page.job.done()]
+        events = self._look_at([page for page in ready if page.prompt is None])
+        for page in ready:
+            if page.prompt is not None and not self._short_of_memory:
+                events += self._begin(page, page.prompt)
+                if writing:
+                    break  # those that are being written go on in between
         return events
 
-    def _begin(self, page: _Page, generator: Generator) -> list[Event]:
+    def _look_at(self, pages: Sequence[_Page]) -> list[Event]:
+        """Bring pages to the device and see their pictures, all together."""
+        events: list[Event] = []
+        for page in pages:
+            events += self._try(page, functools.partial(self._bring, page))
+        brought = [page for page in pages if page.prompt is not None]
+        prompts = [page.prompt for page in brought if page.prompt is not None]
+        for page, prompt in zip(brought, vision.seen(self._weights.opened.model, prompts), strict=True):
+            page.prompt = prompt
+        return events
+
+    def _bring(self, page: _Page) -> list[Event]:
+        inputs = page.inputs
+        tensors = {name: self._on_device(value) for name, value in inputs.tensors.items()}
+        page.prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
+        return []
+
+    def _begin(self, page: _Page, prompt: Prompt) -> list[Event]:
+        return self._try(page, lambda: self._told([self._writer().begin(page.number, prompt)]))
+
+    def _try(self, page: _Page, work: Callable[[], list[Event]]) -> list[Event]:
+        """Work on one page, before it is being written; its failure is its own."""
         failure: Failure | None = None
-        written: list[Written] = []
         try:
-            inputs = page.inputs
-            tensors = {name: self._on_device(value) for name, value in inputs.tensors.items()}
-            prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
-            written.append(generator.begin(page.number, prompt))
+            return work()
         except EngineError as error:
             failure = error.failure
         except Exception as error:  # noqa: BLE001 libraries raise what they like; one page must not harm others
@@ -188,12 +207,10 @@ class TransformersEngine:
                 failure = Failure(
                     kind=FailureKind.FAILED, message=_shown("the model refused the page", error)
                 )
-        if failure is None:
-            return self._told(written)
         if failure.kind is FailureKind.OUT_OF_MEMORY:
             # Only now is the traceback gone that held on to what was allocated.
             memory.release(self._weights.device)
-            if generator.numbers:
+            if self._writer().numbers:
                 log.warning("page waits for memory: %s", failure.message)
                 self._short_of_memory = True
                 return []
@@ -240,6 +257,7 @@ class TransformersEngine:
                 events.append((each.number, self._result(page, each)))
                 del self._pages[each.number]
                 self._short_of_memory = False
+                self._weights.pin()
         return events
 
     def _result(self, page: _Page, last: Written) -> PageResult:
