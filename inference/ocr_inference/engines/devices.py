@@ -8,11 +8,11 @@ import contextlib
 import ctypes
 import logging
 import os
-from collections.abc import Iterator
 from typing import Any, Final, Literal, Protocol
 
 import torch
 
+from ocr_inference.weights import scatter
 from ocr_inference.weights.pinning import CHUNK_BYTES, Pinning
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Cuda:
             raise MemoryError(str(error)) from None
 
     def copy(self, target: torch.Tensor, host: torch.Tensor, offset: int, nbytes: int) -> None:
-        for begin, size in _pieces(offset, nbytes, CHUNK_BYTES):
+        for begin, size in scatter.cut(offset, nbytes, CHUNK_BYTES):
             if self._pinning is not None and self._pinning.covers(begin):
                 target[begin : begin + size].copy_(host[begin : begin + size], non_blocking=True)
             else:
@@ -111,7 +111,7 @@ class Cuda:
         if not self._slots:  # no pinned memory at all: the driver stages the copy
             target[offset : offset + nbytes].copy_(host[offset : offset + nbytes])
             return
-        for begin, size in _pieces(offset, nbytes, SLOT_BYTES):
+        for begin, size in scatter.cut(offset, nbytes, SLOT_BYTES):
             slot = self._slots[self._turn]
             self._turn = (self._turn + 1) % len(self._slots)
             slot.send(host[begin : begin + size], target[begin : begin + size])
@@ -130,7 +130,7 @@ class Cuda:
 
     def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
         if self._pinning is None:
-            registrar = _Registrar(self._device)
+            registrar = Registrar(self._device)
             self._pinning = Pinning(host.data_ptr(), host.nbytes, registrar)
             self._pinning.start()
         if wait:
@@ -169,7 +169,7 @@ def _make_slots(device: torch.device) -> tuple[_Slot, ...]:
         return ()
 
 
-class _Registrar:
+class Registrar:
     """`cudaHostRegister` and its undoing, by torch's binding."""
 
     def __init__(self, device: torch.device) -> None:
@@ -200,12 +200,3 @@ def _consume_error() -> None:
     with contextlib.suppress(OSError, AttributeError):
         # RTLD_NOLOAD: the library that torch has loaded, or none.
         ctypes.CDLL(f"libcudart.so.{major}", mode=os.RTLD_NOLOAD | os.RTLD_LAZY).cudaGetLastError()
-
-
-def _pieces(offset: int, nbytes: int, step: int) -> Iterator[tuple[int, int]]:
-    """A range cut at multiples of `step`."""
-    end = offset + nbytes
-    while offset < end:
-        cut = min(end, offset - offset % step + step)
-        yield offset, cut - offset
-        offset = cut

@@ -66,13 +66,21 @@ def chunks(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Chunk]:
         yield Chunk(number, tuple(pieces))
 
 
+def cut(offset: int, nbytes: int, step: int) -> Iterator[tuple[int, int]]:
+    """A range, `(offset, nbytes)`, cut at multiples of `step`."""
+    end = offset + nbytes
+    while offset < end:
+        size = min(end, offset - offset % step + step) - offset
+        yield offset, size
+        offset += size
+
+
 def _pieces(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Piece]:
     """Tensors in the order of the file, cut where the grid cuts them."""
     for tensor in header.tensors.values():
-        slot = layout.slots.get(tensor.name)
-        at = tensor.begin
-        while slot is not None and at < tensor.end:
-            cut = at - (at - header.data_begin) % chunk_bytes + chunk_bytes
-            size = min(cut, tensor.end) - at
-            yield Piece(at, slot.offset + at - tensor.begin, size, at + size == tensor.end)
-            at += size
+        if (slot := layout.slots.get(tensor.name)) is None:
+            continue
+        begin = tensor.begin - header.data_begin
+        for at, size in cut(begin, tensor.end - tensor.begin, chunk_bytes):
+            place = slot.offset + at - begin
+            yield Piece(header.data_begin + at, place, size, place + size == slot.end)

@@ -75,3 +75,14 @@ def test_a_file_in_the_layouts_order_is_one_run_per_chunk() -> None:
     tensors = [("a", 300), ("b", 256), ("c", 100)]
     (chunk,) = scatter.chunks(make_header(tensors), make_layout(tensors), 1000)
     assert chunk.runs() == [(0, 868)]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 60))
+def test_a_range_is_cut_on_the_grid(offset: int, nbytes: int, step: int) -> None:
+    parts = list(scatter.cut(offset, nbytes, step))
+    assert [at for begin, size in parts for at in range(begin, begin + size)] == list(
+        range(offset, offset + nbytes)
+    )
+    assert all(size > 0 and begin // step == (begin + size - 1) // step for begin, size in parts)
+    assert all(begin % step == 0 for begin, _ in parts[1:])
