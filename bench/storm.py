@@ -118,7 +118,7 @@ def config(engine: str, models: int, device_bytes: int, **options: float) -> Con
 
 def page(number: int) -> bytes:
     """A small page with words of its own."""
-    picture = Image.new("RGB", (320, 64), "white")
+    picture = Image.new("RGB", (320, 240), "white")
     ImageDraw.Draw(picture).text((12, 12), f"Page number {number * 37 + 11}", fill="black", font_size=28)
     data = io.BytesIO()
     picture.save(data, "PNG")
