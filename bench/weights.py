@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ from ocr_inference.hosttier import HostTier
 
 if TYPE_CHECKING:
     import torch
+    import transformers
 
     from ocr_inference.engines.torchweights import FlatModel
     from ocr_inference.weights.layout import Layout
@@ -30,6 +32,7 @@ GPU_BYTES: Final = 6_670_000_000
 """DeepSeek-OCR in bfloat16."""
 WIDTH: Final = 4096
 PAIRS: Final = 15
+LIBRARY_PAIRS: Final = 5
 THREADS: Final = 8
 CHUNK: Final = 16 << 20
 COPIES: Final = ("aten::copy_", "aten::_to_copy", "aten::clone")
@@ -236,6 +239,86 @@ def moves(subject: Subject, kind: str, samples: dict[str, Sequence[float]]) -> l
     ]
 
 
+def against_library(folder: Path, nbytes: int, kind: str, samples: dict[str, Sequence[float]]) -> report.Row:
+    """The first load of a transformers model against the library's own, every page there in the end."""
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    place = "cuda" if kind == "cuda" else "cpu"
+    config = transformers.LlamaConfig(
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_attention_heads=16,
+        num_hidden_layers=max(1, nbytes // 134_000_000),
+        vocab_size=4096,
+        dtype="bfloat16",
+    )
+    with torch.device(place):
+        model = build(config)
+        model.save_pretrained(folder, max_shard_size="1000GB")
+    del model
+    if place == "cuda":
+        torch.cuda.empty_cache()
+    ours, theirs = [], []
+    for _ in range(LIBRARY_PAIRS):
+        ours.append(load_ours(folder, config, kind))
+        theirs.append(timed(lambda: load_by_library(folder, place)))
+        gc.collect()
+        if place == "cuda":
+            torch.cuda.empty_cache()
+    samples |= {f"{kind}_load_seconds": ours, f"{kind}_from_pretrained_seconds": theirs}
+    ratio = report.median([b / a for a, b in zip(ours, theirs, strict=True)])
+    if place == "cuda":
+        return at_least("cuda: from_pretrained to the device ÷ our first load", ratio, "×", 3)
+    # It maps the page cache and copies nothing, so it wins here; its memory isn't a host tier, though.
+    return report.plain("cpu: from_pretrained, all pages touched ÷ our first load", ratio, "×")
+
+
+def build(config: "transformers.PretrainedConfig") -> "transformers.PreTrainedModel":
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    model: transformers.PreTrainedModel = transformers.AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, dtype=torch.bfloat16
+    )
+    return model
+
+
+def load_ours(folder: Path, config: "transformers.PretrainedConfig", kind: str) -> float:
+    import torch  # noqa: PLC0415
+
+    from ocr_inference.engines import devices, torchweights  # noqa: PLC0415
+    from ocr_inference.weights import layout, reading  # noqa: PLC0415
+
+    host = HostTier.create("bench")
+    began = time.perf_counter()
+    with torch.device("meta"):
+        model = build(config)
+    rotary = type(model.model.rotary_emb)(config)
+    computed = {f"model.rotary_emb.{name}": each for name, each in rotary.named_buffers()}
+    plan = layout.plan(*torchweights.entries(model))
+    flat = torchweights.FlatModel(model, plan, host, devices.device(kind))  # type: ignore[arg-type]
+    with reading.Checkpoint.open(folder) as files:
+        flat.load(lambda buffer, on_range: files.read(plan, buffer, on_range=on_range), computed)
+    seconds = time.perf_counter() - began
+    flat.close()
+    host.resize(0)
+    host.close()
+    return seconds
+
+
+def load_by_library(folder: Path, place: str) -> None:
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    torch.nn.Module.to(model, place)
+    for tensor in model.parameters():  # on a CPU it maps the file, and has read nothing yet
+        tensor.detach().view(-1)[:: 4096 // tensor.element_size()].sum()
+    if place == "cuda":
+        torch.cuda.synchronize()
+
+
 def memory(subject: Subject) -> list[report.Row]:
     """What the host tier takes, and what comes back."""
     with loaded(subject, "simulated"):
@@ -264,7 +347,11 @@ def rate(subject: Subject, seconds: list[float]) -> float:
 def surroundings() -> Mapping[str, str]:
     import torch  # noqa: PLC0415
 
-    found = {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
+    found = {
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "threads": str(torch.get_num_threads()),
+    }
     if torch.cuda.is_available():
         found |= {"device": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
     return found
@@ -278,9 +365,13 @@ async def measure() -> report.Result:
     with tempfile.TemporaryDirectory() as folder:
         subject = make_subject(Path(folder), CPU_BYTES)
         rows = [*first_load(subject, samples), *moves(subject, "simulated", samples), *memory(subject)]
+    with tempfile.TemporaryDirectory() as folder:
+        rows.append(against_library(Path(folder), CPU_BYTES // 2, "cpu", samples))
     if cuda:
         with tempfile.TemporaryDirectory() as folder:
             rows += moves(make_subject(Path(folder), GPU_BYTES), "cuda", samples)
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(against_library(Path(folder), GPU_BYTES, "cuda", samples))
     where = ", ".join(f"{name} {value}" for name, value in surroundings().items())
     method = (
         f"{PAIRS} pairs of ours and the comparison, one after the other, medians of the pairs' ratios; {CPU_BYTES}"
