@@ -172,13 +172,25 @@ class Storm:
         """Weights in host memory, no worker, nothing configured by chance."""
         self._apply(LiveValues())
         for model in self._models:
-            await read(self._manager, model, self._pages[0])
+            await self._wake(model)
         self._apply(LiveValues(idle=IdleValues(0, 0, -1)))
         async with asyncio.timeout(120):
             async for snapshot in self._manager.changes():
                 if all(m.state is State.OFFLOADED and not m.worker_running for m in snapshot.models):
                     break
         self._apply(LiveValues())
+
+    async def _wake(self, model: str) -> None:
+        """A model whose workers were killed over and over is loaded again after a while only."""
+        while True:
+            try:
+                await read(self._manager, model, self._pages[0])
+            except Refused as error:
+                if error.refusal.retry_after_seconds is None:
+                    raise
+                await asyncio.sleep(error.refusal.retry_after_seconds)
+            else:
+                return
 
     def _apply(self, values: LiveValues) -> None:
         self._manager.apply(effective(self._config, LiveSettings(revision=1, values=values)))
