@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ocr_inference import scheduler
-from ocr_inference.engine import Failure, FailureKind, Footprint
+from ocr_inference.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.world import (
@@ -24,6 +24,7 @@ from ocr_inference.world import (
     Finished,
     Grant,
     Model,
+    Progressed,
     Reason,
     Reject,
     Release,
@@ -124,6 +125,15 @@ class Story:
     def state(self, model: str = "a") -> State:
         return self.world.models[model].state
 
+    def tell(
+        self, done: int, revision: str | None = None, model: str = "a", serial: int | None = None
+    ) -> None:
+        """News of the call in flight."""
+        if serial is None:
+            running = self.world.models[model].running
+            serial = running.serial if running else 0
+        self.do(Progressed(model, serial, Progress(phase="downloading", done_bytes=done, revision=revision)))
+
     def make_ready(self, model: str = "a") -> int:
         ticket = self.ask(model)
         self.end(model)
@@ -148,6 +158,42 @@ def test_leases_are_granted_up_to_the_batch_and_then_in_order() -> None:
     story.do(Release(second))
     assert story.granted(third)
     assert not story.granted(fourth)
+
+
+def test_progress_is_known_while_a_load_runs_and_of_that_load_only() -> None:
+    story = Story()
+    story.ask()
+    story.tell(3)
+    story.tell(4, serial=99)
+    progress = story.world.models["a"].progress
+    assert progress is not None
+    assert progress.done_bytes == 3
+    story.end()
+    assert story.world.models["a"].progress is None
+    story.tell(5)
+    story.tell(5, model="stranger", serial=1)
+    assert story.world.models["a"].progress is None
+
+
+def test_the_revision_is_kept_once_it_was_loaded_and_forgotten_before() -> None:
+    story = Story()
+    story.ask()
+    story.tell(0, "first")
+    assert story.world.models["a"].revision == "first"
+    story.end(outcome=BROKEN)
+    assert story.world.models["a"].revision is None
+    story.end()
+    story.ask()
+    story.tell(0, "second")
+    story.tell(1)
+    story.end()
+    assert story.world.models["a"].revision == "second"
+    story.do(Release(2))
+    story.admin(Event.UNLOAD)
+    story.end()
+    story.ask()
+    story.end(outcome=BROKEN)
+    assert story.world.models["a"].revision == "second"
 
 
 def test_a_full_queue_refuses_and_a_ready_model_does_not_queue() -> None:
