@@ -7,6 +7,7 @@ Where there is a CUDA device it's measured too, at the size of DeepSeek-OCR.
 
 import gc
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -353,7 +354,13 @@ def surroundings() -> Mapping[str, str]:
         "threads": str(torch.get_num_threads()),
     }
     if torch.cuda.is_available():
+        # An idle link is slow on purpose; this runs right after the copies.
+        query = "--query-gpu=pcie.link.gen.current,pcie.link.width.current,driver_version"
+        asked = subprocess.run(
+            ["nvidia-smi", query, "--format=csv,noheader"], capture_output=True, text=True, check=False
+        )
         found |= {"device": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+        found |= {"link generation, width and driver": asked.stdout.strip() or "unknown"}
     return found
 
 
