@@ -26,7 +26,7 @@ ENGINES: Mapping[str, EngineInfo] = {
 }
 
 
-def create(spec: ModelSpec, host: HostTier, report: Report) -> Engine:
+def create(spec: ModelSpec, host: HostTier, report: Report = lambda _: None) -> Engine:
     """The engine of a model; raises `EngineError` that names the way out where it can't be had."""
     info = ENGINES.get(spec.engine)
     if info is None:

@@ -81,6 +81,9 @@ class Weights:
             self._open()
             memory.settle()
         assert self._flat is not None
+        if not self._flat.sealed:
+            message = "host memory doesn't hold this model's weights"
+            raise EngineError(Failure(kind=FailureKind.FAILED, message=message))
         self._flat.to_device()
 
     def offload(self) -> None:

@@ -123,14 +123,20 @@ class TransformersEngine:
     def admit(self, number: int, request: InferRequest) -> None:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(PREPARING, "prepare")
-        opened = self._weights.opened
-        job = self._threads.submit(opened.prepare, request)
-        self._pages[number] = _Page(number, time.perf_counter(), job, Pieces(opened.decode))
+        job = self._threads.submit(self._prepare, request)
+        self._pages[number] = _Page(number, time.perf_counter(), job, Pieces(self._decode))
+
+    def _prepare(self, request: InferRequest) -> Inputs:
+        return self._weights.opened.prepare(request)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._weights.opened.decode(tokens)
 
     def cancel(self, number: int) -> None:
         if (page := self._pages.pop(number, None)) is not None:
             page.job.cancel()
-            self._writer().drop(number)
+            if self._generator is not None:
+                self._generator.drop(number)
             self._short_of_memory = False
 
     def step(self) -> list[Event]:
@@ -153,8 +159,7 @@ class TransformersEngine:
         return [answers[number] for number in range(len(requests))]
 
     def _begin_pages(self) -> list[Event]:
-        generator = self._writer()
-        writing = set(generator.numbers)
+        writing = self._writing()
         waiting = [page for page in self._pages.values() if page.number not in writing]
         if not waiting or self._short_of_memory:
             return []
@@ -175,6 +180,8 @@ class TransformersEngine:
         for page in pages:
             events += self._try(page, functools.partial(self._bring, page))
         brought = [page for page in pages if page.prompt is not None]
+        if not brought:
+            return events
         prompts = [page.prompt for page in brought if page.prompt is not None]
         for page, prompt in zip(brought, vision.seen(self._weights.opened.model, prompts), strict=True):
             page.prompt = prompt
@@ -210,7 +217,7 @@ class TransformersEngine:
         if failure.kind is FailureKind.OUT_OF_MEMORY:
             # Only now is the traceback gone that held on to what was allocated.
             memory.release(self._weights.device)
-            if self._writer().numbers:
+            if self._writing():
                 log.warning("page waits for memory: %s", failure.message)
                 self._short_of_memory = True
                 return []
@@ -219,7 +226,8 @@ class TransformersEngine:
 
     def _write(self) -> list[Event]:
         """A token of each page that has begun; where memory runs out, the newest page makes room."""
-        generator = self._writer()
+        if (generator := self._generator) is None:
+            return []
         before = generator.numbers
         message = ""
         try:
@@ -271,6 +279,10 @@ class TransformersEngine:
             seconds=time.perf_counter() - page.began,
             family=self._weights.opened.family.name,
         )
+
+    def _writing(self) -> Sequence[int]:
+        """The pages that have begun."""
+        return [] if self._generator is None else self._generator.numbers
 
     def _writer(self) -> Generator:
         if self._generator is None:
