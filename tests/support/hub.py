@@ -31,6 +31,15 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Nonsense:
+    """Answer with these bytes instead."""
+
+    data: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Cut:
     """Break the connection after so many bytes of the body."""
 
@@ -76,7 +85,7 @@ class Hold:
     reached: threading.Event = field(default_factory=threading.Event)
 
 
-Fault = Status | Cut | Claim | Corrupt | Whole | Endless | Stall | Hold
+Fault = Status | Nonsense | Cut | Claim | Corrupt | Whole | Endless | Stall | Hold
 
 
 @dataclass(frozen=True)
@@ -239,6 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.json({"error": message}, status, **{"X-Error-Code": code, "X-Error-Message": message})
 
     def failing(self, fault: Fault | None) -> bool:
+        if isinstance(fault, Nonsense):
+            self.body(fault.data, fault.status, fault.headers)
+            return True
         if not isinstance(fault, Status):
             return False
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}

@@ -128,7 +128,12 @@ class Hub:
             self._errors(what),
             self._files.stream("GET", url, **request) as response,  # type: ignore[arg-type]
         ):
-            hf_raise_for_status(response)
+            try:
+                hf_raise_for_status(response)
+            except _NONSENSE as error:
+                raise HubError(
+                    f"{what}: the hub answers {response.status_code}, with nonsense", retry=True
+                ) from error
             yield Body(_offset(response, file, commit, offset), response.iter_bytes())
 
     def _client(self) -> httpx2.Client:

@@ -326,6 +326,48 @@ def test_a_listing_that_makes_no_sense_lists_nothing(fetcher: Fetcher, lie: dict
     assert fetcher.left() == {}
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html>proxy login</html>",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"id": "owner/name", "sha": "main", "siblings": []}',
+        b'{"id": "owner/name", "sha": 7}',
+        b'{"id": "owner/name", "sha": "' + b"a" * 40 + b'", "siblings": [1]}',
+        b'{"id": "owner/name", "sha": "' + b"a" * 40 + b'", "siblings": [{}]}',
+        b'{"a":' * 100_000,
+    ],
+    ids=range(10),
+)
+def test_a_hub_that_talks_nonsense(fetcher: Fetcher, data: bytes) -> None:
+    fetcher.hub.fail("info", hubs.Nonsense(data))
+    failure = fetcher.fail()
+    assert failure.kind is FailureKind.SOURCE_UNAVAILABLE
+    assert "127.0.0.1 answers nonsense about owner/name" in failure.message
+
+
+@pytest.mark.parametrize("size", [0, 33 << 20])
+def test_a_listing_is_bounded_also_when_it_says_that_it_is_compressed(fetcher: Fetcher, size: int) -> None:
+    fetcher.pace = {"attempts": 1}
+    headers = {} if size else {"Content-Encoding": "gzip"}
+    fetcher.hub.fail("info", hubs.Nonsense(b" " * size, headers=headers))
+    message = fetcher.fail().message
+    assert ("longer than 33554432 bytes" if size else "compressed, which was not asked for") in message
+
+
+@pytest.mark.parametrize("data", [b"[]", b"null", b"7", b'{"error": 7}', b"\xff"])
+def test_refusals_that_are_nonsense(fetcher: Fetcher, data: bytes) -> None:
+    files = hubs.checkpoint()
+    fetcher.hub.add("owner/name", files)
+    for name in (WEIGHTS, "config.json"):
+        fetcher.hub.fail(name, hubs.Nonsense(data, 500, {"Content-Type": "application/json"}))
+    assert files_of(fetcher.fetch().folder) == files
+    assert fetcher.slept == [0.5, 0.5]
+
+
 def test_files_larger_than_they_may_be_are_not_asked_for(fetcher: Fetcher) -> None:
     fetcher.hub.add("owner/name", hubs.checkpoint())
     fetcher.hub.listed["config.json"] = {"size": 1 << 30}
