@@ -14,10 +14,12 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ocr_inference.engines import torchweights
+from ocr_inference.engines import devices, torchweights
 from ocr_inference.engines.devices import Device, Simulated
 from ocr_inference.engines.torchweights import FlatModel
 from ocr_inference.hosttier import HostTier
@@ -80,8 +82,11 @@ class Books(Simulated):
     def __init__(self) -> None:
         self.buffers: list[mmap.mmap] = []
         self.fails_after: int | None = None
+        self.full = False
 
     def allocate(self, nbytes: int) -> Any:
+        if self.full:
+            raise MemoryError("the device is full")
         self.buffers.append(mmap.mmap(-1, nbytes))
         return torch.frombuffer(memoryview(self.buffers[-1]), dtype=torch.uint8)
 
@@ -349,6 +354,38 @@ def test_a_copy_that_fails_half_way_is_undone(folder: Path, host: HostTier, refe
     flat.close()
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.sampled_from(["restore", "full", "broken", "offload", "exit"]), max_size=12))
+def test_a_model_is_whole_after_any_order_of_moves(folder: Path, reference: Any, moves: list[str]) -> None:
+    host, device = HostTier.create("moves"), Books()
+    model, flat = loaded(folder, host, device)
+    total, sealed = flat.device_bytes, digest(host)
+    on_device = True
+    for move in moves:
+        device.full, device.fails_after = move == "full", 0 if move == "broken" else None
+        match move:
+            case "restore":
+                flat.to_device()
+                on_device = True
+            case "offload":
+                flat.drop_device()
+                on_device = False
+            case "exit":  # and another worker takes over
+                flat.close()
+                model, flat, _ = make_flat(host, device)
+                flat.bind_host()
+                on_device = False
+            case "full" | "broken" if not on_device:
+                with pytest.raises(MemoryError):
+                    flat.to_device()
+        assert same(model, reference)
+        assert flat.device_bytes == (total if on_device else 0)
+        assert len(device.buffers) == on_device
+    assert digest(host) == sealed
+    flat.close()
+    host.close()
+
+
 def test_a_load_whose_copies_fail_leaves_the_device_empty(folder: Path, host: HostTier) -> None:
     device = Books()
     device.fails_after = 3
@@ -367,6 +404,24 @@ def test_who_holds_on_to_the_weights_is_told(folder: Path, host: HostTier) -> No
     with pytest.raises(BufferError):
         flat.close()
     del held
+    flat.close()
+
+
+def test_loading_again_reuses_the_pages_that_are_there(folder: Path, host: HostTier, reference: Any) -> None:
+    loaded(folder, host, None)[1].close()
+    taken = host.resident_bytes
+    model, flat = loaded(folder, host, None)
+    assert host.resident_bytes == taken
+    assert same(model, reference)
+    flat.close()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "simulated"])
+def test_devices_by_their_kind(kind: Any, folder: Path, host: HostTier, reference: Any) -> None:
+    model, flat = loaded(folder, host, devices.device(kind))
+    assert same(model, reference)
+    assert (flat.device_bytes > 0) == (kind == "simulated")
+    assert flat.pin(wait=True) == 0  # no device gains by it
     flat.close()
 
 
