@@ -98,7 +98,7 @@ def ask(width: int = 60, height: int = 40, color: str = "red", **fields: Any) ->
 
 def pages(kind: str) -> list[InferRequest]:
     """Of different sizes, tasks and lengths."""
-    tiny = {"resolution": "small"} if kind.startswith("deepseek") else {}
+    tiny: dict[str, Any] = {"resolution": "small"} if kind.startswith("deepseek") else {}
     return [
         ask(**tiny),
         InferRequest(image=greedy.page(300, 400), task="document", max_tokens=30, **tiny),
@@ -247,17 +247,20 @@ def test_a_converted_checkpoint_is_converted_once(bench: Callable[..., Bench]) -
 
 
 class Fault:
-    """Makes forward passes of the model's decoder raise, from the `after`-th on, `times` times."""
+    """Makes a forward pass of the model's decoder raise: the `at`-th, of prompts or of all."""
 
-    def __init__(self, engine: TransformersEngine, error: Exception, after: int = 1, times: int = 1) -> None:
-        self.passes, self.after, self.left, self.error = 0, after, times, error
-        decoder: Any = engine._weights.opened.model.base_model.language_model  # type: ignore[union-attr]
-        self.hook = decoder.register_forward_pre_hook(self.pass_)
+    def __init__(
+        self, engine: TransformersEngine, error: Exception, at: int = 1, *, prompts: bool = False
+    ) -> None:
+        self.left, self.error, self.prompts = at, error, prompts
+        decoder: Any = engine._weights.opened.model.base_model.language_model
+        decoder.register_forward_pre_hook(self.strike, with_kwargs=True)
 
-    def pass_(self, *_: object) -> None:
-        self.passes += 1
-        if self.passes >= self.after and self.left:
-            self.left -= 1
+    def strike(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.prompts and named["inputs_embeds"].shape[1] == 1:
+            return
+        self.left -= 1
+        if self.left == 0:
             raise self.error
 
 
@@ -306,9 +309,9 @@ def test_a_page_without_memory_waits_for_one_that_is_written(bench: Callable[...
     engine.admit(0, ask())
     while not any(isinstance(event, Delta) for _, event in engine.step()):
         pass
-    fault = Fault(engine, MemoryError())
+    fault = Fault(engine, MemoryError(), prompts=True)
     events = stepped(engine, {1: ask(color="blue")})
-    assert fault.left == 0
+    assert fault.left < 0
     results = {number: event for number, event in events if not isinstance(event, Delta)}
     assert told([results[0], results[1]]) == wanted
     ends = [number for number, event in events if not isinstance(event, Delta)]
@@ -319,7 +322,7 @@ def test_memory_that_runs_out_while_writing_costs_the_newest_page(bench: Callabl
     engine = bench().engine()
     engine.load()
     wanted = told(engine.infer([ask(), ask(color="blue")]))
-    Fault(engine, MemoryError(), after=6)
+    Fault(engine, MemoryError(), 6)
     results = engine.infer([ask(), ask(color="blue"), ask(color="green")])
     assert kinds(results) == ["page", "page", "out_of_memory"]
     assert told(results[:2]) == wanted
@@ -329,7 +332,7 @@ def test_a_step_that_fails_fails_its_pages_and_leaves_the_engine_empty(bench: Ca
     engine = bench().engine()
     engine.load()
     wanted = told(engine.infer([ask()]))
-    Fault(engine, ValueError("as the test wants"), after=4)
+    Fault(engine, ValueError("as the test wants"), 4)
     with pytest.raises(ValueError, match="as the test wants"):
         engine.infer([ask(), ask()])
     assert engine.free_slots == engine.max_batch
