@@ -20,6 +20,7 @@ CONFIG = """
 models:
   - {name: writer, engine: fake, options: {step_seconds: 0, max_batch: 4}}
   - {name: slow, engine: fake, options: {step_seconds: 0.2, max_batch: 4}}
+  - {name: endless, engine: fake, options: {step_seconds: 0.2, repeat: 1000, max_batch: 4}}
   - {name: reader, engine: fake}
 server: {limits: {maxUploadBytes: 200000}}
 """
@@ -185,19 +186,25 @@ async def test_a_stop_text_ends_the_answer_and_the_writing(server: Server, strea
     await server.until("slow", in_flight=0)
 
 
-async def test_a_client_that_leaves_ends_its_answer_and_no_other(server: Server) -> None:
-    wanted = asyncio.create_task(stream(server, body("slow", pages.blank(shade=1))))
-    before = await server.metric('ocr_completion_tokens_total{model="slow"}')
-    async with server.http.post("/v1/chat/completions", json=body("slow", stream=True)) as response:
-        assert b"assistant" in await response.content.readline()
-        await response.content.readuntil(b"fake")
-        response.close()
-    await server.until("slow", in_flight=1)
-    chunks = await wanted
-    assert chunks[-1] == "[DONE]"
-    await server.until("slow", in_flight=0)
-    written = await server.metric('ocr_completion_tokens_total{model="slow"}') - before
-    assert WORDS < written < 2 * WORDS
+async def test_a_client_that_leaves_a_stream_ends_its_answer_and_no_other(server: Server) -> None:
+    async with server.http.post(
+        "/v1/chat/completions", json=body("endless", stream=True, max_tokens=20)
+    ) as other:
+        async with server.http.post("/v1/chat/completions", json=body("endless", stream=True)) as left:
+            await left.content.readuntil(b"fake")
+            left.close()
+        await server.until("endless", in_flight=1)
+        *_, last, done = await events(other)
+    assert (last["choices"][0]["finish_reason"], done) == ("length", "[DONE]")
+    await server.until("endless", in_flight=0)
+    assert 20 < await server.metric('ocr_completion_tokens_total{model="endless"}') < 1000
+
+
+async def test_a_client_that_leaves_ends_its_answer(server: Server) -> None:
+    asking = asyncio.create_task(server.chat(body("endless")))
+    await server.until("endless", in_flight=1)
+    asking.cancel()
+    await server.until("endless", in_flight=0)
 
 
 async def test_tokens_and_the_first_piece_are_measured(server: Server) -> None:
@@ -311,6 +318,18 @@ async def test_a_failure_after_the_first_piece_is_an_event(tmp_path: Path, fault
         faults.unlink()
         status, answer = await server.chat(body("m"))
         assert (status, answer["usage"]["completion_tokens"]) == (200, WORDS)
+
+
+async def test_a_deadline_that_passes_in_a_stream_is_an_event() -> None:
+    models = "models: [{name: m, engine: fake, options: {step_seconds: 0.1, repeat: 1000}}]"
+    async with (
+        inference.server(models + "\nqueue: {deadlineSeconds: 3}") as server,
+        server.http.post("/v1/chat/completions", json=body("m", stream=True)) as response,
+    ):
+        *pieces, last = await events(response)
+        assert len(pieces) > 1
+        assert last["error"]["code"] == "deadline_exceeded"
+        await server.until("m", in_flight=0)
 
 
 async def test_a_failure_before_the_first_piece_has_its_own_status(tmp_path: Path) -> None:
