@@ -83,6 +83,7 @@ class Books(Simulated):
         self.buffers: list[mmap.mmap] = []
         self.fails_after: int | None = None
         self.full = False
+        self.fails_late = False
 
     def allocate(self, nbytes: int) -> Any:
         if self.full:
@@ -96,6 +97,11 @@ class Books(Simulated):
             if self.fails_after < 0:
                 raise MemoryError("out of device memory")
         super().copy(target, host, offset, nbytes)
+
+    def wait(self) -> None:
+        if self.fails_late:
+            self.fails_late = False
+            raise RuntimeError("the link broke")
 
     def clear(self) -> None:
         while self.buffers:
@@ -384,6 +390,18 @@ def test_a_model_is_whole_after_any_order_of_moves(folder: Path, reference: Any,
     assert digest(host) == sealed
     flat.close()
     host.close()
+
+
+def test_copies_that_turn_out_to_have_failed_are_undone(folder: Path, host: HostTier, reference: Any) -> None:
+    device = Books()
+    model, flat = loaded(folder, host, device)
+    flat.drop_device()
+    device.fails_late = True
+    with pytest.raises(RuntimeError, match="the link broke"):
+        flat.to_device()
+    assert (flat.device_bytes, device.buffers) == (0, [])
+    assert same(model, reference)
+    flat.close()
 
 
 def test_a_load_whose_copies_fail_leaves_the_device_empty(folder: Path, host: HostTier) -> None:
