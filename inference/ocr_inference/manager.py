@@ -548,6 +548,7 @@ def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -
         path=source.path if source else None,
         repo=hub.repo if hub else None,
         revision=hub.revision if hub else None,
+        gpu_uuid=device.uuid if device.kind == "cuda" else None,
         dtype=model.dtype,
         attention=model.attention,
         options=dict(model.options),

@@ -11,6 +11,7 @@ come and go while others are being read.
 import ctypes
 import errno
 import functools
+import logging
 import os
 import queue
 import signal
@@ -265,6 +266,8 @@ def serve(connection: int, host: int) -> int:
     # A terminal's Ctrl-C and a signal to the group reach us, too; the server decides what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("ocr_inference").setLevel(logging.INFO)
     return Host(socket.socket(fileno=connection), HostTier(host)).run()
 
 
