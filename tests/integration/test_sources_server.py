@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.support import hub as hubs
@@ -223,6 +224,23 @@ async def test_a_worker_killed_while_it_downloads_is_followed_by_one_that_goes_o
     await site.works()
     assert hub.asked("/cdn/")[-1].range == "bytes=200000-"
     assert site.left() == {"complete", ".lock", "refs"}
+
+
+async def test_a_server_that_stops_while_it_downloads_keeps_what_came(hub: hubs.Hub, tmp_path: Path) -> None:
+    hub.add("owner/name", hubs.checkpoint(300_000))
+    held = hubs.Hold(200_000)
+    hub.fail(WEIGHTS, held)
+    async with inference.server(CONFIG, cache_dir=tmp_path, drain_seconds=0.2) as server:
+        first = Site(server, tmp_path)
+        reading = asyncio.create_task(first.read())
+        await reached(held)
+        await until(lambda: first.written() >= 200_000)
+    with contextlib.suppress(aiohttp.ClientError):
+        assert (await reading)[0] == 503
+    held.free.set()
+    async with serving(tmp_path) as second:
+        await second.works()
+    assert hub.asked("/cdn/")[-1].range == "bytes=200000-"
 
 
 async def test_a_limit_on_files_is_a_full_disk_and_gives_back_what_was_written(
