@@ -91,8 +91,6 @@ class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
     height: int
     """Pixels of the picture as it is looked at: EXIF orientation applied."""
     lines: tuple[Line, ...] = ()
-    family: str = ""
-    """Who knows how to read the text (`families`); empty where an engine has only one family."""
     finish_reason: Literal["stop", "length"] = "stop"
     prompt_tokens: int = 0
     """What the model saw, the picture's tokens included; 0 from engines without a language model."""
@@ -119,8 +117,6 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 
     device_bytes: int = 0
     host_bytes: int = 0
-    revision: str | None = None
-    """The commit that the weights are of, where they come from a hub."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):

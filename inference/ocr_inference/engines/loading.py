@@ -43,7 +43,6 @@ class Weights:
         self._host = host
         self._report = report
         self._environ = environ
-        self._checkpoint: Checkpoint | None = None
         self._opened: Opened | None = None
         self._flat: FlatModel | None = None
 
@@ -106,11 +105,7 @@ class Weights:
         on_device = 0 if self._flat is None else self._flat.device_bytes
         if on_device:
             on_device = max(on_device, memory.peak_bytes(self.device))
-        return Footprint(
-            device_bytes=on_device,
-            host_bytes=self._host.size,
-            revision=self._checkpoint.revision if self._checkpoint else None,
-        )
+        return Footprint(device_bytes=on_device, host_bytes=self._host.size)
 
     # --- parts ------------------------------------------------------------------------------------------------
 
@@ -127,13 +122,13 @@ class Weights:
             log.warning("model %s: %s", spec.name, reason)
         plan = layout.plan(*torchweights.entries(opened.model))
         flat = FlatModel(opened.model, plan, self._host, devices.device(spec.device))
-        self._checkpoint, self._opened, self._flat = checkpoint, opened, flat
+        self._opened, self._flat = opened, flat
         return flat, opened, checkpoint, plan
 
     def _close(self) -> None:
         if self._flat is not None:
             self._flat.close()
-        self._flat = self._opened = self._checkpoint = None
+        self._flat = self._opened = None
         memory.unsettle()
         memory.release(self.device)
 
