@@ -87,8 +87,9 @@ class Hub:
         self._timeout = httpx2.Timeout(pace.silence_seconds, connect=pace.connect_seconds)
 
     def __enter__(self) -> Self:
-        # It logs whole addresses, those with signatures, too.
-        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        for name in ("httpx2", "httpcore2"):
+            # They log whole addresses, those with signatures, too.
+            logging.getLogger(name).setLevel(logging.WARNING)
         huggingface_hub.set_client_factory(self._client)
         self._files = self._client()
         return self

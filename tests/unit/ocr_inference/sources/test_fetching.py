@@ -115,7 +115,7 @@ def test_the_token_goes_to_the_hub_and_to_nobody_else(
     assert refused.kind is FailureKind.SOURCE_UNAVAILABLE
     assert "HF_TOKEN is not set" in refused.message
     fetcher.token = TOKEN
-    with caplog.at_level("INFO"):
+    with caplog.at_level("DEBUG"):
         fetcher.fetch()
     assert {each.token for each in fetcher.hub.asked("/cdn/")} == {None}
     assert {each.token for each in fetcher.hub.seen if "/cdn/" not in each.path} == {None, TOKEN}
