@@ -1,10 +1,14 @@
 """What torch says when memory runs out or a device breaks, and what it keeps that nobody needs."""
 
+import atexit
 import gc
 import os
 from pathlib import Path
 
 import torch
+
+# What is frozen when the process ends counts as leaked with libraries that look, and they fill the log with it.
+atexit.register(gc.unfreeze)
 
 _OUT_OF_MEMORY = (
     "out of memory",
