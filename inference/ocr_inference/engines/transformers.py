@@ -13,8 +13,9 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -93,16 +94,19 @@ class TransformersEngine:
     # --- life cycle -------------------------------------------------------------------------------------------
 
     def load(self) -> Footprint:
-        self._weights.load()
+        with _device_errors():
+            self._weights.load()
         return self._weights.footprint()
 
     def offload(self) -> Footprint:
         self._forget_pages()
-        self._weights.offload()
+        with _device_errors():
+            self._weights.offload()
         return self._weights.footprint()
 
     def restore(self) -> Footprint:
-        self._weights.restore()
+        with _device_errors():
+            self._weights.restore()
         return self._weights.footprint()
 
     def unload(self) -> Footprint:
@@ -322,6 +326,19 @@ def _option(spec: ModelSpec, name: str, default: int, most: int) -> int:
         message = f"model {spec.name}: option {name} is a whole number from 0 to {most}, not {value!r}"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
     return value
+
+
+@contextmanager
+def _device_errors() -> Iterator[None]:
+    """Around what moves weights: whole models, so what runs out of memory here is no page's business."""
+    try:
+        yield
+    except Exception as error:
+        _raise_if_broken(error)
+        if isinstance(error, EngineError | MemoryError) or not memory.ran_out(error):
+            raise
+        # Without the cause: its traceback would hold on to what it failed with.
+        raise MemoryError(str(error)[:_MAX_MESSAGE]) from None
 
 
 def _raise_if_broken(error: Exception) -> None:
