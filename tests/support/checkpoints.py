@@ -66,7 +66,9 @@ def randomise(model: PreTrainedModel, seed: int) -> None:
             elif "embed_tokens" in name:
                 noise = 0.1 * noise  # where the head is tied to it, a large one would repeat what it sees
             elif parameter.dim() > 1 and "embed" not in name:
-                noise = noise * (parameter.shape[1] * parameter[0, 0].numel()) ** -0.5
+                # Queries are large, so that attention chooses: what is written depends on what was.
+                scale = 4.0 if "q_proj" in name else 1.0
+                noise = noise * scale * (parameter.shape[1] * parameter[0, 0].numel()) ** -0.5
             elif name.endswith("bias"):
                 noise = 0.1 * noise
             parameter.copy_(noise)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers.utils import logging as library_logging
 
 from ocr_inference.engine import (
     Broken,
@@ -317,6 +318,9 @@ def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngin
         # Read when CUDA starts, which nothing has done yet in this process.
         os.environ["CUDA_VISIBLE_DEVICES"] = spec.gpu_uuid
     torch.set_num_threads(threads)
+    # Bars are no lines of a log, and what it warns of are its defaults; what matters is reported or raised.
+    library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()
     return TransformersEngine(Weights(spec, host, report, os.environ), max(1, max_batch))
 
 
