@@ -9,7 +9,6 @@ from _pytest.terminal import TerminalReporter
 from devcluster.cluster import Cluster
 from tests.support import cluster as support
 
-
 # Read when the library is imported, by whichever test comes first: no test talks to the outside.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 

@@ -169,9 +169,7 @@ async def test_a_restore_that_nobody_can_make_room_for_answers_and_keeps_the_wei
         assert (await server.model("low"))["loads"] == 1, "restored from host memory, not loaded again"
 
 
-@pytest.mark.parametrize(
-    ("engine", "count"), [("fake, options: {restore_seconds: 3}", 200), ("rapidocr", 4)]
-)
+@pytest.mark.parametrize(("engine", "count"), [("fake, options: {restore_seconds: 3}", 200), ("rapidocr", 4)])
 async def test_many_requests_to_a_model_in_deep_idle_wake_it_once(engine: str, count: int) -> None:
     config = f"""
 models: [{{name: sleeper, engine: {engine}}}]
