@@ -319,8 +319,8 @@ def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngin
         os.environ["CUDA_VISIBLE_DEVICES"] = spec.gpu_uuid
     torch.set_num_threads(threads)
     # Bars are no lines of a log, and what it warns of are its defaults; what matters is reported or raised.
-    library_logging.disable_progress_bar()
-    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     return TransformersEngine(Weights(spec, host, report, os.environ), max(1, max_batch))
 
 
