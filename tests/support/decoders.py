@@ -49,7 +49,7 @@ def qwen(attention: str = "sdpa") -> PreTrainedModel:
         "window_size": 16,
         "fullatt_block_indexes": [0],
     }
-    config = Qwen2_5_VLConfig(
+    config = Qwen2_5_VLConfig(  # type: ignore[call-arg]
         text_config={**_TEXT, "rope_parameters": rope},
         vision_config=vision,
         image_token_id=_IMAGE,
@@ -57,7 +57,7 @@ def qwen(attention: str = "sdpa") -> PreTrainedModel:
         vision_end_token_id=92,
         attn_implementation=attention,
     )
-    return Qwen2_5_VLForConditionalGeneration(config).eval()
+    return Qwen2_5_VLForConditionalGeneration(config).eval()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def unlimited(
@@ -65,7 +65,7 @@ def unlimited(
 ) -> PreTrainedModel:
     """DeepSeek-OCR's decoder: a mixture of experts, and windows that always see the prompt."""
     torch.manual_seed(0)
-    text = UnlimitedOcrTextConfig(
+    text = UnlimitedOcrTextConfig(  # type: ignore[call-arg]
         **{**_TEXT, "num_key_value_heads": 4},
         moe_intermediate_size=24,
         n_routed_experts=4,
@@ -86,27 +86,27 @@ def unlimited(
         "downsample_channels": [8, 8],
     }
     encoder = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = UnlimitedOcrConfig(
+    config = UnlimitedOcrConfig(  # type: ignore[call-arg]
         text_config=text,
         vision_config={"sam_config": sam, "encoder_config": {**encoder, "image_size": 32, "patch_size": 16}},
         image_token_id=_IMAGE,
         tie_word_embeddings=False,
         attn_implementation=attention,
     )
-    return UnlimitedOcrForConditionalGeneration(config).eval()
+    return UnlimitedOcrForConditionalGeneration(config).eval()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def mistral(attention: str = "sdpa") -> PreTrainedModel:
     """A window in every layer."""
     torch.manual_seed(0)
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Mistral3Config(
+    config = Mistral3Config(  # type: ignore[call-arg]
         text_config={**_TEXT, "model_type": "mistral", "sliding_window": WINDOW},
         vision_config={**vision, "model_type": "pixtral", "image_size": 16, "patch_size": 4, "head_dim": 8},
         image_token_index=_IMAGE,
         attn_implementation=attention,
     )
-    return Mistral3ForConditionalGeneration(config).eval()
+    return Mistral3ForConditionalGeneration(config).eval()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def words(seed: int) -> dict[str, Any]:

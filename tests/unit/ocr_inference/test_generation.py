@@ -168,7 +168,7 @@ class Faulty:
 
     def __init__(self, model: PreTrainedModel, at: int) -> None:
         self.left = at
-        layers: Any = model.base_model.language_model.layers
+        layers: Any = model.base_model.language_model.layers  # type: ignore[union-attr]
         self.hook = layers[-1].register_forward_pre_hook(self.fail)
 
     def fail(self, *_: object) -> None:
@@ -219,11 +219,11 @@ def test_models_that_were_never_tried_are_decoded_one_by_one(caplog: pytest.LogC
     model = decoders.unlimited()
     assert isinstance(generation.of(model, {EOS}), InSlots)
     assert caplog.text == ""
-    model.config.model_type = "strange"
+    model.config.model_type = "strange"  # type: ignore[misc]
     with caplog.at_level(logging.WARNING):
         assert isinstance(generation.of(model, {EOS}), OneByOne)
     assert "one by one: model type strange was never tried" in caplog.text
-    model.config.model_type = "unlimited_ocr"
+    model.config.model_type = "unlimited_ocr"  # type: ignore[misc]
     model.config.get_text_config()._attn_implementation = "flex_attention"
     assert "flex_attention takes masks of its own" in str(generation.unfit(model))
     assert torch.is_inference_mode_enabled() is False
