@@ -7,16 +7,20 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PY := .venv/bin/python
 EXTRAS := --extra operator --extra rapidocr
+# Vision-language models need torch, which is 5 GB: only what tests or shows them installs it.
+VLM := $(EXTRAS) --extra transformers
 # Tests of one file stay on one worker, so that a suite starts its control plane once.
 PYTEST := .venv/bin/pytest -n 2 --dist loadfile
 
+PYTHON ?= $(PY)
+GPU_BENCHES := weights wake
 KEEP ?=
 ONLY ?=
 ENGINE ?= rapidocr
 NODES ?= 3
 GPUS ?= 2
 
-.PHONY: help init check fmt test test-unit test-slow demo serve cluster-up cluster-down bench crds lock images clean
+.PHONY: help init init-vlm test-gpu bench-gpu check fmt test test-unit test-slow demo serve cluster-up cluster-down bench crds lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,12 +30,18 @@ help: ## Show this list
 	.uv/bin/pip install --quiet "uv==$(UV_VERSION)"
 
 .venv/.synced: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --quiet --frozen $(EXTRAS)
+	$(UV) sync --quiet --frozen --inexact $(EXTRAS)
 	@touch $@
 
-init: .venv/.synced ## Make .venv with everything that development needs
+.venv/.synced-vlm: pyproject.toml uv.lock | .venv/.synced
+	$(UV) sync --quiet --frozen --inexact $(VLM)
+	@touch $@
 
-check: init ## Lint, format check, types, layers, chart copy of the CRD
+init: .venv/.synced ## Make .venv with what the operator, the server and the demo need
+
+init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
+
+check: init-vlm ## Lint, format check, types, layers, chart copy of the CRD
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -42,18 +52,24 @@ fmt: init ## Format, and fix what the linter can fix
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
-test: init ## All tests but the slow ones, against a real control plane (built once with Go)
+test: init-vlm ## All tests but the slow ones, against a real control plane (built once with Go)
 	$(PY) -m devcluster tools || test -z "$${CI:-}"
 	$(PYTEST) -m "not slow and not gpu"
 
-test-unit: init ## The tests that need no control plane, in seconds
+test-unit: init-vlm ## The tests that need no control plane, in seconds
 	$(PYTEST) -m "not slow and not gpu and not cluster"
 
-test-slow: init ## Image builds and other tests that take minutes
+test-slow: init-vlm ## Image builds and other tests that take minutes
 	.venv/bin/pytest -m slow --timeout 1800
 
-demo: init ## The whole story on a throwaway Kubernetes: make demo [KEEP=1]
-	$(PY) -m devcluster.demo $(if $(KEEP),--keep)
+demo: $(if $(filter transformers,$(ENGINE)),init-vlm,init) ## The whole story on a throwaway Kubernetes: make demo [KEEP=1] [ENGINE=transformers]
+	$(PY) -m devcluster.demo --engine $(ENGINE) $(if $(KEEP),--keep)
+
+test-gpu: ## What needs a CUDA device, in the Python that runs it: make test-gpu [PYTHON=python3]
+	PYTHONPATH=inference:operator $(PYTHON) -m pytest -m gpu --timeout 540
+
+bench-gpu: ## Measure weights and wakes on a CUDA device: make bench-gpu [PYTHON=python3]
+	PYTHONPATH=inference:operator $(PYTHON) -m bench $(GPU_BENCHES)
 
 serve: init ## The inference server on this machine, port 8001, OCR on the CPU
 	.venv/bin/ocr-inference serve
@@ -64,7 +80,7 @@ cluster-up: init ## A throwaway Kubernetes with the operator: make cluster-up [N
 cluster-down: init ## Stop it
 	$(PY) -m devcluster down
 
-bench: init ## Measure, and write bench/results/*.json: make bench [ONLY="server control"]
+bench: init-vlm ## Measure, and write bench/results/*.json: make bench [ONLY="server control"]
 	$(PY) -m bench $(ONLY)
 
 crds: ## Copy the canonical CRD into the chart

@@ -38,18 +38,23 @@ async def serving(http: aiohttp.ClientSession) -> AsyncIterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    async with http.get(f"{url}/readyz") as answer:
-                        if answer.status == 200:
-                            break
-                except aiohttp.ClientConnectionError:
-                    await asyncio.sleep(0.05)
+        await answers(http, url)
         yield url
     finally:
         process.terminate()
         await process.wait()
+
+
+async def answers(http: aiohttp.ClientSession, url: str) -> None:
+    """Wait until a server that was started accepts requests."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with http.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
 
 
 async def read(http: aiohttp.ClientSession, url: str, page: bytes) -> float:

@@ -1,4 +1,4 @@
-"""The product's story on a throwaway Kubernetes: `python -m devcluster.demo [--keep]`.
+"""The product's story on a throwaway Kubernetes: `python -m devcluster.demo [--engine transformers] [--keep]`.
 
 All of it is real (API server, scheduler, Helm chart, operator, HTTP, OCR) but the GPUs: they are simulated, and
 say so.
@@ -7,6 +7,7 @@ say so.
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
@@ -71,8 +73,32 @@ def table(resource: Row) -> str:
     )
 
 
+def resource_of(engine: str, folder: Path) -> Path:
+    """The manifest to apply. For transformers: the example with a tiny checkpoint, made now, as its model."""
+    example = EXAMPLES / "shared-gpu.yaml"
+    if engine == "rapidocr":
+        return example
+    from tests.support.checkpoints import make_deepseek_ocr  # noqa: PLC0415 - torch, which the other engine lacks
+
+    checkpoint = folder / "checkpoints" / "tiny"
+    checkpoint.mkdir(parents=True)
+    make_deepseek_ocr(checkpoint)
+    manifest = yaml.safe_load(example.read_text(encoding="utf-8"))
+    model = {
+        "name": "tiny",
+        "engine": "transformers",
+        "source": {"path": str(checkpoint)},
+        "gpuMemory": "1Gi",
+    }
+    manifest["spec"]["models"] = [model]
+    written = folder / "invoices.yaml"
+    written.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    return written
+
+
 class Demo:
-    def __init__(self, cluster: Cluster, http: aiohttp.ClientSession, story: Story) -> None:
+    def __init__(self, cluster: Cluster, http: aiohttp.ClientSession, story: Story, engine: str) -> None:
+        self._engine = engine
         self._cluster = cluster
         self._http = http
         self._story = story
@@ -110,16 +136,20 @@ class Demo:
     async def read(self, pod: Row) -> str:
         url = f"http://{pod['status']['podIP']}:8001/ocr"
         page = EXAMPLES / "invoice.png"
-        self._story.say(f"   $ curl -F file=@examples/{page.name} {url}")
-        form = aiohttp.FormData({"prompt_type": "ocr"})
+        fields = {"prompt_type": "ocr"} | ({"max_tokens": "32"} if self._engine == "transformers" else {})
+        asked = "".join(f" -F {name}={value}" for name, value in fields.items())
+        self._story.say(f"   $ curl -F file=@examples/{page.name}{asked} {url}")
+        form = aiohttp.FormData(fields)
         form.add_field("file", page.read_bytes(), filename=page.name, content_type="image/png")
         began = time.monotonic()
         async with self._http.post(url, data=form) as response:
             answer = await response.json()
         if not answer.get("success"):
             raise DevclusterError(f"{url} answered {response.status}: {answer}")
-        text: str = answer["text"]
+        text: str = answer["raw_text"] if self._engine == "transformers" else answer["text"]
         self._story.indent(text)
+        if self._engine == "transformers":
+            self._story.say("   Random weights write random text: this shows the life of a model, not OCR.")
         self._story.say(
             f"   {len(text)} characters and {len(answer['boxes'])} boxes in {time.monotonic() - began:.2f} s"
         )
@@ -156,7 +186,8 @@ class Demo:
     async def tell(self) -> None:
         story = self._story
         story.step("A resource becomes pods on the least-loaded GPUs")
-        await self.kubectl("apply", "-f", str((EXAMPLES / "shared-gpu.yaml").relative_to(Path.cwd())))
+        manifest = await asyncio.to_thread(resource_of, self._engine, self._cluster.directory)
+        await self.kubectl("apply", "-f", os.path.relpath(manifest))  # noqa: ASYNC240 - text, no disk
         await self.kubectl("wait", f"ocr/{NAME}", "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
         story.indent(table(await self.until("start", ["unloaded", "unloaded"])))
         pods = await self.pods()
@@ -204,22 +235,22 @@ async def strangers(cluster: Cluster) -> AsyncIterator[list[str]]:
             path.unlink(missing_ok=True)
 
 
-async def tell(cluster: Cluster, story: Story) -> None:
+async def tell(cluster: Cluster, story: Story, engine: str) -> None:
     async with aiohttp.ClientSession() as http, strangers(cluster) as busy:
         story.say(f"   Other jobs hold {BUSY_BYTES // 2**30} GiB on each GPU of gpu-a: {', '.join(busy)}.")
-        demo = Demo(cluster, http, story)
+        demo = Demo(cluster, http, story, engine)
         await demo.scraped(NODES)
         await demo.tell()
 
 
-def run(directory: Path, *, keep: bool) -> None:
+def run(directory: Path, *, engine: str, keep: bool) -> None:
     """A cluster that isn't kept ends with this process, however that ends."""
     story = Story()
     story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
     begin = Cluster.up if keep else Cluster.start
     cluster = begin(directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}"))
     try:
-        asyncio.run(tell(cluster, story))
+        asyncio.run(tell(cluster, story, engine))
     finally:
         if keep:
             story.step("The cluster stays. Try")
@@ -235,11 +266,17 @@ def run(directory: Path, *, keep: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="devcluster.demo", description=__doc__)
+    parser.add_argument(
+        "--engine",
+        choices=("rapidocr", "transformers"),
+        default="rapidocr",
+        help="transformers: a tiny checkpoint that the demo makes itself, with random weights",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     parser.add_argument("--dir", type=Path, default=Path(".devcluster"), help="the cluster's folder")
     arguments = parser.parse_args()
     try:
-        run(arguments.dir.resolve(), keep=arguments.keep)
+        run(arguments.dir.resolve(), engine=arguments.engine, keep=arguments.keep)
     except DevclusterError as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1

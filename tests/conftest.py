@@ -1,5 +1,6 @@
 """Fixtures of all tests, and what the summary says when cluster tests could not run."""
 
+import os
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -7,6 +8,9 @@ from _pytest.terminal import TerminalReporter
 
 from devcluster.cluster import Cluster
 from tests.support import cluster as support
+
+# Read when the library is imported, by whichever test comes first: no test talks to the outside.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

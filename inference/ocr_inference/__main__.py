@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ocr_inference import __version__, app, gpu, logs, parsing, reader
+from ocr_inference import __version__, app, environment, gpu, logs, parsing, reader
 from ocr_inference.schema import Task
 from ocr_inference.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
 
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = _parser().parse_args(arguments)
     logs.to_stderr(logging.INFO if given.command == "serve" else logging.ERROR)
     try:
-        settings = Settings.from_env(
+        settings = environment.read(
             environ,
             config_file=given.config,
             host=getattr(given, "host", None),

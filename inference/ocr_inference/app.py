@@ -17,7 +17,7 @@ from ocr_inference.lifecycle import Location, State
 from ocr_inference.live import Live
 from ocr_inference.manager import Manager, ModelSnapshot
 from ocr_inference.metrics import Metrics, Observed, ObservedModel
-from ocr_inference.routes import controls, health, models, ocr, page
+from ocr_inference.routes import chat, controls, health, models, ocr, page
 from ocr_inference.routes import settings as settings_route
 from ocr_inference.routes import state as state_route
 from ocr_inference.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
@@ -25,7 +25,10 @@ from ocr_inference.tokens import TokenFile
 
 log = logging.getLogger(__name__)
 
-CALLS: tuple[tuple[str, str, keys.Handler], ...] = (("POST", "/ocr", ocr.ocr),)
+CALLS: tuple[tuple[str, str, keys.Handler], ...] = (
+    ("POST", "/ocr", ocr.ocr),
+    ("POST", "/v1/chat/completions", chat.completions),
+)
 """Need an API key where a keys file is configured."""
 
 CONTROLS: tuple[tuple[str, str, keys.Handler], ...] = (
@@ -46,6 +49,7 @@ OPEN: tuple[tuple[str, str, keys.Handler], ...] = (
     ("GET", "/metrics", health.metrics),
     ("GET", "/v1/state", state_route.state),
     ("GET", "/v1/models", models.models),
+    ("GET", "/v1/models/{model}", models.model),
 )
 
 
@@ -168,6 +172,7 @@ def create_manager(
         cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
         books=gpu.books(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
+        nursery=settings.nursery,
     )
 
 
@@ -249,6 +254,9 @@ def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
                 host_bytes=model.host_bytes,
                 worker_running=model.worker_running,
                 counts={"loads": model.loads, "wakes": model.wakes},
+                load_bytes=None
+                if model.progress is None
+                else (model.progress.bytes_done, model.progress.bytes_total),
             )
             for model in snapshot.models
         ),

@@ -7,9 +7,9 @@ The host tier, the copy of the weights in host memory, is a file in memory that 
 fills (`hosttier`): it outlives the worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
 
@@ -27,6 +27,11 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"
     WORKER_DIED = "worker_died"
+    SOURCE_UNAVAILABLE = "source_unavailable"
+    """The hub or the folder that a checkpoint comes from can't be reached, or refuses."""
+    INVALID_CHECKPOINT = "invalid_checkpoint"
+    """A checkpoint's files aren't what they have to be."""
+    DISK_FULL = "disk_full"
     FAILED = "failed"
 
 
@@ -46,6 +51,10 @@ class EngineError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+class Broken(EngineError):
+    """This process is of no use any more, such as after a CUDA error that sticks: the host answers, then ends it."""
 
 
 class InferRequest(Struct, frozen=True, kw_only=True):
@@ -84,9 +93,23 @@ class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
     lines: tuple[Line, ...] = ()
     finish_reason: Literal["stop", "length"] = "stop"
     prompt_tokens: int = 0
+    """What the model saw, the picture's tokens included; 0 from engines without a language model."""
     completion_tokens: int = 0
     seconds: float = 0.0
     """Time in the engine, decoding of the picture included."""
+    family: str = ""
+    """Whose way of answering this is (`families.FAMILIES`), where the engine alone doesn't say: a checkpoint does."""
+
+
+class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
+    """A piece of a page's answer, as it is written. All pieces of a page, joined, are its `PageResult.text`."""
+
+    text: str
+    """Whole characters: never half of one that takes several tokens."""
+    prompt_tokens: int = 0
+    """As in `PageResult`: who leaves early has no other way to learn it."""
+    completion_tokens: int = 0
+    """So far, this piece included; 0 from engines that don't write tokens."""
 
 
 class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
@@ -94,6 +117,24 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 
     device_bytes: int = 0
     host_bytes: int = 0
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
+    """How far a load is. Engines report it as often as they like; the worker's host sends a few a second."""
+
+    phase: Literal["downloading", "checking", "reading", "converting"]
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """0 where it isn't known."""
+    file: str = ""
+    files: int = 0
+    """How many files are downloaded or read in all."""
+    revision: str | None = None
+    """The commit that a hub's branch or tag stands for, once it is known."""
+
+
+Report = Callable[[Progress], None]
+"""Called from any thread while a life-cycle call is carried out."""
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):
@@ -105,6 +146,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     path: str | None = None
     repo: str | None = None
     revision: str | None = None
+    gpu_uuid: str | None = None
+    """Which one, where `device` is `cuda`: a worker sees no other."""
     dtype: str = "auto"
     attention: str = "auto"
     options: dict[str, bool | int | float | str] = {}
@@ -137,6 +180,35 @@ class Engine(Protocol):
         """One answer for each request, in order; a bad page fails alone."""
 
 
+Event = tuple[int, Delta | PageResult | Failure]
+"""Something to tell about the page of that number; a `PageResult` or `Failure` is the last of it."""
+
+
+@runtime_checkable
+class SteppingEngine(Engine, Protocol):
+    """An engine that reads several pages at once, a step at a time: pages come and go between any two steps.
+
+    It is driven by `admit`, `step` and `cancel` instead of `infer`, by the same one thread. Nothing but these is
+    called while pages are in it.
+    """
+
+    @property
+    def free_slots(self) -> int:
+        """How many pages it would take now: `max_batch` less those in it."""
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        """Take a page; only while there are free slots. Cheap: what can fail fails in a step, as an event."""
+
+    def step(self) -> Sequence[Event]:
+        """Do the next piece of work for all pages in it: read new ones in, write a token of each.
+
+        Raising fails all pages that are in it and leaves it empty, ready for others.
+        """
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants this page any more: it leaves without an event; unknown numbers are ignored."""
+
+
 # --- the wire -------------------------------------------------------------------------------------------------
 
 
@@ -157,10 +229,12 @@ class InferCall(Struct, frozen=True, tag="infer"):
     max_pages: int = 1
     max_wait_seconds: float = 0.0
     """How many pages to gather, and how long to wait for them; live settings, so they travel with each call."""
+    stream: bool = False
+    """Whether to send the answer's pieces, too, as they are written."""
 
 
 class CancelCall(Struct, frozen=True, tag="cancel"):
-    """Nobody waits for the answer to call `id` any more: leave it out if it hasn't begun."""
+    """Nobody waits for the answer to call `id` any more: leave it out, or stop writing it."""
 
     id: int
 
@@ -169,7 +243,7 @@ Call = Start | LifeCycleCall | InferCall | CancelCall
 
 
 class Answer(Struct, frozen=True):
-    """What a worker sends: the answer to call `id`."""
+    """What a worker sends: the answer to call `id`. `Delta` and `Progress` come before it, any number of them."""
 
     id: Annotated[int, Meta(ge=0)]
-    result: PageResult | Footprint | Failure | None = None
+    result: PageResult | Footprint | Failure | Delta | Progress | None = None

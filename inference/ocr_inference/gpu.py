@@ -63,7 +63,7 @@ class Books(Protocol):
 
 
 class NoBooks:
-    """A real device keeps its own books."""
+    """A CPU's memory isn't ours to keep books of."""
 
     def report(self, memory_bytes: int, utilization: float) -> None:
         pass
@@ -100,6 +100,30 @@ class SimulatedBooks:
         self._file.unlink(missing_ok=True)
 
 
+class NvmlBooks:
+    """A real device keeps its own books; what it holds beyond our models' weights counts as others': contexts of our
+    workers, too."""
+
+    def __init__(self, uuid: str) -> None:
+        self._uuid = uuid
+        self._ours = 0
+        self._open = contextlib.ExitStack()
+        self._library = self._open.enter_context(_nvml())
+
+    def report(self, memory_bytes: int, utilization: float) -> None:  # noqa: ARG002 the GPU knows its own
+        self._ours = memory_bytes
+
+    def others_bytes(self) -> int:
+        handle, memory = ctypes.c_void_p(), _Memory()
+        function = self._library.nvmlDeviceGetHandleByUUID
+        _check(function(self._uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
+        _check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
+        return max(0, int(memory.used) - self._ours)
+
+    def close(self) -> None:
+        self._open.close()
+
+
 def resolve(settings: Settings) -> Device:
     """The one device to serve on; raises `NoDevice`."""
     kind = settings.device
@@ -119,10 +143,12 @@ def resolve(settings: Settings) -> Device:
 
 
 def books(settings: Settings, device: Device, pid: int) -> Books:
-    if device.kind != "simulated":
+    if device.kind == "cpu":
         return NoBooks()
-    assert settings.simulated_gpu_dir is not None
     assert device.uuid is not None
+    if device.kind == "cuda":
+        return NvmlBooks(device.uuid)
+    assert settings.simulated_gpu_dir is not None
     return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid)
 
 

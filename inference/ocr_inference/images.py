@@ -29,25 +29,25 @@ class Picture:
     height: int
 
 
-async def look(data: bytes, max_pixels: int) -> Picture:
-    """Format and size by the header, off the loop; raises 413, 415 or 422."""
-    return await asyncio.to_thread(_look, data, max_pixels)
+async def look(data: bytes, max_pixels: int, param: str = "file") -> Picture:
+    """Format and size by the header, off the loop; raises 413, 415 or 422 that name `param`."""
+    return await asyncio.to_thread(_look, data, max_pixels, param)
 
 
-def _look(data: bytes, max_pixels: int) -> Picture:
+def _look(data: bytes, max_pixels: int, param: str) -> Picture:
     if not data:
-        raise ApiError(422, "empty_upload", "the uploaded file is empty: 0 bytes", param="file")
+        raise ApiError(422, "empty_upload", "the uploaded file is empty: 0 bytes", param=param)
     if data[:5] == b"%PDF-":
         raise ApiError(
             415,
             "unsupported_media_type",
             "this is a PDF, and here one picture is read per request: send its pages as pictures, or use "
             "`ocr-inference read`",
-            param="file",
+            param=param,
         )
     if (size := _webp_size(data)) is not None:
         # Opening a WebP with Pillow allocates its whole canvas, so its size is read by hand.
-        return _within(Picture("WEBP", *size), max_pixels)
+        return _within(Picture("WEBP", *size), max_pixels, param)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             picture = Picture(image.format or "", image.width, image.height)
@@ -56,27 +56,27 @@ def _look(data: bytes, max_pixels: int) -> Picture:
             415,
             "unsupported_media_type",
             f"the uploaded file is no picture of a known format; there are {', '.join(FORMATS)}",
-            param="file",
+            param=param,
         ) from None
     except Exception as error:  # Pillow's parsers raise almost anything on damaged headers.
         reason = str(error) or type(error).__name__
         raise ApiError(
-            422, "invalid_image", f"the picture's header is damaged: {reason}", param="file"
+            422, "invalid_image", f"the picture's header is damaged: {reason}", param=param
         ) from error
-    return _within(picture, max_pixels)
+    return _within(picture, max_pixels, param)
 
 
-def _within(picture: Picture, max_pixels: int) -> Picture:
+def _within(picture: Picture, max_pixels: int, param: str) -> Picture:
     width, height = picture.width, picture.height
     if width < 1 or height < 1:
-        raise ApiError(422, "invalid_image", f"the picture has no pixels: {width} x {height}", param="file")
+        raise ApiError(422, "invalid_image", f"the picture has no pixels: {width} x {height}", param=param)
     if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise ApiError(
             413,
             "image_too_large",
             f"the picture has {width} x {height} pixels; {max_pixels} in all and {MAX_SIDE} a side are "
             "allowed: scale it down",
-            param="file",
+            param=param,
         )
     return picture
 

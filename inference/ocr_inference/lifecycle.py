@@ -4,7 +4,8 @@ Everything that changes a state is in `TRANSITIONS`; this module knows neither t
 An event names what is asked of the model or what became of it, not why: the reason (idle, eviction, an
 administrator, a crash) travels beside it.
 
-Entering a transient state (`CALLS`) starts exactly one call, whose end is the next event, `DONE` or `FAIL`.
+Entering a transient state (`CALLS`) starts exactly one call, whose end is the next event: `DONE`, `FAIL`
+or `UNDONE`.
 `FAILED` is transient too: its call kills the worker, which frees the device whatever state the weights were in.
 """
 
@@ -32,6 +33,8 @@ class Event(StrEnum):
     """The state's call succeeded."""
     FAIL = "fail"
     """The state's call failed, or the worker died."""
+    UNDONE = "undone"
+    """The state's call failed for want of memory, and the weights are where they were."""
 
 
 class Location(StrEnum):
@@ -52,7 +55,11 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.OFFLOADING: {Event.DONE: State.OFFLOADED, Event.FAIL: State.UNLOADING},
     State.OFFLOADED: {Event.DEMAND: State.RESTORING, Event.UNLOAD: State.UNLOADING},
-    State.RESTORING: {Event.DONE: State.READY, Event.FAIL: State.UNLOADING},
+    State.RESTORING: {
+        Event.DONE: State.READY,
+        Event.UNDONE: State.OFFLOADED,
+        Event.FAIL: State.UNLOADING,
+    },
     State.UNLOADING: {Event.DONE: State.UNLOADED, Event.FAIL: State.FAILED},
     State.FAILED: {Event.DONE: State.UNLOADED},
 }

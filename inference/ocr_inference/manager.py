@@ -9,12 +9,15 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal
+
+import msgspec
 
 from ocr_inference import scheduler
 from ocr_inference.engine import (
+    Delta,
     EngineError,
     Failure,
     FailureKind,
@@ -25,10 +28,12 @@ from ocr_inference.engine import (
 )
 from ocr_inference.gpu import Books, Device, NoBooks
 from ocr_inference.hosttier import HostTier
-from ocr_inference.lifecycle import Event
+from ocr_inference.lifecycle import Event, State
+from ocr_inference.nursery import Nurseries
+from ocr_inference.progress import Telling
 from ocr_inference.settings import Config, Effective, ModelConfig
 from ocr_inference.snapshot import LastFailure, ModelSnapshot, Snapshot, take
-from ocr_inference.worker import Worker
+from ocr_inference.worker import Result, Worker
 from ocr_inference.world import (
     Acquire,
     Apply,
@@ -41,6 +46,7 @@ from ocr_inference.world import (
     Finished,
     Grant,
     Model,
+    Progressed,
     Reason,
     Refusal,
     Reject,
@@ -57,6 +63,8 @@ from ocr_inference.world import (
 __all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refused", "Snapshot"]
 
 log = logging.getLogger(__name__)
+
+Job = asyncio.Future[Result]
 
 STUCK_SECONDS = 60.0
 """A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
@@ -81,44 +89,87 @@ class Lease:
         self._manager = manager
         self._ticket = 0
         self._worker: Worker | None = None
-        self._job: asyncio.Future[PageResult | Footprint | None] | None = None
+        self._job: Job | None = None
 
     async def infer(self, request: InferRequest) -> PageResult:
         """Read one page. Raises `EngineError` (a bad page, an engine that fails) and `Refused` (deadline).
 
         Reading a page changes nothing, so where the worker dies under it, it is tried once more, by a new worker.
         """
+        async with aclosing(self._read(request, stream=False)) as answers:
+            async for answer in answers:
+                if isinstance(answer, PageResult):
+                    return answer
+        raise AssertionError("an answer ends with a result")
+
+    def stream(self, request: InferRequest) -> AsyncGenerator[Delta | PageResult, None]:
+        """Read one page and yield its answer as it is written: any number of `Delta`, then the `PageResult`.
+
+        The pieces, joined, are the result's text; from engines that don't write in pieces comes one. Raises what
+        `infer` raises; a worker that dies is tried again only while no piece has come. Use it in
+        `contextlib.aclosing`: leaving early tells the worker to stop writing.
+        """
+        return self._read(request, stream=True)
+
+    async def _read(self, request: InferRequest, *, stream: bool) -> AsyncGenerator[Delta | PageResult, None]:
+        begun = False
         try:
-            return await self._infer(request)
+            async with aclosing(self._attempt(request, stream=stream)) as answers:
+                async for answer in answers:
+                    begun = True
+                    yield answer
         except EngineError as error:
-            if error.failure.kind is not FailureKind.WORKER_DIED:
+            if begun or error.failure.kind is not FailureKind.WORKER_DIED:
                 raise
             log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
+        else:
+            return
         await self.acquire(again=True)
-        return await self._infer(request)
+        async with aclosing(self._attempt(request, stream=stream)) as answers:
+            async for answer in answers:
+                yield answer
 
-    async def _infer(self, request: InferRequest) -> PageResult:
+    async def _attempt(
+        self, request: InferRequest, *, stream: bool
+    ) -> AsyncGenerator[Delta | PageResult, None]:
         assert self._worker is not None
-        batching = self._manager.effective.batching
-        job = self._worker.infer(
+        worker, batching = self._worker, self._manager.effective.batching
+        pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
+        job = worker.infer(
             request,
             max_pages=batching.max_pages,
             max_wait_seconds=batching.max_wait_milliseconds / 1000,
+            on_delta=pieces.put_nowait if stream else None,
         )
+        job.add_done_callback(lambda _: pieces.put_nowait(None))
         self._job = job
+        streamed = False
+        try:
+            while (piece := await self._next(pieces, worker, job)) is not None:
+                streamed = True
+                yield piece
+            result = job.result()
+            assert isinstance(result, PageResult)
+            if stream and result.text and not streamed:
+                yield Delta(
+                    text=result.text,
+                    prompt_tokens=result.prompt_tokens,
+                    completion_tokens=result.completion_tokens,
+                )
+            yield result
+        finally:
+            if not job.done():
+                worker.forget(job)
+
+    async def _next(self, pieces: "asyncio.Queue[Delta | None]", worker: Worker, job: Job) -> Delta | None:
         try:
             async with asyncio.timeout(max(0.0, self.deadline - self._manager.now())):
                 # The worker goes on when the client has gone: the lease ends with its work, not with the wait.
-                result = await asyncio.shield(job)
+                return await pieces.get()
         except TimeoutError:
-            self._manager.kill_if_stuck(self._worker, job)
+            self._manager.kill_if_stuck(worker, job)
             message = f"the deadline passed while model {self.model} was reading the page"
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
-        finally:
-            if not job.done():
-                self._worker.forget(job)
-        assert isinstance(result, PageResult)
-        return result
 
     async def acquire(self, *, again: bool = False) -> None:
         """Queue and wait; for `Manager.lease` and for the second try."""
@@ -137,6 +188,8 @@ class Lease:
         if job is None or job.done():
             self._manager.post(Release(ticket))
         else:
+            if self._worker is not None:
+                self._worker.forget(job)  # an answer in pieces that nobody reads on
             job.add_done_callback(lambda _: self._manager.post(Release(ticket)))
 
 
@@ -153,15 +206,17 @@ class Manager:
         cuda_engines: Iterable[str] = (),
         books: Books | None = None,
         cache_dir: str = "",
+        nursery: bool = True,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`environ` is what workers inherit from, `cuda_engines` are those that compute on a CUDA device: models of
-        others stay in host memory beside it. `now` must be the event loop's kind of clock (monotonic seconds)."""
+        others stay in host memory beside it. With `nursery`, workers are forked from processes that have their
+        imports done. `now` must be the event loop's kind of clock (monotonic seconds)."""
         self.now = now
         self._epoch = wall() - now()
         self._device = device
-        self._environ = environ
+        self._nurseries = Nurseries(environ, enabled=nursery)
         self._books: Books = NoBooks() if books is None else books
         self._specs = {
             each.name: _spec(each, device, each.engine in set(cuda_engines), cache_dir)
@@ -281,7 +336,7 @@ class Manager:
         assert worker is not None
         return ticket, worker
 
-    def kill_if_stuck(self, worker: Worker, job: "asyncio.Future[PageResult | Footprint | None]") -> None:
+    def kill_if_stuck(self, worker: Worker, job: Job) -> None:
         """Kill the worker if the page isn't done some time after its deadline."""
 
         def kill() -> None:
@@ -299,7 +354,7 @@ class Manager:
         try:
             for name in self._specs:
                 self._hosts[name] = HostTier.create(name)
-            async with asyncio.TaskGroup() as self._tasks:
+            async with self._nurseries, asyncio.TaskGroup() as self._tasks:
                 self._step(Tick())
                 self._publish()
                 while not self._world.closed:
@@ -353,6 +408,10 @@ class Manager:
     def _publish(self) -> None:
         snapshot = self._take()
         self._books.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
+        used = (
+            each for each in self._world.models.values() if each.state is not State.UNLOADED or each.waiters
+        )
+        self._nurseries.retain({self._specs[each.name].engine for each in used})
         if snapshot != self._snapshot:
             self._snapshot = snapshot
             changed, self._changed = self._changed, asyncio.Event()
@@ -426,7 +485,8 @@ class Manager:
                 if worker is None:
                     assert effect.worker is not None
                     worker = await self._start(model, effect.worker)
-                return self._charged(model, await worker.call(effect.call))
+                with Telling(model, lambda it: self.post(Progressed(model, effect.serial, it))) as tell:
+                    return self._charged(model, await worker.call(effect.call, tell))
             case "offload":
                 if worker is None:
                     raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
@@ -448,7 +508,10 @@ class Manager:
 
     async def _start(self, model: str, serial: int) -> Worker:
         assert self._tasks is not None
-        worker = await Worker.start(self._specs[model], self._hosts[model], self._environ)
+        # Once loaded, it stays the same commit: nothing may drift between two loads of one pod.
+        spec = self._specs[model]
+        spec = msgspec.structs.replace(spec, revision=self._world.models[model].revision or spec.revision)
+        worker = await Worker.start(spec, self._hosts[model], self._nurseries)
         self._workers[model] = worker
         self._tasks.create_task(self._watch(model, serial, worker), name=f"worker of {model}")
         self.post(Tick())  # the snapshot has its process id
@@ -459,7 +522,7 @@ class Manager:
         self.post(WorkerDied(model, serial, failure))
 
     def _check_room(self, model: str) -> None:
-        """On a simulated GPU that others use too: refuse what a real one would refuse."""
+        """Refuse what doesn't fit beside what others hold, before anything is moved."""
         others = self._books.others_bytes()
         need = self._world.models[model].need_bytes
         free = self._device.memory_total_bytes - others - self._snapshot.memory_used_bytes
@@ -485,6 +548,7 @@ def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -
         path=source.path if source else None,
         repo=hub.repo if hub else None,
         revision=hub.revision if hub else None,
+        gpu_uuid=device.uuid if device.kind == "cuda" else None,
         dtype=model.dtype,
         attention=model.attention,
         options=dict(model.options),

@@ -30,6 +30,8 @@ class ObservedModel:
     worker_running: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     """Totals since start by event: loads, wakes."""
+    load_bytes: tuple[int, int] | None = None
+    """Done and in all (0 where unknown) of the load in flight; None where there is none that tells."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,25 @@ class _Now(Collector):
                 if event in model.counts:
                     counter.add_metric([model.name], model.counts[event])
             yield counter
+        for place, (name, text) in enumerate(_LOAD_GAUGES):
+            gauge = GaugeMetricFamily(name, text, labels=["model"])
+            for model in models:
+                if model.load_bytes is not None:
+                    gauge.add_metric([model.name], model.load_bytes[place])
+            yield gauge
         state = GaugeMetricFamily(
             "ocr_model_state", "1 for the state a model is in.", labels=["model", "state"]
         )
-        place = GaugeMetricFamily(
+        located = GaugeMetricFamily(
             "ocr_model_location", "1 for where a model's weights are.", labels=["model", "location"]
         )
         for model in models:
             for word in self._states:
                 state.add_metric([model.name, word], int(word == model.state))
             for word in self._locations:
-                place.add_metric([model.name, word], int(word == model.location))
+                located.add_metric([model.name, word], int(word == model.location))
         yield state
-        yield place
+        yield located
 
 
 _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
@@ -105,6 +113,12 @@ _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
     ("ocr_model_host_bytes", "Host memory of a model.", lambda model: model.host_bytes),
     ("ocr_model_worker_running", "1 while a worker process runs.", lambda model: int(model.worker_running)),
 )
+
+_LOAD_GAUGES = (
+    ("ocr_model_load_done_bytes", "Bytes that the load in flight has downloaded, read or converted."),
+    ("ocr_model_load_total_bytes", "Bytes that it has to, 0 where that isn't known."),
+)
+"""Absent while a model isn't being loaded."""
 
 MODEL_COUNTERS = (
     ("ocr_model_loads", "Times a model was loaded from disk.", "loads"),
@@ -153,6 +167,22 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.prompt_tokens = Counter(
+            "ocr_prompt_tokens",
+            "Tokens that language models saw, the pictures' included.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.completion_tokens = Counter(
+            "ocr_completion_tokens", "Tokens that language models wrote.", ["model"], registry=self.registry
+        )
+        self.first_piece_seconds = Histogram(
+            "ocr_first_piece_seconds",
+            "Time from a streamed request's body to the first piece of its answer.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.offloads = Counter(
             "ocr_model_offloads", "Times a model went to host memory.", ["model"], registry=self.registry
         )
@@ -173,6 +203,16 @@ class Metrics:
             version
         ).set(1)
         self.registry.register(_Now(observe, states, locations))
+
+    def count_page(self, model: str, task: str, engine_seconds: float | None) -> None:
+        """`engine_seconds` is None for an answer that ended before its engine's work did."""
+        self.pages.labels(model, task).inc()
+        if engine_seconds is not None:
+            self.engine_seconds.labels(model).observe(engine_seconds)
+
+    def count_tokens(self, model: str, prompt: int, completion: int) -> None:
+        self.prompt_tokens.labels(model).inc(prompt)
+        self.completion_tokens.labels(model).inc(completion)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

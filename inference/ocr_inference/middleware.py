@@ -8,11 +8,9 @@ import time
 
 from aiohttp import web
 
-from ocr_inference import errors
-from ocr_inference.engine import EngineError
+from ocr_inference import faults
 from ocr_inference.errors import ApiError
 from ocr_inference.keys import ACCESS, METRICS, REQUEST_ID, Handler, respond
-from ocr_inference.manager import Refused
 from ocr_inference.tokens import TokenFile
 
 log = logging.getLogger(__name__)
@@ -75,31 +73,11 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
             raise
         return _render(_of_http(request, error))
     except Exception as error:
-        known = _of_domain(error)
+        known = faults.known(error)
         if known is None:
             # A fault of ours: the traceback goes to the log, and only the way to find it to the client.
             log.exception("request failed request_id=%s route=%s", request[REQUEST_ID], route_of(request))
-        return _render(known or _unexpected(request))
-
-
-def _of_domain(error: Exception) -> ApiError | None:
-    match error:
-        case ApiError():
-            return error
-        case Refused(refusal=refusal):
-            rule = errors.REFUSALS.get(refusal.reason, errors.UNKNOWN)
-            return errors.of(rule, refusal.message, retry_after_seconds=refusal.retry_after_seconds)
-        case EngineError(failure=failure):
-            rule = errors.FAILURES.get(failure.kind, errors.UNKNOWN)
-            return errors.of(rule, failure.message, param=failure.param)
-        case web.RequestPayloadError():
-            return ApiError(400, "broken_body", f"the body can't be read: {str(error)[:200]}")
-    return None
-
-
-def _unexpected(request: web.Request) -> ApiError:
-    message = f"this server has a fault; its log has the details under request id {request[REQUEST_ID]}"
-    return ApiError(500, errors.UNKNOWN.code, message)
+        return _render(known or faults.unexpected(request[REQUEST_ID]))
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:

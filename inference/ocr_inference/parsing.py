@@ -63,6 +63,8 @@ def _check_model(model: ModelConfig, at: str) -> None:
         raise InvalidSettings(f"no engine {model.engine!r}; there are {', '.join(ENGINES)}", f"{at}.engine")
     if model.source is not None and (model.source.hugging_face is None) == (model.source.path is None):
         raise InvalidSettings("give exactly one of huggingFace and path", f"{at}.source")
+    if model.engine == "transformers" and model.source is None:
+        raise InvalidSettings("engine transformers needs a source: huggingFace or path", f"{at}.source")
     if model.engine == "rapidocr" and model.source is not None:
         raise InvalidSettings("engine rapidocr has its models inside; remove the source", f"{at}.source")
     if model.gpu_memory is not None:

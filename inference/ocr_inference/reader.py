@@ -79,7 +79,7 @@ async def _read_pages(
     config: Config, asked: Asked, request: OcrRequest, manager: Manager, progress: TextIO
 ) -> list[OcrAnswer]:
     model = ocr.choose_model(config, asked.model)
-    family, pixels = families.of(model.engine), config.server.limits.max_image_pixels
+    pixels = config.server.limits.max_image_pixels
     backend = manager.snapshot().device.kind
     answers = []
     _say(progress, f"{asked.path}: loading {model.name} ({model.engine} on {backend})")
@@ -90,7 +90,7 @@ async def _read_pages(
             async with manager.lease(model.name) as lease:
                 waited = time.perf_counter() - began
                 page = await lease.infer(ocr.infer_request(picture, request, pixels))
-            answers.append(ocr.answer(page, request, model, family, backend=backend, waited=waited))
+            answers.append(ocr.answer(page, request, model, backend=backend, waited=waited))
             taken = time.perf_counter() - began
             _say(progress, f"page {number} of {count}: {len(page.lines)} lines in {taken:.2f} s")
     return answers

@@ -3,24 +3,18 @@
 A command changes what is known; then `_settle` looks at the whole world and does whatever is due, in this order:
 
 1. Waiters past their deadline are refused, and those of a model that failed to load a moment ago.
-2. Memory, for the models that somebody waits for, best claim first: start if it fits, wait for memory that is on
-   its way, evict idle models, or close the doors of busy ones (no new leases) until they have drained.
+2. Memory, for the models that somebody waits for (`room`).
 3. Leases for waiters of ready models whose door is open, oldest first.
 4. What administrators asked for, where the leases have ended.
 5. Idle timers, each counted from the last activity.
 6. Loading ahead, only into memory that is free.
-
-So nothing has to be remembered between commands about who waits for whose memory: it is worked out anew.
-
-Claims on memory are ranked: first those that waited longer than `patience` (oldest first), then by priority,
-then by age. Patience is what keeps steady traffic on one model from starving a waiter for another.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ocr_inference import eviction, lifecycle
+from ocr_inference import lifecycle, room
 from ocr_inference.engine import Failure, FailureKind, Footprint
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import NEVER, Effective
@@ -38,6 +32,7 @@ from ocr_inference.world import (
     Finished,
     Grant,
     Model,
+    Progressed,
     Reason,
     Refusal,
     Reject,
@@ -56,9 +51,6 @@ from ocr_inference.world import (
 MAX_RETRY_SECONDS = 60.0
 """Bound of the back-off between loads that fail: long enough to be no load, short enough for an on-call person."""
 
-_SLEEPING = (State.UNLOADED, State.OFFLOADED)
-_FREEING = (State.OFFLOADING, State.UNLOADING, State.FAILED)
-
 
 def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Effect, ...]]:
     """The world after `command`, and what the caller has to carry out, in order. Total: stale commands do nothing."""
@@ -70,6 +62,8 @@ def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Eff
             draft.give_back(ticket)
         case Finished():
             draft.finished(command)
+        case Progressed():
+            draft.progressed(command)
         case WorkerDied():
             draft.worker_died(command)
         case Ask():
@@ -89,15 +83,6 @@ def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Eff
 def retry_delay(failures: int) -> float:
     """Seconds until a model may be loaded again: none after the first failure, then 1, 2, 4 … the maximum."""
     return 0.0 if failures <= 1 else min(MAX_RETRY_SECONDS, 2.0 ** (failures - 2))
-
-
-@dataclass
-class _Claim:
-    """A sleeping model that somebody waits for."""
-
-    model: Model
-    impatient: bool
-    rank: tuple[bool, int, float, int]
 
 
 class _Draft:
@@ -216,13 +201,7 @@ class _Draft:
         if call == "exit":
             self.put(replace(model, running=None, worker=None))
         elif isinstance(outcome, Failure):
-            model = self.put(replace(model, last_failure=self.record(call, outcome)))
-            if call in ("load", "restore"):
-                failures = model.failures + 1
-                retry_at = self.now + retry_delay(failures)
-                model = self.put(replace(model, failures=failures, retry_at=retry_at))
-                self.reject(model, lambda _: True, self.load_failed(model))
-            self.enter(self.models[model.name], Event.FAIL, f"{call} failed")
+            self.call_failed(model, call, outcome)
         else:
             footprint = outcome or Footprint()
             model = replace(model, footprint=footprint)
@@ -232,12 +211,47 @@ class _Draft:
                 model = replace(model, worker=None)
             self.enter(model, Event.DONE, "")
 
+    def call_failed(self, model: Model, call: str, failure: Failure) -> None:
+        model = self.put(replace(model, last_failure=self.record(call, failure)))
+        if call in ("load", "restore"):
+            no_room = failure.kind is FailureKind.OUT_OF_MEMORY
+            if not (no_room and self.try_again(model)):
+                failures = model.failures + 1
+                retry_at = self.now + retry_delay(failures)
+                # A branch that gave a checkpoint that can't be loaded is asked again: it may have moved on.
+                revision = model.revision if model.loads else None
+                model = replace(
+                    model, failures=failures, retry_at=retry_at, revision=revision, after=frozenset()
+                )
+                self.reject(self.put(model), lambda _: True, self.load_failed(model))
+            if no_room and call == "restore":
+                # Whatever the attempt left on the device goes with its worker; host memory it doesn't write to.
+                self.enter(self.models[model.name], Event.UNDONE, "no room on the device")
+                self.exit_worker(self.models[model.name], "no room on the device")
+                return
+        self.enter(self.models[model.name], Event.FAIL, f"{call} failed")
+
+    def try_again(self, model: Model) -> bool:
+        """Have others make way for a model that the device had no room for, once."""
+        if model.after or not model.servable or self.world.draining:
+            return False
+        patience = self.world.effective.queue.patience_seconds
+        after = room.make_way(self.models, model.name, patience, self.now)
+        self.put(replace(model, after=after))
+        return bool(after)
+
     def became_ready(self, model: Model, call: str, seconds: float) -> Model:
         model = replace(model, last_activity=self.now, last_granted=self.now, failures=0, retry_at=0.0)
-        model = replace(model, measured_bytes=model.footprint.device_bytes)
+        model = replace(model, measured_bytes=model.footprint.device_bytes, after=frozenset())
         if call == "load":
             return replace(model, loads=model.loads + 1)
         return replace(model, wakes=model.wakes + 1, last_wake_seconds=seconds)
+
+    def progressed(self, command: Progressed) -> None:
+        model = self.models.get(command.model)
+        if model is not None and model.running is not None and model.running.serial == command.serial:
+            revision = command.progress.revision or model.revision
+            self.put(replace(model, progress=command.progress, revision=revision))
 
     def worker_died(self, command: WorkerDied) -> None:
         model = self.models.get(command.model)
@@ -277,14 +291,14 @@ class _Draft:
             self.effects.extend(Settled(ticket) for ticket in tickets)
         if state is State.UNLOADING:
             unloading_from = model.state
-        model = replace(model, state=state, since=self.now, unloading_from=unloading_from)
+        model = replace(model, state=state, since=self.now, unloading_from=unloading_from, progress=None)
         self.put(replace(model, running=running, worker=worker, asked=asked))
 
-    def exit_worker(self, model: Model) -> None:
+    def exit_worker(self, model: Model, why: str) -> None:
         serial = self.world.serial + 1
         self.world = replace(self.world, serial=serial)
         self.put(replace(model, running=Running("exit", serial, self.now)))
-        self.effects.append(StartCall(model.name, "exit", serial, model.worker, "idle"))
+        self.effects.append(StartCall(model.name, "exit", serial, model.worker, why))
 
     def reject(self, model: Model, which: Callable[[Waiter], bool], refusal: Refusal) -> None:
         rejected = [waiter for waiter in model.waiters if which(waiter)]
@@ -321,90 +335,26 @@ class _Draft:
                 late = Refusal(Reason.DEADLINE, message)
                 self.reject(self.models[name], lambda waiter: waiter.deadline <= self.now, late)
             model = self.models[name]
-            failed = model.state in (State.UNLOADED, State.UNLOADING, State.FAILED)
-            if model.waiters and failed and self.now < model.retry_at:
+            waiting = model.state in (*room.SLEEPING, State.UNLOADING, State.FAILED)
+            if model.waiters and waiting and self.now < model.retry_at:
                 self.reject(model, lambda _: True, self.load_failed(model))
             elif model.waiters and budget is not None and model.need_bytes > budget:
                 self.reject(model, lambda _: True, _no_fit(model, budget))
+            if model.after and not self.models[name].servable:
+                self.put(replace(self.models[name], after=frozenset()))
 
     def make_room(self) -> None:
-        free, coming = self.memory()
-        for claim in sorted(self.claims(), key=lambda each: each.rank):
-            need = claim.model.need_bytes
-            if need <= max(free, 0):
-                self.enter(claim.model, Event.DEMAND, "requested")
-                free -= need
-                continue
-            short = need - free - coming
-            if short > 0:
-                victims = self.victims(claim, short)
-                if victims is None:
-                    if claim.impatient:
-                        free = coming = 0  # whatever becomes free is this one's: nobody behind it may start
-                    continue
-                for victim in victims:
-                    coming += self.take_back(victim, f"evicted for {claim.model.name}")
-            taken = min(max(free, 0), need)
-            free, coming = free - taken, max(0, coming - (need - taken))
-        self.free = free
-
-    def memory(self) -> tuple[float, float]:
-        """Bytes that are free, and bytes that calls in flight are about to free."""
-        budget = math.inf if self.world.budget_bytes is None else self.world.budget_bytes
-        charged = sum(model.charged_bytes for model in self.models.values())
-        return budget - charged, sum(m.charged_bytes for m in self.models.values() if m.state in _FREEING)
-
-    def claims(self) -> list[_Claim]:
-        return [
-            _Claim(model, self.impatient(model), self.rank(model))
-            for model in self.models.values()
-            if model.state in _SLEEPING and model.running is None and model.servable
-        ]
-
-    def impatient(self, model: Model) -> bool:
         patience = self.world.effective.queue.patience_seconds
-        return bool(model.servable) and self.now >= model.servable[0].since + patience
-
-    def rank(self, model: Model) -> tuple[bool, int, float, int]:
-        """Smaller is served first; only for models with servable waiters."""
-        first, impatient = model.servable[0], self.impatient(model)
-        return (not impatient, 0 if impatient else -model.policy.priority, first.since, first.ticket)
-
-    def victims(self, claim: _Claim, short: float) -> tuple[eviction.Candidate, ...] | None:
-        candidates = []
-        for model in self.models.values():
-            if model.state is not State.READY:
-                continue
-            outranked = model.policy.priority < claim.model.policy.priority
-            busy = bool(model.leases or model.servable)
-            if busy:
-                # A model whose own waiter has the better claim keeps its door open until that one is served.
-                behind = not model.servable or self.rank(model) > claim.rank
-                allowed = (claim.impatient or outranked) and behind
-            else:
-                equal = model.policy.priority == claim.model.policy.priority and not model.policy.preload
-                allowed = claim.impatient or outranked or equal
-            if allowed:
-                candidates.append(
-                    eviction.Candidate(
-                        name=model.name,
-                        bytes=model.charged_bytes,
-                        busy=busy,
-                        priority=model.policy.priority,
-                        preload=model.policy.preload,
-                        last_granted=model.last_granted,
-                    )
-                )
-        return eviction.choose(math.ceil(short), candidates)
-
-    def take_back(self, victim: eviction.Candidate, why: str) -> int:
-        """Offload a victim now, or close its door until its leases have ended. Returns the bytes on their way."""
-        model = self.models[victim.name]
-        if model.leases:
-            self.closed_doors.add(model.name)
-            return 0
-        self.enter(model, Event.OFFLOAD, why)
-        return victim.bytes
+        plan = room.plan(self.models, self.world.budget_bytes, patience, self.now)
+        for step in plan.steps:
+            match step.action:
+                case "start":
+                    self.enter(self.models[step.model], Event.DEMAND, step.why)
+                case "evict":
+                    self.enter(self.models[step.model], Event.OFFLOAD, step.why)
+                case "close":
+                    self.closed_doors.add(step.model)
+        self.free = plan.free_bytes
 
     def grant(self) -> None:
         for model in list(self.models.values()):
@@ -461,7 +411,7 @@ class _Draft:
                 case "offload":
                     self.enter(model, Event.OFFLOAD, "idle")
                 case "exit":
-                    self.exit_worker(model)
+                    self.exit_worker(model, "idle")
 
     def load_ahead(self) -> None:
         free = self.free
@@ -473,7 +423,7 @@ class _Draft:
     def ahead_at(self, model: Model) -> float:
         """When a model that is to stay loaded is loaded ahead (again); infinity where it isn't."""
         wanted = model.policy.preload and not model.resting and not self.world.draining
-        if not wanted or model.state not in _SLEEPING or model.running or model.waiters or model.asked:
+        if not wanted or model.state not in room.SLEEPING or model.running or model.waiters or model.asked:
             return math.inf
         return model.retry_at + (1.0 if model.failures else 0.0)
 
@@ -501,7 +451,13 @@ class _Draft:
         return min(later, default=None)
 
 
-_REASONS = {FailureKind.WORKER_DIED: "WorkerDied", FailureKind.OUT_OF_MEMORY: "OutOfMemory"}
+_REASONS = {
+    FailureKind.WORKER_DIED: "WorkerDied",
+    FailureKind.OUT_OF_MEMORY: "OutOfMemory",
+    FailureKind.SOURCE_UNAVAILABLE: "SourceUnavailable",
+    FailureKind.INVALID_CHECKPOINT: "InvalidCheckpoint",
+    FailureKind.DISK_FULL: "DiskFull",
+}
 
 
 def _no_fit(model: Model, budget: int) -> Refusal:

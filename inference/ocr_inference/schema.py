@@ -64,19 +64,19 @@ class OcrRequest:
 def parse_ocr(fields: Mapping[str, str]) -> OcrRequest:
     """Form fields → request; raises 422 that names the field. Empty ones count as absent: browsers send them."""
     given = {name: value.strip() for name, value in fields.items() if value.strip()}
-    task = _task(given.get("prompt_type", Task.DOCUMENT))
+    asked = task(given.get("prompt_type", Task.DOCUMENT), "prompt_type")
     find_term = _text(given, "find_term", MAX_TERM)
     custom_prompt = _text(given, "custom_prompt", MAX_PROMPT)
-    if task is Task.FIND and find_term is None:
+    if asked is Task.FIND and find_term is None:
         raise _invalid("prompt_type 'find' needs find_term, the text to look for", "find_term")
-    if task is Task.FREEFORM and custom_prompt is None:
+    if asked is Task.FREEFORM and custom_prompt is None:
         raise _invalid("prompt_type 'freeform' needs custom_prompt", "custom_prompt")
     return OcrRequest(
-        task=task,
+        task=asked,
         find_term=find_term,
         custom_prompt=custom_prompt,
         grounding=_flag(given, "grounding", default=False),
-        resolution=_choice(given, "resolution", RESOLUTIONS),
+        resolution=resolution(given.get("resolution"), "resolution"),
         max_tokens=_count(given, "max_tokens", MAX_TOKENS),
         loop_guard=_flag(given, "loop_guard", default=True),
         model=_text(given, "model", 200),
@@ -88,32 +88,33 @@ def _invalid(message: str, param: str) -> ApiError:
     return ApiError(422, "invalid_value", message, param=param)
 
 
-def _task(word: str) -> Task:
+def task(word: str, param: str) -> Task:
+    """The task of that name; raises 422 that names the nearest one and `param`."""
     try:
         return Task(word)
     except ValueError:
-        known = [task.value for task in Task]
+        known = [each.value for each in Task]
         close = difflib.get_close_matches(word, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ApiError(
             422,
             "unknown_task",
             f"no task {word[:40]!r}{hint} There are {', '.join(known)}.",
-            param="prompt_type",
+            param=param,
         ) from None
+
+
+def resolution(word: str | None, param: str) -> str | None:
+    """The word itself; raises 422 that lists what there is."""
+    if word is not None and word not in RESOLUTIONS:
+        raise _invalid(f"no resolution {word[:40]!r}; there are {', '.join(RESOLUTIONS)}", param)
+    return word
 
 
 def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:
     value = given.get(name)
     if value is not None and len(value) > longest:
         raise _invalid(f"{name} has {len(value)} characters; {longest} are allowed", name)
-    return value
-
-
-def _choice(given: Mapping[str, str], name: str, known: tuple[str, ...]) -> str | None:
-    value = given.get(name)
-    if value is not None and value not in known:
-        raise _invalid(f"no {name} {value[:40]!r}; there are {', '.join(known)}", name)
     return value
 
 
@@ -194,6 +195,15 @@ class FailureInfo(Struct, frozen=True):
     exit_code: int | None
 
 
+class ProgressInfo(Struct, frozen=True):
+    phase: str
+    """downloading, checking, reading or converting."""
+    files: int
+    bytes_done: int
+    bytes_total: int
+    """0 where it isn't known."""
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     name: str
     engine: str
@@ -210,6 +220,10 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     wakes: int
     last_wake_seconds: float | None
     last_failure: FailureInfo | None
+    revision: str | None
+    """The commit that a hub's branch or tag stood for when the model was loaded first."""
+    progress: ProgressInfo | None
+    """Of a load; told once a second at most."""
 
 
 class QueueInfo(Struct, frozen=True):

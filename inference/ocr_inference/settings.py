@@ -2,7 +2,7 @@
 
 Three layers, each parsed strictly at its edge into frozen values:
 
-* `Settings`: the process (address, device, files), from the environment and the command line; fixed.
+* `Settings`: the process (address, device, files), from the environment (`environment`) and the command line; fixed.
 * `Config`: the FILE (YAML, so JSON too): models and limits, plus defaults for what may change live; fixed.
 * `LiveSettings`: the part that changes without a restart, declared from outside with a revision.
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -160,7 +160,7 @@ class ServerConfig(_Part, frozen=True):
     limits: Limits = Limits()
 
 
-ENGINES = ("rapidocr", "fake")
+ENGINES = ("transformers", "rapidocr", "fake")
 DEFAULT_MODELS = (ModelConfig(name="pp-ocr", engine="rapidocr"),)
 
 
@@ -321,7 +321,7 @@ def quantity(value: str | int) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """The process; `docs/server-settings.md` describes each variable."""
+    """The process, as `environment.read` finds it; `docs/server-settings.md` describes each variable."""
 
     host: str = "0.0.0.0"
     port: int = 8001
@@ -338,75 +338,5 @@ class Settings:
     pod_name: str = ""
     pod_uid: str = ""
     drain_seconds: float = 20.0
-
-    @classmethod
-    def from_env(
-        cls,
-        environ: Mapping[str, str],
-        *,
-        config_file: str | None = None,
-        host: str | None = None,
-        port: int | None = None,
-    ) -> Self:
-        """Environment → `Settings`; the command line wins. Raises `InvalidSettings` naming the variable."""
-        read = _Environment(environ)
-        device = read.choice("OCR_DEVICE", ("auto", "cuda", "cpu", "simulated"), "auto")
-        forced = read.choice("FORCE_BACKEND", ("cuda", "cpu"), "auto")
-        return cls(
-            host=host or environ.get("OCR_HOST") or "0.0.0.0",
-            port=port if port is not None else int(read.number("PORT", 8001, low=0, high=65_535, whole=True)),
-            device=cast("Device", device if device != "auto" else forced),
-            visible_devices=environ.get("NVIDIA_VISIBLE_DEVICES") or None,
-            simulated_gpu_dir=read.path("OCR_SIMULATED_GPU_DIR"),
-            gpu_idle_timeout=read.timeout("GPU_IDLE_TIMEOUT"),
-            config_file=Path(config_file) if config_file else None,
-            live_settings_file=read.path("OCR_LIVE_SETTINGS_FILE"),
-            admin_token_file=read.path("OCR_ADMIN_TOKEN_FILE"),
-            api_keys_file=read.path("OCR_API_KEYS_FILE"),
-            cache_dir=read.path("OCR_CACHE_DIR") or _cache_home(environ) / "ocr-inference",
-            pod_name=environ.get("POD_NAME", ""),
-            pod_uid=environ.get("POD_UID", ""),
-            drain_seconds=read.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
-        )
-
-
-def _cache_home(environ: Mapping[str, str]) -> Path:
-    if home := environ.get("XDG_CACHE_HOME"):
-        return Path(home)
-    return Path(environ.get("HOME") or "/tmp") / ".cache"  # noqa: S108
-
-
-@dataclass(frozen=True)
-class _Environment:
-    """Reads typed variables; an empty one counts as unset, as compose files and charts leave them."""
-
-    environ: Mapping[str, str]
-
-    def choice(self, name: str, known: tuple[str, ...], default: str) -> str:
-        value = self.environ.get(name) or default
-        if value not in {*known, default}:
-            raise InvalidSettings(f"expected {' | '.join(known)}; got {shown(value)!r}", name)
-        return value
-
-    def number(self, name: str, default: float, *, low: float, high: float, whole: bool = False) -> float:
-        text = self.environ.get(name) or str(default)
-        try:
-            value = float(int(text) if whole else float(text))
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            kind = "a whole number" if whole else "a number"
-            raise InvalidSettings(f"expected {kind} from {low:g} to {high:g}; got {shown(text)!r}", name)
-        return value
-
-    def timeout(self, name: str) -> float | None:
-        if not self.environ.get(name):
-            return None
-        value = self.number(name, 0.0, low=-1, high=MAX_TIMEOUT_SECONDS)
-        if -1 < value < 0:
-            raise InvalidSettings("expected seconds >= 0, or -1 for never", name)
-        return value
-
-    def path(self, name: str) -> Path | None:
-        value = self.environ.get(name)
-        return Path(value) if value else None
+    nursery: bool = True
+    """Whether workers are forked from processes that have their engine's imports done."""

@@ -20,6 +20,17 @@ class LastFailure:
 
 
 @dataclass(frozen=True)
+class LoadProgress:
+    """How far a load is."""
+
+    phase: str
+    files: int
+    bytes_done: int
+    bytes_total: int
+    """0 where it isn't known."""
+
+
+@dataclass(frozen=True)
 class ModelSnapshot:
     name: str
     engine: str
@@ -40,6 +51,10 @@ class ModelSnapshot:
     wakes: int
     last_wake_seconds: float | None
     last_failure: LastFailure | None
+    revision: str | None
+    """The commit of a hub's repository."""
+    progress: LoadProgress | None
+    """While it is loaded, where the engine tells."""
     on_gpu: bool
     """Whether a ready model occupies a GPU, real or simulated."""
 
@@ -78,7 +93,7 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
     if model.worker is None and left in (State.READY, State.OFFLOADING):
         # What was on the device went with the worker; what is in host memory is still there.
         left = State.OFFLOADED
-    failure = model.last_failure
+    failure, progress = model.last_failure, model.progress
     return ModelSnapshot(
         name=model.name,
         engine=spec.engine,
@@ -98,5 +113,9 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
         last_failure=None
         if failure is None
         else LastFailure(failure.reason, failure.message, epoch + failure.time, failure.exit_code),
+        revision=model.revision,
+        progress=None
+        if progress is None
+        else LoadProgress(progress.phase, progress.files, progress.done_bytes, progress.total_bytes),
         on_gpu=on_gpu,
     )

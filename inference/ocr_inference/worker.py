@@ -6,21 +6,20 @@ answers; whoever called waits on a future.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
 import socket
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from ocr_inference import frames
+from ocr_inference import frames, processes
 from ocr_inference.engine import (
     Answer,
     CancelCall,
+    Delta,
     EngineError,
     Failure,
     FailureKind,
@@ -30,9 +29,11 @@ from ocr_inference.engine import (
     LifeCycleCall,
     ModelSpec,
     PageResult,
+    Progress,
     Start,
 )
 from ocr_inference.hosttier import HostTier
+from ocr_inference.processes import Process, Starter
 
 log = logging.getLogger(__name__)
 
@@ -47,72 +48,53 @@ LIMIT_SECONDS: Mapping[CallName, float] = {
 }
 """After this a call counts as hung and the worker is killed. A first load may have gigabytes to download."""
 
-_ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "VIRTUAL_ENV",
-)
-_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_")
-_LINE_BYTES = 4096
-"""Longer lines of a worker's log are cut into pieces."""
+Result = PageResult | Footprint | None
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the server's environment that a worker gets: libraries and devices, no tokens and keys."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
+@dataclass
+class _Pending:
+    """A call that isn't answered yet."""
+
+    future: "asyncio.Future[Result]"
+    on_delta: Callable[[Delta], None] | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    forgotten: bool = False
 
 
 class Worker:
     """A running worker. `run` must be running, too: it delivers the answers and reports the end."""
 
     def __init__(
-        self,
-        name: str,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, name: str, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.name = name
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._pending: dict[int, asyncio.Future[PageResult | Footprint | None]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._ids = 0
         self._end: Failure | None = None
-        try:
-            self._pidfd = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            self._pidfd = -1  # it has ended already
         self._ended = asyncio.Event()
 
     @classmethod
-    async def start(cls, spec: ModelSpec, host: HostTier, environ: Mapping[str, str]) -> "Worker":
+    async def start(cls, spec: ModelSpec, host: HostTier, starter: Starter) -> "Worker":
         """Start the process; raises `OSError` where the system refuses. It imports its engine at its first call."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "ocr_inference.engines.host"),
-                    *(str(theirs.fileno()), str(host.fd), str(os.getpid())),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    pass_fds=(theirs.fileno(), host.fd),
-                    env=environment(environ),
-                )
-            reader, writer = await asyncio.open_connection(sock=ours)
+                process = await starter.start(spec.engine, spec.name, theirs, host)
         except BaseException:
             ours.close()
+            raise
+        return await cls.over(spec, process, ours)
+
+    @classmethod
+    async def over(cls, spec: ModelSpec, process: Process, connection: socket.socket) -> "Worker":
+        """A worker in a process that runs already, reached by `connection`, which it takes over."""
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection)
+        except BaseException:
+            connection.close()
             raise
         writer.write(frames.pack(Start(spec)))
         log.info("worker started", extra={"model": spec.name, "pid": process.pid})
@@ -128,7 +110,7 @@ class Worker:
 
     async def run(self) -> Failure:
         """Deliver answers until the process is gone; every call still waiting fails then. Returns how it ended."""
-        logged = asyncio.create_task(self._forward_log())
+        logged = asyncio.create_task(processes.lines(self._process.log, self._log_line))
         try:
             await self._deliver()
         except frames.BrokenFrame as error:
@@ -139,20 +121,17 @@ class Worker:
             code = await self._process.wait()
             await logged
             self._writer.close()
-            if self._pidfd >= 0:
-                os.close(self._pidfd)
-                self._pidfd = -1
             self._end = _death(self.name, code)
-            for future in self._pending.values():
-                if not future.done():
-                    future.set_exception(EngineError(self._end))
+            for pending in self._pending.values():
+                if not pending.future.done():
+                    pending.future.set_exception(EngineError(self._end))
             self._pending.clear()
             self._ended.set()
         return self._end
 
-    async def call(self, name: CallName) -> Footprint:
+    async def call(self, name: CallName, on_progress: Callable[[Progress], None] | None = None) -> Footprint:
         """One life-cycle call; raises `EngineError`. One that hangs kills the worker."""
-        future = self._send(LifeCycleCall(self._next_id(), name))
+        future = self._send(LifeCycleCall(self._next_id(), name), on_progress=on_progress)
         try:
             async with asyncio.timeout(LIMIT_SECONDS[name]):
                 result = await asyncio.shield(future)
@@ -163,15 +142,25 @@ class Worker:
         return result if isinstance(result, Footprint) else Footprint()
 
     def infer(
-        self, request: InferRequest, *, max_pages: int, max_wait_seconds: float
-    ) -> "asyncio.Future[PageResult | Footprint | None]":
-        """Send a page; the future is done when the worker is done with it, whoever still waits for it."""
-        return self._send(InferCall(self._next_id(), request, max_pages, max_wait_seconds))
+        self,
+        request: InferRequest,
+        *,
+        max_pages: int,
+        max_wait_seconds: float,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> "asyncio.Future[Result]":
+        """Send a page; the future is done when the worker is done with it, whoever still waits for it.
 
-    def forget(self, future: "asyncio.Future[PageResult | Footprint | None]") -> None:
-        """Nobody wants this answer any more: the worker leaves it out if it hasn't begun."""
+        `on_delta` gets the pieces of the answer as they are written, from engines that write in pieces.
+        """
+        call = InferCall(self._next_id(), request, max_pages, max_wait_seconds, stream=on_delta is not None)
+        return self._send(call, on_delta=on_delta)
+
+    def forget(self, future: "asyncio.Future[Result]") -> None:
+        """Nobody wants this answer any more: the worker leaves it out if it hasn't begun, and stops writing it."""
         for number, pending in self._pending.items():
-            if pending is future and not self._writer.is_closing():
+            if pending.future is future and not pending.forgotten and not self._writer.is_closing():
+                pending.forgotten = True
                 self._writer.write(frames.pack(CancelCall(number)))
 
     async def stop(self) -> None:
@@ -188,10 +177,7 @@ class Worker:
             await self._ended.wait()
 
     def kill(self) -> None:
-        # Not by `Process.kill`: that may collect the exit code before asyncio does, which then reports another.
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._process.kill()
 
     async def gone(self) -> None:
         await self._ended.wait()
@@ -200,8 +186,13 @@ class Worker:
         self._ids += 1
         return self._ids
 
-    def _send(self, message: LifeCycleCall | InferCall) -> "asyncio.Future[PageResult | Footprint | None]":
-        future: asyncio.Future[PageResult | Footprint | None] = asyncio.get_running_loop().create_future()
+    def _send(
+        self,
+        message: LifeCycleCall | InferCall,
+        on_delta: Callable[[Delta], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> "asyncio.Future[Result]":
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         # A future that nobody waits for any more may still fail; that is no news then.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._end is not None:
@@ -212,35 +203,36 @@ class Worker:
         except frames.BrokenFrame as error:
             future.set_exception(EngineError(Failure(kind=FailureKind.IMAGE_TOO_LARGE, message=str(error))))
             return future
-        self._pending[message.id] = future
+        self._pending[message.id] = _Pending(future, on_delta, on_progress)
         return future
 
     async def _deliver(self) -> None:
         decoder = msgspec.msgpack.Decoder(Answer)
         while (answer := await frames.read_async(self._reader, decoder)) is not None:
-            future = self._pending.pop(answer.id, None)
-            if future is None or future.done():
+            if (pending := self._pending.get(answer.id)) is None:
                 continue
-            if isinstance(answer.result, Failure):
-                future.set_exception(EngineError(answer.result))
-            else:
-                future.set_result(answer.result)
+            match answer.result:
+                case Delta() as delta:
+                    if pending.on_delta is not None and not pending.forgotten:
+                        pending.on_delta(delta)
+                case Progress() as progress:
+                    if pending.on_progress is not None:
+                        pending.on_progress(progress)
+                case result:
+                    del self._pending[answer.id]
+                    _settle(pending.future, result)
 
-    async def _forward_log(self) -> None:
-        """The worker's standard error, a line at a time, into the server's log."""
-        assert self._process.stderr is not None
-        rest = b""
-        while chunk := await self._process.stderr.read(_LINE_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._log_line(line)
-        self._log_line(rest)
+    def _log_line(self, text: str) -> None:
+        log.info("worker: %s", text, extra={"model": self.name, "pid": self.pid})
 
-    def _log_line(self, line: bytes) -> None:
-        if text := line.decode(errors="replace").rstrip():
-            log.info("worker: %s", text, extra={"model": self.name, "pid": self.pid})
+
+def _settle(future: "asyncio.Future[Result]", result: Result | Failure) -> None:
+    if future.done():
+        return
+    if isinstance(result, Failure):
+        future.set_exception(EngineError(result))
+    else:
+        future.set_result(result)
 
 
 def _death(name: str, code: int) -> Failure:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from ocr_inference.engine import Failure, Footprint
+from ocr_inference.engine import Failure, Footprint, Progress
 from ocr_inference.lifecycle import CallName, Event, State
 from ocr_inference.settings import Effective, ModelPolicy
 
@@ -96,6 +96,9 @@ class Model:
     failures: int = 0
     """Loads and restores that failed since the last success."""
     retry_at: float = 0.0
+    after: frozenset[str] = frozenset()
+    """Models that have to be off the device before this one is tried a second time: its last load or restore found
+    less room than the books say."""
     footprint: Footprint = field(default_factory=Footprint)
     measured_bytes: int = 0
     """Device memory that the last load or restore took."""
@@ -104,6 +107,10 @@ class Model:
     """Restores from host memory."""
     last_wake_seconds: float | None = None
     last_failure: FailureRecord | None = None
+    progress: Progress | None = None
+    """How far the load in flight is, where the engine tells."""
+    revision: str | None = None
+    """The commit of a hub's branch or tag: of the load in flight, and once one succeeded, of all that follow."""
 
     @property
     def need_bytes(self) -> int:
@@ -173,6 +180,13 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Progressed:
+    model: str
+    serial: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDied:
     """A worker process ended unasked."""
 
@@ -205,7 +219,7 @@ class Close:
     """Refuse what comes, serve what waits, then unload everything."""
 
 
-Command = Acquire | Cancel | Release | Finished | WorkerDied | Ask | Apply | Tick | Close
+Command = Acquire | Cancel | Release | Finished | Progressed | WorkerDied | Ask | Apply | Tick | Close
 
 
 # --- effects --------------------------------------------------------------------------------------------------

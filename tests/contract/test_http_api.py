@@ -37,6 +37,7 @@ HEALTH = [
     *("status", "backend", "platform", "gpu_manager", "model_location", "idle_time", "device", "timeout"),
     *("gpu_memory_allocated", "gpu_memory_reserved", "gpu_memory_free"),
 ]
+MODEL = ["id", "object", "created", "owned_by", "engine", "state", "location"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -97,8 +98,11 @@ async def test_probes_answer_ok_with_nothing_loaded(server: Server, path: str) -
 async def test_models_are_listed_in_openai_shape(server: Server) -> None:
     _, body = await server.json("GET", "/v1/models")
     assert body["object"] == "list"
-    assert [set(model) for model in body["data"]] == [{"id", "object", "created", "owned_by"}] * 2
+    assert [list(model) for model in body["data"]] == [MODEL] * 2
     assert [model["id"] for model in body["data"]] == ["quick", "slow"]
+    assert await server.json("GET", "/v1/models/slow") == (200, body["data"][1])
+    status, body = await server.json("GET", "/v1/models/none")
+    assert (status, body["error"]["code"], body["error"]["param"]) == (404, "model_not_found", "model")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_every_route_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "server-settings.md").read_text()
-    source = (ROOT / "inference" / "ocr_inference" / "settings.py").read_text()
+    source = (ROOT / "inference" / "ocr_inference" / "environment.py").read_text()
     variables = set(re.findall(r'"((?:OCR|POD|GPU|NVIDIA|FORCE)_[A-Z_]+|PORT)"', source))
     assert len(variables) >= 12
     parts = (

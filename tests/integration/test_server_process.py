@@ -2,48 +2,16 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.support import inference, pages
-
-COMMAND = (sys.executable, "-m", "ocr_inference")
-
-
-@asynccontextmanager
-async def started(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, *arguments),
-        env={**os.environ, "OCR_HOST": "127.0.0.1", "PORT": "0", "OCR_DEVICE": "cpu", **environ},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-        await process.communicate()
-
-
-async def url_of(process: asyncio.subprocess.Process) -> str:
-    """From the line that says that it serves."""
-    assert process.stderr is not None
-    async with asyncio.timeout(20):
-        async for line in process.stderr:
-            if match := re.search(rb" serving url=(\S+) .*device=cpu models=", line):
-                return match[1].decode()
-    raise AssertionError("the server ended before it served")
 
 
 def fake(folder: Path, **options: float) -> str:
@@ -54,8 +22,8 @@ def fake(folder: Path, **options: float) -> str:
 
 async def test_sigterm_lets_the_running_request_end(tmp_path: Path) -> None:
     async with (
-        started("serve", "--config", fake(tmp_path, infer_seconds=1.0)) as process,
-        aiohttp.ClientSession(await url_of(process)) as http,
+        inference.process("serve", "--config", fake(tmp_path, infer_seconds=1.0)) as process,
+        aiohttp.ClientSession(await inference.url_of(process)) as http,
         http.get("/v1/state?watch=true") as watch,
     ):
         states = inference.events(watch)
@@ -84,7 +52,7 @@ async def answer(http: aiohttp.ClientSession) -> int:
 async def test_a_taken_port_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        async with started("serve", "--port", port) as process:
+        async with inference.process("serve", "--port", port) as process:
             _, error = await process.communicate()
     assert process.returncode == 2
     assert error.decode() == (
@@ -107,7 +75,7 @@ async def test_a_taken_port_is_one_clear_line() -> None:
 async def test_bad_settings_end_the_process_with_their_name(
     arguments: list[str], environ: dict[str, str], says: str
 ) -> None:
-    async with started(*arguments, **environ) as process:
+    async with inference.process(*arguments, **environ) as process:
         _, error = await process.communicate()
     assert process.returncode == 2
     assert says in error.decode()
@@ -117,7 +85,7 @@ async def test_bad_settings_end_the_process_with_their_name(
 async def test_a_config_file_error_names_the_nearest_key(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("modles: []")
-    async with started("serve", "--config", str(file)) as process:
+    async with inference.process("serve", "--config", str(file)) as process:
         _, error = await process.communicate()
     assert process.returncode == 2
     assert "modles: unknown key; did you mean 'models'?" in error.decode()
@@ -126,7 +94,7 @@ async def test_a_config_file_error_names_the_nearest_key(tmp_path: Path) -> None
 async def test_read_prints_markdown_of_every_page_of_a_pdf(tmp_path: Path) -> None:
     document = tmp_path / "invoices.pdf"
     document.write_bytes(pages.pdf(2))
-    async with started("read", str(document)) as process:
+    async with inference.process("read", str(document)) as process:
         out, error = await process.communicate()
     assert process.returncode == 0, error.decode()
     first, second = out.decode().split("\n\n---\n\n")
@@ -141,7 +109,7 @@ async def test_read_finds_a_term_and_prints_json(tmp_path: Path) -> None:
     picture = tmp_path / "page.png"
     picture.write_bytes(pages.invoice())
     command = ("read", str(picture), "--task", "find", "--find", "total amount", "--format", "json")
-    async with started(*command) as process:
+    async with inference.process(*command) as process:
         out, error = await process.communicate()
     assert process.returncode == 0, error.decode()
     (page,) = json.loads(out)["pages"]
@@ -171,7 +139,7 @@ async def test_read_says_what_is_wrong(
     document = tmp_path / "page"
     if content is not None:
         document.write_bytes(content)
-    async with started("read", str(document), "--config", fake(tmp_path), *arguments) as process:
+    async with inference.process("read", str(document), "--config", fake(tmp_path), *arguments) as process:
         out, error = await process.communicate()
     assert (process.returncode, out) == (code, b""), error.decode()
     assert says in error.decode()
@@ -179,7 +147,7 @@ async def test_read_says_what_is_wrong(
 
 
 async def test_version() -> None:
-    async with started("--version") as process:
+    async with inference.process("--version") as process:
         out, _ = await process.communicate()
     assert re.fullmatch(r"ocr-inference \d+\.\d+\.\d+\n", out.decode())
 

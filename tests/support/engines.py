@@ -16,6 +16,7 @@ from ocr_inference.manager import Manager, ModelSnapshot, Snapshot
 from ocr_inference.settings import (
     Config,
     Effective,
+    IdleValues,
     LiveSettings,
     LiveValues,
     ModelConfig,
@@ -45,6 +46,10 @@ def make_model(
     name: str = "alpha", engine: str = "fake", memory: int | None = None, **options: object
 ) -> ModelConfig:
     return ModelConfig(name=name, engine=engine, gpu_memory=memory, options=options)  # type: ignore[arg-type]
+
+
+def idle(offload: float = -1, leave: float = -1, release: float = -1) -> IdleValues:
+    return IdleValues(offload_after_seconds=offload, exit_after_seconds=leave, release_after_seconds=release)
 
 
 def live(config: Config, **values: object) -> Effective:

@@ -1,10 +1,13 @@
-"""A real inference server on loopback, in this process, with models of the test's choice."""
+"""A real inference server on loopback, in this process or one of its own, with models of the test's choice."""
 
 import asyncio
+import base64
 import io
 import os
+import re
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +42,17 @@ class Server:
         """`POST /ocr`."""
         return await self.json("POST", "/ocr", data=form(picture, **fields), headers=headers)
 
+    async def chat(self, body: object, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """`POST /v1/chat/completions`, unstreamed."""
+        return await self.json("POST", "/v1/chat/completions", json=body, headers=headers)
+
+    async def metric(self, line: str) -> float:
+        """The value of a metric, by its name and labels as they are exposed; 0 while there is none."""
+        async with self.http.get("/metrics") as response:
+            text = await response.text()
+        found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
     async def model(self, name: str) -> dict[str, Any]:
         """The model in `GET /v1/state`."""
         _, state = await self.json("GET", "/v1/state")
@@ -62,6 +76,48 @@ def form(picture: bytes | None, field: str = "file", **fields: str) -> aiohttp.F
             field, io.BytesIO(picture), filename="page.png", content_type="application/octet-stream"
         )
     return data
+
+
+def data_url(picture: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def turn(picture: bytes | None = None, text: str | None = None, role: str = "user") -> dict[str, Any]:
+    """One message of a chat."""
+    parts: list[dict[str, Any]] = []
+    if picture is not None:
+        parts.append({"type": "image_url", "image_url": {"url": data_url(picture)}})
+    if text is not None:
+        parts.append({"type": "text", "text": text})
+    return {"role": role, "content": parts}
+
+
+@asynccontextmanager
+async def process(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The real command; killed when the block ends, if it still runs."""
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ocr_inference", *arguments),
+        env={**os.environ, "OCR_HOST": "127.0.0.1", "PORT": "0", "OCR_DEVICE": "cpu", **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            with suppress(ProcessLookupError):
+                started.kill()
+        await started.communicate()
+
+
+async def url_of(started: asyncio.subprocess.Process) -> str:
+    """From the line that says that it serves."""
+    assert started.stderr is not None
+    async with asyncio.timeout(20):
+        async for line in started.stderr:
+            if match := re.search(rb" serving url=(\S+) .*device=cpu models=", line):
+                return match[1].decode()
+    raise AssertionError("the server ended before it served")
 
 
 @asynccontextmanager

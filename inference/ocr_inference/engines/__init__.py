@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from ocr_inference.engine import Engine, EngineError, Failure, FailureKind, ModelSpec
+from ocr_inference.engine import Engine, EngineError, Failure, FailureKind, ModelSpec, Report
 from ocr_inference.hosttier import HostTier
 
 
 @dataclass(frozen=True)
 class EngineInfo:
     module: str
-    """Has `create(spec, host) -> Engine`."""
+    """Has `create(spec, host, report) -> Engine`."""
     extra: str
     """The extra of the distribution that brings its libraries."""
     uses_cuda: bool = False
@@ -21,11 +21,12 @@ class EngineInfo:
 
 ENGINES: Mapping[str, EngineInfo] = {
     "rapidocr": EngineInfo("ocr_inference.engines.rapidocr", extra="rapidocr"),
+    "transformers": EngineInfo("ocr_inference.engines.transformers", extra="transformers", uses_cuda=True),
     "fake": EngineInfo("ocr_inference.engines.fake", extra="inference"),
 }
 
 
-def create(spec: ModelSpec, host: HostTier) -> Engine:
+def create(spec: ModelSpec, host: HostTier, report: Report = lambda _: None) -> Engine:
     """The engine of a model; raises `EngineError` that names the way out where it can't be had."""
     info = ENGINES.get(spec.engine)
     if info is None:
@@ -36,4 +37,4 @@ def create(spec: ModelSpec, host: HostTier) -> Engine:
     except ImportError as error:
         message = f"engine {spec.engine} is not installed ({error}); pip install 'ocr-operator[{info.extra}]'"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
-    return cast("Engine", module.create(spec, host))
+    return cast("Engine", module.create(spec, host, report))

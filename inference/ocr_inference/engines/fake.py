@@ -4,18 +4,30 @@ Options: `load_seconds restore_seconds offload_seconds unload_seconds infer_seco
 `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a call
 (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
 that it is fake, and depends on nothing but the page and the request.
+
+With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
+pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a page
+is `PICTURE_TOKENS`.
+
+With a source it fetches and checks the checkpoint as others do, and holds its weight files as they are.
 """
 
 import hashlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from ocr_inference import sources
 from ocr_inference.engine import (
+    Delta,
     EngineError,
+    Event,
     Failure,
     FailureKind,
     Footprint,
@@ -23,25 +35,31 @@ from ocr_inference.engine import (
     Line,
     ModelSpec,
     PageResult,
+    Report,
 )
 from ocr_inference.engines import pictures
 from ocr_inference.hosttier import HostTier
 
+PICTURE_TOKENS = 100
 HANG_SECONDS = 3600.0
 _MAX_FAULTS_BYTES = 65_536
 _MAX_BYTES = 1 << 40
+_CALLS = ("load", "restore", "offload", "unload", "infer")
 _NUMBERS = {
-    **{f"{call}_seconds": 0.0 for call in ("load", "restore", "offload", "unload", "infer")},
+    **{f"{call}_seconds": 0.0 for call in _CALLS},
     "host_bytes": 65_536.0,
     "device_bytes": -1.0,
     "max_batch": 1.0,
+    "step_seconds": -1.0,
+    "repeat": 1.0,
 }
 
 
 class Fake:
-    def __init__(self, spec: ModelSpec, host: HostTier) -> None:
+    def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
         numbers = {name: _number(spec, name, default) for name, default in _NUMBERS.items()}
-        self._seconds = {name.removesuffix("_seconds"): value for name, value in numbers.items()}
+        self._seconds = {call: numbers[f"{call}_seconds"] for call in (*_CALLS, "step")}
+        self._repeat = max(1, int(numbers["repeat"]))
         self._host_bytes = int(numbers["host_bytes"])
         device_bytes = int(numbers["device_bytes"])
         self._device_bytes = self._host_bytes if device_bytes < 0 else device_bytes
@@ -51,9 +69,13 @@ class Fake:
         self._name = spec.name
         self._host = host
         self._weights: bytes | None = None
+        self._spec = spec
+        self._report = report
+        self._files: list[Path] = []
 
     def load(self) -> Footprint:
         self._act("load")
+        self._find_files()
         self._host.resize(self._host_bytes)
         with open(self._host.path, "r+b") as tier:
             tier.write(self._pattern())
@@ -66,6 +88,7 @@ class Fake:
 
     def restore(self) -> Footprint:
         self._act("restore")
+        self._find_files()
         return self._become_ready()
 
     def unload(self) -> Footprint:
@@ -86,8 +109,17 @@ class Fake:
         self._weights = weights
         return Footprint(device_bytes=self._device_bytes, host_bytes=len(weights))
 
+    def _find_files(self) -> None:
+        if self._spec.repo is None and self._spec.path is None:
+            return
+        folder = sources.fetch(self._spec, Path(self._spec.cache_dir), self._report).folder
+        self._files = [folder / name for name in sources.check(folder).weights]
+        self._host_bytes = sum(file.stat().st_size for file in self._files)
+
     def _pattern(self) -> bytes:
         """Weights that only this model has, so that mixing up host tiers shows."""
+        if self._files:
+            return b"".join(file.read_bytes() for file in self._files)
         block = hashlib.sha256(self._name.encode()).digest()
         return (block * (self._host_bytes // len(block) + 1))[: self._host_bytes]
 
@@ -109,6 +141,20 @@ class Fake:
             height=page.height,
             lines=(Line(text, 1.0, box),),
             seconds=time.perf_counter() - began,
+        )
+
+    def _said(self, request: InferRequest) -> PageResult | Failure:
+        """The answer said as often as the options want, within the request's tokens."""
+        page = self._read(request)
+        if isinstance(page, Failure):
+            return page
+        words = " ".join([page.text] * self._repeat).split(" ")
+        limit = len(words) if request.max_tokens is None else request.max_tokens
+        return msgspec.structs.replace(
+            page,
+            text=" ".join(words[:limit]),
+            completion_tokens=min(limit, len(words)),
+            finish_reason="length" if limit < len(words) else "stop",
         )
 
     def _act(self, call: str) -> None:
@@ -137,14 +183,57 @@ class Fake:
         return None if fault is None else str(fault)
 
 
-def create(spec: ModelSpec, host: HostTier) -> Fake:
+class SteppingFake(Fake):
+    """Writes word by word."""
+
+    def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
+        super().__init__(spec, host, report)
+        self._pages: dict[int, tuple[PageResult | Failure, list[str]]] = {}
+
+    @property
+    def free_slots(self) -> int:
+        return self.max_batch - len(self._pages)
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        page, words = self._said(request), []
+        if isinstance(page, PageResult):
+            # As a language model's: no lines are found, text is written.
+            tokens = PICTURE_TOKENS + len((request.prompt or "").split())
+            page = msgspec.structs.replace(page, prompt_tokens=tokens, family="chat", lines=())
+            words = re.findall(r"\S+ ?", page.text)
+        self._pages[number] = (page, words)
+
+    def step(self) -> Sequence[Event]:
+        try:
+            self._act("infer")
+        except BaseException:
+            self._pages.clear()
+            raise
+        time.sleep(self._seconds["step"])
+        events: list[Event] = []
+        for number, (page, words) in list(self._pages.items()):
+            if words and isinstance(page, PageResult):
+                done = page.completion_tokens - len(words) + 1
+                piece = Delta(text=words.pop(0), prompt_tokens=page.prompt_tokens, completion_tokens=done)
+                events.append((number, piece))
+            if not words:
+                events.append((number, page))
+                del self._pages[number]
+        return events
+
+    def cancel(self, number: int) -> None:
+        self._pages.pop(number, None)
+
+
+def create(spec: ModelSpec, host: HostTier, report: Report) -> Fake:
     unknown = set(spec.options) - {*_NUMBERS, "faults_file"}
     if unknown:
         message = f"model {spec.name}: engine fake has no option {min(unknown)!r}"
         raise EngineError(
             Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{min(unknown)}")
         )
-    return Fake(spec, host)
+    kind = SteppingFake if _number(spec, "step_seconds", -1.0) >= 0 else Fake
+    return kind(spec, host, report)
 
 
 def _number(spec: ModelSpec, name: str, default: float) -> float:

@@ -26,6 +26,7 @@ from ocr_inference.engine import (
     Line,
     ModelSpec,
     PageResult,
+    Report,
 )
 from ocr_inference.engines import pictures
 from ocr_inference.hosttier import HostTier
@@ -127,7 +128,7 @@ class RapidOcr:
         )
 
 
-def create(spec: ModelSpec, host: HostTier) -> RapidOcr:
+def create(spec: ModelSpec, host: HostTier, report: Report | None = None) -> RapidOcr:  # noqa: ARG001 nothing to report
     threads = spec.options.get("threads", 0)
     if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= 256:
         message = f"model {spec.name}: option threads is a number from 0 (all cores) to 256, not {threads!r}"

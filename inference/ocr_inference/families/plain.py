@@ -8,20 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Protocol
 
+from ocr_inference.families.page import Line
 from ocr_inference.schema import Box, Task
 
 TASKS = (Task.DOCUMENT, Task.OCR, Task.FREE, Task.FIND)
-
-
-class Line(Protocol):
-    """A line as an engine found it: corners clockwise from the text's top left, in pixels."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def box(self) -> Sequence[tuple[float, float]]: ...
 
 
 @dataclass(frozen=True)

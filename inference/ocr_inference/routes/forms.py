@@ -95,6 +95,27 @@ def _too_large(max_bytes: int) -> ApiError:
     return ApiError(413, "upload_too_large", f"uploads may have {max_bytes} bytes", param="file")
 
 
+async def read_json(request: web.Request, max_bytes: int) -> bytearray:
+    """A JSON body within `max_bytes`, not yet parsed. Refuses with 413 as soon as the limit is certain to be passed."""
+    if request.content_type != "application/json":
+        raise ApiError(415, "unsupported_media_type", f"send application/json; got {request.content_type}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiError(415, "unsupported_encoding", "send the body as it is, without Content-Encoding")
+    large = ApiError(413, "body_too_large", f"the body may have {max_bytes} bytes")
+    if (request.content_length or 0) > max_bytes:
+        raise large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            async for chunk in request.content.iter_chunked(1 << 18):
+                body += chunk
+                if len(body) > max_bytes:
+                    raise large
+    except TimeoutError:
+        raise ApiError(408, "upload_timeout", f"the upload took more than {UPLOAD_SECONDS:g} s") from None
+    return body
+
+
 async def read_fields(request: web.Request, known: tuple[str, ...]) -> Mapping[str, object]:
     """A control's few fields, from a form, a JSON object or nothing. Unknown ones are refused: a misspelt `model`
     would act on all of them."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 from aiohttp import web
 
@@ -10,6 +11,7 @@ from ocr_inference.engine import InferRequest, PageResult
 from ocr_inference.errors import ApiError
 from ocr_inference.families import Family
 from ocr_inference.keys import CONFIG, LIVE, MANAGER, METRICS, respond
+from ocr_inference.manager import Manager
 from ocr_inference.routes import forms
 from ocr_inference.schema import OcrAnswer, OcrRequest, Task
 from ocr_inference.settings import Config, ModelConfig
@@ -22,20 +24,11 @@ async def ocr(request: web.Request) -> web.Response:
     app = request.app
     config, manager, metrics = app[CONFIG], app[MANAGER], app[METRICS]
     limits = config.server.limits
-    snapshot = manager.snapshot()
-    if snapshot.waiting >= snapshot.queue_limit:
-        # Before the upload is read: a full queue must not fill the memory as well.
-        raise ApiError(
-            429,
-            "queue_full",
-            f"{snapshot.waiting} requests wait already; try again soon",
-            retry_after_seconds=1.0,
-        )
+    refuse_when_full(manager)
     upload = await forms.read_upload(request, limits.max_upload_bytes)
     asked = schema.parse_ocr(upload.fields)
     model = choose_model(config, asked.model)
-    family = families.of(model.engine)
-    refuse_unsupported(asked.task, model, family)
+    refuse_unsupported(asked.task, model, families.of(model.engine))
     if upload.picture is None:
         raise ApiError(400, "missing_file", "the form has no picture: send it in field 'file'", param="file")
     await images.look(upload.picture, limits.max_image_pixels)
@@ -46,12 +39,22 @@ async def ocr(request: web.Request) -> web.Response:
         waited = time.perf_counter() - began
         metrics.wait_seconds.labels(model.name).observe(waited)
         page = await lease.infer(infer_request(upload.picture, asked, limits.max_image_pixels))
-    metrics.pages.labels(model.name, asked.task).inc()
-    metrics.engine_seconds.labels(model.name).observe(page.seconds)
-    backend = snapshot.device.kind
-    return respond(
-        await asyncio.to_thread(answer, page, asked, model, family, backend=backend, waited=waited)
-    )
+    metrics.count_page(model.name, asked.task, page.seconds)
+    metrics.count_tokens(model.name, page.prompt_tokens, page.completion_tokens)
+    backend = manager.snapshot().device.kind
+    return respond(await asyncio.to_thread(answer, page, asked, model, backend=backend, waited=waited))
+
+
+def refuse_when_full(manager: Manager) -> None:
+    """Before an upload is read: a full queue must not fill the memory as well."""
+    snapshot = manager.snapshot()
+    if snapshot.waiting >= snapshot.queue_limit:
+        raise ApiError(
+            429,
+            "queue_full",
+            f"{snapshot.waiting} requests wait already; try again soon",
+            retry_after_seconds=1.0,
+        )
 
 
 def choose_model(config: Config, name: str | None) -> ModelConfig:
@@ -66,14 +69,14 @@ def choose_model(config: Config, name: str | None) -> ModelConfig:
     return model
 
 
-def refuse_unsupported(task: Task, model: ModelConfig, family: Family) -> None:
+def refuse_unsupported(task: Task, model: ModelConfig, family: Family, param: str = "prompt_type") -> None:
     if task not in family.tasks:
         known = ", ".join(family.tasks)
         raise ApiError(
             422,
             "unsupported_task",
             f"model {model.name!r} (engine {model.engine}) can't do {task.value!r}; it can do {known}",
-            param="prompt_type",
+            param=param,
         )
 
 
@@ -92,10 +95,19 @@ def infer_request(picture: bytes, asked: OcrRequest, max_pixels: int) -> InferRe
 
 
 def answer(
-    page: PageResult, asked: OcrRequest, model: ModelConfig, family: Family, *, backend: str, waited: float
+    page: PageResult,
+    asked: OcrRequest,
+    model: ModelConfig,
+    *,
+    backend: str,
+    waited: float,
+    prefix: str = "",
 ) -> OcrAnswer:
-    text, boxes = family.read(asked.task, asked.find_term, page.lines)
-    if not (asked.grounding or asked.task in _LOCATED):
+    """`prefix` stands before the names of options in the request, for naming those without effect."""
+    family = families.of_page(model.engine, page)
+    text, boxes = families.read(model.engine, asked.task, asked.find_term, page)
+    if not (family.writes or asked.grounding or asked.task in _LOCATED):
+        # A language model tells places where it was asked to; the others always have them.
         boxes = ()
     metadata: dict[str, object] = {
         "mode": asked.task.value,
@@ -108,8 +120,10 @@ def answer(
         "wait_seconds": round(waited, 4),
         "engine_seconds": round(page.seconds, 4),
     }
-    if asked.ignored:
-        metadata["ignored_fields"] = list(asked.ignored)
+    if family.writes:
+        metadata |= {"prompt_tokens": page.prompt_tokens, "completion_tokens": page.completion_tokens}
+    if ignored := (*asked.ignored, *_without_effect(asked, family, prefix)):
+        metadata["ignored_fields"] = list(ignored)
     return OcrAnswer(
         text=text,
         raw_text=page.text,
@@ -118,3 +132,14 @@ def answer(
         prompt_type=asked.task,
         metadata=metadata,
     )
+
+
+def _without_effect(asked: OcrRequest, family: Family, prefix: str) -> Iterator[str]:
+    """Options that are known and mean nothing to the model that read the page."""
+    if asked.resolution is not None and asked.resolution not in family.resolutions:
+        yield f"{prefix}resolution"
+    if not family.writes:
+        if asked.max_tokens is not None:
+            yield "max_tokens"
+        if not asked.loop_guard:
+            yield f"{prefix}loop_guard"

@@ -13,15 +13,21 @@ from ocr_inference.errors import ApiError
 from ocr_inference.feed import Feed
 from ocr_inference.keys import FEED, LIVE, MANAGER, SETTINGS, respond
 from ocr_inference.manager import ModelSnapshot, Snapshot
-from ocr_inference.schema import DeviceInfo, FailureInfo, ModelInfo, PodInfo, QueueInfo, StateInfo
+from ocr_inference.routes import sse
+from ocr_inference.schema import (
+    DeviceInfo,
+    FailureInfo,
+    ModelInfo,
+    PodInfo,
+    ProgressInfo,
+    QueueInfo,
+    StateInfo,
+)
 from ocr_inference.settings import LiveSettings, Settings
 
-HEARTBEAT_SECONDS = 10.0
 MAX_WATCHERS = 64
 MAX_MESSAGE = 2000
 """Characters of a failure in the state: a traceback of somebody else's must not fill every observer."""
-STALLED_SECONDS = 30.0
-"""A watcher that takes longer to accept a few kilobytes is gone."""
 
 
 async def state(request: web.Request) -> web.StreamResponse:
@@ -38,40 +44,32 @@ async def state(request: web.Request) -> web.StreamResponse:
 async def _watch(request: web.Request) -> web.StreamResponse:
     feed = request.app[FEED]
     with _counted(feed):
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream",
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",
-            }
-        )
-        await response.prepare(request)
-        version = 0
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    newest, data = await feed.after(version)
-            except TimeoutError:
-                message = b": heartbeat\n\n"
-            else:
+        events, version = sse.Events(request), 0
+        try:
+            await events.open()
+            while True:
+                try:
+                    async with asyncio.timeout(sse.HEARTBEAT_SECONDS):
+                        newest, data = await feed.after(version)
+                except TimeoutError:
+                    await events.heartbeat()
+                    continue
                 if newest == version:
-                    return response  # Closed: the server goes down.
+                    return events.response  # Closed: the server goes down.
                 version = newest
-                message = b"event: state\ndata: " + data + b"\n\n"
-            try:
-                async with asyncio.timeout(STALLED_SECONDS):
-                    await response.write(message)
-            except (TimeoutError, ConnectionError):
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
+                await events.send(data, "state")
+        except sse.Gone:
+            return events.response
 
 
 @contextmanager
 def _counted(feed: Feed) -> Iterator[None]:
     if feed.watchers >= MAX_WATCHERS:
         raise ApiError(
-            429, "too_many_watchers", f"{MAX_WATCHERS} watch already", retry_after_seconds=HEARTBEAT_SECONDS
+            429,
+            "too_many_watchers",
+            f"{MAX_WATCHERS} watch already",
+            retry_after_seconds=sse.HEARTBEAT_SECONDS,
         )
     feed.watchers += 1
     try:
@@ -100,7 +98,7 @@ def encoded(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> b
 
 
 def _model(model: ModelSnapshot) -> ModelInfo:
-    failure = model.last_failure
+    failure, progress = model.last_failure, model.progress
     return ModelInfo(
         name=model.name,
         engine=model.engine,
@@ -120,6 +118,10 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         else FailureInfo(
             failure.reason, failure.message[:MAX_MESSAGE], timestamp(failure.time), failure.exit_code
         ),
+        revision=model.revision,
+        progress=None
+        if progress is None
+        else ProgressInfo(progress.phase, progress.files, progress.bytes_done, progress.bytes_total),
     )
 
 

@@ -1,6 +1,7 @@
 """One suite that every engine passes, the fake one included, then what is particular to each."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -43,11 +44,31 @@ def host() -> Iterator[HostTier]:
     tier.close()
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny one, of a model that knows no end: its context ends answers."""
+    pytest.importorskip("torch", reason="needs the extra `transformers`")
+    from tests.support import chatmodels, checkpoints
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    config = chatmodels.make(folder, "lighton_ocr") / "config.json"
+    text = json.loads(config.read_text())["text_config"]
+    checkpoints.edit_json(config, text_config={**text, "max_position_embeddings": 48})
+    return folder
+
+
 @pytest.fixture(params=sorted(engines.ENGINES))
-def make(request: pytest.FixtureRequest, host: HostTier) -> Callable[[], Engine]:
+def make(request: pytest.FixtureRequest, host: HostTier, tmp_path: Path) -> Callable[[], Engine]:
+    spec = ModelSpec(name="m", engine=request.param)
     if request.param == "rapidocr":
         pytest.importorskip("rapidocr")
-    return lambda: engines.create(ModelSpec(name="m", engine=request.param), host)
+    if request.param == "transformers":
+        path = str(request.getfixturevalue("checkpoint"))
+        # Where ready means that something is on a device.
+        spec = ModelSpec(
+            name="m", engine="transformers", device="simulated", path=path, cache_dir=str(tmp_path)
+        )
+    return lambda: engines.create(spec, host)
 
 
 def answer(engine: Engine, request: InferRequest = PAGE) -> PageResult:

@@ -121,6 +121,18 @@ def test_cuda_is_seen_through_nvml() -> None:
     assert device.memory_total_bytes > 1 << 30
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not Path("/proc/driver/nvidia").exists(), reason="there is no NVIDIA driver here")
+def test_a_real_device_says_what_others_hold() -> None:
+    device = gpu.resolve(Settings(device="cuda"))
+    books = gpu.books(Settings(), device, os.getpid())
+    held = books.others_bytes()
+    assert 0 <= held < device.memory_total_bytes
+    books.report(held + (1 << 40), 0.0)
+    assert books.others_bytes() == 0, "what is ours is no other's"
+    books.close()
+
+
 def test_books_are_kept_and_removed(tmp_path: Path) -> None:
     books = SimulatedBooks(tmp_path, "GPU-a", os.getpid())
     file = tmp_path / "usage" / "GPU-a" / f"{os.getpid()}.json"

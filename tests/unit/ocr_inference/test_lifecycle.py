@@ -58,6 +58,7 @@ def test_every_arrow_is_the_published_one() -> None:
         "OFFLOADED: DEMAND→RESTORING",
         "OFFLOADED: UNLOAD→UNLOADING",
         "RESTORING: DONE→READY",
+        "RESTORING: UNDONE→OFFLOADED",
         "RESTORING: FAIL→UNLOADING",
         "UNLOADING: DONE→UNLOADED",
         "UNLOADING: FAIL→FAILED",

@@ -13,14 +13,10 @@ from ocr_inference.engine import EngineError, FailureKind, InferRequest
 from ocr_inference.gpu import SimulatedBooks
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.manager import Manager, Refused, Snapshot
-from ocr_inference.settings import Config, IdleValues
+from ocr_inference.settings import Config
 from ocr_inference.world import Reason
 from tests.support import engines
-from tests.support.engines import make_config, make_model, read, running, seen, until
-
-
-def idle(offload: float = -1, leave: float = -1, release: float = -1) -> IdleValues:
-    return IdleValues(offload_after_seconds=offload, exit_after_seconds=leave, release_after_seconds=release)
+from tests.support.engines import idle, make_config, make_model, read, running, seen, until
 
 
 class Faults:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ocr_inference import scheduler
-from ocr_inference.engine import Failure, FailureKind, Footprint
+from ocr_inference.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.world import (
@@ -24,6 +24,7 @@ from ocr_inference.world import (
     Finished,
     Grant,
     Model,
+    Progressed,
     Reason,
     Reject,
     Release,
@@ -38,6 +39,7 @@ from ocr_inference.world import (
 
 DIED = Failure(kind=FailureKind.WORKER_DIED, message="killed", exit_code=-9)
 BROKEN = Failure(kind=FailureKind.FAILED, message="no such file")
+NO_ROOM = Failure(kind=FailureKind.OUT_OF_MEMORY, message="the device is full")
 NEVER = Idle(-1, -1, -1)
 
 
@@ -123,6 +125,15 @@ class Story:
     def state(self, model: str = "a") -> State:
         return self.world.models[model].state
 
+    def tell(
+        self, done: int, revision: str | None = None, model: str = "a", serial: int | None = None
+    ) -> None:
+        """News of the call in flight."""
+        if serial is None:
+            running = self.world.models[model].running
+            serial = running.serial if running else 0
+        self.do(Progressed(model, serial, Progress(phase="downloading", done_bytes=done, revision=revision)))
+
     def make_ready(self, model: str = "a") -> int:
         ticket = self.ask(model)
         self.end(model)
@@ -147,6 +158,42 @@ def test_leases_are_granted_up_to_the_batch_and_then_in_order() -> None:
     story.do(Release(second))
     assert story.granted(third)
     assert not story.granted(fourth)
+
+
+def test_progress_is_known_while_a_load_runs_and_of_that_load_only() -> None:
+    story = Story()
+    story.ask()
+    story.tell(3)
+    story.tell(4, serial=99)
+    progress = story.world.models["a"].progress
+    assert progress is not None
+    assert progress.done_bytes == 3
+    story.end()
+    assert story.world.models["a"].progress is None
+    story.tell(5)
+    story.tell(5, model="stranger", serial=1)
+    assert story.world.models["a"].progress is None
+
+
+def test_the_revision_is_kept_once_it_was_loaded_and_forgotten_before() -> None:
+    story = Story()
+    story.ask()
+    story.tell(0, "first")
+    assert story.world.models["a"].revision == "first"
+    story.end(outcome=BROKEN)
+    assert story.world.models["a"].revision is None
+    story.end()
+    story.ask()
+    story.tell(0, "second")
+    story.tell(1)
+    story.end()
+    assert story.world.models["a"].revision == "second"
+    story.do(Release(2))
+    story.admin(Event.UNLOAD)
+    story.end()
+    story.ask()
+    story.end(outcome=BROKEN)
+    assert story.world.models["a"].revision == "second"
 
 
 def test_a_full_queue_refuses_and_a_ready_model_does_not_queue() -> None:
@@ -529,6 +576,103 @@ def test_close_refuses_the_new_serves_the_old_and_unloads() -> None:
     assert story.effects.count(Closed()) == 1
 
 
+def asleep(*names: str, **policies: ModelPolicy) -> Story:
+    """A story in which these models are ready and idle and `z` is offloaded, with room for all by the books."""
+    story = Story({name: policies.get(name, policy()) for name in (*names, "z")}, max_pages=1)
+    for name in (*names, "z"):
+        story.now += 1
+        story.do(Release(story.make_ready(name)))
+    story.admin(Event.OFFLOAD, "z")
+    story.end("z")
+    return story
+
+
+def test_a_restore_without_room_has_others_make_way_and_is_tried_once_more() -> None:
+    story = asleep("a", "b")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    assert story.state("z") is State.OFFLOADED
+    assert story.started[-1] == "exit z", "what the attempt left on the device goes with its worker"
+    assert story.state("a") is State.READY
+    story.end("z")
+    assert story.started[-1] == "offload a", "the least recently used, and as many as are needed"
+    assert story.state("z") is State.OFFLOADED
+    story.end("a")
+    assert story.started[-1] == "restore z"
+    story.end("z")
+    assert story.granted(ticket)
+    assert story.world.models["z"].after == frozenset()
+    assert story.state("b") is State.READY
+    failure = story.world.models["z"].last_failure
+    assert failure is not None
+    assert failure.reason == "OutOfMemory"
+
+
+def test_a_second_try_without_room_ends_the_worker_and_answers() -> None:
+    story = asleep("a")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    story.end("z")
+    story.end("a")
+    story.end("z", NO_ROOM)
+    assert story.refused(ticket) is Reason.LOAD_FAILED
+    assert (story.state("z"), story.started[-1]) == (State.OFFLOADED, "exit z")
+    story.end("z")
+    assert story.world.models["z"].worker is None
+    story.ask("z")
+    assert story.started[-1] == "restore z", "host memory still has the weights"
+
+
+@pytest.mark.parametrize("other", [policy(priority=1), policy(preload=True)])
+def test_whom_nobody_may_send_away_makes_no_way(other: ModelPolicy) -> None:
+    story = asleep("a", a=other)
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    assert story.refused(ticket) is Reason.LOAD_FAILED
+    story.end("z")
+    assert story.state("a") is State.READY
+
+
+def test_a_busy_model_makes_way_for_a_more_important_one_when_its_leases_end() -> None:
+    story = asleep("a", z=policy(priority=1))
+    held = story.ask("a")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    story.end("z")
+    behind = story.ask("a")
+    assert not story.granted(behind), "the door is closed"
+    story.do(Release(held))
+    assert story.started[-1] == "offload a"
+    story.end("a")
+    story.end("z")
+    assert story.granted(ticket)
+    assert story.granted(behind) or story.state("a") is State.RESTORING
+
+
+def test_a_load_without_room_is_tried_once_more_too() -> None:
+    story = Story({"a": policy(), "z": policy()})
+    story.do(Release(story.make_ready("a")))
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    assert story.started[-1] == "unload z"
+    story.end("z")
+    assert story.started[-1] == "offload a"
+    story.end("a")
+    assert story.started[-1] == "load z"
+    story.end("z")
+    assert story.granted(ticket)
+
+
+def test_nobody_makes_way_for_a_model_that_nobody_waits_for_any_more() -> None:
+    story = asleep("a")
+    ticket = story.ask("z")
+    story.end("z", NO_ROOM)
+    story.do(Cancel(ticket))
+    story.end("z")
+    assert story.state("a") is State.READY
+    assert story.world.models["z"].after == frozenset()
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever the order of commands, ends of calls, deaths and time: the promises hold after each step."""
 
@@ -578,12 +722,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.leases.discard(ticket)
         self.do(Release(ticket))
 
-    @rule(model=st.sampled_from("abc"), fails=st.sampled_from([False, False, False, True]))
-    def finish(self, model: str, fails: bool) -> None:
+    @rule(model=st.sampled_from("abc"), failure=st.sampled_from([None, None, None, BROKEN, NO_ROOM]))
+    def finish(self, model: str, failure: Failure | None) -> None:
         running = self.story.world.models[model].running
         if running is not None:
-            failing = fails and running.call not in ("kill", "exit")
-            outcome = BROKEN if failing else Footprint(device_bytes=1, host_bytes=1)
+            failing = failure is not None and running.call not in ("kill", "exit")
+            outcome = failure if failing else Footprint(device_bytes=1, host_bytes=1)
             self.do(Finished(model, running.serial, outcome))
 
     @rule(model=st.sampled_from("abc"))
@@ -657,7 +801,7 @@ class AnyOrder(RuleBasedStateMachine):
             world = self.story.world
             busy = [m for m in world.models.values() if m.running]
             if busy:
-                self.finish(busy[0].name, fails=False)
+                self.finish(busy[0].name, None)
             elif self.leases:
                 ticket = min(self.leases)
                 self.leases.discard(ticket)

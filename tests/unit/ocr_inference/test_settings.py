@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference import parsing
+from ocr_inference import environment, parsing
 from ocr_inference.settings import (
     NEVER,
     Config,
     Idle,
     InvalidSettings,
     LiveSettings,
-    Settings,
     digest,
     effective,
     quantity,
@@ -107,7 +106,7 @@ def test_what_is_no_quantity(text: str) -> None:
 
 
 def test_the_environment_is_read_whole() -> None:
-    settings = Settings.from_env(
+    settings = environment.read(
         {
             "PORT": "9000",
             "OCR_HOST": "127.0.1.2",
@@ -128,7 +127,7 @@ def test_the_environment_is_read_whole() -> None:
 
 
 def test_the_command_line_wins() -> None:
-    settings = Settings.from_env({"PORT": "9000", "OCR_HOST": "::1"}, host="127.0.0.1", port=0)
+    settings = environment.read({"PORT": "9000", "OCR_HOST": "::1"}, host="127.0.0.1", port=0)
     assert (settings.host, settings.port) == ("127.0.0.1", 0)
 
 
@@ -142,7 +141,7 @@ def test_the_command_line_wins() -> None:
     ],
 )
 def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, str], device: str) -> None:
-    assert Settings.from_env(environ).device == device
+    assert environment.read(environ).device == device
 
 
 @pytest.mark.parametrize(
@@ -157,9 +156,10 @@ def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, 
         ("GPU_IDLE_TIMEOUT", "nan"),
         ("GPU_IDLE_TIMEOUT", "-0.5"),
         ("OCR_DRAIN_SECONDS", "-1"),
+        ("OCR_NURSERY", "maybe"),
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
-        Settings.from_env({name: value})
+        environment.read({name: value})
     assert caught.value.param == name

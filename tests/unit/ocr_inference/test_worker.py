@@ -15,14 +15,15 @@ import pytest
 
 from ocr_inference.engine import EngineError, FailureKind, InferRequest, ModelSpec, PageResult
 from ocr_inference.hosttier import HostTier
-from ocr_inference.worker import Worker, environment
+from ocr_inference.processes import Direct, environment
+from ocr_inference.worker import Worker
 from tests.support import engines
 
 
 @asynccontextmanager
 async def started(host: HostTier | None = None, **options: float | str) -> AsyncIterator[Worker]:
     tier = host or HostTier.create("test")
-    worker = await Worker.start(ModelSpec(name="m", engine="fake", options=options), tier, os.environ)
+    worker = await Worker.start(ModelSpec(name="m", engine="fake", options=options), tier, Direct(os.environ))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(worker.run())
         try:
@@ -99,7 +100,7 @@ async def test_what_engines_raise_becomes_an_answer(tmp_path: Path) -> None:
 
 async def test_an_engine_that_is_not_there_is_a_failure_with_the_way_out() -> None:
     host = HostTier.create("test")
-    worker = await Worker.start(ModelSpec(name="m", engine="magic"), host, os.environ)
+    worker = await Worker.start(ModelSpec(name="m", engine="magic"), host, Direct(os.environ))
     running = asyncio.create_task(worker.run())
     with pytest.raises(EngineError, match="no engine 'magic'; there are rapidocr, "):
         await worker.call("load")
@@ -148,17 +149,24 @@ async def test_what_a_worker_says_is_logged(tmp_path: Path, caplog: pytest.LogCa
 
 def test_a_worker_gets_no_secrets() -> None:
     environ = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0", "OCR_ADMIN_TOKEN_FILE": "/x", "AWS_SECRET": "x"}
-    assert environment(environ) == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0"}
+    assert not {"OCR_ADMIN_TOKEN_FILE", "AWS_SECRET"} & set(environment(environ))
+    assert environ.items() & environment(environ).items() == {("PATH", "/bin"), ("CUDA_VISIBLE_DEVICES", "0")}
+
+
+def test_no_library_reports_to_its_maker() -> None:
+    told = environment({"ORT_DISABLE_TELEMETRY": "0"})
+    assert (told["ORT_DISABLE_TELEMETRY"], told["HF_HUB_DISABLE_TELEMETRY"]) == ("1", "1")
 
 
 SERVER_THAT_IS_KILLED = """
 import asyncio, os
 from ocr_inference.engine import ModelSpec
 from ocr_inference.hosttier import HostTier
+from ocr_inference.processes import Direct
 from ocr_inference.worker import Worker
 
 async def main():
-    worker = await Worker.start(ModelSpec(name="m", engine="fake"), HostTier.create("m"), os.environ)
+    worker = await Worker.start(ModelSpec(name="m", engine="fake"), HostTier.create("m"), Direct(os.environ))
     running = asyncio.create_task(worker.run())
     await worker.call("load")
     print(worker.pid, flush=True)

@@ -1,0 +1,35 @@
+"""What an engine found on a page, as far as families look at it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ocr_inference.schema import Box, Task
+
+
+class Line(Protocol):
+    """A line as an engine found it: corners clockwise from the text's top left, in pixels."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def box(self) -> Sequence[tuple[float, float]]: ...
+
+
+class Page(Protocol):
+    @property
+    def text(self) -> str:
+        """What a language model wrote; engines that find lines join them."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def lines(self) -> Sequence[Line]: ...
+
+
+Answer = tuple[str, tuple[Box, ...]]
+"""Text for a reader, and boxes in pixels of the page."""
+
+Read = Callable[[Task, str | None, Page], Answer]
+"""(task, find_term, page) → answer."""

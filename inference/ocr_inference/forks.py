@@ -1,0 +1,87 @@
+"""Messages between the server and a nursery, with the descriptors that travel beside them.
+
+The socket keeps messages apart (SOCK_SEQPACKET), so one receive is one message. Both ends are ours; what isn't a
+message means that the other end is broken.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+_MAX_BYTES = 8192
+_MAX_DESCRIPTORS = 3
+_T = TypeVar("_T")
+
+
+class Fork(Struct, frozen=True, tag="fork"):
+    """Fork a worker. Descriptors: its connection to the server, the host tier, the log to write to."""
+
+    id: int
+    name: str
+    """What the process is called in `ps` and `top`."""
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """Imports are done."""
+
+    seconds: float
+
+
+class Unfit(Struct, frozen=True, tag="unfit"):
+    """This process can't be forked from; it ends."""
+
+    reason: str
+
+
+class Forked(Struct, frozen=True, tag="forked"):
+    """Descriptor: a pidfd, which stands for this process whatever becomes of its number."""
+
+    id: int
+    pid: int
+
+
+class NotForked(Struct, frozen=True, tag="not_forked"):
+    """The system refused."""
+
+    id: int
+    reason: str
+
+
+class Ended(Struct, frozen=True, tag="ended"):
+    id: int
+    code: int
+    """As `Process.wait` has it."""
+
+
+Report = Ready | Unfit | Forked | NotForked | Ended
+"""What a nursery says."""
+
+
+class Broken(ValueError):
+    """What came isn't a message."""
+
+
+def send(connection: socket.socket, message: Struct, descriptors: Sequence[int] = ()) -> None:
+    """Raises `OSError` (`BlockingIOError` from a socket that doesn't wait)."""
+    socket.send_fds(connection, [msgspec.msgpack.encode(message)], list(descriptors))
+
+
+def receive(
+    connection: socket.socket, decoder: msgspec.msgpack.Decoder[_T]
+) -> tuple[_T, tuple[int, ...]] | None:
+    """A message and its descriptors, which are the caller's to close; None at the connection's end."""
+    data, descriptors, _, _ = socket.recv_fds(connection, _MAX_BYTES, _MAX_DESCRIPTORS)
+    for each in descriptors:
+        os.set_inheritable(each, False)
+    if not data:
+        return None
+    try:
+        return decoder.decode(data), tuple(descriptors)
+    except msgspec.DecodeError as error:
+        for each in descriptors:
+            os.close(each)
+        raise Broken(f"not a message: {error}") from error

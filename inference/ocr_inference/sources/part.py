@@ -1,0 +1,66 @@
+"""A file that is not complete yet: on the disk what came of it, in memory the hash of that."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final, Self
+
+_PIECE: Final = 1 << 20
+
+
+class Part:
+    """Opens what is there already, to go on from. A context manager: leaving closes, and keeps what was written."""
+
+    def __init__(self, path: Path, size: int, digest: str) -> None:
+        """`size` and `digest` (`sha256:…` or `git:…`) are what the complete file has."""
+        self._path = path
+        self._expected_size = size
+        self._expected = digest
+        self._hash = self._fresh_hash()
+        self.size = 0
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by `__exit__`
+        try:
+            self._file.seek(0)
+            while piece := self._file.read(_PIECE):
+                self._hash.update(piece)
+                self.size += len(piece)
+            if self.size > size:
+                self.clear()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Append all of it; raises `OSError`, what fits is kept then."""
+        view = memoryview(data)
+        while view:
+            count = self._file.write(view)
+            self._hash.update(view[:count])
+            self.size += count
+            view = view[count:]
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._file.truncate(0)
+        self._hash = self._fresh_hash()
+        self.size = 0
+
+    def verified(self) -> bool:
+        return self.size == self._expected_size and self._expected.endswith(f":{self._hash.hexdigest()}")
+
+    def keep(self, path: Path) -> None:
+        """Give it its name, once it can't be lost any more."""
+        os.fsync(self._file.fileno())
+        self._path.replace(path)
+
+    def _fresh_hash(self) -> "hashlib._Hash":
+        if self._expected.startswith("sha256:"):
+            return hashlib.sha256()
+        # Git's own, with a header before the content: a hub lists nothing else for small files.
+        return hashlib.sha1(f"blob {self._expected_size}\0".encode(), usedforsecurity=False)

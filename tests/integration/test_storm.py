@@ -1,0 +1,40 @@
+"""Models that come and go at random under load: nothing is wrong, lost or left behind.
+
+The long storms, 10,000 transitions with the fake engine among them, are `make bench ONLY=storm`.
+"""
+
+import pytest
+
+from bench import storm
+
+
+@pytest.mark.timeout(300)
+async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
+    tally = await storm.storm("fake", 400, seed=4, host_bytes=262_144.0, max_batch=4.0)
+    assert tally.transitions >= 400
+    assert {"load", "offload", "restore", "unload", "exit"} <= set(tally.calls)
+    assert {"requested", "evicted", "asked for", "idle"} <= set(tally.reasons)
+    assert tally.answered > 100
+    assert (tally.wrong, tally.lost, dict(tally.failed)) == (0, 0, {})
+    assert tally.hashes_equal
+    assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
+
+
+@pytest.mark.timeout(300)
+async def test_workers_killed_in_a_storm_cost_errors_at_most() -> None:
+    tally = await storm.storm("fake", 200, seed=5, kills=True, host_bytes=65_536.0)
+    assert tally.kills > 0
+    assert (tally.wrong, tally.lost) == (0, 0)
+    assert set(tally.failed) <= {"worker_died", "load_failed"}
+    assert tally.answered > tally.failed.total()
+    assert tally.hashes_equal
+    assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_a_storm_over_real_sessions() -> None:
+    tally = await storm.storm("rapidocr", 24, seed=6, models=2, threads=1)
+    assert (tally.wrong, tally.lost, dict(tally.failed)) == (0, 0, {})
+    assert tally.hashes_equal
+    assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
