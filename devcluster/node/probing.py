@@ -114,6 +114,7 @@ async def _execute(command: Command) -> Answer:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     return Answer(code == 0, output.decode(errors="replace").strip()[:300])
 
 

@@ -72,11 +72,12 @@ async def test_programs_run_in_the_containers_surroundings(asker: Asker, tmp_pat
 
 async def test_slow_programs_are_ended_with_all_they_started(asker: Asker, tmp_path: Path) -> None:
     began = time.monotonic()
-    script = "sleep 600 & echo $! > child; wait"
+    script = "echo $$ > program; sleep 600 & echo $! > child; wait"
     answer = await asker.ask(Action(exec=Exec(command=["sh", "-c", script])), 0.5)
     assert answer == Answer(False, "no answer within 0.5 s")
     assert time.monotonic() - began < 5
-    child = int((tmp_path / "child").read_text())
+    program, child = (int((tmp_path / name).read_text()) for name in ("program", "child"))
+    assert not Path(f"/proc/{program}").exists(), "nobody has waited for it: a zombie, and an open transport"
     async with asyncio.timeout(5):
         while alive(child):  # noqa: ASYNC110  what is waited for is outside of Python
             await asyncio.sleep(0.01)
