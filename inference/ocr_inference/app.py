@@ -253,6 +253,9 @@ def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
                 memory_bytes=model.memory_bytes,
                 host_bytes=model.host_bytes,
                 worker_running=model.worker_running,
+                lack_bytes=0
+                if model.waits_for is None
+                else max(0, model.waits_for.needed_bytes - model.waits_for.free_bytes),
                 counts={"loads": model.loads, "wakes": model.wakes},
                 load_bytes=None
                 if model.progress is None

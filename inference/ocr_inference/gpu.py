@@ -7,6 +7,7 @@ nothing of the GPU. `simulated` is a declared stand-in for a GPU, for demonstrat
 
 import contextlib
 import ctypes
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,16 @@ class Usage(Struct, frozen=True):
 class Books(Protocol):
     """Where the server says what it takes of the device, and learns what others take."""
 
-    def report(self, memory_bytes: int, utilization: float) -> None: ...
-    def others_bytes(self) -> int: ...
+    def report(self, memory_bytes: int, utilization: float) -> None:
+        """What our models hold, taken room included."""
+
+    def others_bytes(self, ours_bytes: int) -> int:
+        """What others hold, where our own models may hold `ours_bytes`."""
+
+    def take(self, need_bytes: int) -> bool:
+        """Whether there is room for so much more at this moment. A simulated device books it, as the allocation
+        would that comes next on a real one; the next `report` confirms it."""
+
     def close(self) -> None: ...
 
 
@@ -68,21 +77,29 @@ class NoBooks:
     def report(self, memory_bytes: int, utilization: float) -> None:
         pass
 
-    def others_bytes(self) -> int:
+    def others_bytes(self, ours_bytes: int) -> int:  # noqa: ARG002 nobody counts here
         return 0
+
+    def take(self, need_bytes: int) -> bool:  # noqa: ARG002
+        return True
 
     def close(self) -> None:
         pass
 
 
 class SimulatedBooks:
-    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it."""
+    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it.
 
-    def __init__(self, folder: Path, uuid: str, pid: int) -> None:
+    The files of all processes together never say more than the GPU has: who takes room looks and books while nobody
+    else can, under a lock of the operating system on their folder, held for as long as that takes.
+    """
+
+    def __init__(self, folder: Path, uuid: str, pid: int, total_bytes: int) -> None:
         self._folder = folder / "usage" / uuid
         self._file = self._folder / f"{pid}.json"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._last: Usage | None = None
+        self._total = total_bytes
 
     def report(self, memory_bytes: int, utilization: float) -> None:
         usage = Usage(memory_bytes, utilization)
@@ -93,32 +110,45 @@ class SimulatedBooks:
         part.replace(self._file)
         self._last = usage
 
-    def others_bytes(self) -> int:
+    def others_bytes(self, ours_bytes: int = 0) -> int:  # noqa: ARG002 everybody's file tells
         return sum(usage.memory_bytes for pid, usage in _usages(self._folder) if pid != int(self._file.stem))
+
+    def take(self, need_bytes: int) -> bool:
+        held = self._last or Usage(0, 0.0)
+        with _locked(self._folder):
+            if held.memory_bytes + need_bytes + self.others_bytes() > self._total:
+                return False
+            self.report(held.memory_bytes + need_bytes, held.utilization)
+        return True
 
     def close(self) -> None:
         self._file.unlink(missing_ok=True)
 
 
 class NvmlBooks:
-    """A real device keeps its own books; what it holds beyond our models' weights counts as others': contexts of our
-    workers, too."""
+    """A real device keeps its own books; what it holds beyond what our models may hold counts as others': contexts of
+    our workers, too."""
 
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid
-        self._ours = 0
         self._open = contextlib.ExitStack()
         self._library = self._open.enter_context(_nvml())
 
-    def report(self, memory_bytes: int, utilization: float) -> None:  # noqa: ARG002 the GPU knows its own
-        self._ours = memory_bytes
+    def report(self, memory_bytes: int, utilization: float) -> None:
+        pass  # the GPU knows its own
 
-    def others_bytes(self) -> int:
+    def others_bytes(self, ours_bytes: int) -> int:
+        return max(0, int(self._memory().used) - ours_bytes)
+
+    def take(self, need_bytes: int) -> bool:
+        return need_bytes <= int(self._memory().free)
+
+    def _memory(self) -> "_Memory":
         handle, memory = ctypes.c_void_p(), _Memory()
         function = self._library.nvmlDeviceGetHandleByUUID
         _check(function(self._uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
         _check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
-        return max(0, int(memory.used) - self._ours)
+        return memory
 
     def close(self) -> None:
         self._open.close()
@@ -149,7 +179,7 @@ def books(settings: Settings, device: Device, pid: int) -> Books:
     if device.kind == "cuda":
         return NvmlBooks(device.uuid)
     assert settings.simulated_gpu_dir is not None
-    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid)
+    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid, device.memory_total_bytes)
 
 
 # --- choosing -------------------------------------------------------------------------------------------------
@@ -204,6 +234,17 @@ def _usages(folder: Path) -> Iterator[tuple[int, Usage]]:
         usage = _read(folder / name, Usage)
         if not isinstance(usage, str):
             yield int(stem), usage
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else is in here for this folder, in whatever process."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _alive(pid: int) -> bool:

@@ -204,6 +204,14 @@ class ProgressInfo(Struct, frozen=True):
     """0 where it isn't known."""
 
 
+class WaitsForInfo(Struct, frozen=True):
+    """A waited-for model's memory that others hold: `needed_bytes` less `free_bytes`."""
+
+    needed_bytes: int
+    free_bytes: int
+    since: str
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     name: str
     engine: str
@@ -224,6 +232,10 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """The commit that a hub's branch or tag stood for when the model was loaded first."""
     progress: ProgressInfo | None
     """Of a load; told once a second at most."""
+    idle_since: str | None
+    """The last activity; null while requests run or wait."""
+    waits_for: WaitsForInfo | None
+    """What is missing while requests wait and other processes hold the GPU's memory."""
 
 
 class QueueInfo(Struct, frozen=True):

@@ -22,6 +22,7 @@ from ocr_inference.schema import (
     ProgressInfo,
     QueueInfo,
     StateInfo,
+    WaitsForInfo,
 )
 from ocr_inference.settings import LiveSettings, Settings
 
@@ -98,7 +99,7 @@ def encoded(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> b
 
 
 def _model(model: ModelSnapshot) -> ModelInfo:
-    failure, progress = model.last_failure, model.progress
+    failure, progress, lack = model.last_failure, model.progress, model.waits_for
     return ModelInfo(
         name=model.name,
         engine=model.engine,
@@ -122,6 +123,10 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         progress=None
         if progress is None
         else ProgressInfo(progress.phase, progress.files, progress.bytes_done, progress.bytes_total),
+        idle_since=None if model.idle_since is None else timestamp(model.idle_since),
+        waits_for=None
+        if lack is None
+        else WaitsForInfo(lack.needed_bytes, lack.free_bytes, timestamp(lack.since)),
     )
 
 
