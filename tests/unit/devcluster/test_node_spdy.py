@@ -1,5 +1,6 @@
 """Frames of SPDY/3.1: what kubectl sends is understood in pieces of any size, and nothing else is believed."""
 
+import contextlib
 import struct
 import zlib
 
@@ -85,7 +86,5 @@ def test_other_bytes_are_refused_or_mean_nothing(sent: bytes, said: str) -> None
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_frames_or_a_protocol_error(sent: bytes) -> None:
-    try:
+    with contextlib.suppress(spdy.ProtocolError):
         spdy.Decoder().feed(b"\x80\3\0\1" + sent)
-    except spdy.ProtocolError as error:
-        assert str(error)
