@@ -142,7 +142,7 @@ class Session:
             async with asyncio.timeout(CONNECT_SECONDS):
                 reader, writer = await asyncio.open_connection(self._address, int(port))
         except OSError as failure:  # TimeoutError too
-            why = f"error forwarding port {port} to {self._address}: {failure or type(failure).__name__}"
+            why = f"error forwarding port {port} to {self._address}: {str(failure) or 'no answer'}"
             said = json.dumps({"closeConnection": True, "message": why})
             self._writer.write(spdy.data(error.id, said.encode()))
         else:

@@ -71,7 +71,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are complete now. Raises `ProtocolError`; the decoder is of no use after that."""
         self._buffer += data
-        frames = []
+        frames: list[Frame] = []
         while len(self._buffer) >= 8:
             first, second = struct.unpack_from(">II", self._buffer)
             flags, length = second >> 24, second & 0xFFFFFF
