@@ -32,6 +32,7 @@ CALLS: tuple[tuple[str, str, keys.Handler], ...] = (
 """Need an API key where a keys file is configured."""
 
 CONTROLS: tuple[tuple[str, str, keys.Handler], ...] = (
+    ("POST", "/gpu/load", controls.load),
     ("POST", "/gpu/offload", controls.offload),
     ("POST", "/gpu/release", controls.release),
     ("POST", "/gpu/timeout", controls.timeout),

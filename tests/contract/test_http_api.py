@@ -263,6 +263,8 @@ async def test_controls_take_forms_and_json(server: Server, request_: dict[str, 
         ("/gpu/timeout", {"timeout": True}, 422, "timeout"),
         ("/gpu/timeout", {"timeout": 1e12}, 422, "timeout"),
         ("/gpu/timeout", {"timeout": 1, "model": "none"}, 404, "model"),
+        ("/gpu/load", {"model": "none"}, 404, "model"),
+        ("/gpu/load", {"timeout": 1}, 422, "timeout"),
         ("/gpu/offload", {"modle": "slow"}, 422, "modle"),
         ("/gpu/offload", {"if_idle": True}, 422, "model"),
         ("/gpu/offload", {"if_idle": "perhaps", "model": "slow"}, 422, "if_idle"),
@@ -317,6 +319,17 @@ async def test_an_offload_of_an_idle_model_happens_at_once_or_not_at_all(server:
             "POST", "/gpu/offload", data={"model": "quick", "if_idle": "true", "min_resident_seconds": "0"}
         )
         assert (status, body["success"], body["state"]) == (200, True, "offloaded")
+
+
+async def test_load_wakes_one_model_and_keeps_no_lease(server: Server) -> None:
+    await server.json("POST", "/gpu/release")
+    status, body = await server.json("POST", "/gpu/load")
+    assert (status, body["success"], body["model"], body["state"]) == (200, True, "quick", "ready")
+    assert (await server.model("slow"))["state"] == "unloaded"
+    status, body = await server.json("POST", "/gpu/load", json={"model": "slow"})
+    assert (status, body["model"], body["state"]) == (200, "slow", "ready")
+    status, body = await server.json("POST", "/gpu/offload")  # waits for leases: there are none
+    assert (status, body["state"]) == (200, "offloaded")
 
 
 async def test_the_watch_sends_the_whole_state_at_first_and_on_each_change(server: Server) -> None:

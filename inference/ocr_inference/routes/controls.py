@@ -1,4 +1,4 @@
-"""The classic controls: move a model away from the GPU, drop it, change its idle timeout."""
+"""The classic controls: wake a model, move it away from the GPU, drop it, change its idle timeout."""
 
 import math
 from collections.abc import Mapping
@@ -10,6 +10,14 @@ from ocr_inference.keys import CONFIG, LIVE, MANAGER, respond
 from ocr_inference.routes import forms, health
 from ocr_inference.routes.ocr import choose_model
 from ocr_inference.settings import MAX_TIMEOUT_SECONDS
+
+
+async def load(request: web.Request) -> web.Response:
+    """Make a model ready, as a page would; without a model: the first one, since all of them need not fit together."""
+    model = _model(request, await forms.read_fields(request, ("model",)))
+    async with request.app[MANAGER].lease(model or request.app[CONFIG].models[0].name):
+        pass
+    return _done(request, model)
 
 
 async def offload(request: web.Request) -> web.Response:
