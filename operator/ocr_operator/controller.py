@@ -2,7 +2,8 @@
 
     resources (kopf) ─┐
     pods, nodes, children (watches) ─┼─► World ─► Wakeups ─► Reconciler.look ─► API server
-    state streams, echoes ─┘
+    state streams, echoes ─┤
+    policies (watch) ─┴─► Wakeups ─► Fleet.look ─► API server
 
 One owner task for each of these, all in one task group: when one ends, the operator ends, and Kubernetes starts
 it afresh.
@@ -12,7 +13,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Final, Literal
@@ -22,6 +23,7 @@ import aiohttp
 from ocr_operator import api
 from ocr_operator.children import Children
 from ocr_operator.exporters import Exporters
+from ocr_operator.fleet import Fleet
 from ocr_operator.manifests import Defaults
 from ocr_operator.metrics import Metrics
 from ocr_operator.podclient import PodClient
@@ -38,6 +40,8 @@ SILENT_WATCH_SECONDS: Final = 300.0
 """A watch loop hears of something every 120 s at the latest, be it that the connection is dead."""
 SILENT_OWNER_SECONDS: Final = 30.0
 EXPORTERS_SECONDS: Final = 3.0
+POLICY_SPACING_SECONDS: Final = 1.0
+"""Between two passes over one policy: a hundred resources that change at once are a few writes of its status."""
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +108,12 @@ class Controller:
             time=time,
         )
 
+        self._fleet = Fleet(kube, self.world, metrics=metrics, now=now)
+        self.policies = Wakeups(
+            self._look_at_policy, concurrency=4, time=time, spacing=POLICY_SPACING_SECONDS
+        )
+        self.world.policy_woken = lambda name: self.policies.wake(("", name))
+
     def observe(self, change: Change | None, body: api.Json) -> None:
         """A resource, as its watch brings it; `change` is None for what was there before."""
         if change == "DELETED":
@@ -124,6 +134,7 @@ class Controller:
             tasks.create_task(self.exporters.run())
             tasks.create_task(self._resync())
             tasks.create_task(self.wakeups.run())
+            tasks.create_task(self.policies.run())
 
     async def _first_scrape(self) -> None:
         """Placement is better with it, and works without: exporters may be absent, or not ours to see."""
@@ -144,8 +155,8 @@ class Controller:
         now = self._time()
         if self.ready() and now - self.wakeups.beat > SILENT_OWNER_SECONDS + self._settings.scrape_seconds:
             return "the owner loop hangs"
-        if self.wakeups.longest_pass() > STUCK_PASS_SECONDS:
-            return "a pass over a resource hangs"
+        if max(self.wakeups.longest_pass(), self.policies.longest_pass()) > STUCK_PASS_SECONDS:
+            return "a pass over a resource or policy hangs"
         for each in (*self.world.mirrors, *self.world.exporters):
             if now - each.beat > SILENT_WATCH_SECONDS:
                 return f"the watch of {each.kind.plural} hangs"
@@ -156,10 +167,22 @@ class Controller:
             self.wakeups.wake(key, urgent=urgent)
 
     async def _look(self, key: Key) -> float | None:
+        with self._metrics.reconcile_seconds.time():
+            again = await self._attempt(self._reconciler.look, key)
+        if self.world.resource(key) is None:
+            self.wakeups.forget(key)
+        return again
+
+    async def _look_at_policy(self, key: Key) -> float | None:
+        again = await self._attempt(self._fleet.look, key)
+        if self.world.policies.get(key) is None:
+            self.policies.forget(key)
+        return again
+
+    async def _attempt(self, look: Callable[[Key], Awaitable[float | None]], key: Key) -> float | None:
         """A pass, and what to do when it fails: nothing escapes but cancellation."""
         try:
-            with self._metrics.reconcile_seconds.time():
-                again = await self._reconciler.look(key)
+            again = await look(key)
         except api.KubeError as error:
             return self._failed(key, error)
         except Exception as error:
@@ -168,8 +191,6 @@ class Controller:
         self._metrics.reconciles.labels("done").inc()
         if self._failures.pop(key, 0):
             log.info("pass works again resource=%s/%s", *key)
-        if self.world.resource(key) is None:
-            self.wakeups.forget(key)
         return again
 
     def _failed(self, key: Key, error: Exception) -> float:

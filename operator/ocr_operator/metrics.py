@@ -14,6 +14,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
+        self.policies = Gauge("ocr_operator_policies", "Known OcrIdlePolicies.", registry=registry)
         self.reconciles = Counter(
             "ocr_operator_reconciles", "Passes over one resource.", ["result"], registry=registry
         )

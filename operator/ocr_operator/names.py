@@ -10,6 +10,8 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 KIND: Final = "OcrDeployment"
 PLURAL: Final = "ocrdeployments"
+POLICY_KIND: Final = "OcrIdlePolicy"
+POLICY_PLURAL: Final = "ocridlepolicies"
 
 FIELD_MANAGER: Final = "ocr-operator"
 CONTAINER: Final = "ocr-inference"

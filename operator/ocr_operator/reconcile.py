@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator import api, livesettings, names, placement, podwire, spec, status
+from ocr_operator import api, effective, livesettings, names, placement, podwire, spec, status
 from ocr_operator.children import Children
+from ocr_operator.effective import Effective
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.metrics import Metrics
 from ocr_operator.observed import Pod, rollout
@@ -52,8 +53,9 @@ class _Memory:
     """Made, but not yet told by a status."""
     written: float = float("-inf")
     """When the status was last written."""
-    applied: int | None = None
-    """The last generation that was told to be applied: the news that somebody waits for, once each."""
+    applied: tuple[int, int] | None = None
+    """The last generation and revision that were told to be applied: the news that somebody waits for, once each.
+    """
     stuck: dict[str, float] = field(default_factory=dict)
     """Pod UID → since when it hangs on a node that can't take it."""
 
@@ -95,9 +97,12 @@ class Reconciler:
             memory = self._memories[key] = _Memory(body["metadata"]["uid"])
         resource = spec.parse(body)
         if isinstance(resource, InvalidSpec):
+            self._world.stands(key, None)
             await self._write(memory, body, status.stalled(body, resource, self._now()), urgent=True)
             return None
-        return await _Pass(self, memory, resource, body).run()
+        settings = effective.of(resource, self._world.policies_of(body), self._now())
+        self._world.stands(key, settings.standing)
+        return await _Pass(self, memory, resource, settings, body).run()
 
     def _forget(self, key: Key) -> None:
         self._pods.forget(key)
@@ -140,15 +145,21 @@ class Reconciler:
 
 
 class _Pass:
-    """The steps of one pass over a valid resource."""
+    """The steps of one pass over a valid resource; its spec is the effective one from here on."""
 
     def __init__(
-        self, reconciler: Reconciler, memory: _Memory, resource: OcrDeployment, body: api.Json
+        self,
+        reconciler: Reconciler,
+        memory: _Memory,
+        resource: OcrDeployment,
+        settings: Effective,
+        body: api.Json,
     ) -> None:
         self._all = reconciler
         self._kube, self._world, self._links = reconciler._kube, reconciler._world, reconciler._pods
         self._memory = memory
-        self._resource = resource
+        self._resource = msgspec.structs.replace(resource, spec=settings.spec)
+        self._sources = settings.sources
         self._body = body
         self._key = (resource.namespace, resource.name)
         self._refusal: Refusal | None = None
@@ -288,6 +299,7 @@ class _Pass:
             pods=tuple(pods),
             rollout=rollout(child) if child else None,
             live=live,
+            sources=self._sources,
             nofits=self._nofits,
             refusal=self._refusal,
         )
@@ -323,9 +335,9 @@ class _Pass:
                 tasks.create_task(one(each))
 
 
-def _applied(of: Mapping[str, Any]) -> int | None:
-    """The generation that every ready pod has echoed, if they all have."""
+def _applied(of: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The generation and revision that every ready pod has echoed, if they all have."""
     for each in of.get("conditions") or ():
         if each.get("type") == "ConfigApplied" and each.get("status") == "True":
-            return int(each["observedGeneration"])
+            return int(each["observedGeneration"]), int(of["liveSettings"]["revision"])
     return None

@@ -213,6 +213,8 @@ class OcrDeployment(msgspec.Struct, frozen=True, kw_only=True):
     uid: str
     generation: int
     spec: Spec
+    written: Mapping[str, Any] = {}
+    """The spec as stored: which fields the resource sets itself, and which `spec` has from the defaults."""
     status: Mapping[str, Any] = {}
 
 
@@ -242,7 +244,7 @@ def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
         parts = {part: body[part] for part in ("metadata", "spec", "status") if part in body}
         whole = msgspec.convert(parts, _Body, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        return _invalid(str(error))
+        return invalid(str(error))
     except RecursionError:
         return InvalidSpec(field="spec", message=f"is nested deeper than {MAX_DEPTH} levels")
     meta = whole.metadata
@@ -254,6 +256,7 @@ def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
         uid=meta.uid,
         generation=meta.generation,
         spec=whole.spec,
+        written=body["spec"],
         status=whole.status if isinstance(whole.status, Mapping) else {},
     )
 
@@ -268,7 +271,7 @@ _ERROR: Final = re.compile(r"(?s)(.*?)(?: - at (?:`key` in )?`\$\.?([^`]*)`)?")
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
-def _invalid(error: str) -> InvalidSpec:
+def invalid(error: str) -> InvalidSpec:
     """From msgspec's "Expected `int`, got `str` - at `$.spec.replicas`" to a field and a message."""
     match = _ERROR.fullmatch(error)
     message, field = match.groups(default="") if match else (error, "")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ocr_operator.effective import Source
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.observed import Pod, Rollout
 from ocr_operator.placement import NoFit
@@ -48,6 +49,8 @@ class Seen:
     """None: the child Deployment isn't there yet."""
     live: LiveSettings | None = None
     """The effective live settings: what every pod should echo."""
+    sources: tuple[Source, ...] = ()
+    """Where each of their values comes from."""
     nofits: Mapping[str, NoFit] = field(default_factory=dict)
     """Pod name → why it waits."""
     refusal: Refusal | None = None
