@@ -298,7 +298,7 @@ class _Draft:
         model = replace(model, last_activity=self.now, last_granted=self.now, failures=0, retry_at=0.0)
         model = replace(model, measured_bytes=model.footprint.device_bytes, after=frozenset())
         if call == "load":
-            return replace(model, loads=model.loads + 1)
+            return replace(model, loads=model.loads + 1, last_load_seconds=seconds)
         return replace(model, wakes=model.wakes + 1, last_wake_seconds=seconds)
 
     def progressed(self, command: Progressed) -> None:

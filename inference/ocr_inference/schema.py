@@ -226,7 +226,10 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     host_bytes: int
     loads: int
     wakes: int
+    failures: int
+    """Loads and restores that failed since the last success."""
     last_wake_seconds: float | None
+    last_load_seconds: float | None
     last_failure: FailureInfo | None
     revision: str | None
     """The commit that a hub's branch or tag stood for when the model was loaded first."""

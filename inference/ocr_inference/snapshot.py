@@ -60,7 +60,12 @@ class ModelSnapshot:
     host_bytes: int
     loads: int
     wakes: int
+    failures: int
+    """Loads and restores that failed since the last success."""
     last_wake_seconds: float | None
+    """Of the last restore from host memory."""
+    last_load_seconds: float | None
+    """Of the last load from disk."""
     last_failure: LastFailure | None
     revision: str | None
     """The commit of a hub's repository."""
@@ -126,7 +131,9 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
         host_bytes=model.footprint.host_bytes,
         loads=model.loads,
         wakes=model.wakes,
+        failures=model.failures,
         last_wake_seconds=model.last_wake_seconds,
+        last_load_seconds=model.last_load_seconds,
         last_failure=None
         if failure is None
         else LastFailure(failure.reason, failure.message, epoch + failure.time, failure.exit_code),

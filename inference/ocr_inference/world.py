@@ -131,6 +131,7 @@ class Model:
     wakes: int = 0
     """Restores from host memory."""
     last_wake_seconds: float | None = None
+    last_load_seconds: float | None = None
     last_failure: FailureRecord | None = None
     progress: Progress | None = None
     """How far the load in flight is, where the engine tells."""

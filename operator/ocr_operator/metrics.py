@@ -33,6 +33,15 @@ class Metrics:
         self.placements = Counter(
             "ocr_operator_placements", "Decisions about gated pods.", ["result"], registry=registry
         )
+        self.awake = Gauge(
+            "ocr_operator_awake_pods", "Pods that Services send requests to.", registry=registry
+        )
+        self.awake_labels = Counter(
+            "ocr_operator_awake_changes",
+            "Pods that joined or left an awake set.",
+            ["change"],
+            registry=registry,
+        )
         self.pushes = Counter(
             "ocr_operator_pushes", "Live settings sent to a pod.", ["result"], registry=registry
         )

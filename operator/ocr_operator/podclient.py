@@ -45,6 +45,10 @@ class _Link:
     token: str
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Something that the pushing task looks at is new."""
+    crowd: int = 0
+    """More waiting requests than these, and the awake set may have to grow."""
+    crowded: bool = False
+    """Until no more than half of that wait: each crowd is news once."""
     state: PodState | Unreachable | None = None
     acked: podstate.Echo | None = None
     """What a push was answered with on this connection: newer than a state that was already on its way."""
@@ -96,8 +100,12 @@ class PodClient:
                         tasks.create_task(self._push_forever(link)),
                     ]
 
-    def follow(self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str) -> None:
-        """These are all running pods of a resource, and what they should run with. Returns at once."""
+    def follow(
+        self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str, *, crowd: int
+    ) -> None:
+        """These are all running pods of a resource, and what they should run with. A pod in which more than
+        `crowd` requests wait is urgent news. Returns at once.
+        """
         links = self._links.setdefault(key, {})
         wanted = {each.uid: each for each in targets}
         for uid, link in list(links.items()):
@@ -110,6 +118,8 @@ class PodClient:
             elif (known.wanted, known.token) != (live, token):
                 known.wanted, known.token = live, token
                 known.changed.set()
+        for link in links.values():
+            link.crowd = crowd
         if not links:
             del self._links[key]
 
@@ -178,7 +188,9 @@ class PodClient:
             state = msgspec.structs.replace(state, settings=link.acked)
         if state == link.state:
             return
+        crowd = state.queue.waiting > (link.crowd // 2 if link.crowded else link.crowd)
         urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
+        urgent, link.crowded = urgent or crowd > link.crowded, crowd
         if not isinstance(link.state, PodState):
             link.answered = None  # perhaps another process, which knows only its file
         link.state = state

@@ -47,6 +47,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=PRINTAB
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=PRINTABLE)]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Text = Annotated[str, msgspec.Meta(max_length=65_536)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -87,6 +88,10 @@ class ModelState(_Part, frozen=True):
     waiting: Count = 0
     memory_bytes: Count = 0
     host_bytes: Count = 0
+    failures: Count = 0
+    """Loads and restores that failed since the last success."""
+    last_wake_seconds: Seconds | None = None
+    last_load_seconds: Seconds | None = None
     last_failure: Failure | None = None
 
 

@@ -5,7 +5,8 @@ at any point, and ends in the same place. The order within a pass is by what som
 
 1. the revision of live settings, by a write that only succeeds on the resource as we read it;
 2. push and stamp them on the pods, which therefore never see a revision that isn't recorded;
-3. children; 4. placement of gated pods; 5. the status, only if it changed; 6. Events.
+3. the awake set, before the Service that selects it; 4. children; 5. placement of gated pods; 6. the status, only
+   if it changed; 7. Events.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator import api, effective, livesettings, names, placement, podwire, spec, status
+from ocr_operator import api, awake, effective, livesettings, names, placement, podwire, spec, status
 from ocr_operator.children import Children
 from ocr_operator.effective import Effective
 from ocr_operator.livesettings import LiveSettings
@@ -28,7 +29,7 @@ from ocr_operator.podclient import PodClient
 from ocr_operator.podstate import PodState
 from ocr_operator.recorder import Recorder
 from ocr_operator.spec import InvalidSpec, OcrDeployment
-from ocr_operator.status import PodSeen, Refusal, Seen
+from ocr_operator.status import PodSeen, Refusal, Seen, Unreachable
 from ocr_operator.wakeups import Key
 from ocr_operator.world import World
 
@@ -40,6 +41,12 @@ REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
 STUCK_SECONDS: Final = 20.0
 """A pod that is pinned to a node which can't take it anymore is replaced after so long."""
+
+MAX_MOVES: Final = 1000
+MEND_SECONDS: Final = 1.0
+"""After so long a label that couldn't be written is tried again, if nothing wakes the resource before."""
+MOVES_SPACING_SECONDS: Final = 300.0
+"""Between two Events about the awake set: it may change all day, and must not use up the resource's Events."""
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +65,10 @@ class _Memory:
     """
     stuck: dict[str, float] = field(default_factory=dict)
     """Pod UID → since when it hangs on a node that can't take it."""
+    route: awake.Memory = field(default_factory=awake.Memory)
+    moves: list[str] = field(default_factory=list)
+    """Changes of the awake set, but not yet told by an Event."""
+    moves_told: float = float("-inf")
 
 
 class Reconciler:
@@ -84,6 +95,9 @@ class Reconciler:
         self._now = now
         self._time = time
         self._memories: dict[Key, _Memory] = {}
+        metrics.awake.set_function(
+            lambda: sum(len(each.route.members or ()) for each in self._memories.values())
+        )
 
     async def look(self, key: Key) -> float | None:
         """Seconds until the next look, None for "when something changes". Raises `api.KubeError`."""
@@ -134,7 +148,10 @@ class Reconciler:
         self._metrics.status_writes.labels("written").inc()
         self._world.saw(answer)
         told, memory.placements = memory.placements, []
-        for event in status.events(before, after, told):
+        moves: list[str] = []
+        if memory.written - memory.moves_told >= MOVES_SPACING_SECONDS and memory.moves:
+            moves, memory.moves, memory.moves_told = memory.moves, [], memory.written
+        for event in status.events(before, after, told, moves):
             log.info(
                 "event %s",
                 event.reason,
@@ -170,10 +187,12 @@ class _Pass:
     async def run(self) -> float | None:
         live = await self._advance()
         token = await self._all._children.token(self._resource)
-        self._links.follow(self._key, self._targets(), live, token)
+        crowd = self._resource.spec.routing.max_queue_per_pod
+        self._links.follow(self._key, self._targets(), live, token, crowd=crowd)
         await self._stamp(live)
+        waits = [await self._route()]
         self._refusal = await self._all._children.ensure(self._resource, token)
-        waits = [await self._place(live), await self._report(live)]
+        waits += [await self._place(live), await self._report(live)]
         if self._trouble is not None:
             raise self._trouble
         if self._refusal is not None:
@@ -222,7 +241,42 @@ class _Pass:
         ]
         await self._together(work)
 
-    # 4. Placement
+    # 3. The awake set
+
+    async def _route(self) -> float | None:
+        """Labels who gets requests; seconds until that may change without anything happening."""
+        decision = self._awake()
+        self._memory.route = decision.memory
+        pods = {pod.uid: pod for pod in self._own()}
+        for sentence in decision.why:
+            log.info("awake set resource=%s/%s why=%s", *self._key, sentence)
+        self._memory.moves = [*self._memory.moves, *decision.why][-MAX_MOVES:]
+        joined = [self._patch(pods[uid], awake.patch(pods[uid], awake=True)) for uid in decision.joins]
+        if not all(await self._together(joined)):
+            return MEND_SECONDS  # nobody leaves before those in its place are there
+        left = [self._patch(pods[uid], awake.patch(pods[uid], awake=False)) for uid in decision.leaves]
+        mended = all(await self._together(left))
+        for change, count in (("joined", len(joined)), ("left", len(left))):
+            self._all._metrics.awake_labels.labels(change).inc(count)
+        return decision.again if mended else MEND_SECONDS
+
+    def _awake(self) -> awake.Decision:
+        spec = self._resource.spec
+        pods = [pod for pod in self._own() if not pod.gated and not pod.terminating and not pod.finished]
+        told = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in pods}
+        states = {uid: state for uid, state in told.items() if isinstance(state, PodState)}
+        model = awake.asked_for(states.values(), [each.name for each in spec.models])
+        candidates = [
+            awake.candidate(
+                pod, states.get(pod.uid), reachable=not isinstance(told[pod.uid], Unreachable), model=model
+            )
+            for pod in pods
+        ]
+        return awake.decide(
+            candidates, spec.routing, spec.batching.max_pages, self._memory.route, self._all._time()
+        )
+
+    # 5. Placement
 
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
@@ -245,7 +299,9 @@ class _Pass:
     async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
         """One patch: annotations, affinity, gate. What it promises is booked until the pod says it itself."""
         try:
-            bound = await self._patch(pod, placement.patch(pod, spot, live.to_json(), now))
+            first = self._resource.spec.routing.policy == "all" or not self._memory.route.members
+            operations = [*placement.patch(pod, spot, live.to_json(), now), awake.operation(awake=first)]
+            bound = await self._patch(pod, operations)
         finally:
             self._world.release(spot.uid)
         if bound:
@@ -273,7 +329,7 @@ class _Pass:
         except api.NotFound:
             return
 
-    # 5. The status
+    # 6. The status
 
     async def _report(self, live: LiveSettings, *, urgent: bool = False) -> float | None:
         """Aggregates and writes; the pass goes on with the resource as it is after the write."""
@@ -319,20 +375,22 @@ class _Pass:
         self._world.wrote(answer)
         return True
 
-    async def _together(self, work: Sequence[Coroutine[Any, Any, Any]]) -> None:
-        """Runs all; an API error of one doesn't keep the others, it is raised when the pass ends."""
+    async def _together(self, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """Runs all; their answers, None for one that failed. An API error of one doesn't keep the others, it is
+        raised when the pass ends.
+        """
         slots = asyncio.Semaphore(CONCURRENT_PATCHES)
 
-        async def one(each: Coroutine[Any, Any, Any]) -> None:
+        async def one(each: Coroutine[Any, Any, Any]) -> Any:
             async with slots:
                 try:
-                    await each
+                    return await each
                 except api.KubeError as error:
                     self._trouble = self._trouble or error
 
         async with asyncio.TaskGroup() as tasks:
-            for each in work:
-                tasks.create_task(one(each))
+            started = [tasks.create_task(one(each)) for each in work]
+        return [each.result() for each in started]
 
 
 def _applied(of: Mapping[str, Any]) -> tuple[int, int] | None:

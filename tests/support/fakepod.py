@@ -83,7 +83,9 @@ class FakePod:
                     "host_bytes": 0,
                     "loads": 0,
                     "wakes": 0,
+                    "failures": 0,
                     "last_wake_seconds": None,
+                    "last_load_seconds": None,
                     "last_failure": None,
                 }
                 for name, (state, location) in self.models.items()

@@ -82,7 +82,9 @@ def raw_state(
                 "host_bytes": 0,
                 "loads": 1,
                 "wakes": 0,
+                "failures": 0,
                 "last_wake_seconds": None,
+                "last_load_seconds": None,
                 "last_failure": dict(failure) if failure else None,
             }
             for name, (state, location) in (models or {"invoice-ocr": ("unloaded", "unloaded")}).items()

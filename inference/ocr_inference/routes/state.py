@@ -113,7 +113,9 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         host_bytes=model.host_bytes,
         loads=model.loads,
         wakes=model.wakes,
+        failures=model.failures,
         last_wake_seconds=model.last_wake_seconds,
+        last_load_seconds=model.last_load_seconds,
         last_failure=None
         if failure is None
         else FailureInfo(

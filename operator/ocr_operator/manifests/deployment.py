@@ -20,6 +20,10 @@ GRACE_SECONDS: Final = 120
 """From SIGTERM to SIGKILL: time to finish the requests that run. Fixed, because deadlines are live."""
 STARTUP_SECONDS: Final = 120
 """For the import of a runtime from a cold disk. Models load later, on the first request."""
+_BORN_AWAKE: Final = {names.LABEL_AWAKE: names.AWAKE}
+"""The patch that lifts the gate takes it back, so it shows in one case: the operator is down, and somebody lifted the
+gate by hand because no pod is left. Then the Service must find this one (ADR 12).
+"""
 
 
 def deployment(resource: OcrDeployment, defaults: common.Defaults) -> common.Manifest:
@@ -68,7 +72,7 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
     }
     return {
         "metadata": {
-            "labels": {**extra.metadata.labels, **common.labels(resource.name)},
+            "labels": {**extra.metadata.labels, **common.labels(resource.name), **_BORN_AWAKE},
             "annotations": annotations,
         },
         "spec": pod,

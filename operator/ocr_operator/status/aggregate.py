@@ -33,6 +33,7 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, A
         "phase": conditions.phase(view, verdicts),
         "replicas": len(view.pods),
         "readyReplicas": len(view.ready),
+        "awakeReplicas": sum(pods.awake(each) for each in view.ready),
         "selector": f"{names.LABEL_DEPLOYMENT}={resource.name}",
         "locations": {location: where.count(location) for location in pods.LOCATIONS},
         "pods": entries[:MAX_PODS],

@@ -4,7 +4,7 @@ Models that move between GPU, host memory and disk are no Events: with short idl
 it stands in `status.pods`, in the pods' logs and in their metrics.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -39,13 +39,17 @@ class Event:
 
 
 def events(
-    before: Mapping[str, Any], after: Mapping[str, Any], placements: Iterable[Placement] = ()
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    placements: Iterable[Placement] = (),
+    moves: Sequence[str] = (),
 ) -> list[Event]:
-    """What changed between two statuses; `placements` are those made (and accepted) in this pass.
+    """What changed between two statuses; `placements` are those made (and accepted) in this pass, `moves` the changes
+    of the awake set since they were told last, which make one Event.
 
     1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
-    good, live settings that are applied everywhere included  4. a failure that a pod reports  5. effective values
-    that policies changed, all in one
+    good, live settings that are applied everywhere included  4. a failure that a pod reports  5. the awake set
+    6. effective values that policies changed, all in one
     """
     found = [
         Event(type="Normal", reason="PodPlaced", message=f"{each.pod.rpartition('/')[2]}: {each.why}")
@@ -67,7 +71,15 @@ def events(
                 news = was.get("status") != good or (kind == "ConfigApplied" and renewed)
             if news:
                 found.append(_event("Normal", _RECOVERED.get(kind, kind), now))
-    return list(dict.fromkeys(found + _failures(before, after) + _by_policies(before, after)))
+    rest = _failures(before, after) + _moved(moves) + _by_policies(before, after)
+    return list(dict.fromkeys(found + rest))
+
+
+def _moved(moves: Sequence[str]) -> list[Event]:
+    if not moves:
+        return []
+    earlier = f"; {len(moves) - 1} more before" if len(moves) > 1 else ""
+    return [Event(type="Normal", reason="AwakeSetChanged", message=moves[-1] + earlier)]
 
 
 def _bad(condition: Mapping[str, Any], good: str) -> bool:

@@ -65,6 +65,11 @@ def ready(each: PodSeen) -> bool:
     return each.pod.ready and not each.pod.terminating
 
 
+def awake(each: PodSeen) -> bool:
+    """Whether the Service sends requests to it: the label as it is, not as it should be."""
+    return ready(each) and each.pod.labels.get(names.LABEL_AWAKE) == names.AWAKE
+
+
 def state(each: PodSeen) -> PodState | Unreachable | None:
     """The pod's state; an answer that another pod gave (addresses are reused) counts as none."""
     told = each.state
@@ -131,6 +136,7 @@ def entry(
         pinned = {pin.uuid: pin.product for pin in found.gpus if dcgm.UUID.fullmatch(pin.uuid)}
         answer["gpus"] = [_gpu(uuid, pinned[uuid][:128]) for uuid in sorted(pinned)]
     answer["ready"] = ready(each)
+    answer["awake"] = awake(each)
     if isinstance(told, PodState):
         same = current_settings is not None and applied(each, *current_settings)
         answer["appliedGeneration"] = generation if same else told.settings.generation

@@ -43,7 +43,7 @@ class Link:
         self.changes = changes
 
     def want(self, live: LiveSettings, token: str = "right") -> None:
-        self.client.follow(KEY, [self.target], live, token)
+        self.client.follow(KEY, [self.target], live, token, crowd=4)
 
     @property
     def state(self) -> PodState | Unreachable | None:
