@@ -15,6 +15,7 @@ from ocr_operator.mirror import Mirror
 from ocr_operator.observed import Node, Pod
 from ocr_operator.placement import NoFit, Placement, Request, Reservation
 from ocr_operator.podstate import PodState
+from ocr_operator.readings import NOBODY, Homes
 from ocr_operator.settings import Settings
 from ocr_operator.wakeups import Key
 
@@ -49,6 +50,8 @@ class World:
         self.readings: Callable[[], Iterable[GpuReading]] = tuple
         """The load of all GPUs now, and below the states of pods by UID: set by those who read them."""
         self.states: Callable[[], Mapping[str, PodState]] = dict
+        self.homes: Homes = NOBODY
+        """Which node has which GPU; set by those who read."""
         metrics.resources.set_function(lambda: len(self._resources))
         where = settings.watch_namespaces or ("",)
 
