@@ -13,20 +13,22 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, Literal
 
 import aiohttp
 
-from ocr_operator import api
+from ocr_operator import api, readings
 from ocr_operator.children import Children
+from ocr_operator.dcgm import GpuReading
 from ocr_operator.exporters import Exporters
 from ocr_operator.fleet import Fleet
 from ocr_operator.manifests import Defaults
 from ocr_operator.metrics import Metrics
 from ocr_operator.podclient import PodClient
+from ocr_operator.prometheus import Prometheus
 from ocr_operator.reconcile import Reconciler
 from ocr_operator.recorder import Recorder
 from ocr_operator.settings import Settings
@@ -88,8 +90,11 @@ class Controller:
             metrics=metrics,
             rng=rng,
             on_first=self.world.room_changed,
+            on_round=self._measured,
         )
-        self.world.readings, self.world.states = self.exporters.readings, self.pods.states
+        self.prometheus = self._prometheus(session, settings)
+        self._now = now
+        self.world.readings, self.world.states = self._readings, self.pods.states
         self._children = Children(
             kube,
             self.world,
@@ -132,9 +137,39 @@ class Controller:
             log.info("watches are up")
             await self._first_scrape()
             tasks.create_task(self.exporters.run())
+            if self.prometheus is not None:
+                tasks.create_task(self.prometheus.run())
             tasks.create_task(self._resync())
             tasks.create_task(self.wakeups.run())
             tasks.create_task(self.policies.run())
+
+    def _prometheus(self, session: aiohttp.ClientSession, settings: Settings) -> Prometheus | None:
+        if not settings.prometheus_url:
+            return None
+        return Prometheus(
+            session,
+            settings.prometheus_url,
+            token_file=settings.prometheus_token_file,
+            nodes=lambda: {node.name for node in self.world.nodes},
+            exporters=lambda: {pod.key for pod in self.world.exporter_pods()},
+            interval=settings.scrape_seconds,
+            metrics=self._metrics,
+            rng=self._rng,
+            on_first=self.world.room_changed,
+            on_round=self._measured,
+        )
+
+    def _readings(self) -> list[GpuReading]:
+        """The best that is known of each GPU at this moment."""
+        now = self._now()
+        told = readings.of_pods(self.world.pods, self.pods.states(), now)
+        return readings.merge((*self._of_nodes(), *told), now)
+
+    def _of_nodes(self) -> Sequence[GpuReading]:
+        return (*self.exporters.readings(), *(self.prometheus.readings() if self.prometheus else ()))
+
+    def _measured(self) -> None:
+        self.world.homes = readings.homes(self._of_nodes())
 
     async def _first_scrape(self) -> None:
         """Placement is better with it, and works without: exporters may be absent, or not ours to see."""
@@ -145,6 +180,8 @@ class Controller:
         except TimeoutError:
             log.warning("no exporters are found within %g s: placement goes by allocation", EXPORTERS_SECONDS)
         await self.exporters.scrape()
+        if self.prometheus is not None:
+            await self.prometheus.ask()
 
     def ready(self) -> bool:
         """The cluster was seen whole."""

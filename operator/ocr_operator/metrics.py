@@ -54,6 +54,9 @@ class Metrics:
         self.scrapes = Counter(
             "ocr_operator_scrapes", "Scrapes of DCGM exporters.", ["result"], registry=registry
         )
+        self.prometheus = Counter(
+            "ocr_operator_prometheus_queries", "Questions to Prometheus.", ["result"], registry=registry
+        )
         self.gpus = Gauge("ocr_operator_gpus", "GPUs known from exporters.", registry=registry)
         self.watch_losses = Counter(
             "ocr_operator_watch_losses",

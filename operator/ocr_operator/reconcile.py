@@ -349,7 +349,7 @@ class _Pass:
         pods = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             state, push_error = self._links.state(self._key, pod.uid)
-            pods.append(PodSeen(pod=pod, state=state, push_error=push_error))
+            pods.append(PodSeen(pod=pod, state=state, push_error=push_error, homes=self._world.homes))
         child = self._world.child_deployment(self._key)
         return Seen(
             pods=tuple(pods),

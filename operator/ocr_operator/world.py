@@ -17,6 +17,7 @@ from ocr_operator.observed import Namespace, Node, Pod
 from ocr_operator.placement import NoFit, Placement, Request, Reservation
 from ocr_operator.podstate import PodState
 from ocr_operator.policies import Policy
+from ocr_operator.readings import NOBODY, Homes
 from ocr_operator.settings import Settings
 from ocr_operator.wakeups import Key
 
@@ -54,6 +55,8 @@ class World:
         self._standings: dict[Key, Standing] = {}
         self.policy_woken: Callable[[str], None] = _nobody
         """Hears the name of a policy whose status is worth another look: set by the one who writes it."""
+        self.homes: Homes = NOBODY
+        """Which node has which GPU; set by those who read."""
         metrics.resources.set_function(lambda: len(self._resources))
         where = settings.watch_namespaces or ("",)
 

@@ -227,6 +227,55 @@ async def test_pod_that_fits_nowhere_waits_with_the_reason_and_is_placed_when_th
         await until(lambda: cluster.holds("Placed") and cluster.holds("Ready"))
 
 
+async def test_pod_on_another_gpu_is_named_in_the_condition_and_an_event() -> None:
+    async with stage() as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Ready") and cluster.holds("Degraded", "False"))
+        [pod] = cluster.pods.values()
+        promised = pod.device["uuid"]
+
+        pod.device["uuid"] = "GPU-nobody-has"
+        pod.tell()
+        await until(lambda: cluster.holds("Degraded"), within=20)
+
+        condition = cluster.condition("Degraded")
+        assert condition["reason"] == "WrongGpu"
+        assert condition["message"] == f"{pod.name}: got GPU-nobody-has instead of {promised}"
+        await until(
+            lambda: [e for e in cluster.objects(api.EVENT).values() if e["reason"] == "WrongGpu"], within=20
+        )
+
+        pod.device["uuid"] = promised
+        pod.tell()
+        await until(lambda: cluster.holds("Degraded", "False"), within=20)
+
+
+async def test_pods_tell_the_load_where_no_exporter_does() -> None:
+    """Their own reading of the GPU that they run on is better than none, and the next placement says whose it is."""
+    async with stage(gpus={"gpu-a": {"GPU-a0": 0}}) as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Ready"))
+        [pod] = cluster.pods.values()
+        exporter = cluster.objects(api.POD)["exporter-gpu-a"]
+        await cluster.kube.delete(api.ref_of(exporter), uid=exporter["metadata"]["uid"])
+        pod.device["gpu"] = {
+            "memory_used_bytes": 7 * 2**30,
+            "memory_total_bytes": 45 * 2**30,
+            "utilization": 0.5,
+        }
+        pod.tell()
+        assert cluster.controller is not None
+        world = cluster.controller.world
+        await until(lambda: [each.source.value for each in world.readings()] == ["pod"], within=20)
+
+        await cluster.apply("other", replicas=1)
+        await until(lambda: cluster.holds("Placed", name="other"), within=20)
+        placed = next(pod for name, pod in cluster.objects(api.POD).items() if name.startswith("other"))
+        record = json.loads(placed["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
+        assert (record["basis"], record["dataSource"]) == ("metrics", "pod")
+        assert record["why"].endswith("no metrics, its pods' own readings 0 s old")
+
+
 async def test_fifty_pods_at_once_are_spread_by_the_books() -> None:
     gpus = {f"gpu-{n}": {f"GPU-{n}-{m}": 0 for m in range(5)} for n in range(5)}
     async with stage(gpus=gpus) as cluster:

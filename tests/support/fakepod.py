@@ -44,6 +44,13 @@ class FakePod:
         self.settings: dict[str, Any] = {"generation": 0, "revision": 0, "hash": "", "values": {}}
         if stamped:
             self.settings = msgspec.json.decode(stamped)
+        self.device: dict[str, Any] = {
+            "kind": "simulated",
+            "uuid": "GPU-1",
+            "product": "NVIDIA-L40S",
+            "memory_total_bytes": 46068 * 2**20,
+            "memory_used_bytes": 0,
+        }
         self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
         self.pushes: list[dict[str, Any]] = []
         self.tokens: list[str | None] = []
@@ -62,13 +69,7 @@ class FakePod:
             "pod": {"name": self.name, "uid": self.uid},
             "version": "0.1.0",
             "draining": False,
-            "device": {
-                "kind": "simulated",
-                "uuid": "GPU-1",
-                "product": "NVIDIA-L40S",
-                "memory_total_bytes": 46068 * 2**20,
-                "memory_used_bytes": 0,
-            },
+            "device": self.device,
             "models": [
                 {
                     "name": name,

@@ -262,6 +262,8 @@ class Stage:
         token = base64.b64decode(secret["data"][names.ADMIN_KEY]).decode()
         stamped = pod["metadata"]["annotations"].get(names.ANNOTATION_LIVE_SETTINGS, "")
         self.pods[name] = FakePod(name, pod["metadata"]["uid"], token, stamped=stamped)
+        if promised := pod["metadata"]["annotations"].get(names.ANNOTATION_GPU_UUIDS):
+            self.pods[name].device["uuid"] = promised
         server = self._servers[name] = contextlib.AsyncExitStack()
         await server.enter_async_context(self.pods[name].serve(ip, PORT))
         container = {"name": names.CONTAINER, "ready": True, "restartCount": 0, "state": {"running": {}}}

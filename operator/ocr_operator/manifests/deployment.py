@@ -221,9 +221,9 @@ def _env(spec: Spec) -> list[dict[str, Any]]:
     if spec.gpu.sharing == "shared":
         # Resolved when the container starts, after the placement set the annotation; without it the value is
         # empty, which means no GPU: a pod that bypassed the placement can't take somebody's memory.
-        env.append(
-            _from_field("NVIDIA_VISIBLE_DEVICES", f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']")
-        )
+        annotation = f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']"
+        env.append(_from_field("NVIDIA_VISIBLE_DEVICES", annotation))
+        env.append(_from_field("OCR_PROMISED_GPU_UUIDS", annotation))
     if spec.gpu.sharing == "none":
         # CUDA images set this variable to `all`, and some runtimes would obey it.
         env.append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"})

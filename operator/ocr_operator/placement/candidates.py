@@ -32,6 +32,8 @@ class Candidate:
     """Of the memory, promised or used once the pod is there."""
     age: int | None
     """Seconds of the data; None: decided by allocation."""
+    source: str
+    """Who told, comma-separated where several did; empty: nobody."""
     uncertain: bool
     """No usable data, and not a new and empty node."""
     crowded: bool
@@ -98,6 +100,7 @@ def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], 
         rank=0 if load.taken else load.room,
         share=load.share(request.memory_bytes),
         age=load.age,
+        source=load.source,
         uncertain=load.age is None and not _idle(node, here, now),
         crowded=any(entry.count and not entry.uuids for entry in here),
         siblings=(_replicas(request, here, load.uuid), _replicas(request, here)),
@@ -146,6 +149,7 @@ def _whole(
             if label
             else 0.0,
             age=max(ages) if known else None,
+            source=",".join(sorted({load.source for load in spare})) if known else "",
             uncertain=not known and not _idle(node, here, now),
             crowded=False,
             siblings=(0, _replicas(request, here)),

@@ -74,6 +74,7 @@ def _placement(request: Request, best: Candidate, fitting: Sequence[Candidate], 
         score=best.score,
         basis=basis,
         data_age_seconds=best.age,
+        data_source=best.source,
         runners_up=tuple(
             RunnerUp(node=each.node, uuid=each.gpu.uuid if each.gpu else "", score=each.score)
             for each in rest
@@ -86,6 +87,7 @@ def _placement(request: Request, best: Candidate, fitting: Sequence[Candidate], 
             busy=best.busy,
             basis=basis,
             age=best.age,
+            source=best.source,
             kept=kept,
         ),
     )

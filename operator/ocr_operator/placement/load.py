@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from ocr_operator import readings
 from ocr_operator.dcgm import GpuReading
 from ocr_operator.observed import Node
 from ocr_operator.placement import nodes as eligible
 from ocr_operator.placement.types import Reservation
 
-LIVE_SECONDS: Final = 60
-"""Two periods of the exporter's default (30 s)."""
-USABLE_SECONDS: Final = 300
-"""Older data says nothing: a model is loaded and offloaded in less. Trimaran draws the same line."""
+LIVE_SECONDS: Final = int(readings.FRESH.total_seconds())
+USABLE_SECONDS: Final = int(readings.USABLE.total_seconds())
 NOISE: Final = 100
 """Strangers' memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
 
@@ -30,6 +29,8 @@ class Load:
     total: int | None
     age: int | None
     """Seconds; None: there is no data that can be used."""
+    source: str
+    """Who told, empty without usable data."""
     reserved: int
     """Bytes promised to pods that are pinned here."""
     foreign: int
@@ -57,12 +58,10 @@ class Load:
         return (self.reserved + self.foreign // step * step + need) / self.total
 
 
-def loads(
-    node: Node, readings: Iterable[GpuReading], here: Sequence[Reservation], now: datetime
-) -> list[Load]:
+def loads(node: Node, told: Iterable[GpuReading], here: Sequence[Reservation], now: datetime) -> list[Load]:
     """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
     newest: dict[tuple[str, str], GpuReading] = {}
-    for reading in readings:
+    for reading in told:
         key = (reading.uuid, reading.mig)
         if key not in newest or _newer(reading) > _newer(newest[key]):
             newest[key] = reading
@@ -96,6 +95,7 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         product=reading.product,
         total=total,
         age=age,
+        source=reading.source.value if age is not None else "",
         reserved=sum(entry.memory_bytes for entry in pinned),
         foreign=foreign,
         live=live,

@@ -98,6 +98,8 @@ class Placement:
     score: float = 0.0
     basis: Basis = Basis.NONE
     data_age_seconds: int | None = None
+    data_source: str = ""
+    """Who measured the load (`exporter`, `prometheus`, `pod`); empty: nobody."""
     runners_up: tuple[RunnerUp, ...] = ()
     why: str = ""
 
@@ -126,6 +128,7 @@ class Placement:
             "basis": self.basis.value,
             "score": self.score,
             "dataAgeSeconds": self.data_age_seconds,
+            "dataSource": self.data_source,
             "runnersUp": [
                 {"node": each.node, "uuid": each.uuid, "score": each.score} for each in self.runners_up
             ],

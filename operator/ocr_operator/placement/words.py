@@ -7,6 +7,11 @@ from ocr_operator.placement.types import Basis, NoFit, NoFitReason, Request
 
 EXAMPLES: Final = 3
 """GPUs or nodes that a refusal names; the rest is an ellipsis, since 1,000 GPUs fit no condition."""
+_SOURCES: Final = {
+    "exporter": "metrics",
+    "prometheus": "metrics of Prometheus",
+    "pod": "no metrics, its pods' own readings",
+}
 _ORDER: Final = ("cordoned", "not ready", "tainted", "not selected by the pod", "of another product")
 
 
@@ -78,6 +83,7 @@ def why(
     busy: float,
     basis: Basis,
     age: int | None,
+    source: str,
     kept: bool,
 ) -> str:
     """One sentence for people, such as `gpu-b/GPU-2 is the least loaded of 6 that fit 12Gi: …`."""
@@ -91,4 +97,4 @@ def why(
     if basis is Basis.ALLOCATION:
         known = f"{carries}; " if share else ""
         return f"{lead}: {known}decided by allocation, since no metrics are younger than 5 minutes"
-    return f"{lead}: {carries}, {busy:.0%} busy, metrics {age} s old"
+    return f"{lead}: {carries}, {busy:.0%} busy, {_SOURCES.get(source, 'metrics')} {age} s old"

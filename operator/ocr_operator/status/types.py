@@ -8,6 +8,7 @@ from ocr_operator.livesettings import LiveSettings
 from ocr_operator.observed import Pod, Rollout
 from ocr_operator.placement import NoFit
 from ocr_operator.podstate import PodState
+from ocr_operator.readings import NOBODY, Homes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class PodSeen:
     """None: not asked yet, or not running."""
     push_error: str = ""
     """Why the last push of live settings failed, if it did; doesn't tick."""
+    homes: Homes = NOBODY
+    """Which node has which GPU, to check the pod's word against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
