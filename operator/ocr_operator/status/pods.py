@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ocr_operator import dcgm, observed
+from ocr_operator import dcgm, names, observed
 from ocr_operator.observed import Container, Pod
 from ocr_operator.placement import books, verify
 from ocr_operator.podstate import DeviceKind, PodState, State, clean

@@ -98,7 +98,7 @@ def test_a_pod_that_got_another_gpu_serves_on_it(tmp_path: Path) -> None:
 
 def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     simulated(tmp_path)
-    first, second = (gpu.SimulatedBooks(tmp_path, "GPU-b", pid) for pid in (1, os.getpid()))
+    first, second = (gpu.SimulatedBooks(tmp_path, "GPU-b", pid, 45 * GIB) for pid in (1, os.getpid()))
     first.report(3 * GIB, 0.75)
     second.report(2 * GIB, 0.75)
     a, b = SimulatedMeter(tmp_path).read()
