@@ -76,6 +76,14 @@ class Failure(_Part, frozen=True):
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] | None = None
 
 
+class WaitsFor(_Part, frozen=True):
+    """Memory that a waited-for model lacks, since others hold it."""
+
+    needed_bytes: Count
+    free_bytes: Count
+    since: Time
+
+
 class ModelState(_Part, frozen=True):
     name: ModelName
     state: State
@@ -88,6 +96,9 @@ class ModelState(_Part, frozen=True):
     memory_bytes: Count = 0
     host_bytes: Count = 0
     last_failure: Failure | None = None
+    idle_since: Time | None = None
+    """The last activity; None while the model is in use, or where an older server doesn't say."""
+    waits_for: WaitsFor | None = None
 
 
 class Queue(_Part, frozen=True):

@@ -82,6 +82,7 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         placed=observed.time(found.placed_at),
         up=pod.ready,
         used_bytes=_used(state) if state else None,
+        on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
     )
     if uuids := _pins(pod, found):
         yield replace(base, uuids=uuids)
