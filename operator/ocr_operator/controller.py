@@ -2,7 +2,7 @@
 
     resources (kopf) ─┐
     pods, nodes, children (watches) ─┼─► World ─► Wakeups ─► Reconciler.look ─► API server
-    state streams, echoes ─┤
+    state streams, echoes ─┤   └─► Arbiter ─► pods
     policies (watch) ─┴─► Wakeups ─► Fleet.look ─► API server
 
 One owner task for each of these, all in one task group: when one ends, the operator ends, and Kubernetes starts
@@ -21,6 +21,8 @@ from typing import Final, Literal
 import aiohttp
 
 from ocr_operator import api, readings
+from ocr_operator.arbiter import Arbiter
+from ocr_operator.arbitration import Rules
 from ocr_operator.children import Children
 from ocr_operator.dcgm import GpuReading
 from ocr_operator.exporters import Exporters
@@ -76,7 +78,7 @@ class Controller:
         self.world = World(kube, settings, wake=self._wake, metrics=metrics, time=time)
         self.pods = PodClient(
             session,
-            on_change=self._wake,
+            on_change=self._pod_told,
             metrics=metrics,
             rng=rng,
             **({"silence": silence} if silence else {}),
@@ -102,11 +104,23 @@ class Controller:
             metrics=metrics,
             fresh_token=partial(secrets.token_urlsafe, 32),
         )
+        recorder = Recorder(kube, now=now, metrics=metrics, instance=instance)
+        self.arbiter = Arbiter(
+            self.pods,
+            self.world,
+            recorder,
+            rules=Rules(
+                min_resident_seconds=settings.arbitration_resident_seconds,
+                asks_per_minute=settings.arbitration_asks_per_minute,
+            ),
+            metrics=metrics,
+            now=now,
+        )
         self._reconciler = Reconciler(
             kube,
             self.world,
             self.pods,
-            Recorder(kube, now=now, metrics=metrics, instance=instance),
+            recorder,
             children=self._children,
             metrics=metrics,
             now=now,
@@ -142,6 +156,7 @@ class Controller:
             tasks.create_task(self._resync())
             tasks.create_task(self.wakeups.run())
             tasks.create_task(self.policies.run())
+            tasks.create_task(self.arbiter.run())
 
     def _prometheus(self, session: aiohttp.ClientSession, settings: Settings) -> Prometheus | None:
         if not settings.prometheus_url:
@@ -202,6 +217,10 @@ class Controller:
     def _wake(self, key: Key, urgent: bool) -> None:
         if self.world.resource(key) is not None or key in self._failures or urgent:
             self.wakeups.wake(key, urgent=urgent)
+
+    def _pod_told(self, key: Key, urgent: bool) -> None:
+        self._wake(key, urgent)
+        self.arbiter.heard(key)
 
     async def _look(self, key: Key) -> float | None:
         with self._metrics.reconcile_seconds.time():

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -141,6 +141,23 @@ class PodClient:
             for uid, link in links.items()
             if isinstance(link.state, PodState)
         }
+
+    def heard(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
+        """The pods of a resource that can be heard: what they say, and what they should run with."""
+        links = self._links.get(key, {}).values()
+        return [(link.target, link.state, link.wanted) for link in links if isinstance(link.state, PodState)]
+
+    def all_heard(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
+        for key in self._links:
+            for target, state, live in self.heard(key):
+                yield key, target, state, live
+
+    async def offload(self, key: Key, uid: str, model: str, min_resident_seconds: float) -> bool:
+        """Asks a pod to offload a model if it is idle; False where it isn't. Raises `PodError`."""
+        link = self._links.get(key, {}).get(uid)
+        if link is None:
+            raise PodError("Unreachable", "the pod is gone")
+        return await podwire.offload(self._session, link.target, link.token, model, min_resident_seconds)
 
     def _drop(self, link: _Link) -> None:
         for task in link.tasks:

@@ -89,6 +89,14 @@ class Failure(_Part, frozen=True):
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] | None = None
 
 
+class WaitsFor(_Part, frozen=True):
+    """Memory that a waited-for model lacks, since others hold it."""
+
+    needed_bytes: Count
+    free_bytes: Count
+    since: Time
+
+
 class ModelState(_Part, frozen=True):
     name: ModelName
     state: State
@@ -105,6 +113,9 @@ class ModelState(_Part, frozen=True):
     last_wake_seconds: Seconds | None = None
     last_load_seconds: Seconds | None = None
     last_failure: Failure | None = None
+    idle_since: Time | None = None
+    """The last activity; None while the model is in use, or where an older server doesn't say."""
+    waits_for: WaitsFor | None = None
 
 
 class Queue(_Part, frozen=True):

@@ -46,6 +46,10 @@ class Settings:
     """Every resource is looked at again after so long, whatever the watches say."""
     concurrency: int = field(default=16, metadata={"least": 1, "most": 256})
     """Resources that are reconciled at the same time."""
+    arbitration_resident_seconds: float = field(default=5.0, metadata={"least": 0, "most": 3600})
+    """A model that is ready for a shorter time isn't asked to make way for another resource's."""
+    arbitration_asks_per_minute: int = field(default=20, metadata={"least": 0, "most": 10_000})
+    """Models that are asked to make way on one GPU; 0 asks none."""
     host: str = "0.0.0.0"
     port: int = field(default=8080, metadata={"least": 0, "most": 65_535})
     """Of `/metrics`, `/livez` and `/readyz`; 0 takes any free one."""

@@ -30,6 +30,7 @@ MAX_DEPTH: Final = 64
 Engine = Literal["transformers", "rapidocr"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Sharing = Literal["exclusive", "shared", "none"]
+MemoryPolicy = Literal["reserved", "onDemand"]
 Policy = Literal["warmFirst", "all"]
 
 NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -117,6 +118,7 @@ class Routing(_Part, frozen=True):
 
 class Gpu(_Part, frozen=True):
     sharing: Sharing = "exclusive"
+    memory_policy: MemoryPolicy = "reserved"
     resource_name: Annotated[str, msgspec.Meta(min_length=3, max_length=253, pattern=RESOURCE_PATTERN)] = (
         "nvidia.com/gpu"
     )
@@ -300,6 +302,11 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
         yield (
             "spec.models",
             "every model needs gpuMemory with gpu.sharing: shared, because placement counts with it",
+        )
+    if spec.gpu.memory_policy == "onDemand" and spec.gpu.sharing != "shared":
+        yield (
+            "spec.gpu.memoryPolicy",
+            "onDemand needs gpu.sharing: shared, because only there others take turns on the same GPU",
         )
     cache = spec.cache
     if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:

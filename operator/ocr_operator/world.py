@@ -43,6 +43,8 @@ class World:
         self._wake = wake
         self._resources: dict[Key, api.Json] = {}
         self._needs: dict[str, int] = {}
+        self.declared: dict[Key, Mapping[str, int]] = {}
+        """Resource → model → its `gpuMemory` in bytes, 0 where it says nothing."""
         self._reserved: dict[str, Reservation] = {}
         """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
         self._waiting: set[Key] = set()
@@ -125,6 +127,7 @@ class World:
             parsed = spec.parse(body)
             if isinstance(parsed, spec.OcrDeployment):
                 self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
+                self.declared[key] = {each.name: int(each.gpu_memory or 0) for each in parsed.spec.models}
         # A status that somebody else wrote is worth a look; our own comes back here and changes nothing.
         self._wake(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
 
@@ -136,6 +139,7 @@ class World:
         if known is not None and known["metadata"]["uid"] == meta["uid"]:
             del self._resources[key]
             self._needs.pop("/".join(key), None)
+            self.declared.pop(key, None)
             self._waiting.discard(key)
             self.stands(key, None)
             self._wake(key, True)

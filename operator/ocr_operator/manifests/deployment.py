@@ -70,6 +70,8 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
         },
         names.ANNOTATION_CONFIG: config(spec),
     }
+    if spec.gpu.memory_policy != "reserved":
+        annotations[names.ANNOTATION_MEMORY_POLICY] = spec.gpu.memory_policy
     return {
         "metadata": {
             "labels": {**extra.metadata.labels, **common.labels(resource.name), **_BORN_AWAKE},

@@ -83,6 +83,7 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         placed=observed.time(found.placed_at),
         up=pod.ready,
         used_bytes=_used(state) if state else None,
+        on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
     )
     got = verify.actual(state)
     if uuids := _pins(pod, found):

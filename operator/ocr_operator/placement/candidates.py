@@ -91,13 +91,13 @@ def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], 
     elif load.total is None:
         room = "size unknown"
     else:
-        room = f"{size(load.room)} free"
+        room = f"{size(load.left(on_demand=request.on_demand))} free"
     return Candidate(
         node=node.name,
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=not load.taken and load.fits(request.memory_bytes),
+        fits=not load.taken and load.fits(request.memory_bytes, on_demand=request.on_demand),
         room=room,
-        rank=0 if load.taken else load.room,
+        rank=0 if load.taken else load.left(on_demand=request.on_demand),
         share=load.share(request.memory_bytes),
         age=load.age,
         source=load.source,

@@ -31,8 +31,12 @@ class Load:
     """Seconds; None: there is no data that can be used."""
     source: str
     """Who told, empty without usable data."""
+    firm: int
+    """Bytes promised to pods that are pinned here, whatever the others do."""
     reserved: int
-    """Bytes promised to pods that are pinned here."""
+    """These, and the most that one pod here takes on demand."""
+    promised: int
+    """Bytes promised to all pods together: more than there is where many are on demand."""
     foreign: int
     """Bytes that nobody of the books accounts for."""
     live: int
@@ -45,17 +49,22 @@ class Load:
     @property
     def room(self) -> int:
         """Bytes that nobody uses or is promised; 0 where the size is unknown."""
-        return max(0, (self.total or 0) - self.reserved - self.foreign)
+        return self.left(on_demand=False)
 
-    def fits(self, need: int) -> bool:
-        return self.total is not None and self.reserved + self.foreign + need <= self.total
+    def left(self, *, on_demand: bool) -> int:
+        """Bytes that a pod may be promised: on demand also what others have only on demand."""
+        return max(0, (self.total or 0) - (self.firm if on_demand else self.reserved) - self.foreign)
+
+    def fits(self, need: int, *, on_demand: bool = False) -> bool:
+        held = self.firm if on_demand else self.reserved
+        return self.total is not None and held + self.foreign + need <= self.total
 
     def share(self, need: int) -> float:
         """The part of the memory that is promised or used once `need` is there, strangers' noise cut off."""
         if not self.total:
             return 0.0
         step = max(1, self.total // NOISE)
-        return (self.reserved + self.foreign // step * step + need) / self.total
+        return (self.promised + self.foreign // step * step + need) / self.total
 
 
 def loads(node: Node, told: Iterable[GpuReading], here: Sequence[Reservation], now: datetime) -> list[Load]:
@@ -86,6 +95,7 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
     if age is not None and used is not None:
         foreign = max(0, used - sum(_footprint(entry) for entry in shown))
         live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
+    firm = sum(entry.memory_bytes for entry in pinned if not entry.on_demand)
     known = {entry.pod for entry in here}
     strangers = bool(set(reading.holders) - known) and not eligible.shares(node)
     return Load(
@@ -96,7 +106,9 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         total=total,
         age=age,
         source=reading.source.value if age is not None else "",
-        reserved=sum(entry.memory_bytes for entry in pinned),
+        firm=firm,
+        reserved=firm + max((entry.memory_bytes for entry in pinned if entry.on_demand), default=0),
+        promised=sum(entry.memory_bytes for entry in pinned),
         foreign=foreign,
         live=live,
         busy=(reading.utilization or 0.0) if age is not None else 0.0,

@@ -53,6 +53,8 @@ class Reservation:
     """The pod is ready, so a reading younger than `placed` shows what it uses."""
     used_bytes: int | None = None
     """What its processes may hold right now, by its own state; None: unknown."""
+    on_demand: bool = False
+    """The memory isn't kept for the pod: others that are on demand may be promised it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Request:
     deployment: str
     sharing: Sharing
     memory_bytes: int = 0
+    on_demand: bool = False
     resource: str = "nvidia.com/gpu"
     count: int = 1
     products: tuple[str, ...] = ()
@@ -93,6 +96,7 @@ class Placement:
     gpus: tuple[Gpu, ...] = ()
     """The pinned GPUs (`shared`); empty where the device plugin picks one on the node."""
     memory_bytes: int = 0
+    on_demand: bool = False
     resource: str = ""
     count: int = 0
     score: float = 0.0
@@ -115,6 +119,7 @@ class Placement:
             resource=self.resource,
             count=self.count,
             placed=now,
+            on_demand=self.on_demand,
         )
 
     def to_json(self, now: datetime) -> str:
@@ -159,19 +164,21 @@ class NoFit:
 
 
 def request(resource: OcrDeployment, pod: Pod) -> Request:
-    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` the largest.
+    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` and on demand the largest.
 
     On a shared GPU others count on what is left, so all that may be ready at once is booked. Who has a GPU of
-    its own only needs one that the largest model fits on: the server evicts among its own models.
+    its own only needs one that the largest model fits on: the server evicts among its own models. On demand it
+    does so too, and others make way.
     """
     gpu, sizes = resource.spec.gpu, [int(model.gpu_memory or 0) for model in resource.spec.models]
-    exclusive = gpu.sharing == "exclusive"
+    exclusive, on_demand = gpu.sharing == "exclusive", gpu.memory_policy == "onDemand"
     return Request(
         pod=pod.key,
         uid=pod.uid,
         deployment=f"{resource.namespace}/{resource.name}",
         sharing=gpu.sharing,
-        memory_bytes=max(sizes) if exclusive else sum(sizes),
+        memory_bytes=max(sizes) if exclusive or on_demand else sum(sizes),
+        on_demand=on_demand,
         resource=gpu.resource_name if exclusive else "",
         count=max(1, pod.requests.get(gpu.resource_name, 1)) if exclusive else 0,
         products=gpu.products,

@@ -93,7 +93,8 @@ def why(
         lead = f"{name} was promised before and still fits"
     elif fitting == 1:
         lead = f"{name} is the only one that {need.replace('fit', 'fits').replace('are', 'is')}"
-    carries = f"{share:.0%} of its memory promised or used with this pod"
+    turns = ", which takes turns with others on demand" if request.on_demand else ""
+    carries = f"{share:.0%} of its memory promised or used with this pod{turns}"
     if basis is Basis.ALLOCATION:
         known = f"{carries}; " if share else ""
         return f"{lead}: {known}decided by allocation, since no metrics are younger than 5 minutes"
