@@ -45,6 +45,8 @@ class FakePod:
         if stamped:
             self.settings = msgspec.json.decode(stamped)
         self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
+        self.waiting = 0
+        """Requests in the queue; `tell` says so."""
         self.pushes: list[dict[str, Any]] = []
         self.tokens: list[str | None] = []
         self.streams = 0
@@ -90,7 +92,7 @@ class FakePod:
                 }
                 for name, (state, location) in self.models.items()
             ],
-            "queue": {"waiting": 0, "in_flight": 0, "limit": 64},
+            "queue": {"waiting": self.waiting, "in_flight": 0, "limit": 64},
             "settings": self.settings,
         }
 
