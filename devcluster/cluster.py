@@ -121,6 +121,15 @@ class Cluster:
         """The first three numbers of the addresses of the node with this position, counted from 1."""
         return ".".join((*self.state.network.split(".")[:2], str(node)))
 
+    def service(self, name: str, namespace: str = "default") -> str | None:
+        """The `address:port` at which the first port of a Service is reached; None until the proxy listens there."""
+        try:
+            table = json.loads(self._layout.services.read_bytes())
+        except FileNotFoundError:
+            return None
+        found: list[str] = table.get(f"{namespace}/{name}") or []
+        return found[0] if found else None
+
     def log(self, name: str) -> Path:
         """The log of a component, a node or the supervisor."""
         return self._layout.log(name)

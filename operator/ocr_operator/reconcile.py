@@ -45,8 +45,8 @@ STUCK_SECONDS: Final = 20.0
 MAX_MOVES: Final = 1000
 MEND_SECONDS: Final = 1.0
 """After so long a label that couldn't be written is tried again, if nothing wakes the resource before."""
-MOVES_SPACING_SECONDS: Final = 300.0
-"""Between two Events about the awake set: it may change all day, and must not use up the resource's Events."""
+MOVES_SPACING_SECONDS: Final = 120.0
+"""Between two Events about an awake set, which may change all day: half of what the recorder grants a resource."""
 
 log = logging.getLogger(__name__)
 
@@ -246,11 +246,12 @@ class _Pass:
     async def _route(self) -> float | None:
         """Labels who gets requests; seconds until that may change without anything happening."""
         decision = self._awake()
-        self._memory.route = decision.memory
+        known, self._memory.route = self._memory.route.members, decision.memory
         pods = {pod.uid: pod for pod in self._own()}
         for sentence in decision.why:
             log.info("awake set resource=%s/%s why=%s", *self._key, sentence)
-        self._memory.moves = [*self._memory.moves, *decision.why][-MAX_MOVES:]
+        if known:  # the first pod of a resource is no change
+            self._memory.moves = [*self._memory.moves, *decision.why][-MAX_MOVES:]
         joined = [self._patch(pods[uid], awake.patch(pods[uid], awake=True)) for uid in decision.joins]
         if not all(await self._together(joined)):
             return MEND_SECONDS  # nobody leaves before those in its place are there
@@ -262,18 +263,12 @@ class _Pass:
 
     def _awake(self) -> awake.Decision:
         spec = self._resource.spec
-        pods = [pod for pod in self._own() if not pod.gated and not pod.terminating and not pod.finished]
-        told = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in pods}
+        told = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in self._own()}
         states = {uid: state for uid, state in told.items() if isinstance(state, PodState)}
-        model = awake.asked_for(states.values(), [each.name for each in spec.models])
-        candidates = [
-            awake.candidate(
-                pod, states.get(pod.uid), reachable=not isinstance(told[pod.uid], Unreachable), model=model
-            )
-            for pod in pods
-        ]
+        lost = {uid for uid, state in told.items() if isinstance(state, Unreachable)}
+        pods = awake.candidates(self._own(), states, lost, [model.name for model in spec.models])
         return awake.decide(
-            candidates, spec.routing, spec.batching.max_pages, self._memory.route, self._all._time()
+            pods, spec.routing, spec.batching.max_pages, self._memory.route, self._all._time()
         )
 
     # 5. Placement

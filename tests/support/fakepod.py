@@ -52,6 +52,8 @@ class FakePod:
             "memory_used_bytes": 0,
         }
         self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
+        self.waiting = 0
+        """Requests in the queue; `tell` says so."""
         self.pushes: list[dict[str, Any]] = []
         self.tokens: list[str | None] = []
         self.streams = 0
@@ -91,7 +93,7 @@ class FakePod:
                 }
                 for name, (state, location) in self.models.items()
             ],
-            "queue": {"waiting": 0, "in_flight": 0, "limit": 64},
+            "queue": {"waiting": self.waiting, "in_flight": 0, "limit": 64},
             "settings": self.settings,
         }
 

@@ -33,7 +33,7 @@ def raw_pod(
             "uid": f"uid-{name}",
             "resourceVersion": "7",
             "creationTimestamp": T0,
-            "labels": {names.LABEL_DEPLOYMENT: deployment} if deployment else {},
+            "labels": {names.LABEL_DEPLOYMENT: deployment, names.LABEL_AWAKE: "true"} if deployment else {},
             "annotations": {names.ANNOTATION_CONFIG: "{}"} if annotations is None else dict(annotations),
         },
         "spec": spec if gated else {"nodeName": node} | spec,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ocr_operator import awake, observed, podstate
 from ocr_operator.awake import Candidate, Decision, Memory, Standing, Warmth
+from ocr_operator.awake.decide import MIN_CALM_SECONDS
 from ocr_operator.spec import Routing
 from tests.support import observations
 
@@ -373,7 +374,7 @@ def test_moves_per_minute_are_bounded(queues: list[list[int]], stabilization: in
         story.decide(1.0)
         assert story.last is not None
         left += len(story.last.leaves)
-    assert left - 4 <= 60 / max(stabilization, awake.MIN_CALM_SECONDS)
+    assert left - 4 <= 60 / max(stabilization, MIN_CALM_SECONDS)
 
 
 # --- what is seen -------------------------------------------------------------------------------------------------
@@ -386,14 +387,15 @@ def seen(**changes: Any) -> Candidate:
     state = podstate.parse(raw)
     assert isinstance(state, podstate.PodState), state
     read = observed.pod(observations.raw_pod("a", ready=changes.pop("ready", True)))
-    told = None if changes.pop("unheard", False) else state
-    return awake.candidate(read, told, **({"reachable": True, "model": "x"} | changes))
+    states = {} if changes.pop("unheard", False) else {read.uid: state}
+    [found] = awake.candidates([read], states, {read.uid} if changes.pop("lost", False) else (), ["x", "y"])
+    return found
 
 
 def test_what_a_pod_can_be_trusted_with() -> None:
     assert seen().standing is Standing.USABLE
     assert seen(unheard=True).standing is Standing.UNHEARD
-    assert seen(unheard=True, reachable=False).standing is Standing.DOUBTFUL
+    assert seen(unheard=True, lost=True).standing is Standing.DOUBTFUL
     assert seen(draining=True).standing is Standing.DOUBTFUL
     assert seen(ready=False).standing is Standing.OUT
 

@@ -100,6 +100,23 @@ async def test_state_comes_and_every_change_is_told() -> None:
         assert link.changes
 
 
+async def test_a_crowd_is_urgent_once_and_again_only_after_it_has_halved() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        await link.connected()
+        await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 1)
+
+        async def urgent(waiting: int) -> bool:
+            link.changes.clear()
+            link.pod.waiting = waiting
+            link.pod.tell()
+            await until(lambda: isinstance(link.state, PodState) and link.state.queue.waiting == waiting)
+            return any(link.changes)
+
+        found = [await urgent(waiting) for waiting in (4, 5, 9, 4, 3, 6, 2, 4, 5)]
+    assert found == [False, True, False, False, False, False, False, False, True]
+
+
 async def test_settings_are_pushed_until_echoed_and_then_left_alone() -> None:
     async with linked() as link:
         link.want(make_live(1))

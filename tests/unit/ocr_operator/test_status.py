@@ -97,6 +97,21 @@ LOOPING: dict[str, Any] = {
 SILENT: dict[str, Any] = {"state": Unreachable(reason="Unreachable", message="no answer from 127.0.1.5:8001")}
 
 
+def test_the_status_says_who_gets_requests() -> None:
+    """A pod that isn't ready gets none, whatever its label says."""
+    pods = [make_seen("a"), make_seen("b"), make_seen("c", ready=False)]
+    asleep = observed.pod(raw_pod("b") | {"metadata": raw_pod("b")["metadata"] | {"labels": {}}})
+    told = tell(pods[0], replace(pods[1], pod=asleep), pods[2])
+    assert [each["awake"] for each in told["pods"]] == [True, False, False]
+    assert told["awakeReplicas"] == 1
+
+
+def test_changes_of_the_awake_set_are_one_event() -> None:
+    told = tell(make_seen("a"))
+    [event] = status.events(told, told, (), ["b joins", "b leaves", "c joins"])
+    assert (event.reason, event.message) == ("AwakeSetChanged", "c joins; 2 more before")
+
+
 def test_the_whole_status_of_a_healthy_resource() -> None:
     told = tell(
         make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}),
@@ -107,6 +122,7 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
         "phase": "Ready",
         "replicas": 2,
         "readyReplicas": 2,
+        "awakeReplicas": 2,
         "selector": "ocr-operator.io/deployment=invoices",
         "locations": {"gpu": 1, "cpu": 1, "unloaded": 1, "unknown": 0},
         "liveSettings": {"revision": 1, "hash": "0123456789abcdef"},
@@ -117,6 +133,7 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
         "gpus": [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}],
         "device": "simulated",
         "ready": True,
+        "awake": True,
         "appliedGeneration": 1,
         "models": [
             {"name": "m", "state": "ready", "location": "gpu", "since": "2026-11-23T08:00:00.000Z"},

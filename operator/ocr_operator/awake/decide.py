@@ -1,54 +1,17 @@
-"""The awake set: the pods that a resource's Service sends requests to, as a pure decision.
-
-    decision = awake.decide(candidates, routing, pages, memory, now)
-    decision.labels → patches, joins before leaves;  decision.memory → the next call
-
-Requests spread over sleeping replicas would wake them all, and no GPU would ever be free. So as few pods as the
-queue allows get all of them: a growing queue wakes as many more as it needs at once, and after a calm time they
-leave one by one. docs/awake-set.md has the rules with an example, ADR 12 the reasons.
-"""
+"""The rules: who leaves, who joins, who changes places."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from math import ceil, inf
-from typing import Any, Final
+from math import ceil
+from typing import Final
 
 from ocr_operator import names
-from ocr_operator.observed import Pod
-from ocr_operator.podstate import Location, ModelState, PodState, State
+from ocr_operator.awake.types import Candidate, Decision, Memory, Standing, Warmth
 from ocr_operator.spec import Routing
 
 MIN_CALM_SECONDS: Final = 1.0
 """Between two pods that leave, also with `stabilizationSeconds: 0`: at most 60 a minute."""
 NAMED: Final = 3
 """Pods that a sentence names."""
-
-
-class Standing(IntEnum):
-    """What a pod can be trusted with; a higher one only serves while there is no lower one."""
-
-    USABLE = 0
-    UNHEARD = 1
-    """Ready, and not asked yet: the operator has just started, or the pod has."""
-    DOUBTFUL = 2
-    """Ready for Kubernetes, but it can't be asked, or it drains: it may hang."""
-    OUT = 3
-    """Not ready."""
-
-
-class Warmth(IntEnum):
-    """How fast a pod can serve the model: fastest first."""
-
-    READY = 0
-    RESTORING = 1
-    CPU = 2
-    EXITED = 3
-    LOADING = 4
-    UNLOADED = 5
-    FAILED = 6
-    """The last load or restore failed, so the next request may fail, too."""
-    UNKNOWN = 7
 
 
 _WORDS: Final = {
@@ -63,104 +26,14 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A pod that is placed and not about to go."""
-
-    uid: str
-    name: str
-    label: str | None
-    """Of `ocr-operator.io/awake`, as it is now; None: absent."""
-    standing: Standing
-    warmth: Warmth = Warmth.UNKNOWN
-    wake_seconds: float | None = None
-    """What the last wake of this kind took, if there was one."""
-    waiting: int = 0
-    """Requests that wait in the pod, for their turn or for the model to wake."""
-    in_flight: int = 0
-
-    @property
-    def load(self) -> int:
-        return self.waiting + self.in_flight
-
-    @property
-    def speed(self) -> tuple[int, int, float, str]:
-        """Sorts the fastest to answer first."""
-        seconds = inf if self.wake_seconds is None else self.wake_seconds
-        return self.standing, self.warmth, seconds, self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What one decision tells the next. All of it can be lost: the labels say the rest."""
-
-    members: Mapping[str, str] | None = None
-    """The set, uid → name. None: a fresh operator believes the labels."""
-    calm_since: float | None = None
-    """Since when one pod fewer would do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    memory: Memory
-    joins: tuple[str, ...]
-    """UIDs to label awake, before any other loses its label: the Service never selects nobody."""
-    leaves: tuple[str, ...]
-    """UIDs to label asleep."""
-    why: tuple[str, ...]
-    """A sentence for each change of the set; empty while it stays, also when labels are only mended."""
-    again: float | None
-    """Seconds until time alone may change the answer."""
-
-
-def candidate(pod: Pod, state: PodState | None, *, reachable: bool, model: str) -> Candidate:
-    """A pod as the decision sees it; `reachable` is False once it can't be asked, `model` is who is asked for."""
-    label = pod.labels.get(names.LABEL_AWAKE)
-    if not pod.ready:
-        standing = Standing.OUT
-    elif not reachable or (state is not None and state.draining):
-        standing = Standing.DOUBTFUL
-    else:
-        standing = Standing.UNHEARD if state is None else Standing.USABLE
-    if state is None:
-        return Candidate(uid=pod.uid, name=pod.name, label=label, standing=standing)
-    found = next((each for each in state.models if each.name == model), None)
-    warmth = Warmth.UNKNOWN if found is None else _warmth(found)
-    seconds = None
-    if found is not None and warmth is not Warmth.READY:
-        seconds = found.last_wake_seconds if found.location is Location.CPU else found.last_load_seconds
-    return Candidate(
-        uid=pod.uid,
-        name=pod.name,
-        label=label,
-        standing=standing,
-        warmth=warmth,
-        wake_seconds=seconds,
-        waiting=state.queue.waiting,
-        in_flight=state.queue.in_flight,
-    )
-
-
-def asked_for(states: Iterable[PodState], models: Sequence[str]) -> str:
-    """The model whose wake matters now: the one that most requests wait for, else the default model."""
-    waiting = dict.fromkeys(models, 0)
-    for state in states:
-        for each in state.models:
-            if each.name in waiting:
-                waiting[each.name] += each.waiting
-    return max(models, key=lambda name: waiting[name])
-
-
-def decide(
-    candidates: Iterable[Candidate], routing: Routing, pages: int, memory: Memory, now: float
-) -> Decision:
+def decide(pods: Iterable[Candidate], routing: Routing, pages: int, memory: Memory, now: float) -> Decision:
     """The set from now on. `pages` is how many requests a pod serves at once (`batching.maxPages`), `now` any
-    clock in seconds that doesn't go back. The order of candidates is irrelevant.
+    clock in seconds that doesn't go back. The order of pods is irrelevant.
 
     1. who can't serve leaves and is replaced  2. a queue longer than `maxQueuePerPod` per pod wakes as many as it
     needs  3. after a calm time one leaves, or changes places with a sleeper that wakes faster
     """
-    pods = sorted(candidates, key=lambda each: (each.name, each.uid))
+    pods = sorted(pods, key=lambda each: (each.name, each.uid))
     before = memory.members
     if before is None:
         before = {each.uid: each.name for each in pods if each.label == names.AWAKE}
@@ -297,39 +170,6 @@ def _decision(
         why=why,
         again=again,
     )
-
-
-def patch(pod: Pod, *, awake: bool) -> list[dict[str, Any]]:
-    """The label as a JSON patch of that very pod. Our pods have labels, or we would not know them."""
-    return [
-        {"op": "test", "path": "/metadata/uid", "value": pod.uid},
-        operation(awake=awake),
-    ]
-
-
-def operation(*, awake: bool) -> dict[str, Any]:
-    path = f"/metadata/labels/{names.LABEL_AWAKE.replace('/', '~1')}"
-    return {"op": "add", "path": path, "value": names.AWAKE if awake else names.ASLEEP}
-
-
-def _warmth(model: ModelState) -> Warmth:
-    if model.failures and model.state in _ASLEEP:
-        return Warmth.FAILED
-    warmth = _WARMTH[model.state]
-    return Warmth.EXITED if warmth is Warmth.CPU and model.worker == "exited" else warmth
-
-
-_ASLEEP: Final = frozenset({State.UNLOADED, State.UNLOADING, State.OFFLOADED, State.OFFLOADING})
-_WARMTH: Final = {
-    State.READY: Warmth.READY,
-    State.RESTORING: Warmth.RESTORING,
-    State.OFFLOADING: Warmth.CPU,
-    State.OFFLOADED: Warmth.CPU,
-    State.LOADING: Warmth.LOADING,
-    State.UNLOADING: Warmth.UNLOADED,
-    State.UNLOADED: Warmth.UNLOADED,
-    State.FAILED: Warmth.FAILED,
-}
 
 
 def _joining(added: Sequence[Candidate]) -> str:
