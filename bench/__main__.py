@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import control, report, server, storm, wake, weights
+from bench import control, fleet, report, server, storm, wake, weights
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
     "control": control.measure,
+    "fleet": fleet.measure,
     "weights": weights.measure,
     "storm": storm.measure,
     "wake": wake.measure,
