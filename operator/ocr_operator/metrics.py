@@ -16,7 +16,7 @@ class Metrics:
         self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
         self.policies = Gauge("ocr_operator_policies", "Known OcrIdlePolicies.", registry=registry)
         self.reconciles = Counter(
-            "ocr_operator_reconciles", "Passes over one resource.", ["result"], registry=registry
+            "ocr_operator_reconciles", "Passes over one resource or policy.", ["result"], registry=registry
         )
         self.reconcile_seconds = Histogram(
             "ocr_operator_reconcile_seconds", "Time of one pass.", buckets=FAST, registry=registry

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from ocr_operator import api, names
 from tests.support.stage import Stage, stage, until
@@ -45,6 +46,38 @@ async def test_live_change_is_pushed_and_told_without_a_new_pod() -> None:
             stamped = cluster.objects(api.POD)[pod.name]["metadata"]["annotations"]
             assert json.loads(stamped[names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
         assert cluster.status()["liveSettings"]["revision"] == 2
+
+
+async def test_pods_that_lag_are_named_with_their_reasons() -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no model 'pp-ocr' here"}}, status=422)
+
+    async def fail(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    async with stage() as cluster:
+        await cluster.apply(replicas=3)
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+        first, second, third = sorted(cluster.pods)
+        cluster.pods[first].answer_push, cluster.pods[second].answer_push = refuse, fail
+        await cluster.apply(replicas=3, idle={"offloadAfterSeconds": 5})
+        reasons = (
+            f"{first} (runs revision 1; the pod refuses the values (422):",
+            f"{second} (runs revision 1; PUT /v1/settings answered 500)",
+        )
+        await until(lambda: all(each in cluster.condition("ConfigApplied")["message"] for each in reasons))
+        message = cluster.condition("ConfigApplied")["message"]
+        assert message.startswith("2 of 3 pods lag behind revision 2: ")
+        assert third not in message
+
+        def applied() -> dict[str, int]:
+            return {each["name"]: each["appliedGeneration"] for each in cluster.status()["pods"]}
+
+        assert applied() == {first: 1, second: 1, third: 2}
+
+        cluster.pods[second].answer_push = None
+        await until(lambda: applied() == {first: 1, second: 2, third: 2}, what="the push is tried again")
+        assert "1 of 3 pods lag" in cluster.condition("ConfigApplied")["message"]
 
 
 async def test_state_of_a_pod_reaches_the_status() -> None:

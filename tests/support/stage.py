@@ -53,6 +53,8 @@ class Stage:
     pods: dict[str, FakePod] = field(default_factory=dict)
     controller: Controller | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    clock: Callable[[], datetime] = field(default_factory=lambda: partial(datetime.now, UTC))
+    """The wall clock of an operator that is started, for tests that set it."""
     _servers: dict[str, contextlib.AsyncExitStack] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
     _names: Any = field(default_factory=lambda: itertools.count(1))
@@ -108,6 +110,28 @@ class Stage:
     def applied(self, name: str = "invoices") -> bool:
         return self.holds("ConfigApplied", name=name)
 
+    async def policy(self, name: str, **spec: Any) -> None:
+        """`kubectl apply` of an OcrIdlePolicy."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.POLICY_KIND,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        try:
+            await self.kube.patch(api.ref_of(body), [{"op": "replace", "path": "/spec", "value": spec}])
+        except api.NotFound:
+            await self.kube.create(body)
+
+    def policy_status(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.objects(api.OCR_IDLE_POLICY).get(name, {}).get("status") or {}
+        return found
+
+    def source(self, path: str, name: str = "invoices") -> tuple[str, str]:
+        """The effective value of a live field and who set it, as the status tells."""
+        listed = (self.status(name).get("liveSettings") or {}).get("sources") or []
+        return next(((each["value"], each["from"]) for each in listed if each["field"] == path), ("", ""))
+
     # The operator
 
     async def start(self, **overrides: Any) -> None:
@@ -124,7 +148,7 @@ class Stage:
                     session,
                     Settings(**quick),
                     metrics=Metrics(self.registry),
-                    now=partial(datetime.now, UTC),
+                    now=self.clock,
                     time=time.monotonic,
                     rng=random.Random(1),
                     silence=silence,

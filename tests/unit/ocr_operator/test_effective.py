@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocr_operator import effective, livesettings
+from ocr_operator import effective, livesettings, policies
 from ocr_operator import spec as specs
 from ocr_operator.effective import GENERAL, PER_MODEL, Effective
 from ocr_operator.policies import Policy
@@ -133,6 +134,22 @@ def test_fields_are_those_of_the_spec() -> None:
     assert parts < set(GENERAL)
     assert set(live["models"]["pp-ocr"]) == {path.partition(".")[0] for path in PER_MODEL}
     assert set(live) - {"models"} <= {path.partition(".")[0] for path in GENERAL}
+
+
+def test_worked_example_of_the_page() -> None:
+    example = resources.ROOT / "examples" / "office-hours.yaml"
+    fleet = [policies.parse(each) for each in yaml.safe_load_all(example.read_text(encoding="utf-8"))]
+    invoices = make_deployment(idle={"exitAfterSeconds": 900})
+    fields = (OFFLOAD, "idle.exitAfterSeconds", "idle.releaseAfterSeconds", "queue.limit")
+    day, evening = (of(invoices, *fleet, now=NOON.replace(hour=hour - 1)) for hour in (12, 19))
+    assert [told(day, field) for field in fields] == [
+        ("1800", "OcrIdlePolicy/office-hours"),
+        ("900", "spec"),
+        ("600", "OcrIdlePolicy/saver"),
+        ("64", "default"),
+    ]
+    assert told(evening) == ("30", "OcrIdlePolicy/saver")
+    assert day.standing.winners == day.standing.losers == {"saver", "office-hours"}
 
 
 # --- Properties ---------------------------------------------------------------------------------------------------
