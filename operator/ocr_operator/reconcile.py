@@ -38,7 +38,11 @@ CONCURRENT_PATCHES: Final = 32
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
 STUCK_SECONDS: Final = 20.0
-"""A pod that is pinned to a node which can't take it anymore is replaced after so long."""
+"""A pod that is pinned to a node which can't take it anymore is replaced after so long, and after twice as long each
+time the scheduler refuses the next node, too: what it asks for may be nowhere, and that isn't placement's fault.
+"""
+REFUSED_NODE_SECONDS: Final = 600.0
+"""For so long a node that the scheduler refused comes last."""
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,8 @@ class _Memory:
     """The last generation that was told to be applied: the news that somebody waits for, once each."""
     stuck: dict[str, float] = field(default_factory=dict)
     """Pod UID → since when it hangs on a node that can't take it."""
+    refused: dict[str, float] = field(default_factory=dict)
+    """Node → when the scheduler last refused it to a pod that was pinned there."""
 
 
 class Reconciler:
@@ -216,11 +222,16 @@ class _Pass:
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
         now = self._all._now()
+        refused = frozenset(self._refused())
         work = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
-            match self._world.choose(self._key, placement.request(self._resource, pod), now):
+            request = placement.request(self._resource, pod, refused)
+            choice = self._world.choose(self._key, request, now)
+            if isinstance(choice, NoFit):
+                choice = placement.give_up(request, pod, choice, now) or choice
+            match choice:
                 case NoFit() as nofit:
                     self._nofits[pod.name] = nofit
                     self._all._metrics.placements.labels("nofit").inc()
@@ -243,18 +254,33 @@ class _Pass:
             self._memory.placements.append(spot)
 
     async def _unstick(self) -> None:
-        """Pods whose node went away between placement and binding: their Deployment makes others."""
-        stuck = {
-            pod.uid: pod
-            for pod in self._own()
-            if pod.unschedulable and not pod.gated and not pod.terminating and self._world.lost_node(pod)
-        }
-        now = self._all._time()
-        since = self._memory.stuck = {uid: self._memory.stuck.get(uid, now) for uid in stuck}
-        for uid, pod in stuck.items():
-            if now - since[uid] >= STUCK_SECONDS:
-                log.warning("replacing pod=%s: its node is gone", pod.key)
-                await self._replace(pod)
+        """Pods whose node can't take them, for it went away or was filled by others between placement and binding:
+        their Deployment makes others, which are placed elsewhere if there is elsewhere.
+        """
+        now, refused = self._all._time(), self._refused()
+        patience = STUCK_SECONDS * 2.0 ** min(len(refused), 5)
+        stuck: dict[str, float] = {}
+        for pod in self._own():
+            if not pod.unschedulable or pod.gated or pod.terminating:
+                continue
+            node, lost = self._world.pinned_to(pod)
+            if not node:
+                continue
+            stuck[pod.uid] = since = self._memory.stuck.get(pod.uid, now)
+            if now - since < (STUCK_SECONDS if lost else patience):
+                continue
+            why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
+            log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
+            if not lost:
+                self._memory.refused[node] = now
+            await self._replace(pod)
+        self._memory.stuck = stuck
+
+    def _refused(self) -> dict[str, float]:
+        """Nodes that the scheduler refused lately, and when."""
+        oldest = self._all._time() - REFUSED_NODE_SECONDS
+        self._memory.refused = {node: at for node, at in self._memory.refused.items() if at > oldest}
+        return self._memory.refused
 
     async def _replace(self, pod: Pod) -> None:
         try:

@@ -89,6 +89,7 @@ def _placement(request: Request, best: Candidate, fitting: Sequence[Candidate], 
             age=best.age,
             source=best.source,
             kept=kept,
+            refused=best.refused,
         ),
     )
 

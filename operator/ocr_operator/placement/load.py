@@ -32,7 +32,7 @@ class Load:
     source: str
     """Who told, empty without usable data."""
     reserved: int
-    """Bytes promised to pods that are pinned here."""
+    """Bytes promised to pods that have their part of it."""
     foreign: int
     """Bytes that nobody of the books accounts for."""
     live: int
@@ -41,6 +41,8 @@ class Load:
     tenants: int
     taken: bool
     """Somebody holds the GPU as a whole."""
+    holders: tuple[str, ...]
+    """`namespace/pod` of those to whom the exporter attributes it."""
 
     @property
     def room(self) -> int:
@@ -75,7 +77,7 @@ def _newer(reading: GpuReading) -> tuple[float, str]:
 
 def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
     entries = [entry for entry in here if reading.uuid in entry.uuids]
-    pinned = [entry for entry in entries if not entry.count]
+    pinned = [entry for entry in entries if not whole(node, entry)]
     total = reading.memory_total_bytes or eligible.memory_bytes(node)
     used = reading.memory_used_bytes
     if used is not None and total is not None and used > total:
@@ -101,8 +103,14 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         live=live,
         busy=(reading.utilization or 0.0) if age is not None else 0.0,
         tenants=len(entries),
-        taken=strangers or (any(entry.count for entry in entries) and not eligible.shares(node)),
+        taken=strangers or len(pinned) < len(entries),
+        holders=reading.holders,
     )
+
+
+def whole(node: Node, entry: Reservation) -> bool:
+    """Whether the entry's GPUs are its own: given by the device plugin, and not as one of several replicas."""
+    return bool(entry.count) and not eligible.shares(node, entry.resource)
 
 
 def _age(reading: GpuReading, now: datetime) -> int | None:

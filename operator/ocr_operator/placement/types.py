@@ -20,6 +20,8 @@ class Basis(StrEnum):
     """Exporter data of up to five minutes, and what was placed since."""
     ALLOCATION = "allocation"
     """No usable data: only what the operator and the API server know to be promised."""
+    SCHEDULER = "scheduler"
+    """Nothing fitted for minutes: the scheduler picks the node as soon as there is one."""
     NONE = "none"
     """No GPU was asked for."""
 
@@ -70,6 +72,8 @@ class Request:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Mapping[str, Any] | None = None
+    refused: frozenset[str] = frozenset()
+    """Nodes from which the scheduler turned away a pod of the same resource lately: they come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,24 +162,27 @@ class NoFit:
     message: str
 
 
-def request(resource: OcrDeployment, pod: Pod) -> Request:
+def request(resource: OcrDeployment, pod: Pod, refused: frozenset[str] = frozenset()) -> Request:
     """What this pod of the resource needs: `shared` the sum of its models, `exclusive` the largest.
 
-    On a shared GPU others count on what is left, so all that may be ready at once is booked. Who has a GPU of
-    its own only needs one that the largest model fits on: the server evicts among its own models.
+    On a shared GPU others count on what is left, so all that may be ready at once is booked; a device that is one of
+    several replicas of a GPU (`nvidia.com/gpu.shared`) is shared all the same. Who has a GPU of its own only needs
+    one that the largest model fits on: the server evicts among its own models.
     """
     gpu, sizes = resource.spec.gpu, [int(model.gpu_memory or 0) for model in resource.spec.models]
     exclusive = gpu.sharing == "exclusive"
+    alone = exclusive and not gpu.resource_name.endswith(".shared")
     return Request(
         pod=pod.key,
         uid=pod.uid,
         deployment=f"{resource.namespace}/{resource.name}",
         sharing=gpu.sharing,
-        memory_bytes=max(sizes) if exclusive else sum(sizes),
+        memory_bytes=max(sizes) if alone else sum(sizes),
         resource=gpu.resource_name if exclusive else "",
         count=max(1, pod.requests.get(gpu.resource_name, 1)) if exclusive else 0,
         products=gpu.products,
         node_selector=pod.node_selector,
         tolerations=pod.tolerations,
         affinity=pod.affinity,
+        refused=refused,
     )

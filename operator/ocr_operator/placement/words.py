@@ -8,9 +8,9 @@ from ocr_operator.placement.types import Basis, NoFit, NoFitReason, Request
 EXAMPLES: Final = 3
 """GPUs or nodes that a refusal names; the rest is an ellipsis, since 1,000 GPUs fit no condition."""
 _SOURCES: Final = {
-    "exporter": "metrics",
-    "prometheus": "metrics of Prometheus",
-    "pod": "no metrics, its pods' own readings",
+    "exporter": "metrics {} s old",
+    "prometheus": "metrics of Prometheus {} s old",
+    "pod": "as its own pods measured {} s ago",
 }
 _ORDER: Final = ("cordoned", "not ready", "tainted", "not selected by the pod", "of another product")
 
@@ -85,6 +85,7 @@ def why(
     age: int | None,
     source: str,
     kept: bool,
+    refused: bool,
 ) -> str:
     """One sentence for people, such as `gpu-b/GPU-2 is the least loaded of 6 that fit 12Gi: …`."""
     need = f"fit {size(request.memory_bytes)}" if request.memory_bytes else "are free"
@@ -93,8 +94,10 @@ def why(
         lead = f"{name} was promised before and still fits"
     elif fitting == 1:
         lead = f"{name} is the only one that {need.replace('fit', 'fits').replace('are', 'is')}"
+    if refused:
+        lead += ", though the scheduler turned a pod away from there minutes ago"
     carries = f"{share:.0%} of its memory promised or used with this pod"
     if basis is Basis.ALLOCATION:
         known = f"{carries}; " if share else ""
         return f"{lead}: {known}decided by allocation, since no metrics are younger than 5 minutes"
-    return f"{lead}: {carries}, {busy:.0%} busy, {_SOURCES.get(source, 'metrics')} {age} s old"
+    return f"{lead}: {carries}, {busy:.0%} busy, {_SOURCES.get(source, 'metrics {} s old').format(age)}"
