@@ -27,6 +27,8 @@ ANNOTATION_LIVE_SETTINGS: Final = f"{GROUP}/live-settings"
 ANNOTATION_PLACEMENT: Final = f"{GROUP}/placement"
 ANNOTATION_GPU_UUIDS: Final = f"{GROUP}/gpu-uuids"
 ANNOTATION_CONFIG: Final = f"{GROUP}/config"
+ANNOTATION_CLAIM: Final = f"{GROUP}/claim"
+"""On pods that claim a device: what they claim, so that a change of it replaces them."""
 ANNOTATION_DESIRED: Final = f"{GROUP}/desired"
 """On children, never on pods: the hash of the manifest as last applied, so that a field we stop wanting is
 noticed too.

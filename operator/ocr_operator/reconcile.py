@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator import api, livesettings, names, placement, podwire, spec, status
+from ocr_operator import api, claims, livesettings, manifests, names, placement, podwire, spec, status
 from ocr_operator.children import Children
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.metrics import Metrics
 from ocr_operator.observed import Pod, rollout
-from ocr_operator.placement import NoFit, Placement
+from ocr_operator.placement import NoFit, NoFitReason, Placement
 from ocr_operator.podclient import PodClient
 from ocr_operator.podstate import PodState
 from ocr_operator.recorder import Recorder
@@ -245,6 +245,8 @@ class _Pass:
     async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
         """One patch: annotations, affinity, gate. What it promises is booked until the pod says it itself."""
         try:
+            if spot.sharing == "claim" and not await self._claim(pod, spot):
+                return
             bound = await self._patch(pod, placement.patch(pod, spot, live.to_json(), now))
         finally:
             self._world.release(spot.uid)
@@ -252,6 +254,18 @@ class _Pass:
             self._all._metrics.placements.labels("placed").inc()
             log.info("placed pod=%s node=%s why=%s", pod.key, spot.node, spot.why)
             self._memory.placements.append(spot)
+
+    async def _claim(self, pod: Pod, spot: Placement) -> bool:
+        """Makes the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
+        try:
+            await claims.ensure(
+                self._kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in spot.gpus])
+            )
+        except (api.Refused, api.NotFound) as error:
+            text = f"{error}; gpu.sharing: claim needs Kubernetes 1.34 and a DRA driver"
+            self._nofits[pod.name] = NoFit(reason=NoFitReason.CLAIM_REFUSED, message=text)
+            return False
+        return True
 
     async def _unstick(self) -> None:
         """Pods whose node can't take them, for it went away or was filled by others between placement and binding:

@@ -14,6 +14,8 @@ from ocr_operator.placement.words import size
 
 NEW: Final = timedelta(minutes=10)
 """A node is new for so long: its exporter starts after the kubelet, and until then an empty one is idle."""
+PINNED: Final = ("shared", "claim")
+"""Sharings whose pods get a GPU by its UUID."""
 BUSY_STEPS: Final = 20
 """Utilisation is compared in steps of 5 %: it moves by more from one second to the next."""
 
@@ -78,7 +80,7 @@ def find(
     request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
 ) -> list[Candidate]:
     """The candidates of one eligible node; `here` are the reservations of all other pods on it."""
-    if request.sharing == "shared":
+    if request.sharing in PINNED:
         return [_gpu(request, node, load, here, now) for load in loads if _pinnable(request, node, load)]
     if not node.allocatable.get(request.resource):
         return []
@@ -94,8 +96,11 @@ def _pinnable(request: Request, node: Node, load: Load) -> bool:
 
 
 def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], now: datetime) -> Candidate:
+    alone = request.sharing == "claim"
     if load.taken:
         room = "held as a whole"
+    elif alone and load.tenants:
+        room = f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
     elif load.total is None:
         room = "size unknown"
     else:
@@ -103,7 +108,7 @@ def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], 
     return Candidate(
         node=node.name,
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=not load.taken and load.fits(request.memory_bytes),
+        fits=not load.taken and not (alone and load.tenants) and load.fits(request.memory_bytes),
         room=room,
         rank=0 if load.taken else load.room,
         share=load.share(request.memory_bytes),

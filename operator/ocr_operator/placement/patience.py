@@ -27,7 +27,7 @@ _MORE_NODES_HELP: Final = frozenset(
 
 def give_up(request: Request, pod: Pod, nofit: NoFit, now: datetime) -> Placement | None:
     """The decision to leave the node to the scheduler; None while the pod goes on waiting."""
-    if request.sharing != "exclusive" or nofit.reason not in _MORE_NODES_HELP:
+    if request.sharing not in ("exclusive", "claim") or nofit.reason not in _MORE_NODES_HELP:
         return None
     if pod.created is None or now - pod.created < WAIT:
         return None

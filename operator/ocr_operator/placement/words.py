@@ -56,8 +56,8 @@ def nofit(request: Request, nodes: int, obstacles: Mapping[str, int], refused: I
     if not listed:
         open_nodes = nodes - sum(obstacles.values())
         where = f"{open_nodes} open node{'' if open_nodes == 1 else 's'}"
-        shared = request.sharing == "shared"
-        what = "has told a GPU's UUID by a DCGM exporter" if shared else f"has {request.resource}"
+        pinned = request.sharing in ("shared", "claim")
+        what = "has told a GPU's UUID by a DCGM exporter" if pinned else f"has {request.resource}"
         return NoFit(reason=NoFitReason.NO_GPUS, message=f"{head}: none of {where} {what}{tail}")
     examples = ", ".join(f"{each.name}: {each.room}" for each in listed[:EXAMPLES])
     more = ", …" if len(listed) > EXAMPLES else ""
@@ -66,7 +66,12 @@ def nofit(request: Request, nodes: int, obstacles: Mapping[str, int], refused: I
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message=f"{head}: 0 of {len(listed)} have room ({examples}{more}){tail}",
         )
-    scarce = any(each.room.endswith(" taken") for each in listed)
+    scarce = any(each.room.endswith((" taken", "held as a whole")) for each in listed)
+    if request.sharing == "claim":
+        return NoFit(
+            reason=NoFitReason.INSUFFICIENT_GPUS if scarce else NoFitReason.INSUFFICIENT_MEMORY,
+            message=f"{head}: 0 of {len(listed)} are free and large enough ({examples}{more}){tail}",
+        )
     return NoFit(
         reason=NoFitReason.INSUFFICIENT_GPUS if scarce else NoFitReason.INSUFFICIENT_MEMORY,
         message=f"{head}: 0 of {len(listed)} node{'' if len(listed) == 1 else 's'} with {request.resource} "
