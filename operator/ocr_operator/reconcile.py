@@ -227,6 +227,7 @@ class _Pass:
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
+            await asyncio.sleep(0)  # one choice among thousands of GPUs takes a good part of a second
             request = placement.request(self._resource, pod, refused)
             choice = self._world.choose(self._key, request, now)
             if isinstance(choice, NoFit):

@@ -1,9 +1,10 @@
 """Who may be chosen and in which order: GPUs by UUID (shared), nodes by free devices (exclusive)."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from ocr_operator.observed import Node
@@ -27,7 +28,7 @@ class Candidate:
     node: str
     gpu: Gpu | None
     fits: bool
-    room: str
+    room: Callable[[], str]
     """For people: `3.1Gi free`, `2 of 2 taken`."""
     rank: float
     """How near it comes to having room: the order of a refusal's examples, highest first."""
@@ -81,7 +82,10 @@ def find(
 ) -> list[Candidate]:
     """The candidates of one eligible node; `here` are the reservations of all other pods on it."""
     if request.sharing in PINNED:
-        return [_gpu(request, node, load, here, now) for load in loads if _pinnable(request, node, load)]
+        uncertain = not _idle(node, here, now)
+        crowded = any(entry.count and not entry.uuids for entry in here)
+        pinnable = (load for load in loads if _pinnable(request, node, load))
+        return [_gpu(request, node, load, here, uncertain=uncertain, crowded=crowded) for load in pinnable]
     if not node.allocatable.get(request.resource):
         return []
     if eligible.shares(node, request.resource):
@@ -95,33 +99,35 @@ def _pinnable(request: Request, node: Node, load: Load) -> bool:
     return not load.mig and eligible.wanted_product(request, product)
 
 
-def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], now: datetime) -> Candidate:
-    alone = request.sharing == "claim"
-    if load.taken:
-        room = "held as a whole"
-    elif alone and load.tenants:
-        room = f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
-    elif load.total is None:
-        room = "size unknown"
-    else:
-        room = f"{size(load.room)} free"
+def _gpu(
+    request: Request, node: Node, load: Load, here: Sequence[Reservation], *, uncertain: bool, crowded: bool
+) -> Candidate:
+    busy = load.taken or (request.sharing == "claim" and load.tenants > 0)
     return Candidate(
         node=node.name,
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=not load.taken and not (alone and load.tenants) and load.fits(request.memory_bytes),
-        room=room,
-        rank=0 if load.taken else load.room,
+        fits=not busy and load.fits(request.memory_bytes),
+        room=partial(_room, load, busy),
+        rank=0 if busy else load.room,
         share=load.share(request.memory_bytes),
         age=load.age,
         source=load.source,
         refused=node.name in request.refused,
-        uncertain=load.age is None and not _idle(node, here, now),
-        crowded=any(entry.count and not entry.uuids for entry in here),
-        siblings=(_replicas(request, here, load.uuid), _replicas(request, here)),
+        uncertain=load.age is None and uncertain,
+        crowded=crowded,
+        siblings=(_replicas(request, here, load.uuid), _replicas(request, here)) if here else (0, 0),
         live=load.live / load.total if load.total else 0.0,
         busy=load.busy,
         tenants=load.tenants,
     )
+
+
+def _room(load: Load, busy: bool) -> str:
+    if load.taken:
+        return "held as a whole"
+    if busy:
+        return f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
+    return "size unknown" if load.total is None else f"{size(load.room)} free"
 
 
 def _whole(
@@ -152,7 +158,7 @@ def _whole(
         node=node.name,
         gpu=None,
         fits=free and not too_small,
-        room=_devices_left(taken, capacity, max((load.room for load in spare), default=label), free),
+        room=partial(_devices_left, taken, capacity, max((load.room for load in spare), default=label), free),
         rank=capacity - taken,
         share=sum(load.share(request.memory_bytes) for load in spare) / number
         if spare
@@ -202,7 +208,7 @@ def _replica(
         node=node.name,
         gpu=None,
         fits=free and (room is None or request.memory_bytes <= room),
-        room=_devices_left(taken, capacity, None if room is None else max(0, room), free),
+        room=partial(_devices_left, taken, capacity, None if room is None else max(0, room), free),
         rank=capacity - taken,
         share=(promised + request.memory_bytes) / total if total else 0.0,
         age=max((load.age or 0 for load in devices), default=0) if known else None,

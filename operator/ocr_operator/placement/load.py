@@ -76,20 +76,23 @@ def _newer(reading: GpuReading) -> tuple[float, str]:
 
 
 def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
-    entries = [entry for entry in here if reading.uuid in entry.uuids]
-    pinned = [entry for entry in entries if not whole(node, entry)]
+    entries = [entry for entry in here if reading.uuid in entry.uuids] if here else []
+    pinned = [entry for entry in entries if not whole(node, entry)] if entries else []
     total = reading.memory_total_bytes or eligible.memory_bytes(node)
     used = reading.memory_used_bytes
     if used is not None and total is not None and used > total:
         used = None
     age = _age(reading, now) if used is not None else None
-    shown = [entry for entry in pinned if _shows(reading, entry)]
+    shown = [entry for entry in pinned if _shows(reading, entry)] if pinned else []
     foreign = live = 0
     if age is not None and used is not None:
         foreign = max(0, used - sum(_footprint(entry) for entry in shown))
         live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
-    known = {entry.pod for entry in here}
-    strangers = bool(set(reading.holders) - known) and not eligible.shares(node)
+    strangers = (
+        bool(reading.holders)
+        and bool(set(reading.holders) - {entry.pod for entry in here})
+        and not eligible.shares(node)
+    )
     return Load(
         node=node.name,
         uuid=reading.uuid,

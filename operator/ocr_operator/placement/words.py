@@ -1,6 +1,6 @@
 """The sentences of a decision: for conditions, Events, annotations and logs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from ocr_operator.placement.types import Basis, NoFit, NoFitReason, Request
@@ -21,7 +21,7 @@ class Named(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def room(self) -> str: ...
+    def room(self) -> Callable[[], str]: ...
     @property
     def rank(self) -> float: ...
 
@@ -59,14 +59,14 @@ def nofit(request: Request, nodes: int, obstacles: Mapping[str, int], refused: I
         pinned = request.sharing in ("shared", "claim")
         what = "has told a GPU's UUID by a DCGM exporter" if pinned else f"has {request.resource}"
         return NoFit(reason=NoFitReason.NO_GPUS, message=f"{head}: none of {where} {what}{tail}")
-    examples = ", ".join(f"{each.name}: {each.room}" for each in listed[:EXAMPLES])
+    examples = ", ".join(f"{each.name}: {each.room()}" for each in listed[:EXAMPLES])
     more = ", …" if len(listed) > EXAMPLES else ""
     if request.sharing == "shared":
         return NoFit(
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message=f"{head}: 0 of {len(listed)} have room ({examples}{more}){tail}",
         )
-    scarce = any(each.room.endswith((" taken", "held as a whole")) for each in listed)
+    scarce = any(each.room().endswith((" taken", "held as a whole")) for each in listed)
     if request.sharing == "claim":
         return NoFit(
             reason=NoFitReason.INSUFFICIENT_GPUS if scarce else NoFitReason.INSUFFICIENT_MEMORY,
