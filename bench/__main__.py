@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import awake, control, fleet, report, server, storm, wake, weights
+from bench import awake, control, fleet, placement, report, server, storm, wake, weights
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
@@ -16,6 +16,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "weights": weights.measure,
     "storm": storm.measure,
     "wake": wake.measure,
+    "placement": placement.measure,
 }
 
 

@@ -34,6 +34,8 @@ ANNOTATION_GPU_UUIDS: Final = f"{GROUP}/gpu-uuids"
 ANNOTATION_MEMORY_POLICY: Final = f"{GROUP}/memory-policy"
 """In the pod template, where it isn't the default: what a pod was born with is what it was promised."""
 ANNOTATION_CONFIG: Final = f"{GROUP}/config"
+ANNOTATION_CLAIM: Final = f"{GROUP}/claim"
+"""On pods that claim a device: what they claim, so that a change of it replaces them."""
 ANNOTATION_DESIRED: Final = f"{GROUP}/desired"
 """On children, never on pods: the hash of the manifest as last applied, so that a field we stop wanting is
 noticed too.

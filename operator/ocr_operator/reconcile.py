@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator import api, awake, effective, livesettings, names, placement, podwire, spec, status
+from ocr_operator import api, awake, claims, effective, livesettings, manifests, names, placement, podwire, spec, status
 from ocr_operator.children import Children
 from ocr_operator.effective import Effective
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.metrics import Metrics
 from ocr_operator.observed import Pod, rollout
-from ocr_operator.placement import NoFit, Placement
+from ocr_operator.placement import NoFit, NoFitReason, Placement
 from ocr_operator.podclient import PodClient
 from ocr_operator.podstate import PodState
 from ocr_operator.recorder import Recorder
@@ -40,7 +40,11 @@ CONCURRENT_PATCHES: Final = 32
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
 STUCK_SECONDS: Final = 20.0
-"""A pod that is pinned to a node which can't take it anymore is replaced after so long."""
+"""A pod that is pinned to a node which can't take it anymore is replaced after so long, and after twice as long each
+time the scheduler refuses the next node, too: what it asks for may be nowhere, and that isn't placement's fault.
+"""
+REFUSED_NODE_SECONDS: Final = 600.0
+"""For so long a node that the scheduler refused comes last."""
 
 MAX_MOVES: Final = 1000
 MEND_SECONDS: Final = 1.0
@@ -69,6 +73,8 @@ class _Memory:
     moves: list[str] = field(default_factory=list)
     """Changes of the awake set, but not yet told by an Event."""
     moves_told: float = float("-inf")
+    refused: dict[str, float] = field(default_factory=dict)
+    """Node → when the scheduler last refused it to a pod that was pinned there."""
 
 
 class Reconciler:
@@ -276,11 +282,17 @@ class _Pass:
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
         now = self._all._now()
+        refused = frozenset(self._refused())
         work = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
-            match self._world.choose(self._key, placement.request(self._resource, pod), now):
+            await asyncio.sleep(0)  # one choice among thousands of GPUs takes a good part of a second
+            request = placement.request(self._resource, pod, refused)
+            choice = self._world.choose(self._key, request, now)
+            if isinstance(choice, NoFit):
+                choice = placement.give_up(request, pod, choice, now) or choice
+            match choice:
                 case NoFit() as nofit:
                     self._nofits[pod.name] = nofit
                     self._all._metrics.placements.labels("nofit").inc()
@@ -294,6 +306,8 @@ class _Pass:
     async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
         """One patch: annotations, affinity, gate. What it promises is booked until the pod says it itself."""
         try:
+            if spot.sharing == "claim" and not await self._claim(pod, spot):
+                return
             first = self._resource.spec.routing.policy == "all" or not self._memory.route.members
             operations = [*placement.patch(pod, spot, live.to_json(), now), awake.operation(awake=first)]
             bound = await self._patch(pod, operations)
@@ -304,19 +318,46 @@ class _Pass:
             log.info("placed pod=%s node=%s why=%s", pod.key, spot.node, spot.why)
             self._memory.placements.append(spot)
 
+    async def _claim(self, pod: Pod, spot: Placement) -> bool:
+        """Makes the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
+        try:
+            await claims.ensure(
+                self._kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in spot.gpus])
+            )
+        except (api.Refused, api.NotFound) as error:
+            text = f"{error}; gpu.sharing: claim needs Kubernetes 1.34 and a DRA driver"
+            self._nofits[pod.name] = NoFit(reason=NoFitReason.CLAIM_REFUSED, message=text)
+            return False
+        return True
+
     async def _unstick(self) -> None:
-        """Pods whose node went away between placement and binding: their Deployment makes others."""
-        stuck = {
-            pod.uid: pod
-            for pod in self._own()
-            if pod.unschedulable and not pod.gated and not pod.terminating and self._world.lost_node(pod)
-        }
-        now = self._all._time()
-        since = self._memory.stuck = {uid: self._memory.stuck.get(uid, now) for uid in stuck}
-        for uid, pod in stuck.items():
-            if now - since[uid] >= STUCK_SECONDS:
-                log.warning("replacing pod=%s: its node is gone", pod.key)
-                await self._replace(pod)
+        """Pods whose node can't take them, for it went away or was filled by others between placement and binding:
+        their Deployment makes others, which are placed elsewhere if there is elsewhere.
+        """
+        now, refused = self._all._time(), self._refused()
+        patience = STUCK_SECONDS * 2.0 ** min(len(refused), 5)
+        stuck: dict[str, float] = {}
+        for pod in self._own():
+            if not pod.unschedulable or pod.gated or pod.terminating:
+                continue
+            node, lost = self._world.pinned_to(pod)
+            if not node:
+                continue
+            stuck[pod.uid] = since = self._memory.stuck.get(pod.uid, now)
+            if now - since < (STUCK_SECONDS if lost else patience):
+                continue
+            why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
+            log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
+            if not lost:
+                self._memory.refused[node] = now
+            await self._replace(pod)
+        self._memory.stuck = stuck
+
+    def _refused(self) -> dict[str, float]:
+        """Nodes that the scheduler refused lately, and when."""
+        oldest = self._all._time() - REFUSED_NODE_SECONDS
+        self._memory.refused = {node: at for node, at in self._memory.refused.items() if at > oldest}
+        return self._memory.refused
 
     async def _replace(self, pod: Pod) -> None:
         try:

@@ -29,7 +29,7 @@ MAX_DEPTH: Final = 64
 
 Engine = Literal["transformers", "rapidocr"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Sharing = Literal["exclusive", "shared", "none"]
+Sharing = Literal["exclusive", "shared", "claim", "none"]
 MemoryPolicy = Literal["reserved", "onDemand"]
 Policy = Literal["warmFirst", "all"]
 
@@ -116,6 +116,20 @@ class Routing(_Part, frozen=True):
     stabilization_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 30
 
 
+class Claim(_Part, frozen=True):
+    """What a pod asks for by Dynamic Resource Allocation."""
+
+    device_class_name: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)
+    ] = "gpu.nvidia.com"
+    driver: Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=SUBDOMAIN_PATTERN)] = (
+        "gpu.nvidia.com"
+    )
+    selectors: Annotated[
+        tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=4096)], ...], msgspec.Meta(max_length=16)
+    ] = ()
+
+
 class Gpu(_Part, frozen=True):
     sharing: Sharing = "exclusive"
     memory_policy: MemoryPolicy = "reserved"
@@ -129,6 +143,7 @@ class Gpu(_Part, frozen=True):
     runtime_class_name: Annotated[str, msgspec.Meta(max_length=253, pattern=OPTIONAL_SUBDOMAIN_PATTERN)] = (
         "nvidia"
     )
+    claim: Claim = Claim()
 
 
 class EmptyDir(_Part, frozen=True):

@@ -165,13 +165,13 @@ class World:
             case "Service":
                 self.services.put(answer)
 
-    def lost_node(self, pod: Pod) -> bool:
-        """Whether our placement pinned a pod to a node that is gone or takes no pods now."""
+    def pinned_to(self, pod: Pod) -> tuple[str, bool]:
+        """The node that our placement pinned a pod to (empty: none), and whether it is gone or takes no pods now."""
         promised = next((each for each in placement.ledger([pod]) if each.node), None)
         if promised is None:
-            return False
+            return "", False
         node = self.nodes.get(("", promised.node))
-        return node is None or node.cordoned or not node.ready
+        return promised.node, node is None or node.cordoned or not node.ready
 
     def exporter_pods(self) -> list[Pod]:
         return [pod for each in self.exporters for pod in each]

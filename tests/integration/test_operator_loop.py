@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,6 +262,42 @@ async def test_pod_that_fits_nowhere_waits_with_the_reason_and_is_placed_when_th
         await until(lambda: cluster.holds("Placed") and cluster.holds("Ready"))
 
 
+async def test_gate_removed_by_hand_is_tolerated() -> None:
+    """The command of docs/architecture.md, while nothing fits: the pod runs, and the operator takes it as it is."""
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    command = re.search(r"kubectl patch pod <pod> --type json -p '(.+)'", text)
+    assert command is not None
+    async with stage(gpus={"gpu-a": {"GPU-a0": 45_500}}) as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Placed", "False"))
+        gated = next(ref for ref in cluster.kube._objects if ref.name.startswith("invoices-0"))
+
+        await cluster.kube.patch(gated, json.loads(command[1]))
+
+        await until(lambda: cluster.holds("Ready") and cluster.applied(), within=20)
+        assert cluster.holds("Placed")
+        assert {each.uid for each in cluster.pods.values()} == {
+            cluster.kube._objects[gated]["metadata"]["uid"]
+        }, "it is still the same pod"
+
+
+async def test_pod_that_finds_no_device_is_left_to_the_scheduler_in_the_end() -> None:
+    """A cluster autoscaler sees no gated pods."""
+    async with stage(gpus={"gpu-a": {}}) as cluster:
+        await cluster.apply(replicas=1, gpu={"sharing": "exclusive"})
+        await until(lambda: cluster.holds("Placed", "False"))
+        ref = next(ref for ref in cluster.kube._objects if ref.name.startswith("invoices-0"))
+
+        old = {"op": "add", "path": "/metadata/creationTimestamp", "value": "2026-01-01T00:00:00Z"}
+        await cluster.kube.patch(ref, [old])
+
+        await until(lambda: cluster.holds("Ready"), within=20)
+        annotations = cluster.kube._objects[ref]["metadata"]["annotations"]
+        record = json.loads(annotations[names.ANNOTATION_PLACEMENT])
+        assert (record["node"], record["basis"]) == ("", "scheduler")
+        assert "left to the scheduler after 2 minutes" in record["why"]
+
+
 async def test_pod_on_another_gpu_is_named_in_the_condition_and_an_event() -> None:
     async with stage() as cluster:
         await cluster.apply(replicas=1)
@@ -306,7 +344,7 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
         placed = next(pod for name, pod in cluster.objects(api.POD).items() if name.startswith("other"))
         record = json.loads(placed["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
         assert (record["basis"], record["dataSource"]) == ("metrics", "pod")
-        assert record["why"].endswith("no metrics, its pods' own readings 0 s old")
+        assert record["why"].endswith("as its own pods measured 0 s ago")
 
 
 async def test_fifty_pods_at_once_are_spread_by_the_books() -> None:

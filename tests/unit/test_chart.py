@@ -220,6 +220,7 @@ def test_role_is_no_wider_than_needed(render: Render) -> None:
     assert verbs(role, names.POLICY_PLURAL) == {"get", "list", "watch"}
     assert verbs(role, f"{names.POLICY_PLURAL}/status") == {"get", "patch", "update"}
     assert verbs(role, "nodes") == verbs(role, "namespaces") == {"get", "list", "watch"}
+    assert verbs(role, "resourceclaims") == {"get", "create", "delete"}
     assert verbs(role, "pods") == {"get", "list", "watch", "patch", "delete"}
     resources = {resource for rule in role["rules"] for resource in rule["resources"]}
     assert resources == {kind.plural for kind in api.KINDS} | {

@@ -9,7 +9,7 @@ import msgspec
 from ocr_operator import dcgm, names, observed
 from ocr_operator.observed import Pod
 from ocr_operator.placement import verify
-from ocr_operator.placement.types import Reservation
+from ocr_operator.placement.types import CLAIMED, Reservation
 from ocr_operator.podstate import PodState
 
 MAX_UUIDS: Final = 16
@@ -86,7 +86,11 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
     )
     got = verify.actual(state)
-    if uuids := _pins(pod, found):
+    uuids = _pins(pod, found)
+    if pod.claims and ours:
+        yield replace(base, resource=CLAIMED, count=1, uuids=tuple(sorted({*uuids, *got})))
+        return
+    if uuids:
         # A pod that got another GPU than promised counts where it is as well as where it should be.
         yield replace(base, uuids=tuple(sorted({*uuids, *got})))
         return

@@ -45,6 +45,8 @@ class Load:
     tenants: int
     taken: bool
     """Somebody holds the GPU as a whole."""
+    holders: tuple[str, ...]
+    """`namespace/pod` of those to whom the exporter attributes it."""
 
     @property
     def room(self) -> int:
@@ -83,21 +85,24 @@ def _newer(reading: GpuReading) -> tuple[float, str]:
 
 
 def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
-    entries = [entry for entry in here if reading.uuid in entry.uuids]
-    pinned = [entry for entry in entries if not entry.count]
+    entries = [entry for entry in here if reading.uuid in entry.uuids] if here else []
+    pinned = [entry for entry in entries if not whole(node, entry)] if entries else []
     total = reading.memory_total_bytes or eligible.memory_bytes(node)
     used = reading.memory_used_bytes
     if used is not None and total is not None and used > total:
         used = None
     age = _age(reading, now) if used is not None else None
-    shown = [entry for entry in pinned if _shows(reading, entry)]
+    shown = [entry for entry in pinned if _shows(reading, entry)] if pinned else []
     foreign = live = 0
     if age is not None and used is not None:
         foreign = max(0, used - sum(_footprint(entry) for entry in shown))
         live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
     firm = sum(entry.memory_bytes for entry in pinned if not entry.on_demand)
-    known = {entry.pod for entry in here}
-    strangers = bool(set(reading.holders) - known) and not eligible.shares(node)
+    strangers = (
+        bool(reading.holders)
+        and bool(set(reading.holders) - {entry.pod for entry in here})
+        and not eligible.shares(node)
+    )
     return Load(
         node=node.name,
         uuid=reading.uuid,
@@ -113,8 +118,14 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         live=live,
         busy=(reading.utilization or 0.0) if age is not None else 0.0,
         tenants=len(entries),
-        taken=strangers or (any(entry.count for entry in entries) and not eligible.shares(node)),
+        taken=strangers or len(pinned) < len(entries),
+        holders=reading.holders,
     )
+
+
+def whole(node: Node, entry: Reservation) -> bool:
+    """Whether the entry's GPUs are its own: given by the device plugin, and not as one of several replicas."""
+    return bool(entry.count) and not eligible.shares(node, entry.resource)
 
 
 def _age(reading: GpuReading, now: datetime) -> int | None:

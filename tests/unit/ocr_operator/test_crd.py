@@ -81,6 +81,9 @@ CHANGES: dict[str, Any] = {
 
 WITHOUT_EFFECT = {
     "spec.gpu.resourceName": "only for exclusive",
+    "spec.gpu.claim.deviceClassName": "only for claim",
+    "spec.gpu.claim.driver": "only for claim",
+    "spec.gpu.claim.selectors": "only for claim",
     "spec.models[].engine": "changes the source with it",
 }
 
