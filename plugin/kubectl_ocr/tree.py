@@ -105,10 +105,10 @@ def _model(told: ModelStatus, resource: Resource, pod: Pod | None, now: datetime
     timeouts, preload = objects.idle(resource, pod, told.name)
     event = {"ready": "offload", "offloaded": "release"}.get(told.state)
     after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
-    if event is None or after is None:
-        event, after = None, None
-    elif preload or after < 0:
+    if event is not None and (preload or (after is not None and after < 0)):
         event, after = "stays", None
+    elif event is None or after is None:
+        event, after = None, None
     left = None if after is None or seconds is None else max(0, int(after) - seconds)
     return ModelView(
         name=told.name,
