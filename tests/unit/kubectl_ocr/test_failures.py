@@ -54,6 +54,7 @@ class Fake:
         call = call.replace("/", "%")
         (self.folder / f"{call}.out").write_text(out if isinstance(out, str) else json.dumps(out))
         (self.folder / f"{call}.err").write_text(err)
+        (self.folder / f"{call}.stay").unlink(missing_ok=True)
         if stays:
             (self.folder / f"{call}.stay").touch()
 
