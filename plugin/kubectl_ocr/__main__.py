@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +25,8 @@ _MODULES: Final = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status; what went wrong is said on standard error."""
+    # asyncio of Python 3.11 warns when a call that isn't needed any more ended in the moment it was killed.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     options = cli.parse(sys.argv[1:] if arguments is None else arguments)
     try:
         cluster = connect(options)

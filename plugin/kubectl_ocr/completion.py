@@ -4,6 +4,7 @@ It prints candidates, one a line, and a directive of the completion library that
 """
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -65,7 +66,7 @@ def main() -> int:
 
 
 async def _names(kind: str, words: Sequence[str]) -> list[str]:
-    given = dict(zip(words, words[1:], strict=False))
+    given = dict(itertools.pairwise(words))
     flags = [f"{flag}={given[flag]}" for flag in ("--context", "--kubeconfig") if flag in given]
     namespace = given.get("-n") or given.get("--namespace", "")
     cluster = connect(Options(command="", kubectl=tuple(flags), namespace=namespace))

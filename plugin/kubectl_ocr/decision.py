@@ -47,7 +47,7 @@ def why(pod: Pod, resource: Resource | None) -> Why:
             deployment=pod.deployment,
             placed=True,
             why=text.clean(found.why) or "the operator recorded no reason",
-            node=found.node,
+            node=found.node or pod.spec.node_name,
             gpus=tuple(each.uuid for each in found.gpus),
             sharing=found.sharing,
             memory_bytes=found.memory_bytes,
@@ -79,10 +79,9 @@ def _missing(pod: Pod, resource: Resource | None, found: Placement | Unreadable 
 
 
 def render(told: Why, now: datetime, paint: text.Paint = text.plain) -> str:
-    where = "no GPU of its own" if not told.gpus else ", ".join(told.gpus)
-    if told.sharing == "exclusive":
-        where = "a whole GPU, which the device plugin picked"
-    state = f"is on {told.node or 'no node yet'}, {where}" if told.placed else "waits for a GPU"
+    whole = ", a GPU of its own that the device plugin picked" if told.sharing == "exclusive" else ""
+    where = f"{told.node or 'no node yet'}{whole}{''.join(f', {uuid}' for uuid in told.gpus)}"
+    state = f"is on {where}" if told.placed else "waits for a GPU"
     lines = [paint(text.clean(f"{told.namespace}/{told.pod} {state}", 1600), text.BOLD), f"  {told.why}"]
     facts = [f"  {name:<10}{value}" for name, value in _facts(told, now) if value]
     return "\n".join([*lines, *facts, *_runners_up(told.runners_up, paint)])

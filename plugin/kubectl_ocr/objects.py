@@ -17,7 +17,7 @@ from kubectl_ocr import names
 MAX_ANNOTATION_BYTES: Final = 256 * 1024
 """What the API server allows all annotations of an object together."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, msgspec.Meta(ge=-1, le=1e9)]
 Score = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]

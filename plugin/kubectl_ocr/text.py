@@ -65,7 +65,6 @@ def _add(rows: list[list[Cell]], item: Item, first: str, rest: str) -> None:
 def clean(text: str, limit: int = 1024) -> str:
     """One printable line: what comes from a cluster must not move the cursor or change the terminal."""
     line = "".join(char if char.isprintable() else " " for char in text[: limit + 1]).strip()
-    line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -85,9 +84,9 @@ _GIB: Final = 2**30
 
 
 def size(count: int) -> str:
-    """Memory in Gi with at most one decimal, below that in Mi."""
+    """Memory in Gi with at most one decimal, below that in Mi; 0 has no unit."""
     if count < _GIB:
-        return f"{count / 2**20:.0f}Mi"
+        return f"{count / 2**20:.0f}Mi" if count else "0"
     return f"{count / _GIB:.1f}".removesuffix(".0") + "Gi"
 
 

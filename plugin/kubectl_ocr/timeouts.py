@@ -52,9 +52,10 @@ def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mappi
                 if not model and own[field] == now[field]
                 else "something overrides the resource; its status says what"
             )
-            found.append(f"{text.clean(spec.name, 63)} still has {key} after {said(now[field])}: {why}")
+            found.append(f"{text.clean(spec.name, 63)} still has {key} {said(now[field])}: {why}")
     return found
 
 
 def said(seconds: float) -> str:
-    return "never" if seconds < 0 else f"{seconds:g} s"
+    """Such as `after 30 s`."""
+    return "never" if seconds < 0 else f"after {seconds:g} s" if seconds else "at once"

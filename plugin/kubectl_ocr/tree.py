@@ -10,7 +10,7 @@ from kubectl_ocr import names, objects, text
 from kubectl_ocr.objects import ModelStatus, Pod, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
 
-HEADER: Final = ("NAME", "STATE", "LOCATION", "IDLE", "NEXT", "SETTINGS")
+HEADER: Final = ("NAME", "STATE", "LOCATION", "IDLE", "NEXT", "GENERATION")
 
 _FINE: Final = {
     "Ready": "True",
@@ -35,8 +35,11 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     idle_seconds: int | None
     """None: in use, or not told."""
     next: str | None
-    """What its idle timer does next: offload or release; `stays` where there is no such timer, None if unknown."""
+    """What its idle timer does next: offload or release; `stays` where there is none, None where nothing is left."""
+    after_seconds: int | None
+    """The idle timeout."""
     next_seconds: int | None
+    """What is left of it; None while the model isn't idle, or where that isn't told."""
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -102,21 +105,18 @@ def _model(told: ModelStatus, resource: Resource, pod: Pod | None, now: datetime
     timeouts, preload = objects.idle(resource, pod, told.name)
     event = {"ready": "offload", "offloaded": "release"}.get(told.state)
     after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
-    left = None
-    if event is None or after is None:
-        event = None
-    elif preload or after < 0:
-        event = "stays"
-    elif seconds is None:
-        event = None
-    else:
-        left = max(0, int(after) - seconds)
+    if event is not None and (preload or (after is not None and after < 0)):
+        event, after = "stays", None
+    elif event is None or after is None:
+        event, after = None, None
+    left = None if after is None or seconds is None else max(0, int(after) - seconds)
     return ModelView(
         name=told.name,
         state=told.state,
         location=told.location,
         idle_seconds=seconds,
         next=event,
+        after_seconds=None if after is None else int(after),
         next_seconds=left,
     )
 
@@ -159,7 +159,7 @@ def _item(each: View, *, namespaces: bool) -> Item:
             Cell(f"{each.ready_replicas}/{each.replicas} ready", text.DIM),
             "",
             "",
-            f"generation {each.generation}",
+            str(each.generation),
         ],
         [_pod_item(pod, each.generation) for pod in each.pods],
     )
@@ -182,7 +182,7 @@ def _pod_item(pod: PodView, generation: int) -> Item:
             "",
             "",
             "",
-            Cell("-" if applied is None else f"generation {applied}", text.WARM if behind else ""),
+            Cell("-" if applied is None else str(applied), text.WARM if behind else ""),
         ],
         gpus or models,
     )
@@ -192,7 +192,9 @@ def _model_item(model: ModelView) -> Item:
     state, location = text.clean(model.state, 32), text.clean(model.location, 32)
     then = "-" if model.next is None else model.next
     if model.next_seconds is not None:
-        then += " now" if model.next_seconds == 0 else f" in {text.duration(model.next_seconds)}"
+        then += f" in {text.duration(model.next_seconds)}" if model.next_seconds else " now"
+    elif model.after_seconds is not None:
+        then += f" after {text.duration(model.after_seconds)}"
     return Item(
         [
             text.clean(model.name, 63),

@@ -38,20 +38,20 @@ async def control(options: Options, cluster: Cluster) -> None:
     secret = names.admin_secret(resource.metadata.name)
     token = await cluster.secret(resource.metadata.namespace, secret, names.ADMIN_KEY)
 
-    found: list[tuple[Outcome, Failure | None]] = []
+    found: dict[str, tuple[Outcome, Failure | None]] = {}
     left = iter(chosen)
 
     async def take() -> None:
         for pod in left:  # shared by all who take
-            found.append(await _act(options, cluster, resource, pod, token=token))
+            found[pod.metadata.name] = await _act(options, cluster, resource, pod, token=token)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(AT_ONCE, len(chosen))):
             group.create_task(take())
-    found.sort(key=lambda each: each[0].pod)
-    outcomes = [outcome for outcome, _ in found]
+    ended = [found[name] for name in sorted(found)]
+    outcomes = [outcome for outcome, _ in ended]
     emit(outcomes, options.output, _rendered(outcomes))
-    if failures := [failure for _, failure in found if failure is not None]:
+    if failures := [failure for _, failure in ended if failure is not None]:
         raise Failure(f"{len(failures)} of {len(found)} pods: {failures[0]}", failures[0].status)
 
 

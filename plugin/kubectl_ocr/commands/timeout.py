@@ -38,7 +38,7 @@ async def timeout(options: Options, cluster: Cluster) -> None:
         await _wait(options, cluster, patched)
     took = time.monotonic() - began
 
-    what = ", ".join(f"{key} after {timeouts.said(value)}" for key, value in wanted.items())
+    what = ", ".join(f"{key} {timeouts.said(value)}" for key, value in wanted.items())
     where = f"{options.name}{f' ({options.model})' if options.model else ''}"
     changed = generation != resource.metadata.generation
     applied = Applied(
