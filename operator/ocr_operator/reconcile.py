@@ -18,7 +18,19 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator import api, awake, claims, effective, livesettings, manifests, names, placement, podwire, spec, status
+from ocr_operator import (
+    api,
+    awake,
+    claims,
+    effective,
+    livesettings,
+    manifests,
+    names,
+    placement,
+    podwire,
+    spec,
+    status,
+)
 from ocr_operator.children import Children
 from ocr_operator.effective import Effective
 from ocr_operator.livesettings import LiveSettings
