@@ -32,7 +32,8 @@ def free_port() -> int:
 
 
 class FakePod:
-    """`GET /v1/state` with watch, `PUT /v1/settings`; `models` maps a name to its state and location."""
+    """`GET /v1/state` with watch, `PUT /v1/settings`, `POST /gpu/offload`; `models` maps a name to its state and
+    location."""
 
     def __init__(
         self, name: str, uid: str, token: str, *, stamped: str = "", heartbeat: float = 0.05
@@ -45,7 +46,13 @@ class FakePod:
         if stamped:
             self.settings = msgspec.json.decode(stamped)
         self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
+        self.uuid = "GPU-1"
+        self.more: dict[str, Any] = {}
+        """Other fields of every model than a bored one's."""
         self.pushes: list[dict[str, Any]] = []
+        self.offloads: list[dict[str, Any]] = []
+        self.answer_offload: Handler | None = None
+        """Instead of offloading at once."""
         self.tokens: list[str | None] = []
         self.streams = 0
         self.answer_push: Handler | None = None
@@ -64,7 +71,7 @@ class FakePod:
             "draining": False,
             "device": {
                 "kind": "simulated",
-                "uuid": "GPU-1",
+                "uuid": self.uuid,
                 "product": "NVIDIA-L40S",
                 "memory_total_bytes": 46068 * 2**20,
                 "memory_used_bytes": 0,
@@ -85,6 +92,7 @@ class FakePod:
                     "wakes": 0,
                     "last_wake_seconds": None,
                     "last_failure": None,
+                    **self.more,
                 }
                 for name, (state, location) in self.models.items()
             ],
@@ -105,7 +113,13 @@ class FakePod:
     @asynccontextmanager
     async def serve(self, ip: str, port: int) -> AsyncIterator[None]:
         app = web.Application()
-        app.add_routes([web.get("/v1/state", self._state), web.put("/v1/settings", self._settings)])
+        app.add_routes(
+            [
+                web.get("/v1/state", self._state),
+                web.put("/v1/settings", self._settings),
+                web.post("/gpu/offload", self._offload),
+            ]
+        )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
         await runner.setup()
         try:
@@ -158,6 +172,17 @@ class FakePod:
         self.settings = sent
         self.tell()
         return web.json_response(sent)
+
+    async def _offload(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": {"message": "wrong token"}}, status=403)
+        sent = await request.json()
+        self.offloads.append(sent)
+        if self.answer_offload is not None:
+            return await self.answer_offload(request)
+        self.models[sent["model"]] = ("offloaded", "cpu")
+        self.tell()
+        return web.json_response({"success": True})
 
 
 @asynccontextmanager
