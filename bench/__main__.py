@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import control, report, server, storm, wake, weights
+from bench import arbitration, control, report, server, storm, wake, weights
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
@@ -14,6 +14,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "weights": weights.measure,
     "storm": storm.measure,
     "wake": wake.measure,
+    "arbitration": arbitration.measure,
 }
 
 
