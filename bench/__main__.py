@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import awake, control, fleet, placement, report, server, storm, wake, weights
+from bench import arbitration, awake, control, fleet, placement, report, server, storm, wake, weights
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
@@ -17,6 +17,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "storm": storm.measure,
     "wake": wake.measure,
     "placement": placement.measure,
+    "arbitration": arbitration.measure,
 }
 
 

@@ -119,7 +119,11 @@ class Arbiter:
         return plan.look_again
 
     def _told(self) -> Iterator[Told]:
+        """The pods that say they are on a GPU which somebody waits for: few, also where there are hundreds."""
+        waiting = {state.device.uuid for key in self._waiting for _, state, _ in self._pods.heard(key)}
         for key, target, state, live in self._pods.all_heard():
+            if state.device.uuid not in waiting:
+                continue
             pod = self._world.pods.get((key[0], target.name))
             if pod is not None and pod.uid == target.uid:
                 declared = self._world.declared.get(key, {})
