@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bench import fakepods
 from ocr_operator import names
 from tests.cluster.test_operator import PORT, Operator, crds, operator, until  # noqa: F401  fixtures, too
 from tests.support import pages
@@ -18,6 +19,8 @@ from tests.support import pages
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 PAGE = pages.blank()
+ENGINE = {"load_seconds": 1.0, "restore_seconds": 0.2, "infer_seconds": 0.4}
+"""Of the fake engine: it takes time, but no CPU."""
 ROUTING = {"policy": "warmFirst", "maxQueuePerPod": 2, "stabilizationSeconds": 3}
 
 
@@ -74,8 +77,15 @@ def loads(ours: Operator) -> dict[str, int]:
 
 @pytest.fixture
 def client(operator: Operator) -> Client:  # noqa: F811
-    """Of four ready replicas, of which one is awake. A pod reads one page at a time."""
-    operator.apply(replicas=4, routing=ROUTING, batching={"maxPages": 1}, queue={"limit": 200})
+    """Of four ready replicas, of which one is awake. A pod reads one page at a time, in its own time."""
+    operator.kubectl("apply", "-f", "-", stdin=json.dumps(fakepods.config_map(ENGINE)))
+    operator.apply(
+        replicas=4,
+        routing=ROUTING,
+        batching={"maxPages": 1},
+        queue={"limit": 200},
+        template=fakepods.template(terminationGracePeriodSeconds=2),
+    )
     until(lambda: operator.holds("Ready") and operator.holds("ConfigApplied"), 120, "ready")
     until(lambda: operator.resource()["status"].get("awakeReplicas") == 1, what="one is awake")
     return Client(operator)
