@@ -86,6 +86,8 @@ class PodClient:
         self._silence = silence
         self._links: dict[Key, dict[str, _Link]] = {}
         self._new: asyncio.Queue[_Link] = asyncio.Queue()
+        self._news: dict[Key, asyncio.Event] = {}
+        """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
         metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
         metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
@@ -123,8 +125,18 @@ class PodClient:
         if not links:
             del self._links[key]
 
+    async def caught_up(self, key: Key, seconds: float) -> None:
+        """Returns when every pod that can be heard runs with what it should, at the latest after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(link.due() for link in self._links.get(key, {}).values()):
+                    await self._news.setdefault(key, asyncio.Event()).wait()
+        except TimeoutError:
+            return
+
     def forget(self, key: Key) -> None:
         """The resource is gone."""
+        self._news.pop(key, asyncio.Event()).set()
         for link in self._links.pop(key, {}).values():
             self._drop(link)
 
@@ -263,6 +275,8 @@ class PodClient:
             return
 
     def _changed(self, link: _Link, *, urgent: bool) -> None:
+        if (news := self._news.pop(link.target.key, None)) is not None:
+            news.set()
         self._on_change(link.target.key, urgent)
 
     def _delay(self, tries: int) -> float:

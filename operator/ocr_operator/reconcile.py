@@ -49,6 +49,9 @@ STATUS_SPACING_SECONDS: Final = 1.0
 """Between two writes of a status that only pods caused; what a change of the spec leads to isn't held back."""
 CONCURRENT_PATCHES: Final = 32
 """Of pods, per resource: 500 pods are stamped in about half a second without a burst on the API server."""
+PUSH_FIRST_SECONDS: Final = 0.3
+"""For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.
+"""
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
 STUCK_SECONDS: Final = 20.0
@@ -203,10 +206,13 @@ class _Pass:
         """The first error of a step that the others don't depend on; raised at the end of the pass."""
 
     async def run(self) -> float | None:
+        before = livesettings.revision(self._resource.status)
         live = await self._advance()
         token = await self._all._children.token(self._resource)
         crowd = self._resource.spec.routing.max_queue_per_pod
         self._links.follow(self._key, self._targets(), live, token, crowd=crowd)
+        if before is not None and before.revision != live.revision:
+            await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
         await self._stamp(live)
         waits = [await self._route()]
         self._refusal = await self._all._children.ensure(self._resource, token)

@@ -48,18 +48,15 @@ class Desk:
             metrics=metrics,
             time=lambda: self.seconds,
         )
+        self.children = Children(
+            kube, self.world, defaults=Defaults("image:1"), metrics=metrics, fresh_token=lambda: TOKEN
+        )
         self.reconciler = Reconciler(
             kube,
             self.world,
             PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=random.Random(1)),
             Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
-            children=Children(
-                kube,
-                self.world,
-                defaults=Defaults("image:1"),
-                metrics=metrics,
-                fresh_token=lambda: TOKEN,
-            ),
+            children=self.children,
             metrics=metrics,
             now=lambda: T0,
             time=lambda: self.seconds,
@@ -219,6 +216,21 @@ async def test_token_of_the_secret_is_kept_and_a_strangers_is_never_used(desk: D
     assert secret["data"] == stranger["data"]
     assert not desk.world.children(KEY)
     assert any("invoices-ocr-admin" in each["message"] for each in (await desk.status())["conditions"])
+
+
+async def test_resync_in_the_middle_of_a_pass_is_no_failure(desk: Desk) -> None:
+    """It forgets the Secret, so that it is read again, whatever the pass has done so far."""
+    await desk.make()
+    uid = (await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY)))["metadata"]["uid"]
+
+    def resync(verb: str, ref: api.Ref) -> None:
+        if (verb, ref.kind) == ("create", api.SECRET):
+            asyncio.get_running_loop().call_soon(desk.children.forget, uid)
+
+    desk.kube.fail = resync
+    await desk.pod(observations.raw_pod(annotations={}))
+    await desk.look()
+    assert (await desk.kube.get(api.Ref(api.SECRET, "default", "invoices-ocr-admin")))["data"]
 
 
 async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -> None:
