@@ -97,7 +97,7 @@ def _play(dice: random.Random, *, stale: bool) -> tuple[int, int, int]:
                 awake[entry.uuids[0]] += used[entry.uid]
             told = truth.scrape(now, awake)
         for each in (nodes, told, books):
-            dice.shuffle(each)  # type: ignore[arg-type]
+            dice.shuffle(each)
         request = _request(n, dice.choice([0.5, 1, 2.5, 7, 12, 20]))
         least = truth.least(request.memory_bytes)
         answer = placement.choose(
@@ -181,8 +181,8 @@ async def measure() -> report.Result:
     return report.Result(
         name="placement",
         method=f"{WORLDS} random clusters (1 to 8 nodes of 1 to 8 GPUs), {PLACEMENTS} pods of 0.5 to 20 GiB each, 7 s "
-        "apart, shared. An oracle keeps the real bytes of strangers and promises; the operator's decision sees exporter "
-        f"text of every {PERIOD_SECONDS} s, in random order, while our own pods sleep and wake. Right: no GPU with room "
+        "apart, shared. An oracle keeps the real bytes of strangers and promises; the decision sees what exporters say "
+        f"every {PERIOD_SECONDS} s, in random order, while our own pods sleep and wake. Right: no GPU with room "
         "carries less, by more than 1 % of a GPU. Then the same with strangers that move between two scrapes, which no "
         "data shows. Then 100 and 250 pods at once over 100 equal GPUs. Then the time of one choice among 1,000 nodes "
         "with 8 GPUs each and 4,000 pods in the books.",

@@ -31,7 +31,11 @@ class Settings:
     exporter_namespace: str = ""
     """Where DCGM exporter pods are; empty is everywhere."""
     exporter_selectors: tuple[str, ...] = field(
-        default=("app=nvidia-dcgm-exporter", "app.kubernetes.io/name=dcgm-exporter"),
+        default=(
+            "app=nvidia-dcgm-exporter",
+            "app.kubernetes.io/name=dcgm-exporter",
+            "app.kubernetes.io/name=ocr-gpu-exporter",
+        ),
         metadata={"separator": ";"},
     )
     """Semicolon-separated label selectors; a pod that matches one is scraped."""

@@ -47,7 +47,8 @@ def ours(cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
 @pytest.fixture
 def gpus(cluster: Cluster) -> Iterator[dict[str, str]]:
     """UUID → device. What a DRA driver would publish: a class, and a slice a node with NVIDIA's attributes."""
-    found, made = {}, [_device_class()]
+    found: dict[str, str] = {}
+    made = [_device_class()]
     for node in cluster.kubectl("get", "nodes", "-o", "name").split():
         name = node.removeprefix("node/")
         here = devices.simulated(name, 2, "NVIDIA-L40S", 46068)

@@ -261,6 +261,49 @@ def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Ren
 
 
 @pytest.mark.cluster
+def test_own_exporter_is_found_by_the_operator_and_takes_no_device(render: Render) -> None:
+    documents = render(gpuExporter={"enabled": True})
+    daemon = only(documents, "DaemonSet")
+    pod = daemon["spec"]["template"]
+    labels = {f"{key}={value}" for key, value in pod["metadata"]["labels"].items()}
+    assert labels & set(Settings().exporter_selectors)
+    [container] = pod["spec"]["containers"]
+    assert container["args"] == ["gpu-exporter", "--port", str(Settings().exporter_port)]
+    assert container["ports"][0]["containerPort"] == Settings().exporter_port
+    assert not [name for name in container["resources"]["limits"] if "/" in name]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert not [d for d in render() if d["kind"] == "DaemonSet"]
+
+
+@pytest.mark.cluster
+def test_own_exporter_is_looked_for_in_the_releases_namespace(render: Render) -> None:
+    documents = render(watchNamespaces=["invoices"], gpuExporter={"enabled": True})
+    environment = {each["name"]: each.get("value") for each in operator_container(documents)["env"]}
+    assert environment["OCR_OPERATOR_EXPORTER_NAMESPACE"] == "ocr-system"
+    assert {d["metadata"]["namespace"] for d in documents if d["kind"] == "Role"} == {
+        "invoices",
+        "ocr-system",
+    }
+
+
+@pytest.mark.cluster
+def test_prometheus_and_its_token_reach_the_operator(render: Render) -> None:
+    documents = render(prometheus={"url": "http://prometheus:9090", "tokenSecretName": "reader"})
+    container = operator_container(documents)
+    environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    settings = Settings.from_env(environ)
+    assert settings.prometheus_url == "http://prometheus:9090"
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "prometheus"]
+    assert settings.prometheus_token_file == f"{mount['mountPath']}/token"
+    volumes = only(documents, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {
+        "name": "prometheus",
+        "secret": {"secretName": "reader", "items": [{"key": "token", "path": "token"}]},
+    } in (volumes)
+
+
+@pytest.mark.cluster
 def test_only_the_operator_may_write_a_status_and_only_administrators_a_policy(render: Render) -> None:
     documents = render()
     for person in ("ocr-operator-viewer", "ocr-operator-editor"):
@@ -331,6 +374,7 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
         ({"image": {"tga": "1"}}, "'tga' not allowed"),
         ({"image": {"digest": "latest"}}, "'/image/digest'"),
         ({"logLevel": "loud"}, "'/logLevel'"),
+        ({"prometheus": {"url": "prometheus:9090"}}, "'/prometheus/url'"),
         ({"watchNamespaces": "default"}, "'/watchNamespaces'"),
         ({"watchNamespaces": ["Not a name"]}, "'/watchNamespaces/0'"),
         ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),
