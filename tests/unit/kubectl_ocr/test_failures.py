@@ -311,10 +311,10 @@ async def test_reading_sends_the_picture_and_prints_the_text(
     picture = tmp_path / "page.png"
     picture.write_bytes(b"PNG")
     options = Options(command="read", name="invoices", file=str(picture), format="text", within=30)
-    async with pods(kubectl, a=lambda _: web.json_response({"text": "Total 5"})) as asked:
+    async with pods(kubectl, a=lambda _: web.json_response({"text": "Total\x1b[2J 5\n\tx"})) as asked:
         await read(options, kubectl.cluster)
     assert asked == [("/ocr", f"Bearer {TOKEN}")]  # the Secret of its API keys has this one
-    assert capsys.readouterr().out == "Total 5\n"
+    assert capsys.readouterr().out == "Total [2J 5\n\tx\n"
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"", "is empty")])
