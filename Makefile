@@ -41,12 +41,12 @@ init: .venv/.synced ## Make .venv with what the operator, the server and the dem
 
 init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
 
-check: init-vlm ## Lint, format check, types, layers, chart copy of the CRD
+check: init-vlm ## Lint, format check, types, layers, chart copy of the CRDs
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	cmp crds/ocrdeployments.yaml charts/ocr-operator/files/ocrdeployments.yaml
+	diff -r crds charts/ocr-operator/files
 
 fmt: init ## Format, and fix what the linter can fix
 	.venv/bin/ruff check --fix-only
@@ -83,8 +83,8 @@ cluster-down: init ## Stop it
 bench: init-vlm ## Measure, and write bench/results/*.json: make bench [ONLY="server control"]
 	$(PY) -m bench $(ONLY)
 
-crds: ## Copy the canonical CRD into the chart
-	cp crds/ocrdeployments.yaml charts/ocr-operator/files/ocrdeployments.yaml
+crds: ## Copy the canonical CRDs into the chart
+	cp crds/*.yaml charts/ocr-operator/files/
 
 lock: ## Resolve pyproject.toml into uv.lock
 	$(UV) lock

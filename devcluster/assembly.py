@@ -72,6 +72,8 @@ class Assembly:
                 self._run(component)
             for position, name in enumerate(self._nodes, start=1):
                 self._run_node(position, name)
+            if self._nodes:
+                self._run_proxy()
             await self._until(
                 "kube-controller-manager",
                 lambda: readiness.exists(api, "/api/v1/namespaces/default/serviceaccounts/default"),
@@ -165,6 +167,25 @@ class Assembly:
                 cwd=Path(__file__).parent.parent,
                 environment=self._environment,
                 last_signal=signal.SIGTERM,
+            )
+        )
+
+    def _run_proxy(self) -> None:
+        command = (
+            sys.executable,
+            "-m",
+            "devcluster.proxy",
+            f"--kubeconfig={self._layout.kubeconfig}",
+            f"--network=127.{self._block.number}",
+            f"--record={self._layout.services}",
+        )
+        self._adopt(
+            Child.spawn(
+                "service-proxy",
+                command,
+                log=self._layout.log("service-proxy"),
+                cwd=Path(__file__).parent.parent,
+                environment=self._environment,
             )
         )
 

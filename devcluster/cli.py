@@ -1,6 +1,7 @@
 """The commands of `python -m devcluster`."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -102,6 +103,9 @@ def _status(directory: Path, output: TextIO) -> int:
             text = "ended" if code is None else f"ended with {code}"
             text += f": python -m devcluster logs {name}"
         print(f"{name:<24} {text}", file=output)
+    if alive and Layout(directory).services.is_file():
+        for service, addresses in json.loads(Layout(directory).services.read_bytes()).items():
+            print(f"{'service ' + service:<24} {' '.join(addresses)}", file=output)
     return 0 if alive else 1
 
 

@@ -121,23 +121,43 @@ class Cluster:
         """The first three numbers of the addresses of the node with this position, counted from 1."""
         return ".".join((*self.state.network.split(".")[:2], str(node)))
 
+    def service(self, name: str, namespace: str = "default") -> str | None:
+        """The `address:port` at which the first port of a Service is reached; None until the proxy listens there."""
+        try:
+            table = json.loads(self._layout.services.read_bytes())
+        except FileNotFoundError:
+            return None
+        found: list[str] = table.get(f"{namespace}/{name}") or []
+        return found[0] if found else None
+
     def log(self, name: str) -> Path:
         """The log of a component, a node or the supervisor."""
         return self._layout.log(name)
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl as administrator and return its output; a failure raises DevclusterError with what it printed."""
-        program = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+        return self._run(str(self._kubectl()), f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+
+    def plugin(self, *arguments: str) -> str:
+        """Run `kubectl ocr` as administrator and return its output; fails as `kubectl` does."""
+        return self._run(str(Path(sys.executable).with_name("kubectl-ocr")), *arguments)
+
+    def _kubectl(self) -> Path:
+        return Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+
+    def _run(self, *command: str, stdin: str = "") -> str:
+        path = f"{self._kubectl().parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            [str(program), f"--kubeconfig={self.kubeconfig}", *arguments],
+            command,
             input=stdin,
+            env={**os.environ, "PATH": path, "KUBECONFIG": str(self.kubeconfig)},
             capture_output=True,
             text=True,
             check=False,
             timeout=_KUBECTL_SECONDS,
         )
         if done.returncode != 0:
-            raise DevclusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+            raise DevclusterError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
     def occupy(self, node: str, memory_bytes: int) -> list[Path]:

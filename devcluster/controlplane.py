@@ -23,7 +23,7 @@ _CONTROLLERS: Final = (
     "*",
     # Endpoints and EndpointSlices with loopback addresses, which all pods here have, are refused by the API server as
     # invalid. These controllers would try again for ever, with a Warning event on the Service each time. Nothing here
-    # needs endpoints: there is no kube-proxy, and clients reach pods by their own addresses.
+    # needs endpoints: the service proxy finds pods by itself.
     "-endpoints-controller",
     "-endpointslice-controller",
     "-endpointslice-mirroring-controller",
@@ -126,7 +126,7 @@ class ControlPlane:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--authorization-mode=Node,RBAC",
                 "--enable-admission-plugins=NodeRestriction",
-                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-cluster-ip-range=10.96.0.0/17",  # as many as the service proxy has addresses
                 "--endpoint-reconciler-type=none",  # its own endpoint is a loopback address, which is refused
                 "--kubelet-preferred-address-types=InternalIP",
                 "--profiling=false",

@@ -48,6 +48,11 @@ class Layout:
         """Working folder of etcd and the API server: the socket between them lies in it."""
         return self.directory / "etcd"
 
+    @property
+    def services(self) -> Path:
+        """Where Services are reached, written by the service proxy: `namespace/name` → addresses with ports."""
+        return self.directory / "services.json"
+
     def credentials(self, name: str) -> Path:
         """The kubeconfig of a component or a node."""
         return self.directory / "credentials" / f"{name}.kubeconfig"

@@ -31,6 +31,16 @@ class LoadProgress:
 
 
 @dataclass(frozen=True)
+class Lack:
+    """What a waited-for model lacks, since others hold it."""
+
+    needed_bytes: int
+    free_bytes: int
+    since: float
+    """Unix time, seconds."""
+
+
+@dataclass(frozen=True)
 class ModelSnapshot:
     name: str
     engine: str
@@ -42,6 +52,7 @@ class ModelSnapshot:
     """Unix time at which the state was entered."""
     last_activity: float
     """Unix time of the last request's begin or end, or of becoming ready."""
+    waits_for: Lack | None
     in_flight: int
     waiting: int
     memory_bytes: int
@@ -49,7 +60,12 @@ class ModelSnapshot:
     host_bytes: int
     loads: int
     wakes: int
+    failures: int
+    """Loads and restores that failed since the last success."""
     last_wake_seconds: float | None
+    """Of the last restore from host memory."""
+    last_load_seconds: float | None
+    """Of the last load from disk."""
     last_failure: LastFailure | None
     revision: str | None
     """The commit of a hub's repository."""
@@ -57,6 +73,11 @@ class ModelSnapshot:
     """While it is loaded, where the engine tells."""
     on_gpu: bool
     """Whether a ready model occupies a GPU, real or simulated."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """The last activity of a model that nobody uses or waits for."""
+        return None if self.in_flight or self.waiting else self.last_activity
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,7 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
     if model.worker is None and left in (State.READY, State.OFFLOADING):
         # What was on the device went with the worker; what is in host memory is still there.
         left = State.OFFLOADED
-    failure, progress = model.last_failure, model.progress
+    failure, progress, lack = model.last_failure, model.progress, model.waits_for
     return ModelSnapshot(
         name=model.name,
         engine=spec.engine,
@@ -103,13 +124,16 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
         worker_pid=pids.get(model.name),
         since=epoch + model.since,
         last_activity=epoch + model.last_activity,
+        waits_for=None if lack is None else Lack(lack.needed_bytes, lack.free_bytes, epoch + lack.since),
         in_flight=len(model.leases),
         waiting=len(model.waiters),
         memory_bytes=model.footprint.device_bytes,
         host_bytes=model.footprint.host_bytes,
         loads=model.loads,
         wakes=model.wakes,
+        failures=model.failures,
         last_wake_seconds=model.last_wake_seconds,
+        last_load_seconds=model.last_load_seconds,
         last_failure=None
         if failure is None
         else LastFailure(failure.reason, failure.message, epoch + failure.time, failure.exit_code),

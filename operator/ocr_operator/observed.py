@@ -79,6 +79,8 @@ class Pod:
     containers: tuple[Container, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
     """Extended resources (those with a `/` in their name), summed over the containers."""
+    claims: tuple[str, ...] = ()
+    """Names of the device claims (Dynamic Resource Allocation) in the pod."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Mapping[str, Any] | None = None
@@ -130,6 +132,12 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """The child Deployment's progress. `observed` is False until its controller has seen the newest spec."""
 
@@ -170,6 +178,7 @@ def pod(raw: Mapping[str, Any]) -> Pod:
         unschedulable=(_text(scheduled, "message") or "no node fits") if unschedulable else "",
         containers=tuple(_container(each) for each in _maps(status, "containerStatuses")),
         requests=_requests(spec),
+        claims=tuple(_text(each, "name") for each in _maps(spec, "resourceClaims")),
         node_selector=_strings(spec.get("nodeSelector")),
         tolerations=tuple(
             Toleration(
@@ -216,6 +225,15 @@ def rollout(raw: Mapping[str, Any]) -> Rollout:
         failed=(_text(broken, "message") or "it doesn't say why") if failed else "",
         failed_reason=(_text(broken, "reason") or "RolloutFailed") if failed else "",
     )
+
+
+def namespace(raw: Mapping[str, Any]) -> Namespace:
+    return Namespace(name=_text(_map(raw, "metadata"), "name"), labels=labels(raw))
+
+
+def labels(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Of any object."""
+    return _strings(_map(raw, "metadata").get("labels"))
 
 
 def time(text: object) -> datetime | None:

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +45,10 @@ class _Link:
     token: str
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Something that the pushing task looks at is new."""
+    crowd: int = 0
+    """More waiting requests than these, and the awake set may have to grow."""
+    crowded: bool = False
+    """Until no more than half of that wait: each crowd is news once."""
     state: PodState | Unreachable | None = None
     acked: podstate.Echo | None = None
     """What a push was answered with on this connection: newer than a state that was already on its way."""
@@ -82,6 +86,8 @@ class PodClient:
         self._silence = silence
         self._links: dict[Key, dict[str, _Link]] = {}
         self._new: asyncio.Queue[_Link] = asyncio.Queue()
+        self._news: dict[Key, asyncio.Event] = {}
+        """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
         metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
         metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
@@ -96,8 +102,12 @@ class PodClient:
                         tasks.create_task(self._push_forever(link)),
                     ]
 
-    def follow(self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str) -> None:
-        """These are all running pods of a resource, and what they should run with. Returns at once."""
+    def follow(
+        self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str, *, crowd: int
+    ) -> None:
+        """These are all running pods of a resource, and what they should run with. A pod in which more than
+        `crowd` requests wait is urgent news. Returns at once.
+        """
         links = self._links.setdefault(key, {})
         wanted = {each.uid: each for each in targets}
         for uid, link in list(links.items()):
@@ -110,11 +120,23 @@ class PodClient:
             elif (known.wanted, known.token) != (live, token):
                 known.wanted, known.token = live, token
                 known.changed.set()
+        for link in links.values():
+            link.crowd = crowd
         if not links:
             del self._links[key]
 
+    async def caught_up(self, key: Key, seconds: float) -> None:
+        """Returns when every pod that can be heard runs with what it should, at the latest after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(link.due() for link in self._links.get(key, {}).values()):
+                    await self._news.setdefault(key, asyncio.Event()).wait()
+        except TimeoutError:
+            return
+
     def forget(self, key: Key) -> None:
         """The resource is gone."""
+        self._news.pop(key, asyncio.Event()).set()
         for link in self._links.pop(key, {}).values():
             self._drop(link)
 
@@ -131,6 +153,23 @@ class PodClient:
             for uid, link in links.items()
             if isinstance(link.state, PodState)
         }
+
+    def heard(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
+        """The pods of a resource that can be heard: what they say, and what they should run with."""
+        links = self._links.get(key, {}).values()
+        return [(link.target, link.state, link.wanted) for link in links if isinstance(link.state, PodState)]
+
+    def all_heard(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
+        for key in self._links:
+            for target, state, live in self.heard(key):
+                yield key, target, state, live
+
+    async def offload(self, key: Key, uid: str, model: str, min_resident_seconds: float) -> bool:
+        """Asks a pod to offload a model if it is idle; False where it isn't. Raises `PodError`."""
+        link = self._links.get(key, {}).get(uid)
+        if link is None:
+            raise PodError("Unreachable", "the pod is gone")
+        return await podwire.offload(self._session, link.target, link.token, model, min_resident_seconds)
 
     def _drop(self, link: _Link) -> None:
         for task in link.tasks:
@@ -178,7 +217,9 @@ class PodClient:
             state = msgspec.structs.replace(state, settings=link.acked)
         if state == link.state:
             return
+        crowd = state.queue.waiting > (link.crowd // 2 if link.crowded else link.crowd)
         urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
+        urgent, link.crowded = urgent or crowd > link.crowded, crowd
         if not isinstance(link.state, PodState):
             link.answered = None  # perhaps another process, which knows only its file
         link.state = state
@@ -234,6 +275,8 @@ class PodClient:
             return
 
     def _changed(self, link: _Link, *, urgent: bool) -> None:
+        if (news := self._news.pop(link.target.key, None)) is not None:
+            news.set()
         self._on_change(link.target.key, urgent)
 
     def _delay(self, tries: int) -> float:

@@ -47,6 +47,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=PRINTAB
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=PRINTABLE)]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Text = Annotated[str, msgspec.Meta(max_length=65_536)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -60,6 +61,14 @@ class Identity(_Part, frozen=True):
     uid: Annotated[str, msgspec.Meta(max_length=253)] = ""
 
 
+class WholeGpu(_Part, frozen=True):
+    """What the pod measures of the GPU that it runs on, others' use included."""
+
+    memory_used_bytes: Count
+    memory_total_bytes: Count
+    utilization: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
 class Device(_Part, frozen=True):
     kind: DeviceKind
     uuid: Label | None = None
@@ -67,6 +76,10 @@ class Device(_Part, frozen=True):
     memory_total_bytes: Count | None = None
     memory_used_bytes: Count | None = None
     """What the pod's own models hold."""
+    gpu: WholeGpu | None = None
+    promised: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
+    mismatch: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    """The pod's own words about a broken promise; not cleaned yet."""
 
 
 class Failure(_Part, frozen=True):
@@ -74,6 +87,14 @@ class Failure(_Part, frozen=True):
     message: Text = ""
     time: Time | None = None
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] | None = None
+
+
+class WaitsFor(_Part, frozen=True):
+    """Memory that a waited-for model lacks, since others hold it."""
+
+    needed_bytes: Count
+    free_bytes: Count
+    since: Time
 
 
 class ModelState(_Part, frozen=True):
@@ -87,7 +108,14 @@ class ModelState(_Part, frozen=True):
     waiting: Count = 0
     memory_bytes: Count = 0
     host_bytes: Count = 0
+    failures: Count = 0
+    """Loads and restores that failed since the last success."""
+    last_wake_seconds: Seconds | None = None
+    last_load_seconds: Seconds | None = None
     last_failure: Failure | None = None
+    idle_since: Time | None = None
+    """The last activity; None while the model is in use, or where an older server doesn't say."""
+    waits_for: WaitsFor | None = None
 
 
 class Queue(_Part, frozen=True):

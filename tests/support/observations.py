@@ -33,7 +33,7 @@ def raw_pod(
             "uid": f"uid-{name}",
             "resourceVersion": "7",
             "creationTimestamp": T0,
-            "labels": {names.LABEL_DEPLOYMENT: deployment} if deployment else {},
+            "labels": {names.LABEL_DEPLOYMENT: deployment, names.LABEL_AWAKE: "true"} if deployment else {},
             "annotations": {names.ANNOTATION_CONFIG: "{}"} if annotations is None else dict(annotations),
         },
         "spec": spec if gated else {"nodeName": node} | spec,
@@ -82,7 +82,9 @@ def raw_state(
                 "host_bytes": 0,
                 "loads": 1,
                 "wakes": 0,
+                "failures": 0,
                 "last_wake_seconds": None,
+                "last_load_seconds": None,
                 "last_failure": dict(failure) if failure else None,
             }
             for name, (state, location) in (models or {"invoice-ocr": ("unloaded", "unloaded")}).items()

@@ -8,8 +8,11 @@ from ocr_operator.spec import OcrDeployment
 
 
 def service(deployment: OcrDeployment) -> common.Manifest:
-    """Sends requests to ready pods. Under both policies it selects all of them; see `routing.policy`."""
-    return _service(deployment, deployment.name)
+    """Sends requests to ready pods of the awake set: under `routing.policy: all`, that is every pod. So a change of
+    the policy changes labels, never the Service, and there is no moment in which it selects nobody.
+    """
+    awake = {names.LABEL_AWAKE: names.AWAKE}
+    return _service(deployment, deployment.name, selector=common.selector(deployment.name) | awake)
 
 
 def all_pods_service(deployment: OcrDeployment) -> common.Manifest:
@@ -17,6 +20,7 @@ def all_pods_service(deployment: OcrDeployment) -> common.Manifest:
     return _service(
         deployment,
         common.all_pods_service_name(deployment.name),
+        selector=common.selector(deployment.name),
         clusterIP="None",
         publishNotReadyAddresses=True,
     )
@@ -34,5 +38,5 @@ def _service(deployment: OcrDeployment, name: str, **spec: Any) -> common.Manife
         "v1",
         "Service",
         name,
-        spec={**spec, "selector": common.selector(deployment.name), "ports": [port]},
+        spec={**spec, "ports": [port]},
     )

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from ocr_operator import dcgm, names, observed
 from ocr_operator.observed import Container, Pod
-from ocr_operator.placement import books
+from ocr_operator.placement import books, verify
 from ocr_operator.podstate import DeviceKind, PodState, State, clean
+from ocr_operator.readings import Homes
 from ocr_operator.status.types import PodSeen, Unreachable
 
 UNKNOWN: Final = "unknown"
@@ -65,6 +66,11 @@ def ready(each: PodSeen) -> bool:
     return each.pod.ready and not each.pod.terminating
 
 
+def awake(each: PodSeen) -> bool:
+    """Whether the Service sends requests to it: the label as it is, not as it should be."""
+    return ready(each) and each.pod.labels.get(names.LABEL_AWAKE) == names.AWAKE
+
+
 def state(each: PodSeen) -> PodState | Unreachable | None:
     """The pod's state; an answer that another pod gave (addresses are reused) counts as none."""
     told = each.state
@@ -97,15 +103,13 @@ def trouble(each: PodSeen) -> Trouble | None:
             return Trouble(reason="CrashLooping", pod=pod.name, message=_end(container))
     if isinstance(told, Unreachable) and pod.ready:
         return Trouble(reason="Unreachable", pod=pod.name, message=clean(told.message))
-    return _reported(pod, told) if isinstance(told, PodState) else None
+    return _reported(pod, told, each.homes) if isinstance(told, PodState) else None
 
 
-def _reported(pod: Pod, told: PodState) -> Trouble | None:
+def _reported(pod: Pod, told: PodState, homes: Homes) -> Trouble | None:
     """What the pod itself tells: numbers 5 and 6 of `trouble`."""
-    promised = set(pod.annotation(names.ANNOTATION_GPU_UUIDS).split(",")) - {""}
-    if promised and told.device.uuid and told.device.uuid not in promised:
-        text = f"got {told.device.uuid} instead of {', '.join(sorted(promised))}"
-        return Trouble(reason="WrongGpu", pod=pod.name, message=clean(text))
+    if wrong := verify.doubt(pod, told, homes):
+        return Trouble(reason="WrongGpu", pod=pod.name, message=wrong)
     for model in told.models:
         if model.state is State.FAILED:
             what = f": {model.last_failure.message}" if model.last_failure else ""
@@ -131,6 +135,7 @@ def entry(
         pinned = {pin.uuid: pin.product for pin in found.gpus if dcgm.UUID.fullmatch(pin.uuid)}
         answer["gpus"] = [_gpu(uuid, pinned[uuid][:128]) for uuid in sorted(pinned)]
     answer["ready"] = ready(each)
+    answer["awake"] = awake(each)
     if isinstance(told, PodState):
         same = current_settings is not None and applied(each, *current_settings)
         answer["appliedGeneration"] = generation if same else told.settings.generation

@@ -110,8 +110,10 @@ def test_services_select_the_pods_and_point_at_the_port_by_name() -> None:
     labels = children["Deployment invoices"]["spec"]["template"]["metadata"]["labels"]
     for name in ("Service invoices", "Service invoices-all"):
         spec = children[name]["spec"]
-        assert spec["selector"].items() <= labels.items()
+        assert spec["selector"].items() <= labels.items(), "also while no operator is there to label a pod"
         assert spec["ports"] == [{"name": "http", "port": 9000, "targetPort": "http", "protocol": "TCP"}]
+    assert children["Service invoices"]["spec"]["selector"][names.LABEL_AWAKE] == "true"
+    assert names.LABEL_AWAKE not in children["Service invoices-all"]["spec"]["selector"]
     assert "clusterIP" not in children["Service invoices"]["spec"]
     assert children["Service invoices-all"]["spec"]["clusterIP"] == "None"
     assert children["Service invoices-all"]["spec"]["publishNotReadyAddresses"] is True

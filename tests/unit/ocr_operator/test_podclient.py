@@ -43,7 +43,7 @@ class Link:
         self.changes = changes
 
     def want(self, live: LiveSettings, token: str = "right") -> None:
-        self.client.follow(KEY, [self.target], live, token)
+        self.client.follow(KEY, [self.target], live, token, crowd=4)
 
     @property
     def state(self) -> PodState | Unreachable | None:
@@ -100,6 +100,23 @@ async def test_state_comes_and_every_change_is_told() -> None:
         assert link.changes
 
 
+async def test_a_crowd_is_urgent_once_and_again_only_after_it_has_halved() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        await link.connected()
+        await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 1)
+
+        async def urgent(waiting: int) -> bool:
+            link.changes.clear()
+            link.pod.waiting = waiting
+            link.pod.tell()
+            await until(lambda: isinstance(link.state, PodState) and link.state.queue.waiting == waiting)
+            return any(link.changes)
+
+        found = [await urgent(waiting) for waiting in (4, 5, 9, 4, 3, 6, 2, 4, 5)]
+    assert found == [False, True, False, False, False, False, False, False, True]
+
+
 async def test_settings_are_pushed_until_echoed_and_then_left_alone() -> None:
     async with linked() as link:
         link.want(make_live(1))
@@ -147,6 +164,26 @@ async def test_push_is_tried_again_until_it_works() -> None:
         link.pod.answer_push = None
         await until(lambda: link.pod.settings["revision"] == 1)
         await until(lambda: not link.push_error)
+
+
+async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
+    answer = asyncio.Event()
+
+    async def hesitate(request: web.Request) -> web.StreamResponse:
+        await answer.wait()
+        link.pod.answer_push = None
+        return web.Response(status=500)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", hesitate)) as link:
+        link.want(make_live(1))
+        await link.connected()
+        await link.client.caught_up(KEY, 0.05)
+        assert link.pod.settings["revision"] == 0, "it gave up"
+
+        waiting = asyncio.create_task(link.client.caught_up(KEY, 30))
+        answer.set()
+        await asyncio.wait_for(waiting, 20)
+        assert link.pod.settings["revision"] == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_operator import names, observed, podstate, status
+from ocr_operator.effective import Source
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.observed import Rollout
 from ocr_operator.placement import Basis, NoFit, NoFitReason, Placement
@@ -64,7 +65,12 @@ def make_rollout(wanted: int = 1, /, **change: Any) -> Rollout:
 def make_all(*pods: PodSeen, replicas: int | None = None, **change: Any) -> tuple[OcrDeployment, Seen]:
     """A resource that wants as many replicas as there are pods, and what was seen of it."""
     wanted = len(pods) if replicas is None else replicas
-    told: dict[str, Any] = {"pods": pods, "rollout": make_rollout(wanted), "live": LIVE}
+    told: dict[str, Any] = {
+        "pods": pods,
+        "rollout": make_rollout(wanted),
+        "live": LIVE,
+        "sources": (Source("logLevel", "info", "default"),),
+    }
     return make_deployment(replicas=wanted), Seen(**(told | change))
 
 
@@ -97,6 +103,21 @@ LOOPING: dict[str, Any] = {
 SILENT: dict[str, Any] = {"state": Unreachable(reason="Unreachable", message="no answer from 127.0.1.5:8001")}
 
 
+def test_the_status_says_who_gets_requests() -> None:
+    """A pod that isn't ready gets none, whatever its label says."""
+    pods = [make_seen("a"), make_seen("b"), make_seen("c", ready=False)]
+    asleep = observed.pod(raw_pod("b") | {"metadata": raw_pod("b")["metadata"] | {"labels": {}}})
+    told = tell(pods[0], replace(pods[1], pod=asleep), pods[2])
+    assert [each["awake"] for each in told["pods"]] == [True, False, False]
+    assert told["awakeReplicas"] == 1
+
+
+def test_changes_of_the_awake_set_are_one_event() -> None:
+    told = tell(make_seen("a"))
+    [event] = status.events(told, told, (), ["b joins", "b leaves", "c joins"])
+    assert (event.reason, event.message) == ("AwakeSetChanged", "c joins; 2 more before")
+
+
 def test_the_whole_status_of_a_healthy_resource() -> None:
     told = tell(
         make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}),
@@ -107,9 +128,14 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
         "phase": "Ready",
         "replicas": 2,
         "readyReplicas": 2,
+        "awakeReplicas": 2,
         "selector": "ocr-operator.io/deployment=invoices",
         "locations": {"gpu": 1, "cpu": 1, "unloaded": 1, "unknown": 0},
-        "liveSettings": {"revision": 1, "hash": "0123456789abcdef"},
+        "liveSettings": {
+            "revision": 1,
+            "hash": "0123456789abcdef",
+            "sources": [{"field": "logLevel", "value": "info", "from": "default"}],
+        },
     }
     assert told["pods"][0] == {
         "name": "a",
@@ -117,6 +143,7 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
         "gpus": [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}],
         "device": "simulated",
         "ready": True,
+        "awake": True,
         "appliedGeneration": 1,
         "models": [
             {"name": "m", "state": "ready", "location": "gpu", "since": "2026-11-23T08:00:00.000Z"},
@@ -266,7 +293,7 @@ class TestUnreachable:
         assert "device" not in told["pods"][1]
         assert condition(told, "Degraded") == ("True", "Unreachable", "b: no answer from 127.0.1.5:8001")
         assert condition(told, "ConfigApplied")[0] == "False"
-        assert "b can't be asked (no answer" in condition(told, "ConfigApplied")[2]
+        assert "b (can't be asked (no answer" in condition(told, "ConfigApplied")[2]
 
     def test_a_pod_that_answers_for_another_is_not_believed(self) -> None:
         state = make_state("other", models={"m": ("ready", "gpu")})
@@ -297,13 +324,13 @@ class TestConfigApplied:
         assert condition(told, "ConfigApplied") == (
             "False",
             "PodsLag",
-            "1 of 2 lag behind revision 1: b runs revision 0; push failed: 401 Unauthorized",
+            "1 of 2 pods lag behind revision 1: b (runs revision 0; 401 Unauthorized)",
         )
         assert [pod["appliedGeneration"] for pod in told["pods"]] == [1, 1, 1]
 
     def test_the_hash_decides_too(self) -> None:
         told = tell(make_seen("b", told={"digest": "ffffffffffffffff"}))
-        assert "b has other values under revision 1" in condition(told, "ConfigApplied")[2]
+        assert "b (has other values under revision 1)" in condition(told, "ConfigApplied")[2]
 
     def test_the_same_values_under_a_newer_generation_are_applied(self) -> None:
         resource, seen = make_all(make_seen())
@@ -313,7 +340,7 @@ class TestConfigApplied:
 
     def test_a_long_list_of_laggards_is_cut(self) -> None:
         told = tell(*(make_seen(f"p{n}", **SILENT) for n in range(9)))
-        assert condition(told, "ConfigApplied")[2].endswith("; and 6 more")
+        assert condition(told, "ConfigApplied")[2].endswith(", and 6 more")
 
 
 class TestPods:
@@ -469,6 +496,34 @@ class TestEvents:
         newer = LiveSettings(generation=2, revision=2, hash="0123456789abcdef", values={})
         after = tell(make_seen("a", told={"revision": 2}), live=newer)
         assert self.told(tell(make_seen("a")), after) == [("Normal", "ConfigApplied")]
+
+    def test_what_policies_change_is_told_in_one_event(self) -> None:
+        fields = ("a", "b", "c", "d", "e", "own")
+        before = tuple(Source(field, "60", "default") for field in fields)
+        after = (
+            *(Source(field, "5", "OcrIdlePolicy/saver") for field in fields[:5]),
+            Source("own", "7", "spec"),
+        )
+        told = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert told == [
+            Event(
+                type="Normal",
+                reason="PolicyChangedSettings",
+                message=", ".join(f"{field} 60 → 5 (OcrIdlePolicy/saver)" for field in "abcd")
+                + " and 1 more",
+            )
+        ]
+
+    def test_a_policy_that_no_longer_counts_is_told_too(self) -> None:
+        before = (Source("a", "5", "OcrIdlePolicy/saver"),)
+        after = (Source("a", "60", "default"),)
+        [told] = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert told.message == "a 5 → 60 (default, no longer OcrIdlePolicy/saver)"
+
+    def test_what_the_resource_changes_itself_is_no_event(self) -> None:
+        before = (Source("a", "5", "spec"), Source("b", "1", "OcrIdlePolicy/saver"))
+        after = (Source("a", "60", "default"), Source("b", "1", "spec"))
+        assert status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after)) == []
 
     def test_a_move_of_a_model_is_no_event_but_a_failure_is(self) -> None:
         up = tell(make_seen("a", told={"models": {"m": ("ready", "gpu")}}))

@@ -1,0 +1,82 @@
+"""The words of the decision: who may be in the set, what was decided before, what is decided now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from math import inf
+
+
+class Standing(IntEnum):
+    """What a pod can be trusted with; a higher one only serves while there is no lower one."""
+
+    USABLE = 0
+    UNHEARD = 1
+    """Ready, and not asked yet: the operator has just started, or the pod has."""
+    DOUBTFUL = 2
+    """Ready for Kubernetes, but it can't be asked, or it drains: it may hang."""
+    OUT = 3
+    """Not ready."""
+
+
+class Warmth(IntEnum):
+    """How fast a pod can serve the model: fastest first."""
+
+    READY = 0
+    RESTORING = 1
+    CPU = 2
+    EXITED = 3
+    LOADING = 4
+    UNLOADED = 5
+    FAILED = 6
+    """The last load or restore failed, so the next request may fail, too."""
+    UNKNOWN = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A pod that is placed and not about to go."""
+
+    uid: str
+    name: str
+    label: str | None
+    """Of `ocr-operator.io/awake`, as it is now; None: absent."""
+    standing: Standing
+    warmth: Warmth = Warmth.UNKNOWN
+    wake_seconds: float | None = None
+    """What the last wake of this kind took, if there was one."""
+    waiting: int = 0
+    """Requests that wait in the pod, for their turn or for the model to wake."""
+    in_flight: int = 0
+
+    @property
+    def load(self) -> int:
+        return self.waiting + self.in_flight
+
+    @property
+    def speed(self) -> tuple[int, int, float, str]:
+        """Sorts the fastest to answer first."""
+        seconds = inf if self.wake_seconds is None else self.wake_seconds
+        return self.standing, self.warmth, seconds, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one decision tells the next. All of it can be lost: the labels say the rest."""
+
+    members: Mapping[str, str] | None = None
+    """The set, uid → name. None: a fresh operator believes the labels."""
+    calm_since: float | None = None
+    """Since when one pod fewer would do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    memory: Memory
+    joins: tuple[str, ...]
+    """UIDs to label awake, before any other loses its label: the Service never selects nobody."""
+    leaves: tuple[str, ...]
+    """UIDs to label asleep."""
+    why: tuple[str, ...]
+    """A sentence for each change of the set; empty while it stays, also when labels are only mended."""
+    again: float | None
+    """Seconds until time alone may change the answer."""

@@ -1,0 +1,208 @@
+"""The awake set at work: labels, Service and status against an API server in memory and pods over real HTTP."""
+
+import asyncio
+from typing import Any
+
+from ocr_operator import api, names
+from tests.support.fakepod import FakePod
+from tests.support.stage import Stage, stage, until
+
+MODELS = [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}]
+
+
+def labels(cluster: Stage) -> dict[str, str | None]:
+    """Pod name → value of its awake label."""
+    return {
+        name: pod["metadata"]["labels"].get(names.LABEL_AWAKE)
+        for name, pod in cluster.objects(api.POD).items()
+        if name.startswith("invoices")
+    }
+
+
+def awake(cluster: Stage) -> set[str]:
+    return {name for name, value in labels(cluster).items() if value == "true"}
+
+
+def selected(cluster: Stage) -> set[str]:
+    """What the Service selects, as Kubernetes reads it."""
+    selector = cluster.objects(api.SERVICE)["invoices"]["spec"]["selector"]
+    return {
+        name
+        for name, pod in cluster.objects(api.POD).items()
+        if selector.items() <= (pod["metadata"].get("labels") or {}).items()
+    }
+
+
+async def four(cluster: Stage, **routing: Any) -> FakePod:
+    """Four ready replicas; the awake one."""
+    await cluster.apply(replicas=4, routing={"stabilizationSeconds": 0} | routing)
+    await until(lambda: cluster.holds("Ready") and cluster.applied())
+    await until(lambda: len(cluster.pods) == 4 and len(awake(cluster)) == 1)
+    await until(lambda: cluster.status()["awakeReplicas"] == 1, within=20)
+    return cluster.pods[next(iter(awake(cluster)))]
+
+
+def crowd(pod: FakePod, waiting: int) -> None:
+    pod.waiting = waiting
+    pod.tell()
+
+
+async def test_one_of_four_is_awake_and_the_status_says_which() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster)
+
+        assert selected(cluster) == {pod.name}
+        assert set(labels(cluster).values()) == {"true", "false"}
+        assert {each["name"]: each["awake"] for each in cluster.status()["pods"]} == {
+            name: name == pod.name for name in cluster.pods
+        }
+
+
+async def test_a_growing_queue_wakes_pods_and_an_event_says_why() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+
+        crowd(pod, 12)
+        await until(lambda: len(awake(cluster)) == 3)
+        await until(lambda: cluster.status()["awakeReplicas"] == 3, within=20)
+
+        said = [each["message"] for each in cluster.objects(api.EVENT).values()]
+        assert any("12 requests wait for 1 awake pod, more than 4 each" in each for each in said), said
+        assert cluster.registry.get_sample_value("ocr_operator_awake_pods") == 3
+
+
+async def test_the_set_shrinks_to_one_when_the_queue_is_gone() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster)
+        crowd(pod, 12)
+        await until(lambda: len(awake(cluster)) == 3)
+
+        crowd(pod, 0)
+        await until(lambda: len(awake(cluster)) == 1, within=30)
+
+
+async def test_a_pod_that_cannot_be_reached_is_replaced() -> None:
+    async with stage(silence=0.5) as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+
+        pod.silent = True
+        await until(lambda: awake(cluster) and pod.name not in awake(cluster), within=20)
+
+        assert len(awake(cluster)) == 1
+
+
+async def test_a_deleted_pod_is_replaced() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+
+        body = cluster.objects(api.POD)[pod.name]
+        await cluster.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
+        await until(lambda: len(awake(cluster) & set(cluster.pods)) == 1 and pod.name not in awake(cluster))
+
+
+async def test_labels_edited_by_hand_are_mended() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+        path = f"/metadata/labels/{names.LABEL_AWAKE.replace('/', '~1')}"
+
+        for name in cluster.pods:
+            ref = api.Ref(api.POD, "default", name)
+            operation = {"op": "remove", "path": path}
+            if name != pod.name:
+                operation = {"op": "add", "path": path, "value": "true"}
+            await cluster.kube.patch(ref, [operation])
+        await until(lambda: awake(cluster) == {pod.name}, within=20)
+
+
+async def test_without_the_operator_the_set_stays_and_a_fresh_one_goes_on_with_it() -> None:
+    async with stage() as cluster:
+        await four(cluster, stabilizationSeconds=3600)
+        crowd(cluster.pods[next(iter(awake(cluster)))], 5)
+        await until(lambda: len(awake(cluster)) == 2)
+        before = awake(cluster)
+
+        await cluster.kill()
+        assert selected(cluster) == before
+        await cluster.start()
+        await until(lambda: cluster.controller is not None and cluster.controller.ready())
+        await until(lambda: cluster.registry.get_sample_value("ocr_operator_awake_pods") == 2)
+
+        assert awake(cluster) == before
+
+
+async def test_a_pod_whose_gate_is_lifted_by_hand_is_in_the_service_without_the_operator() -> None:
+    """Nobody is there who could label it: the one case in which the template's label counts."""
+    async with stage() as cluster:
+        pod = await four(cluster)
+        await cluster.kill()
+        body = cluster.objects(api.POD)[pod.name]
+        await cluster.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
+
+        new = await until(lambda: set(labels(cluster)) - set(cluster.pods))
+        ref = api.Ref(api.POD, "default", next(iter(new)))
+        await cluster.kube.patch(ref, [{"op": "remove", "path": "/spec/schedulingGates/0"}])
+
+        assert selected(cluster) == new
+
+
+async def test_the_policy_changes_live_and_the_service_never_selects_nobody() -> None:
+    async with stage() as cluster:
+        await four(cluster)
+        uids = {pod.uid for pod in cluster.pods.values()}
+        sizes: list[int] = []
+
+        async def watch() -> None:
+            async for _ in cluster.kube.watch(api.POD, selector=names.LABEL_DEPLOYMENT):
+                sizes.append(len(selected(cluster)))  # noqa: PERF401  it never ends
+
+        watching = asyncio.create_task(watch())
+        await cluster.apply(replicas=4, routing={"policy": "all"})
+        await until(lambda: len(awake(cluster)) == 4)
+        service = cluster.objects(api.SERVICE)["invoices"]
+        await cluster.apply(replicas=4, routing={"policy": "warmFirst", "stabilizationSeconds": 0})
+        await until(lambda: len(awake(cluster)) == 1, within=30)
+        watching.cancel()
+
+        assert min(sizes) >= 1
+        assert {pod.uid for pod in cluster.pods.values()} == uids
+        assert cluster.objects(api.SERVICE)["invoices"] == service
+
+
+async def test_nobody_leaves_before_those_in_its_place_are_labelled() -> None:
+    async with stage(silence=0.5) as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+
+        def fail(verb: str, ref: api.Ref) -> None:
+            if verb == "patch" and ref.kind == api.POD and ref.name != pod.name:
+                raise api.Unavailable(ref, 503, "etcd is away")
+
+        cluster.kube.fail = fail
+        pod.silent = True
+        await until(lambda: cluster.locations().get("unknown"), within=20)
+        assert awake(cluster) == {pod.name}
+
+        cluster.kube.fail = lambda verb, ref: None
+        await until(lambda: awake(cluster) and pod.name not in awake(cluster), within=20)
+
+
+async def test_a_storm_of_states_makes_few_passes_and_fewer_writes() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+        loop = asyncio.get_running_loop()
+        patched: list[api.Ref] = []
+        cluster.kube.fail = lambda verb, ref: (
+            patched.append(ref) if verb == "patch" and ref.kind == api.POD else None
+        )
+        passes = cluster.registry.get_sample_value("ocr_operator_reconciles_total", {"result": "done"}) or 0
+        began, told = loop.time(), 0
+
+        while loop.time() - began < 3:
+            crowd(pod, told % 4)
+            told += 1
+            await asyncio.sleep(0.002)
+        seconds = loop.time() - began
+        after = cluster.registry.get_sample_value("ocr_operator_reconciles_total", {"result": "done"}) or 0
+
+        assert told > 200
+        assert after - passes <= 8 * seconds
+        assert not patched
