@@ -6,7 +6,7 @@ port can't be reached, and `data`. See k8s.io/kubelet/pkg/cri/streaming/portforw
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,8 +37,7 @@ async def serve(request: web.Request, address: str) -> web.Response:
             f"X-Stream-Protocol-Version: {PROTOCOL}",
         )
         writer.write("\r\n".join((*lines, "", "")).encode())
-        with suppress(ConnectionError, spdy.ProtocolError):
-            await Session(reader, writer, address).run()
+        await Session(reader, writer, address).run()
     return web.Response()  # to a connection that is closed
 
 
@@ -80,15 +79,16 @@ class Session:
         """Streams that wait for the other one of their pair, by request id and type."""
 
     async def run(self) -> None:
-        """Until the client closes; connections to the pod end with it. Raises `spdy.ProtocolError`."""
+        """Until the client closes, or says what isn't SPDY; connections to the pod end with it."""
         async with asyncio.TaskGroup() as group:
             tasks: set[asyncio.Task[None]] = set()
-            while chunk := await self._reader.read(CHUNK_BYTES):
-                for frame in self._decoder.feed(chunk):
-                    if (pair := self._take(frame)) is not None:
-                        task = group.create_task(self._carry(*pair))
-                        tasks.add(task)
-                        task.add_done_callback(tasks.discard)
+            with suppress(OSError, spdy.ProtocolError):
+                while chunk := await self._reader.read(CHUNK_BYTES):
+                    for frame in self._decoder.feed(chunk):
+                        if (pair := self._take(frame)) is not None:
+                            task = group.create_task(self._carry(*pair))
+                            tasks.add(task)
+                            task.add_done_callback(tasks.discard)
             for task in tasks:
                 task.cancel()
 
@@ -118,9 +118,8 @@ class Session:
                 pass  # what is left of streams that have ended, and what the client may say without an answer
         return None
 
-    def _open(self, number: int, headers: object) -> tuple[str, Stream, Stream] | None:
-        told = headers if isinstance(headers, dict) else {}
-        port, kind, request = told.get("port", ""), told.get("streamtype", ""), told.get("requestid", "")
+    def _open(self, number: int, headers: Mapping[str, str]) -> tuple[str, Stream, Stream] | None:
+        port, kind, request = (headers.get(each, "") for each in ("port", "streamtype", "requestid"))
         wrong = number in self._streams or kind not in {"error", "data"} or (request, kind) in self._halves
         if wrong or not (port.isdecimal() and 1 <= int(port[:9]) <= 65535):
             self._writer.write(spdy.reset(number, spdy.PROTOCOL_ERROR))
@@ -149,7 +148,7 @@ class Session:
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(self._send(data, writer))
                 try:
-                    with suppress(ConnectionError):
+                    with suppress(OSError):
                         while chunk := await reader.read(CHUNK_BYTES):
                             self._writer.write(spdy.data(data.id, chunk))
                             await self._writer.drain()
@@ -161,7 +160,7 @@ class Session:
             self._end(stream)
 
     async def _send(self, stream: Stream, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
+        with suppress(OSError):
             while chunk := await stream.inbound.read(CHUNK_BYTES):
                 stream.waiting -= len(chunk)
                 writer.write(chunk)
@@ -171,3 +170,4 @@ class Session:
     def _end(self, stream: Stream) -> None:
         if self._streams.pop(stream.id, None) is not None:
             stream.inbound.feed_eof()
+            self._halves = {key: each for key, each in self._halves.items() if each is not stream}

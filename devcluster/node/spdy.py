@@ -9,14 +9,23 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 MAX_HEADER_BYTES: Final = 16_384
 """Of one decompressed block; port forwarding sends three short headers."""
 
 _VERSION: Final = 3
-_SYN_STREAM, _SYN_REPLY, _RST_STREAM, _PING, _GOAWAY = 1, 2, 3, 6, 7
 _FIN: Final = 1
+
+
+class _Kind(IntEnum):
+    SYN_STREAM = 1
+    SYN_REPLY = 2
+    RST_STREAM = 3
+    PING = 6
+    GOAWAY = 7
+
 
 PROTOCOL_ERROR, REFUSED_STREAM, FLOW_CONTROL_ERROR = 1, 3, 7
 """Reasons of a reset."""
@@ -91,14 +100,14 @@ class Decoder:
             raise ProtocolError(f"a frame of SPDY version {version} instead of {_VERSION}")
         try:
             match kind:
-                case 1:
+                case _Kind.SYN_STREAM:
                     headers = self._block(body[10:])
                     return SynStream(_number(body), headers, bool(flags & _FIN))
-                case 3:
+                case _Kind.RST_STREAM:
                     return Reset(_number(body))
-                case 6:
+                case _Kind.PING:
                     return Ping(struct.unpack_from(">I", body)[0])
-                case 7:
+                case _Kind.GOAWAY:
                     return GoAway()
                 case _:
                     return None
@@ -132,7 +141,7 @@ class Encoder:
     def reply(self, stream: int) -> bytes:
         """Accept a stream, without headers."""
         block = self._headers.compress(bytes(4)) + self._headers.flush(zlib.Z_SYNC_FLUSH)
-        return _control(_SYN_REPLY, struct.pack(">I", stream) + block)
+        return _control(_Kind.SYN_REPLY, struct.pack(">I", stream) + block)
 
 
 def data(stream: int, chunk: bytes, *, fin: bool = False) -> bytes:
@@ -141,16 +150,11 @@ def data(stream: int, chunk: bytes, *, fin: bool = False) -> bytes:
 
 
 def reset(stream: int, reason: int) -> bytes:
-    return _control(_RST_STREAM, struct.pack(">II", stream, reason))
+    return _control(_Kind.RST_STREAM, struct.pack(">II", stream, reason))
 
 
 def ping(id: int) -> bytes:  # noqa: A002  the frame's own word
-    return _control(_PING, struct.pack(">I", id))
-
-
-def go_away(last: int) -> bytes:
-    """No stream after `last` was taken on."""
-    return _control(_GOAWAY, struct.pack(">II", last, 0))
+    return _control(_Kind.PING, struct.pack(">I", id))
 
 
 def _control(kind: int, body: bytes) -> bytes:

@@ -35,10 +35,10 @@ class Cluster:
         except Failure as failure:
             if failure.status is not Exit.NOT_FOUND or "not found" not in str(failure):
                 raise
-            known = await self.names(names.RESOURCE)
+            there = await self.known(names.RESOURCE)
             raise Failure(
                 f"there is no OcrDeployment {text.clean(name, 253)!r} here."
-                f"{text.nearest(name, known, 'OcrDeployments')} (-n chooses another namespace)",
+                f"{text.nearest(name, there, 'OcrDeployments')} (-n chooses another namespace)",
                 Exit.NOT_FOUND,
             ) from None
         return _readable(objects.one(found, Resource))
@@ -87,7 +87,7 @@ class Cluster:
         )
         return _readable(objects.one(found, Resource))
 
-    async def names(self, kind: str, selector: str = "") -> list[str]:
+    async def known(self, kind: str, selector: str = "") -> list[str]:
         listed = await self.kubectl.run(
             "get", kind, "--output=name", f"--selector={selector}", *self._scope, seconds=10
         )
@@ -159,16 +159,17 @@ def ready(resource: Resource, pods: Iterable[Pod], wanted: str = "") -> list[Pod
 
 
 def warn(message: str) -> None:
-    print(f"kubectl ocr: {message}", file=sys.stderr)
+    """On standard error, whatever the cluster put into it."""
+    print(f"kubectl ocr: {text.clean(message, 4096)}", file=sys.stderr)
 
 
 def _readable(found: T | Unreadable) -> T:
     if isinstance(found, Unreadable):
-        raise Failure(text.clean(found.message))
+        raise Failure(found.message)
     return found
 
 
 def _report(found: list[T], unreadable: Sequence[Unreadable]) -> list[T]:
     for each in unreadable[:8]:
-        warn(text.clean(each.message))
+        warn(each.message)
     return found

@@ -70,7 +70,7 @@ async def _names(kind: str, words: Sequence[str]) -> list[str]:
     flags = [f"{flag}={given[flag]}" for flag in ("--context", "--kubeconfig") if flag in given]
     namespace = given.get("-n") or given.get("--namespace", "")
     cluster = connect(Options(command="", kubectl=tuple(flags), namespace=namespace))
-    return await cluster.names(kind, names.LABEL_DEPLOYMENT if kind == "pods" else "")
+    return await cluster.known(kind, names.LABEL_DEPLOYMENT if kind == "pods" else "")
 
 
 if __name__ == "__main__":

@@ -105,9 +105,9 @@ _FORBIDDEN: Final = re.compile(
     r'(?: in the namespace "(?P<space>[^"]*)")?'
 )
 _SIGNS: Final = (
-    ("not allowed", ("orbidden",), Exit.NOT_ALLOWED),
+    ("not allowed: {}", ("orbidden",), Exit.NOT_ALLOWED),
     (
-        "the API server doesn't know you",
+        "the API server doesn't know you: {}",
         ("must be logged in", "Unauthorized", "provide credentials"),
         Exit.NOT_ALLOWED,
     ),
@@ -116,18 +116,18 @@ _SIGNS: Final = (
         ('resource type "ocrdeployments', f'for kind "OcrDeployment" in version "{names.GROUP}'),
         Exit.NOT_FOUND,
     ),
-    ("", ("(NotFound)",), Exit.NOT_FOUND),
+    ("{}", ("(NotFound)",), Exit.NOT_FOUND),
     (
-        "the cluster can't be reached now",
+        "the cluster can't be reached now: {}",
         (
             *("connection refused", "was refused", "Unable to connect", "no such host", "i/o timeout"),
             *("deadline exceeded", "connection reset", "TLS handshake timeout", "ServiceUnavailable"),
         ),
         Exit.LATER,
     ),
-    ("refused", ("is invalid",), Exit.USAGE),
+    ("refused: {}", ("is invalid",), Exit.USAGE),
 )
-"""(what is wrong, words of kubectl that tell it, exit status); the first one that fits."""
+"""(what is wrong, with kubectl's own message; words that tell it; exit status); the first one that fits."""
 
 
 def explain(call: str, said: str) -> Failure:
@@ -147,7 +147,5 @@ def explain(call: str, said: str) -> Failure:
         )
     for lead, signs, status in _SIGNS:
         if any(sign in message for sign in signs):
-            told = message.replace("(NotFound): ", "")
-            whole = lead if "OcrDeployments" in lead else f"{lead}: {told}" if lead else told
-            return Failure(whole, status)
+            return Failure(lead.replace("{}", message.removeprefix("(NotFound): ")), status)
     return Failure(message)

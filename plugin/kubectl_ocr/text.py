@@ -68,6 +68,11 @@ def clean(text: str, limit: int = 1024) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def lines(raw: str) -> str:
+    """The text with its lines and tabs, but nothing else that moves a cursor: a page may hold anything."""
+    return "".join(char if char.isprintable() or char in "\n\t" else " " for char in raw)
+
+
 def duration(seconds: float) -> str:
     """Two units at most: `48s`, `4m10s`, `3h5m`, `12d`."""
     whole = max(0, int(seconds))

@@ -179,12 +179,12 @@ def test_names_that_are_not_there_lead_to_those_that_are(user: User) -> None:
     assert user.pods()[0] in user.types("why", "invoices-1", status=Exit.NOT_FOUND)
 
 
-def test_the_example_roles_are_enough_and_all_is_needed(user: User) -> None:
+def test_the_documented_roles_are_enough(user: User) -> None:
     as_eve = ("--as", "eve")
     in_place = ("-n", user.namespace)
     told = user.types("status", *as_eve, status=Exit.NOT_ALLOWED)
     assert f"you (eve) may not list pods in namespace {user.namespace}" in told or "ocrdeployments" in told
-    user.cluster.kubectl("apply", "-f", str(ROOT / "examples" / "kubectl-ocr-rbac.yaml"))
+    user.cluster.kubectl("apply", "-f", str(ROOT / "plugin" / "rbac.yaml"))
 
     def bind(role: str) -> None:
         user.cluster.kubectl(*in_place, "create", "rolebinding", role, f"--clusterrole={role}", "--user=eve")

@@ -537,11 +537,16 @@ socketserver.ThreadingTCPServer((os.environ["OCR_HOST"], 8070), Echo).serve_fore
 """
 
 
-def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods) -> None:
-    """Several connections at once, each with more bytes than any buffer holds; then one to a port where nobody is."""
-    pods.create("echo", "", command=["python", "-c", ECHO])
-    pods.ready("echo")
-    with kubectl_forwards(node.cluster, "echo", 8070) as (_, port):
+@pytest.mark.parametrize("websockets", ["true", "false"])
+def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods, websockets: str) -> None:
+    """Several connections at once, each with more bytes than any buffer holds; then one to a port where nobody is.
+
+    Older kubectls speak SPDY with the API server, newer ones WebSockets. The node can't tell, and must not.
+    """
+    pod = f"echo-{websockets}"
+    pods.create(pod, "", command=["python", "-c", ECHO])
+    pods.ready(pod)
+    with kubectl_forwards(node.cluster, pod, 8070, websockets) as (_, port):
         for text in (b"hello", b"x" * 3_000_000):
             with contextlib.ExitStack() as stack:
                 connections = [
@@ -552,7 +557,7 @@ def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods) -> None:
                     connection.sendall(text + b"\n")
                 for connection in connections:
                     assert b"".join(iter(lambda: connection.recv(65536), b"")) == (text + b"\n") * 2  # noqa: B023
-    with kubectl_forwards(node.cluster, "echo", 8071) as (forwarder, port):
+    with kubectl_forwards(node.cluster, pod, 8071, websockets) as (forwarder, port):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             assert connection.recv(1) == b""
         assert forwarder.wait(30) != 0
@@ -561,12 +566,18 @@ def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods) -> None:
 
 
 @contextlib.contextmanager
-def kubectl_forwards(cluster: Cluster, pod: str, port: int) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+def kubectl_forwards(
+    cluster: Cluster, pod: str, port: int, websockets: str
+) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """A running `kubectl port-forward`, and its local port."""
     kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
     command = [str(kubectl), f"--kubeconfig={cluster.kubeconfig}", "port-forward", f"pod/{pod}", f":{port}"]
     with subprocess.Popen(
-        [*command, "--address=127.0.0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--address=127.0.0.1"],
+        env=os.environ | {"KUBECTL_PORT_FORWARD_WEBSOCKETS": websockets},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as forwarder:
         try:
             assert forwarder.stdout is not None

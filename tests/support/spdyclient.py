@@ -34,7 +34,7 @@ class Client:
             if not first >> 31:
                 found.append(("end" if second >> 24 & 1 else "data", first, body))
                 continue
-            kind = {2: "reply", 3: "reset", 6: "ping", 7: "goaway"}[first & 0xFFFF]
+            kind = {2: "reply", 3: "reset", 6: "ping"}[first & 0xFFFF]
             if kind == "reply":
                 assert self._in.decompress(body[4:]) == bytes(4), "a reply has no headers"
             found.append((kind, struct.unpack_from(">I", body)[0], body[4:] if kind == "reset" else b""))

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from kubectl_ocr import names, podhttp
+from kubectl_ocr import names, podhttp, text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, model_of, ready
 from kubectl_ocr.errors import Exit, Failure
@@ -29,7 +29,7 @@ async def read(options: Options, cluster: Cluster) -> None:
     }
     async with podhttp.reach(cluster.kubectl, resource, pod, token=key, within=options.within) as server:
         answer = await server.read(picture, {name: value for name, value in fields.items() if value})
-    emit(answer, "json" if options.format == "json" else "table", str(answer.get("text", "")))
+    emit(answer, "json" if options.format == "json" else "table", text.lines(str(answer.get("text", ""))))
 
 
 def choose(resource: Resource, pods: list[Pod], model: str) -> Pod:

@@ -163,6 +163,26 @@ async def test_data_after_the_end_and_of_unknown_streams_is_passed_over_and_ping
         assert await kubectl.until("end", 3) == b"abye"
 
 
+async def test_what_is_no_spdy_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async with forwarding() as kubectl:
+        kubectl.pair(1, "0")
+        await kubectl.until("reply", 3)
+        kubectl.writer.write(control(6, b"\0\0\0\7", version=2))
+        async with asyncio.timeout(20):
+            assert await kubectl.reader.read() == b""
+    assert not caplog.records
+
+
+async def test_a_half_that_was_reset_is_forgotten() -> None:
+    async with forwarding() as kubectl:
+        headers = {"port": str(kubectl.port), "requestid": "0"}
+        kubectl.writer.write(kubectl.spdy.open(1, headers | {"streamtype": "error"}))
+        kubectl.writer.write(control(3, b"\0\0\0\1\0\0\0\5"))
+        kubectl.pair(3, "0")  # the same request id again
+        kubectl.writer.write(spdy.data(5, b"again", fin=True))
+        assert await kubectl.until("end", 5) == b"againbye"
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -1,9 +1,14 @@
 """The command line and its completion: words in, options or candidates out."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
 from kubectl_ocr import cli, completion, names
 from kubectl_ocr.cli import Options
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_options_of_kubectl_may_stand_before_and_after_the_command() -> None:
@@ -81,6 +86,19 @@ def test_examples_of_the_help_are_understood(capsys: pytest.CaptureFixture[str])
                 assert cli.parse(words).command == name
                 seen += 1
     assert seen >= 12
+
+
+def test_what_the_pages_show_is_understood() -> None:
+    pages = [ROOT / "README.md", ROOT / "docs" / "kubectl-plugin.md"]
+    shown = [
+        line.removeprefix("$ kubectl ocr ")
+        for page in pages
+        for line in page.read_text().splitlines()
+        if line.startswith("$ kubectl ocr ") and "--help" not in line
+    ]
+    assert len(shown) >= 10
+    for line in shown:
+        assert cli.parse(shlex.split(line, comments=True)).command in cli.COMMANDS, line
 
 
 @pytest.mark.parametrize(

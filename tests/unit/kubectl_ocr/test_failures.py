@@ -17,6 +17,7 @@ from kubectl_ocr import names
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster
 from kubectl_ocr.commands.control import control
+from kubectl_ocr.commands.look import status
 from kubectl_ocr.commands.read import choose, read
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl, _read, explain
@@ -311,10 +312,10 @@ async def test_reading_sends_the_picture_and_prints_the_text(
     picture = tmp_path / "page.png"
     picture.write_bytes(b"PNG")
     options = Options(command="read", name="invoices", file=str(picture), format="text", within=30)
-    async with pods(kubectl, a=lambda _: web.json_response({"text": "Total 5"})) as asked:
+    async with pods(kubectl, a=lambda _: web.json_response({"text": "Total\x1b[2J 5\n\tx"})) as asked:
         await read(options, kubectl.cluster)
     assert asked == [("/ocr", f"Bearer {TOKEN}")]  # the Secret of its API keys has this one
-    assert capsys.readouterr().out == "Total 5\n"
+    assert capsys.readouterr().out == "Total [2J 5\n\tx\n"
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"", "is empty")])
@@ -344,3 +345,32 @@ def test_the_pod_that_answers_soonest_is_read_with() -> None:
     assert order == ["c", "b", "d", "a"]
     awake = Pod(metadata=Metadata(name="a", labels={names.LABEL_AWAKE: "true"}))
     assert choose(resource, [Pod(metadata=Metadata(name="c")), awake], "m") is awake
+
+
+async def test_a_watch_outlives_a_cluster_that_cannot_be_reached(
+    kubectl: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubectl.answers(f"get {names.RESOURCE}", {"items": [RESOURCE]})
+    kubectl.answers("get pods", {"items": []})
+    shown = ""
+
+    async def until(words: str) -> None:
+        nonlocal shown
+        async with asyncio.timeout(60):
+            while words not in (shown := shown + capsys.readouterr().out):  # noqa: ASYNC110  a program's output
+                await asyncio.sleep(0.05)
+
+    watching = asyncio.create_task(status(Options(command="status", watch=True), kubectl.cluster))
+    try:
+        await until("invoices")
+        kubectl.answers("get pods", err="The connection to the server x was refused")
+        await until("can't be reached now")
+        shown = ""
+        kubectl.answers("get pods", {"items": []})
+        await until("\ninvoices")
+        kubectl.answers("get pods", err="error: You must be logged in to the server (Unauthorized)")
+        with pytest.raises(Failure, match="doesn't know you"):
+            async with asyncio.timeout(60):
+                await watching
+    finally:
+        watching.cancel()

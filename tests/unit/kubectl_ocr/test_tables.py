@@ -63,6 +63,12 @@ def test_table_is_the_stored_one(name: str) -> None:
     assert shown(name) + "\n" == path.read_text()
 
 
+def test_the_page_shows_the_stored_tables() -> None:
+    page = (GOLDEN.parents[2] / "docs" / "kubectl-plugin.md").read_text()
+    for each in (shown("status"), shown("top"), why("invoices-59d8b84b99-5ztl9")):
+        assert f"\n{each}\n```" in page
+
+
 @given(st.randoms(use_true_random=False))
 def test_the_order_in_which_kubectl_lists_is_irrelevant(chance: random.Random) -> None:
     resources, pods, nodes = list(RESOURCES), list(PODS), list(NODES)
