@@ -102,6 +102,13 @@ def test_the_family_is_the_configurations(
     assert all(each.is_meta for each in opened.model.parameters()), "no weights are read yet"
 
 
+def test_a_wake_does_not_look_at_weights(copy: Callable[[str], Path]) -> None:
+    folder = copy("deepseek_ocr")
+    (folder / "model.safetensors").write_bytes(bytes(100))
+    assert not opening.open(folder, unread=False).conversion_needed
+    assert "model.safetensors" in refused(folder)
+
+
 @pytest.mark.parametrize(
     ("asked", "device", "capability", "wanted"),
     [
