@@ -386,8 +386,10 @@ class _Pass:
     # 6. The status
 
     async def _report(self, live: LiveSettings, *, urgent: bool = False) -> float | None:
-        """Aggregates and writes; the pass goes on with the resource as it is after the write."""
-        after = status.aggregate(self._resource, self._seen(live), self._all._now())
+        """Aggregates and writes; the pass goes on with the resource as it is after the write. Answers when to look
+        again."""
+        seen, now = self._seen(live), self._all._now()
+        after = status.aggregate(self._resource, seen, now)
         applied = _applied(after)
         urgent = urgent or (applied is not None and applied != self._memory.applied)
         answer = await self._all._write(self._memory, self._body, after, urgent=urgent)
@@ -397,7 +399,7 @@ class _Pass:
         self._body = answer
         self._memory.applied = applied or self._memory.applied
         self._resource = msgspec.structs.replace(self._resource, status=answer.get("status") or {})
-        return None
+        return status.settles(seen.pods, now)
 
     def _seen(self, live: LiveSettings) -> Seen:
         pods = []

@@ -16,6 +16,10 @@ _BASES: Final = {
     "allocation": "what is promised: there were no usable metrics",
     "none": "no GPU was asked for",
 }
+_WHOLE: Final = {
+    "exclusive": ", a GPU of its own that the device plugin picked",
+    "claim": ", a GPU of its own by its ResourceClaim",
+}
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -79,8 +83,7 @@ def _missing(pod: Pod, resource: Resource | None, found: Placement | Unreadable 
 
 
 def render(told: Why, now: datetime, paint: text.Paint = text.plain) -> str:
-    whole = ", a GPU of its own that the device plugin picked" if told.sharing == "exclusive" else ""
-    where = f"{told.node or 'no node yet'}{whole}{''.join(f', {uuid}' for uuid in told.gpus)}"
+    where = f"{told.node or 'no node yet'}{_WHOLE.get(told.sharing, '')}{''.join(f', {each}' for each in told.gpus)}"
     state = f"is on {where}" if told.placed else "waits for a GPU"
     lines = [paint(text.clean(f"{told.namespace}/{told.pod} {state}", 1600), text.BOLD), f"  {told.why}"]
     facts = [f"  {name:<10}{value}" for name, value in _facts(told, now) if value]

@@ -9,6 +9,8 @@ from kubectl_ocr import objects, text
 from kubectl_ocr.objects import ModelSpec, Node, Placement, Pod, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
 
+WHOLE: Final = frozenset({"exclusive", "claim"})
+"""`spec.gpu.sharing` of pods that have a device as a whole."""
 HEADER: Final = ("NODE / GPU / POD", "PROMISED", "RESIDENT", "FREE", "MODELS")
 
 
@@ -72,7 +74,7 @@ def _tenant(resource: Resource, told: PodStatus, decision: Placement) -> Tenant:
         namespace=resource.metadata.namespace,
         pod=told.name,
         deployment=resource.metadata.name,
-        promised_bytes=None if decision.sharing == "exclusive" else decision.memory_bytes,
+        promised_bytes=None if decision.sharing in WHOLE else decision.memory_bytes,
         resident_bytes=sum(objects.bytes_of(each.gpu_memory) for each in resident),
         models={each.name: each.location for each in told.models},
     )

@@ -118,6 +118,7 @@ def test_models_are_woken_offloaded_and_released(user: User) -> None:
     assert user.types("wake", "invoices", "--pod", first).split().count("ready") == 1
     user.until(lambda: user.models()[first] == "gpu", "the status says gpu")
     assert user.models()[second] == "unloaded"
+    user.until(lambda: "offload in " in user.types("status"), "the countdown")
     assert user.types("wake", "invoices", "--model", "pp-ocr").split().count("ready") == 2
     told = json.loads(user.types("offload", "invoices", "-o", "json"))
     assert [(each["pod"], each["location"]) for each in told] == [(first, "cpu"), (second, "cpu")]

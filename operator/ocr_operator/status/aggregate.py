@@ -19,14 +19,15 @@ MAX_MESSAGE: Final = 1024
 
 
 def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, Any]:
-    """The complete status. `now` is used only for what changed against `resource.status`, so equal inputs
-    give an equal status, and feeding the answer back changes nothing.
+    """The complete status. `now` is used for what changed against `resource.status`, and to tell models that have
+    just become idle from those that stay so: equal inputs give an equal status, and feeding the answer back changes
+    nothing.
     """
     view = conditions.view(resource, seen)
     verdicts = {kind: judge(view) for kind, judge in conditions.CONDITIONS.items()}
     live = (seen.live.revision, seen.live.hash) if seen.live else None
     models = [model.name for model in resource.spec.models]
-    entries = [pods.entry(each, resource.generation, live, models) for each in pods.current(seen.pods)]
+    entries = [pods.entry(each, resource.generation, live, models, now) for each in pods.current(seen.pods)]
     where = [model["location"] for entry in entries for model in entry["models"]]
     status: dict[str, Any] = {
         "observedGeneration": resource.generation,

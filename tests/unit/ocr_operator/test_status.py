@@ -168,6 +168,39 @@ def test_standby_is_ready_with_a_reason_of_its_own() -> None:
     assert told["phase"] == "Standby"
 
 
+@pytest.mark.parametrize(
+    ("state", "idle", "told", "again"),
+    [
+        ("ready", -60.0, True, None),
+        ("offloaded", -5.0, True, None),
+        ("ready", -4.0, False, 1.0),
+        ("ready", 0.0, False, 5.0),
+        ("ready", 3.0, False, 8.0),  # the pod's clock is a little ahead
+        ("ready", 3600.0, False, None),  # or wrong
+        ("ready", None, False, None),
+        ("unloaded", -60.0, False, None),
+        ("restoring", -60.0, False, None),
+    ],
+)
+def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
+    state: str, idle: float | None, told: bool, again: float | None
+) -> None:
+    where = {"ready": "gpu", "offloaded": "cpu", "restoring": "cpu"}.get(state, "unloaded")
+    raw = raw_state("a", models={"invoice-ocr": (state, where)})
+    since = None if idle is None else NOW + timedelta(seconds=idle)
+    raw["models"][0]["idle_since"] = None if since is None else since.isoformat()
+    parsed = podstate.parse(raw)
+    assert isinstance(parsed, PodState), parsed
+    each = make_seen(state=parsed)
+    [model] = tell(each)["pods"][0]["models"]
+    assert ("idleSince" in model) is told
+    if told:
+        assert since is not None
+        assert model["idleSince"] == since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert status.settles([each], NOW) == again
+    assert status.settles([each, make_seen("b", state=None)], NOW) == again
+
+
 def test_a_cpu_device_serves_from_host_memory() -> None:
     told = tell(make_seen(told={"kind": "cpu", "uuid": None, "models": {"m": ("ready", "cpu")}}))
     assert condition(told, "Ready")[1] == "Serving"
