@@ -79,8 +79,6 @@ class Pod:
     containers: tuple[Container, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
     """Extended resources (those with a `/` in their name), summed over the containers."""
-    claims: tuple[str, ...] = ()
-    """Names of the device claims (Dynamic Resource Allocation) in the pod."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Mapping[str, Any] | None = None
@@ -178,7 +176,6 @@ def pod(raw: Mapping[str, Any]) -> Pod:
         unschedulable=(_text(scheduled, "message") or "no node fits") if unschedulable else "",
         containers=tuple(_container(each) for each in _maps(status, "containerStatuses")),
         requests=_requests(spec),
-        claims=tuple(_text(each, "name") for each in _maps(spec, "resourceClaims")),
         node_selector=_strings(spec.get("nodeSelector")),
         tolerations=tuple(
             Toleration(

@@ -115,6 +115,15 @@ def _worth(each: GpuReading, now: datetime) -> tuple[object, ...]:
 
 
 def _trust(each: GpuReading) -> tuple[object, ...]:
-    """No pod's own, then the newest; then the words, so that no order of the inputs matters."""
+    """No pod's own, then the newest; then whatever they say, so that no order of the inputs matters."""
     at = each.read_at.timestamp() if each.read_at else 0.0
-    return (each.source is not Source.POD, at, each.source is Source.EXPORTER, repr(each))
+    used, free, total = each.memory_used_bytes, each.memory_free_bytes, each.memory_total_bytes
+    words = (each.node, used or 0, free or 0, total or 0, each.utilization or 0.0, each.index or 0)
+    return (
+        each.source is not Source.POD,
+        at,
+        each.source is Source.EXPORTER,
+        *words,
+        each.product,
+        each.holders,
+    )

@@ -56,7 +56,7 @@ REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
 STUCK_SECONDS: Final = 20.0
 """A pod that is pinned to a node which can't take it anymore is replaced after so long, and after twice as long each
-time the scheduler refuses the next node, too: what it asks for may be nowhere, and that isn't placement's fault.
+time the scheduler refuses its successor's node, too: what it asks for may be nowhere.
 """
 REFUSED_NODE_SECONDS: Final = 600.0
 """For so long a node that the scheduler refused comes last."""
@@ -88,8 +88,8 @@ class _Memory:
     moves: list[str] = field(default_factory=list)
     """Changes of the awake set, but not yet told by an Event."""
     moves_told: float = float("-inf")
-    refused: dict[str, float] = field(default_factory=dict)
-    """Node → when the scheduler last refused it to a pod that was pinned there."""
+    refusals: list[tuple[float, str]] = field(default_factory=list)
+    """When the scheduler refused which node to a pod that was pinned there."""
 
 
 class Reconciler:
@@ -300,7 +300,7 @@ class _Pass:
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
         now = self._all._now()
-        refused = frozenset(self._refused())
+        refused = frozenset(node for _, node in self._refusals())
         work = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
@@ -352,30 +352,29 @@ class _Pass:
         """Pods whose node can't take them, for it went away or was filled by others between placement and binding:
         their Deployment makes others, which are placed elsewhere if there is elsewhere.
         """
-        now, refused = self._all._time(), self._refused()
-        patience = STUCK_SECONDS * 2.0 ** min(len(refused), 5)
-        stuck: dict[str, float] = {}
+        now, before = self._all._time(), self._memory.stuck
+        patience = STUCK_SECONDS * 2.0 ** min(len({at for at, _ in self._refusals()}), 5)
+        stuck = self._memory.stuck = {}
         for pod in self._own():
             if not pod.unschedulable or pod.gated or pod.terminating:
                 continue
             node, lost = self._world.pinned_to(pod)
             if not node:
                 continue
-            stuck[pod.uid] = since = self._memory.stuck.get(pod.uid, now)
+            stuck[pod.uid] = since = before.get(pod.uid, now)
             if now - since < (STUCK_SECONDS if lost else patience):
                 continue
             why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
             log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
             if not lost:
-                self._memory.refused[node] = now
+                self._memory.refusals.append((now, node))
             await self._replace(pod)
-        self._memory.stuck = stuck
 
-    def _refused(self) -> dict[str, float]:
-        """Nodes that the scheduler refused lately, and when."""
+    def _refusals(self) -> list[tuple[float, str]]:
+        """Those of the last minutes."""
         oldest = self._all._time() - REFUSED_NODE_SECONDS
-        self._memory.refused = {node: at for node, at in self._memory.refused.items() if at > oldest}
-        return self._memory.refused
+        self._memory.refusals = [each for each in self._memory.refusals if each[0] > oldest]
+        return self._memory.refusals
 
     async def _replace(self, pod: Pod) -> None:
         try:

@@ -132,29 +132,35 @@ def test_pods_get_the_device_that_the_operator_picked(ours: Operator, gpus: dict
     assert replaced["metadata"]["annotations"][names.ANNOTATION_GPU_UUIDS] == promised[gone]
 
 
+def test_claiming_pod_starts_by_hand_while_the_operator_is_down(ours: Operator, gpus: dict[str, str]) -> None:
+    """The two commands of docs/placement.md: the template that isn't there otherwise, and the gate."""
+    page = (ROOT / "docs" / "placement.md").read_text(encoding="utf-8")
+    template = re.search(r"^(apiVersion: resource.k8s.io/v1\n.+?)^EOF$", page, re.MULTILINE | re.DOTALL)
+    assert template is not None
+    ours.apply(replicas=1, gpu={"sharing": "claim"})
+    before = until(
+        lambda: {n: p for n, p in ours.pods().items() if p["spec"].get("nodeName")}, 90, "scheduled"
+    )
+    assert ours.end(signal.SIGTERM) == 0
+    gated = _next_pod(ours, *before)
+
+    ours.kubectl("create", "-f", "-", stdin=template[1])
+    ours.kubectl(*_gate_command(gated))
+
+    pod = until(lambda: (now := ours.pods()[gated])["spec"].get("nodeName") and now, 90, "it is scheduled")
+    [told] = pod["status"]["resourceClaimStatuses"]
+    claim = json.loads(ours.kubectl("get", "resourceclaim", told["resourceClaimName"], "-o", "json"))
+    [device] = claim["status"]["allocation"]["devices"]["results"]
+    assert (device["pool"], device["device"] in gpus.values()) == (pod["spec"]["nodeName"], True)
+
+
 def test_gate_is_removed_by_hand_while_the_operator_is_down(ours: Operator) -> None:
-    """The command of docs/architecture.md, as it stands there."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    command = re.search(r"^kubectl (patch pod <pod> .+)$", text, re.MULTILINE)
-    assert command is not None
     ours.apply(replicas=1, gpu={"sharing": "exclusive"})
     until(lambda: ours.holds("Ready"), what="ready")
     assert ours.end(signal.SIGTERM) == 0
-    [before] = ours.pods()
-    ours.kubectl("delete", "pod", before, "--wait=false")
-    gated = until(
-        lambda: next(
-            (
-                name
-                for name, pod in ours.pods().items()
-                if pod["spec"].get("schedulingGates") and name != before
-            ),
-            "",
-        ),
-        what="the next pod waits at its gate",
-    )
+    gated = _next_pod(ours, *ours.pods())
 
-    ours.kubectl(*shlex.split(command[1].replace("<pod>", gated)))
+    ours.kubectl(*_gate_command(gated))
 
     def serves() -> bool:
         pods = ours.pods()
@@ -169,3 +175,21 @@ def test_gate_is_removed_by_hand_while_the_operator_is_down(ours: Operator) -> N
         lambda: ours.holds("Ready") and ours.holds("ConfigApplied"), 90, what="the operator takes it as it is"
     )
     assert set(ours.pods()) == {gated}
+
+
+def _next_pod(ours: Operator, before: str) -> str:
+    """Deletes the pod; its successor, which waits at its gate since nobody places it."""
+    ours.kubectl("delete", "pod", before, "--wait=false")
+    found: str = until(
+        lambda: next((name for name, pod in ours.pods().items() if pod["spec"].get("schedulingGates")), ""),
+        what="the next pod waits at its gate",
+    )
+    return found
+
+
+def _gate_command(pod: str) -> list[str]:
+    """The command of docs/architecture.md, as it stands there."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    command = re.search(r"^kubectl (patch pod <pod> .+)$", text, re.MULTILINE)
+    assert command is not None
+    return shlex.split(command[1].replace("<pod>", pod))

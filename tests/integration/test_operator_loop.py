@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from ocr_operator import api, names
+from tests.support import fakepod
 from tests.support.stage import Stage, stage, until
 
 
@@ -345,6 +347,47 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
         record = json.loads(placed["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
         assert (record["basis"], record["dataSource"]) == ("metrics", "pod")
         assert record["why"].endswith("as its own pods measured 0 s ago")
+
+
+async def test_prometheus_tells_the_load_where_exporters_cannot_be_reached() -> None:
+    async with stage(operator=False) as cluster:
+        for name in ("exporter-gpu-a", "exporter-gpu-b"):
+            exporter = cluster.objects(api.POD)[name]
+            await cluster.kube.delete(api.ref_of(exporter), uid=exporter["metadata"]["uid"])
+        cluster.gpus["gpu-a"] = {"GPU-a0": 40_000, "GPU-a1": 30_000}
+        cluster.gpus["gpu-b"] = {"GPU-b0": 20_000, "GPU-b1": 10_000}
+
+        async def query(request: web.Request) -> web.Response:
+            asked, result = str((await request.post())["query"]), []
+            for node, gpus in cluster.gpus.items():
+                for uuid, used in gpus.items():
+                    told: dict[str, float] = {
+                        "DCGM_FI_DEV_FB_USED": used,
+                        "DCGM_FI_DEV_FB_FREE": 46068 - used,
+                    }
+                    if asked.startswith("timestamp("):
+                        told = {"": time.time()}
+                    for metric, value in told.items():
+                        labels = {"__name__": metric, "UUID": uuid, "exported_Hostname": node}
+                        result.append({"metric": labels, "value": [time.time(), str(value)]})
+            return web.json_response({"status": "success", "data": {"result": result}})
+
+        app = web.Application()
+        app.add_routes([web.post("/api/v1/query", query)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
+        await runner.setup()
+        ip, port = fakepod.address(), fakepod.free_port()
+        await web.TCPSite(runner, ip, port).start()
+        try:
+            await cluster.start(prometheus_url=f"http://{ip}:{port}")
+            await cluster.apply(replicas=1)
+            await until(lambda: cluster.holds("Ready"), within=20)
+        finally:
+            await runner.cleanup()
+        [pod] = [body for name, body in cluster.objects(api.POD).items() if name.startswith("invoices")]
+        record = json.loads(pod["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
+        assert [gpu["uuid"] for gpu in record["gpus"]] == ["GPU-b1"]
+        assert (record["basis"], record["dataSource"]) == ("metrics", "prometheus")
 
 
 async def test_fifty_pods_at_once_are_spread_by_the_books() -> None:

@@ -86,13 +86,14 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
     )
     got = verify.actual(state)
-    uuids = _pins(pod, found)
-    if pod.claims and ours:
-        yield replace(base, resource=CLAIMED, count=1, uuids=tuple(sorted({*uuids, *got})))
+    pins = _pins(pod, found)
+    # A pod that got another GPU than promised counts where it is as well as where it should be.
+    uuids = tuple(sorted({*pins, *got}))
+    if ours and pod.annotation(names.ANNOTATION_CLAIM):
+        yield replace(base, resource=CLAIMED, count=1, uuids=uuids)
         return
-    if uuids:
-        # A pod that got another GPU than promised counts where it is as well as where it should be.
-        yield replace(base, uuids=tuple(sorted({*uuids, *got})))
+    if pins:
+        yield replace(base, uuids=uuids)
         return
     for resource, count in pod.requests.items():
         if count > 0:

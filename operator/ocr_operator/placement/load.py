@@ -9,7 +9,7 @@ from ocr_operator import readings
 from ocr_operator.dcgm import GpuReading
 from ocr_operator.observed import Node
 from ocr_operator.placement import nodes as eligible
-from ocr_operator.placement.types import Reservation
+from ocr_operator.placement.types import CLAIMED, Reservation
 
 LIVE_SECONDS: Final = int(readings.FRESH.total_seconds())
 USABLE_SECONDS: Final = int(readings.USABLE.total_seconds())
@@ -124,8 +124,8 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
 
 
 def whole(node: Node, entry: Reservation) -> bool:
-    """Whether the entry's GPUs are its own: given by the device plugin, and not as one of several replicas."""
-    return bool(entry.count) and not eligible.shares(node, entry.resource)
+    """Whether the entry's GPUs are its own: claimed, or given by the device plugin and no replica of a GPU."""
+    return entry.resource == CLAIMED or (bool(entry.count) and not eligible.shares(node, entry.resource))
 
 
 def _age(reading: GpuReading, now: datetime) -> int | None:

@@ -1,9 +1,11 @@
 """What the state says of the whole GPU: in steps, smoothed, and whether the placement's promise was kept."""
 
 import asyncio
+import ctypes
 import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from ocr_inference import gpu, telemetry
 from ocr_inference.gpu import Device
-from ocr_inference.meter import SimulatedMeter
+from ocr_inference.meter import NvmlMeter, SimulatedMeter
 from ocr_inference.schema import GpuInfo
 from ocr_inference.settings import Settings
 from ocr_inference.telemetry import Telemetry
@@ -104,6 +106,45 @@ def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     a, b = SimulatedMeter(tmp_path).read()
     assert (a.index, a.used_bytes, a.utilization) == (0, 0, 0.0)
     assert (b.index, b.gpu.uuid, b.used_bytes, b.utilization) == (1, "GPU-b", 5 * GIB, 1.0)
+
+
+class FakeNvml:
+    """Two GPUs, of which the second has fallen off the bus, and what NVML writes through pointers."""
+
+    def __init__(self, *, utilization: int = 0) -> None:
+        self.utilization = utilization
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:
+        count._obj.value = 2
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: int, handle: Any) -> int:
+        handle._obj.value = index + 1
+        return 15 if index == 1 else 0  # NVML_ERROR_GPU_IS_LOST
+
+    def nvmlDeviceGetUUID(self, handle: Any, text: Any, length: int) -> int:
+        text.value = b"GPU-0"
+        return 0
+
+    def nvmlDeviceGetName(self, handle: Any, text: Any, length: int) -> int:
+        text.value = b"NVIDIA L40S"
+        return 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
+        memory._obj.total, memory._obj.used = 46068 << 20, 5 * GIB
+        return 0
+
+    def nvmlDeviceGetUtilizationRates(self, handle: Any, rates: Any) -> int:
+        rates._obj.gpu = 42
+        return self.utilization
+
+
+def test_a_real_gpu_is_read_through_nvml_and_a_lost_one_left_out() -> None:
+    [one] = NvmlMeter(cast("ctypes.CDLL", FakeNvml())).read()
+    assert (one.index, one.gpu.uuid, one.gpu.product) == (0, "GPU-0", "NVIDIA L40S")
+    assert (one.used_bytes, one.gpu.memory_bytes, one.utilization) == (5 * GIB, 46068 << 20, 0.42)
+    [cut] = NvmlMeter(cast("ctypes.CDLL", FakeNvml(utilization=3))).read()
+    assert cut.utilization is None, "a GPU in MIG instances has none"
 
 
 async def test_news_are_told_and_a_cpu_has_none(tmp_path: Path) -> None:

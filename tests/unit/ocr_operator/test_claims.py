@@ -32,11 +32,8 @@ def make_gpu(uuid: str, used: float = 0) -> GpuReading:
     )
 
 
-def make_pod(name: str = "new", **raw: Any) -> Pod:
-    made = raw_pod(
-        name, gated=True, resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "invoices-gpu"}]
-    )
-    return observed.pod(made | raw)
+def make_pod(name: str = "new") -> Pod:
+    return observed.pod(raw_pod(name, gated=True))
 
 
 def choose(*gpus: GpuReading, books: tuple[Reservation, ...] = ()) -> Placement | NoFit:
@@ -66,7 +63,7 @@ class TestChoice:
         )
 
     def test_a_claimed_gpu_takes_no_pins(self) -> None:
-        raw = raw_pod(resourceClaims=[{"name": "gpu"}], annotations={names.ANNOTATION_GPU_UUIDS: "GPU-1"})
+        raw = raw_pod(annotations={names.ANNOTATION_GPU_UUIDS: "GPU-1", names.ANNOTATION_CLAIM: "{}"})
         [entry] = placement.ledger([observed.pod(raw)])
         assert (entry.uuids, entry.count, entry.resource) == (("GPU-1",), 1, "claim")
         shared = make_deployment(models=MODELS, gpu={"sharing": "shared"})

@@ -286,10 +286,10 @@ async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_come
         await desk.look()
         await until(lambda: not desk.world.pods_of(KEY))
 
-    assert set(desk.reconciler._memories[KEY].refused) == {"gpu-a", "gpu-b"}
+    assert {node for _, node in desk.reconciler._memories[KEY].refusals} == {"gpu-a", "gpu-b"}
     desk.seconds += 700
     await desk.look()
-    assert not desk.reconciler._memories[KEY].refused, "forgotten after a while"
+    assert not desk.reconciler._memories[KEY].refusals, "forgotten after a while"
 
 
 async def test_gone_resource_is_forgotten(desk: Desk) -> None:
