@@ -200,9 +200,10 @@ async def on(cluster: Cluster) -> report.Result:
         "Real control plane and the operator's own process; the pods are stand-ins that speak the two calls over real"
         f" HTTP, all {PODS} in the process that measures, at addresses of their own: as many server processes would"
         f" measure the machine and not the operator. One resource with {PODS} replicas: {CHANGES} changes of"
-        " spec.idle.offloadAfterSeconds, half a second apart, each from sending the PATCH to the last pod having taken the"
-        f" push. Then {PODS} more resources with one replica each and one OcrIdlePolicy that selects them:"
-        f" {POLICY_CHANGES} changes of its timeout, two seconds apart, each from sending the PATCH to the last pod of all."
+        " spec.idle.offloadAfterSeconds, half a second apart, each from sending the PATCH to the last pod having taken"
+        f" the push. Then {PODS} more resources with one replica each and one OcrIdlePolicy that selects them:"
+        f" {POLICY_CHANGES} changes of its timeout, two seconds apart, each from sending the PATCH to the last pod of"
+        " all."
     )
     return report.Result("fleet", method, rows, {"resource_seconds": wide, "policy_seconds": fleet})
 

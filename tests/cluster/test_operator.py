@@ -201,8 +201,10 @@ def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
         )
 
     def status(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(operator.kubectl("get", "ocridle", name, "-o", "json"))
-        return found.get("status", {})
+        found: dict[str, Any] = json.loads(operator.kubectl("get", "ocridle", name, "-o", "json")).get(
+            "status", {}
+        )
+        return found
 
     operator.apply(replicas=1)
     until(lambda: operator.holds("Ready") and works_by(60, "default"), what="ready by the defaults")

@@ -22,7 +22,8 @@ def without_defaults(schema: Any) -> Any:
 
 def of_types() -> dict[str, Any]:
     schema = msgspec.json.schema(policies.PolicySpec)
-    return deployments.simplified(schema, schema["$defs"])["properties"]
+    properties: dict[str, Any] = deployments.simplified(schema, schema["$defs"])["properties"]
+    return properties
 
 
 def of_definition() -> dict[str, Any]:
