@@ -335,6 +335,21 @@ def test_an_exited_model_is_restored_by_a_new_worker() -> None:
     assert story.world.models["a"].wakes == 1
 
 
+def test_a_model_remembers_how_long_its_last_load_and_wake_took() -> None:
+    story = Story({"a": policy(Idle(0, -1, -1))})
+    ticket = story.ask()
+    story.now += 7
+    story.end()
+    assert story.granted(ticket)
+    story.do(Release(ticket))
+    story.end()
+    story.ask()
+    story.now += 2
+    story.end()
+    model = story.world.models["a"]
+    assert (model.last_load_seconds, model.last_wake_seconds) == (7, 2)
+
+
 def test_idle_models_make_room_at_once_least_recently_used_first() -> None:
     story = Story({name: policy() for name in "abc"}, budget=20)
     story.do(Release(story.make_ready("a")))
