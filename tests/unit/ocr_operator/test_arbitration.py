@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_operator import arbitration, names, observed, podstate
@@ -359,6 +359,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Waiter], list[Resident], list[Asked]]:
     return waiters, residents, recent
 
 
+@settings(deadline=None)
 @given(worlds(), st.randoms(use_true_random=False), st.integers(0, 8))
 def test_any_plan_keeps_the_promises(
     world: tuple[list[Waiter], list[Resident], list[Asked]], random: Any, limit: int
@@ -388,6 +389,7 @@ def test_any_plan_keeps_the_promises(
     assert answer.look_again is None or answer.look_again > 0
 
 
+@settings(deadline=None)
 @given(worlds(), st.integers(1, 30))
 def test_the_victims_are_the_fewest_that_suffice(
     world: tuple[list[Waiter], list[Resident], list[Asked]], lack: int
@@ -406,6 +408,7 @@ def test_the_victims_are_the_fewest_that_suffice(
     assert sum(each.held_bytes for each in below) < lack, "no higher a priority than needed"
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_two_resources_cannot_thrash(world: tuple[list[Waiter], list[Resident], list[Asked]]) -> None:
     """Waiters that are never content: whatever the plans are, the asks of each minute stay within the bound."""
