@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -209,6 +210,27 @@ def test_a_waiter_that_cannot_be_helped_does_not_keep_the_next_one() -> None:
     answer = plan(waiters, [resident("other")])
     assert [ask.waiter.copy.key[1] for ask in answer.asks] == ["small"]
     assert [stuck.waiter.copy.key[1] for stuck in answer.stuck] == ["big"]
+
+
+def test_the_worked_example_of_the_page_is_what_happens() -> None:
+    page = " ".join(
+        (Path(__file__).parents[3] / "docs" / "arbitration.md").read_text(encoding="utf-8").split()
+    )
+
+    def named(each: Any, pod: str) -> Any:
+        return replace(each, copy=replace(each.copy, pod=pod, model="ocr"))
+
+    letters = named(waiter("letters", 15, priority=1, since=ago(1)), "letters-5d4-xyz")
+    invoices = named(resident("invoices", 16, 40), "invoices-7c9-abc")
+    others = [
+        resident("receipts", 8, 90),
+        resident("drawings", 12, 3600, priority=2),
+        resident("forms", 4, None, priority=-1),
+    ]
+    [ask] = plan([letters], [invoices, *others]).asks
+    assert ask.why in page
+    [stuck] = plan([letters], [replace(invoices, idle_since=None), *others]).stuck
+    assert stuck.why in page
 
 
 # --- what pods say --------------------------------------------------------------------------------------------
