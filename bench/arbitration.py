@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,10 @@ class Watched:
         self.lack: float | None = None
         self.ready: float | None = None
         self.state = ""
+
+    def waited(self) -> float | None:
+        """Seconds from the lack to being ready; None while there is nothing to tell."""
+        return None if self.lack is None or self.ready is None else self.ready - self.lack
 
     async def follow(self, url: str) -> None:
         async for model in states(url):
@@ -64,15 +69,15 @@ async def rounds(options: Mapping[str, Any] | None, count: int) -> list[float]:
                 assert (await read(stage.url(name), page))[0] == 200, "loaded from disk once"
             for turn in range(count):
                 async with watched(stage) as both:
-                    await until(lambda each=both: all(one.state for one in each), within=60)
+                    await until(functools.partial(_all_told, both), within=60)
                     status, body = await read(stage.url(NAMES[turn % 2]), page)
                     assert status == 200, body
-                    waiter = both[turn % 2]
-                    await until(lambda one=waiter: one.ready, within=60)
-                    assert waiter.lack is not None
-                    assert waiter.ready is not None
-                    seconds.append(waiter.ready - waiter.lack)
+                    seconds.append(await until(both[turn % 2].waited, within=60))
     return seconds
+
+
+def _all_told(both: Sequence[Watched]) -> bool:
+    return all(each.state for each in both)
 
 
 async def measure() -> report.Result:

@@ -233,6 +233,8 @@ class _Draft:
         if model is None or model.running is None or model.running.serial != command.serial:
             return
         call, seconds = model.running.call, self.now - model.running.since
+        # What was seen of others while the call held who knows what says nothing any more.
+        self.world = replace(self.world, observed_at=-math.inf)
         if isinstance(outcome, NoRoom):
             self.observed(outcome.others_bytes)
             worker = None if model.worker == command.serial else model.worker

@@ -64,6 +64,8 @@ class Arbiter:
         """Resources with a pod that waits, or waited and isn't ready yet."""
         self._waits: dict[tuple[str, str], _Wait] = {}
         """By pod UID and model."""
+        self._told_stuck: set[tuple[str, str]] = set()
+        """Waits that were told about: once each, however the reasons change meanwhile."""
         self._asked: dict[int, Asked] = {}
         self._numbers = itertools.count(1)
         metrics.arbitration_waiting.set_function(lambda: len(self._waits))
@@ -108,6 +110,10 @@ class Arbiter:
         }
         plan = arbitration.plan(waiters, residents, self._asked.values(), self._rules, now)
         for stuck in plan.stuck:
+            name = (stuck.waiter.copy.uid, stuck.waiter.copy.model)
+            if name in self._told_stuck:
+                continue
+            self._told_stuck.add(name)
             event = Event(type="Warning", reason="GpuMemoryShort", message=stuck.why)
             tasks.create_task(self._tell(stuck.waiter.copy.key, event))
         for ask in plan.asks:
@@ -144,6 +150,7 @@ class Arbiter:
             if model is not None and model.state is State.READY:
                 self._metrics.arbitration_seconds.observe((now - wait.began).total_seconds())
             del self._waits[name]
+            self._told_stuck.discard(name)
 
     async def _ask(self, number: int, ask: Ask) -> None:
         victim, waiter = ask.victim.copy, ask.waiter.copy

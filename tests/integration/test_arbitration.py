@@ -262,3 +262,22 @@ async def test_a_pod_that_goes_while_it_is_asked_harms_nobody() -> None:
         await until(lambda: count(cluster, ASKS, result="failed") == 1, within=20)
         await cluster.apply("receipts", replicas=1, idle={"offloadAfterSeconds": 5})
         await until(lambda: cluster.applied("receipts"), within=20)
+
+
+async def test_an_operator_that_restarts_in_the_middle_of_an_ask_asks_again() -> None:
+    async with acted() as (cluster, receipts, invoices):
+        asked = asyncio.Event()
+
+        async def hang(request: web.Request) -> web.StreamResponse:
+            asked.set()
+            await asyncio.sleep(60)
+            return web.Response()
+
+        invoices.answer_offload = hang
+        wait_for_memory(receipts)
+        await asked.wait()
+        await cluster.kill()
+        invoices.answer_offload = None
+        await cluster.start(**QUICK)
+        await until(lambda: count(cluster, ASKS, result="offloaded") == 1, within=20)
+        assert len(invoices.offloads) == 2

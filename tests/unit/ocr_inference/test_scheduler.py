@@ -833,6 +833,17 @@ def test_a_device_that_others_filled_meanwhile_costs_a_waiter_one_more_try() -> 
     assert story.refused(ticket) is Reason.LOAD_FAILED
 
 
+def test_what_a_failed_attempt_held_is_not_taken_for_others() -> None:
+    story = asleep("a")
+    story.world = replace(story.world, budget_bytes=20)
+    story.ask("z")
+    story.do(Observed(9))
+    story.end("z", NO_ROOM)
+    story.end("z")
+    assert story.world.others_bytes == story.others == 0
+    assert story.world.models["z"].waits_for is None
+
+
 def test_an_idle_model_makes_way_and_a_busy_one_does_not() -> None:
     story = Story({"a": policy(), "b": policy()})
     held = story.make_ready("a")

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_operator import arbitration, names, observed, podstate
@@ -211,6 +212,27 @@ def test_a_waiter_that_cannot_be_helped_does_not_keep_the_next_one() -> None:
     assert [stuck.waiter.copy.key[1] for stuck in answer.stuck] == ["big"]
 
 
+def test_the_worked_example_of_the_page_is_what_happens() -> None:
+    page = " ".join(
+        (Path(__file__).parents[3] / "docs" / "arbitration.md").read_text(encoding="utf-8").split()
+    )
+
+    def named(each: Any, pod: str) -> Any:
+        return replace(each, copy=replace(each.copy, pod=pod, model="ocr"))
+
+    letters = named(waiter("letters", 15, priority=1, since=ago(1)), "letters-5d4-xyz")
+    invoices = named(resident("invoices", 16, 40), "invoices-7c9-abc")
+    others = [
+        resident("receipts", 8, 90),
+        resident("drawings", 12, 3600, priority=2),
+        resident("forms", 4, None, priority=-1),
+    ]
+    [ask] = plan([letters], [invoices, *others]).asks
+    assert ask.why in page
+    [stuck] = plan([letters], [replace(invoices, idle_since=None), *others]).stuck
+    assert stuck.why in page
+
+
 # --- what pods say --------------------------------------------------------------------------------------------
 
 LACK = {"needed_bytes": 12 * GIB, "free_bytes": 4 * GIB, "since": "2026-11-23T07:59:59Z"}
@@ -359,6 +381,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Waiter], list[Resident], list[Asked]]:
     return waiters, residents, recent
 
 
+@settings(deadline=None)
 @given(worlds(), st.randoms(use_true_random=False), st.integers(0, 8))
 def test_any_plan_keeps_the_promises(
     world: tuple[list[Waiter], list[Resident], list[Asked]], random: Any, limit: int
@@ -388,6 +411,7 @@ def test_any_plan_keeps_the_promises(
     assert answer.look_again is None or answer.look_again > 0
 
 
+@settings(deadline=None)
 @given(worlds(), st.integers(1, 30))
 def test_the_victims_are_the_fewest_that_suffice(
     world: tuple[list[Waiter], list[Resident], list[Asked]], lack: int
@@ -406,6 +430,7 @@ def test_the_victims_are_the_fewest_that_suffice(
     assert sum(each.held_bytes for each in below) < lack, "no higher a priority than needed"
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_two_resources_cannot_thrash(world: tuple[list[Waiter], list[Resident], list[Asked]]) -> None:
     """Waiters that are never content: whatever the plans are, the asks of each minute stay within the bound."""
