@@ -13,7 +13,8 @@ VLM := $(EXTRAS) --extra transformers
 PYTEST := .venv/bin/pytest -n 2 --dist loadfile
 
 PYTHON ?= $(PY)
-GPU_BENCHES := weights wake
+# Wakes first: nothing of the measurement itself is on the GPU then.
+GPU_BENCHES := wake weights
 KEEP ?=
 ONLY ?=
 ENGINE ?= rapidocr
@@ -67,7 +68,7 @@ demo: $(if $(filter transformers,$(ENGINE)),init-vlm,init) ## The whole story on
 
 # A machine with a GPU may be out of reach of any registry: then its own Python does, with what docs/gpu.md names.
 OWN_PYTHON := $(if $(filter $(PY),$(PYTHON)),init-vlm)
-ON_GPU := PYTHONPATH=inference:operator timeout --signal INT 595 $(PYTHON)
+ON_GPU := PYTHONPATH=inference:operator$${PYTHONPATH:+:$$PYTHONPATH} timeout --signal INT 595 $(PYTHON)
 
 test-gpu: $(OWN_PYTHON) ## What needs a CUDA device: make test-gpu [PYTHON=python3]
 	$(ON_GPU) -m pytest -m gpu --timeout 540 tests/gpu tests/unit/ocr_inference/test_gpu.py

@@ -224,6 +224,7 @@ async def test_imports_leave_no_threads_and_no_device(engine: str) -> None:
         assert os.listdir(f"/proc/{nurseries.pids()[engine]}/task") == [str(nurseries.pids()[engine])]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", ["rapidocr", "transformers"])
 def test_a_first_page_imports_nothing_that_a_nursery_could_have(engine: str) -> None:
     """Each import would come again in every worker, while somebody waits for the page."""

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra `transformers`")
 
 import torch
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from ocr_inference.engine import EngineError, FailureKind, InferRequest
 from ocr_inference.engines import checkpoints as opening
@@ -147,7 +148,7 @@ def test_auto_is_what_the_device_computes_fast_and_right(
 def test_attention_falls_back_and_says_why(
     bases: Callable[[str], Path], attention: str, dtype: str, device: str, wanted: str, reason: str
 ) -> None:
-    if "flash-attn" in reason and opening.architecture.is_flash_attn_2_available():
+    if "flash-attn" in reason and is_flash_attn_2_available():
         pytest.skip("flash-attn is installed here")
     opened = opening.open(bases("glm_ocr"), dtype, attention, device=device, capability=(9, 0))
     assert opened.attention == wanted
@@ -238,7 +239,7 @@ def test_an_answer_ends_with_the_context(copy: Callable[[str], Path], kind: str)
     config = json.loads((folder / "config.json").read_text())
     checkpoints.edit_json(folder / "config.json", **{field: config[field] | {"max_position_embeddings": 200}})
     opened = opening.open(folder)
-    tiny = {"resolution": "tiny"} if kind == "deepseek_ocr" else {}
+    tiny: dict[str, Any] = {"resolution": "tiny"} if kind == "deepseek_ocr" else {}
     prepared = opened.prepare(InferRequest(image=picture(60, 40), task="free", max_tokens=9000, **tiny))
     assert prepared.prompt_tokens + prepared.max_new_tokens == 200
     long = InferRequest(image=picture(60, 40), task=Task.FREEFORM, prompt="x" * 300, **tiny)

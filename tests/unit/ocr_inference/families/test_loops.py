@@ -47,7 +47,7 @@ def test_token_ids_beyond_what_characters_are_do_not_matter() -> None:
 
 def test_cells_of_tables_may_repeat() -> None:
     for guard in (deepseek_ocr.GUARD, deepseek_ocr2.GUARD):
-        assert (guard.ngram, guard.window, guard.allowed) == (30, 90, {128821, 128822})
+        assert (guard.ngram, guard.window, guard.allowed) == (30, 90, frozenset({128821, 128822}))
     row = [128821, 7, 128822]
     written = row * 20
     assert deepseek_ocr.GUARD.banned(written) == frozenset(), "the next token opens a cell"
