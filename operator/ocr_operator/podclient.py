@@ -32,6 +32,8 @@ MAX_DELAY_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 5.0
 """A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
 CONCURRENT_PUSHES: Final = 64
+CROWD_SPACING_SECONDS: Final = 0.1
+"""Between two crowds of a resource that are urgent: at hundreds of requests a second, queues come and go."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ class PodClient:
         self._rng = rng
         self._silence = silence
         self._links: dict[Key, dict[str, _Link]] = {}
+        self._crowds: dict[Key, float] = {}
+        """When the last crowd of a resource was urgent."""
         self._new: asyncio.Queue[_Link] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
@@ -137,6 +141,7 @@ class PodClient:
     def forget(self, key: Key) -> None:
         """The resource is gone."""
         self._news.pop(key, asyncio.Event()).set()
+        self._crowds.pop(key, None)
         for link in self._links.pop(key, {}).values():
             self._drop(link)
 
@@ -217,14 +222,24 @@ class PodClient:
             state = msgspec.structs.replace(state, settings=link.acked)
         if state == link.state:
             return
-        crowd = state.queue.waiting > (link.crowd // 2 if link.crowded else link.crowd)
         urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
-        urgent, link.crowded = urgent or crowd > link.crowded, crowd
+        urgent = self._crowd_grew(link, state.queue.waiting) or urgent
         if not isinstance(link.state, PodState):
             link.answered = None  # perhaps another process, which knows only its file
         link.state = state
         link.changed.set()
         self._changed(link, urgent=urgent)
+
+    def _crowd_grew(self, link: _Link, waiting: int) -> bool:
+        before = link.crowded
+        link.crowded = waiting > (link.crowd // 2 if before else link.crowd)
+        if before or not link.crowded:
+            return False
+        key, now = link.target.key, asyncio.get_running_loop().time()
+        if now - self._crowds.get(key, float("-inf")) < CROWD_SPACING_SECONDS:
+            return False
+        self._crowds[key] = now
+        return True
 
     # The push
 

@@ -284,6 +284,41 @@ def test_policy_all_wakes_everybody_and_back_again_they_leave_one_by_one() -> No
     assert story.decide(CALM) == "a b c"
 
 
+# --- the example of docs/awake-set.md -----------------------------------------------------------------------------
+
+
+def test_the_worked_example() -> None:
+    host = {"warmth": Warmth.CPU}
+    story = Story(pod("a", **host, wake_seconds=0.4), pod("b", **host, wake_seconds=0.9), pod("c"), pod("d"))
+
+    def at(seconds: float, **requests: tuple[int, int]) -> str:
+        """What waits and what is read from then on."""
+        for name in "abcd":
+            waiting, in_flight = requests.get(name, (0, 0))
+            story.set(name, waiting=waiting, in_flight=in_flight)
+        return story.decide(seconds - story.now)
+
+    assert at(0) == "a"
+    story.set("a", warmth=Warmth.READY, wake_seconds=None)
+    assert at(5, a=(0, 1)) == "a"
+    assert at(60, a=(11, 0)) == "a b c"
+    assert "11 requests wait for 1 awake pod, more than 4 each: b, c join" in story.why
+    assert at(61, a=(9, 2), b=(3, 0), c=(4, 0)) == "a b c d"
+    for name in "bcd":
+        story.set(name, warmth=Warmth.READY, wake_seconds=None)
+    assert at(65, a=(0, 1), b=(0, 1)) == "a b c d"
+    assert at(95, a=(0, 1), b=(0, 1)) == "a b c"
+    assert "d leaves (its model is ready)" in story.why
+    assert at(105, a=(0, 2), b=(0, 2), c=(0, 2)) == "a b c"
+    assert at(110) == "a b c"
+    assert at(140) == "a b"
+    assert at(170) == "a"
+    for name in "bcd":
+        story.set(name, warmth=Warmth.CPU, wake_seconds=0.9 if name == "b" else None)
+    story.set("a", standing=Standing.DOUBTFUL)
+    assert at(192) == "b"
+
+
 # --- properties ---------------------------------------------------------------------------------------------------
 
 candidates = st.lists(

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from ocr_operator import livesettings, podwire
 from ocr_operator.livesettings import LiveSettings, Revision
 from ocr_operator.metrics import Metrics
-from ocr_operator.podclient import PodClient
+from ocr_operator.podclient import CROWD_SPACING_SECONDS, PodClient
 from ocr_operator.podstate import PodState
 from ocr_operator.podwire import Target
 from ocr_operator.status import Unreachable
@@ -107,6 +107,7 @@ async def test_a_crowd_is_urgent_once_and_again_only_after_it_has_halved() -> No
         await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 1)
 
         async def urgent(waiting: int) -> bool:
+            await asyncio.sleep(CROWD_SPACING_SECONDS)
             link.changes.clear()
             link.pod.waiting = waiting
             link.pod.tell()
