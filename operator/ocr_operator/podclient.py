@@ -69,6 +69,12 @@ class _Link:
         return echo.generation < wanted.generation and self.answered != wanted
 
 
+@dataclass(frozen=True, slots=True)
+class _Wake:
+    link: _Link
+    model: str
+
+
 class PodClient:
     """All links. `run` owns their tasks; `on_change(key, urgent)` hears of every change."""
 
@@ -89,7 +95,7 @@ class PodClient:
         self._links: dict[Key, dict[str, _Link]] = {}
         self._crowds: dict[Key, float] = {}
         """When the last crowd of a resource was urgent."""
-        self._new: asyncio.Queue[_Link] = asyncio.Queue()
+        self._new: asyncio.Queue[_Link | _Wake] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
@@ -100,7 +106,9 @@ class PodClient:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 link = await self._new.get()
-                if self._links.get(link.target.key, {}).get(link.target.uid) is link:
+                if isinstance(link, _Wake):
+                    tasks.create_task(self._wake(link))
+                elif self._links.get(link.target.key, {}).get(link.target.uid) is link:
                     link.tasks = [
                         tasks.create_task(self._stream_forever(link)),
                         tasks.create_task(self._push_forever(link)),
@@ -175,6 +183,18 @@ class PodClient:
         if link is None:
             raise PodError("Unreachable", "the pod is gone")
         return await podwire.offload(self._session, link.target, link.token, model, min_resident_seconds)
+
+    def wake(self, key: Key, uid: str, model: str) -> None:
+        """Has a pod make a model ready, ahead of a request. Returns at once; the log tells of a pod that can't."""
+        if (link := self._links.get(key, {}).get(uid)) is not None:
+            self._new.put_nowait(_Wake(link, model))
+
+    async def _wake(self, wake: _Wake) -> None:
+        target = wake.link.target
+        try:
+            await podwire.load(self._session, target, wake.link.token, wake.model)
+        except PodError as error:
+            log.info("not woken pod=%s/%s why=%s", target.key[0], target.name, error)
 
     def _drop(self, link: _Link) -> None:
         for task in link.tasks:

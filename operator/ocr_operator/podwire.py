@@ -1,4 +1,4 @@
-"""The three HTTP exchanges with a pod: its state stream, a push of live settings, and the offload of an idle model.
+"""The HTTP exchanges with a pod: its state stream, a push of live settings, the offload of an idle model, and a wake.
 
 Pods may be hostile: addresses come from the pod's status only, answers are bounded and not decompressed,
 redirects are never followed, no proxy of the environment sees the token, and a state counts only with the pod's
@@ -25,6 +25,7 @@ CONNECT_SECONDS: Final = 3.0
 PUSH_SECONDS: Final = 5.0
 OFFLOAD_SECONDS: Final = 5.0
 """The weights are in host memory already, so an offload frees and moves nothing."""
+LOAD_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
@@ -164,6 +165,28 @@ async def offload(
     if status not in (200, 409):
         raise PodError("OffloadRefused", f"POST /gpu/offload answered {status}")
     return status == 200
+
+
+async def load(session: aiohttp.ClientSession, target: Target, token: str, model: str) -> None:
+    """Asks for a model to be made ready. Returns when it is, or after some seconds: the pod goes on. Raises
+    `PodError`.
+    """
+    try:
+        async with session.post(
+            f"{target.url}/gpu/load",
+            json={"model": model},
+            headers={"Authorization": f"Bearer {token}"},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=LOAD_SECONDS, sock_connect=CONNECT_SECONDS),
+        ) as response:
+            if response.status != 200:
+                raise PodError("LoadRefused", f"POST /gpu/load answered {response.status}")
+    except aiohttp.ServerTimeoutError as error:
+        raise PodError("Unreachable", "no connection for a wake") from error
+    except TimeoutError:
+        return
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise PodError("Unreachable", f"no answer to the wake ({type(error).__name__})") from error
 
 
 def _echo(answer: bytes, live: LiveSettings) -> podstate.Echo:

@@ -269,7 +269,7 @@ class _Pass:
 
     async def _route(self) -> float | None:
         """Labels who gets requests; seconds until that may change without anything happening."""
-        decision = self._awake()
+        decision, model = self._awake()
         known, self._memory.route = self._memory.route.members, decision.memory
         pods = {pod.uid: pod for pod in self._own()}
         for sentence in decision.why:
@@ -279,21 +279,26 @@ class _Pass:
         joined = [self._patch(pods[uid], awake.patch(pods[uid], awake=True)) for uid in decision.joins]
         if not all(await self._together(joined)):
             return MEND_SECONDS  # nobody leaves before those in its place are there
+        for uid in decision.wakes:
+            self._links.wake(self._key, uid, model)
         left = [self._patch(pods[uid], awake.patch(pods[uid], awake=False)) for uid in decision.leaves]
         mended = all(await self._together(left))
         for change, count in (("joined", len(joined)), ("left", len(left))):
             self._all._metrics.awake_labels.labels(change).inc(count)
         return decision.again if mended else MEND_SECONDS
 
-    def _awake(self) -> awake.Decision:
+    def _awake(self) -> tuple[awake.Decision, str]:
+        """The decision, and the model that those who join are to wake."""
         spec = self._resource.spec
+        models = [model.name for model in spec.models]
         told = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in self._own()}
         states = {uid: state for uid, state in told.items() if isinstance(state, PodState)}
         lost = {uid for uid, state in told.items() if isinstance(state, Unreachable)}
-        pods = awake.candidates(self._own(), states, lost, [model.name for model in spec.models])
-        return awake.decide(
+        pods = awake.candidates(self._own(), states, lost, models)
+        decision = awake.decide(
             pods, spec.routing, spec.batching.max_pages, self._memory.route, self._all._time()
         )
+        return decision, awake.asked_for(states.values(), models)
 
     # 5. Placement
 

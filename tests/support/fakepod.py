@@ -59,6 +59,7 @@ class FakePod:
         """Other fields of every model than a bored one's."""
         self.pushes: list[dict[str, Any]] = []
         self.offloads: list[dict[str, Any]] = []
+        self.loads: list[str] = []
         self.answer_offload: Handler | None = None
         """Instead of offloading at once."""
         self.tokens: list[str | None] = []
@@ -122,6 +123,7 @@ class FakePod:
                 web.get("/v1/state", self._state),
                 web.put("/v1/settings", self._settings),
                 web.post("/gpu/offload", self._offload),
+                web.post("/gpu/load", self._load),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
@@ -176,6 +178,15 @@ class FakePod:
         self.settings = sent
         self.tell()
         return web.json_response(sent)
+
+    async def _load(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({}, status=401)
+        sent = await request.json()
+        self.loads.append(sent["model"])
+        self.models[sent["model"]] = ("ready", "gpu")
+        self.tell()
+        return web.json_response({"success": True})
 
     async def _offload(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
