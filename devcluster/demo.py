@@ -25,7 +25,9 @@ EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 NAME: Final = "invoices"
 PAGE: Final = EXAMPLES / "invoice.png"
 NODES: Final = 3
-BURST: Final = 16
+SPARSE: Final = 2
+BURST: Final = 10
+"""More than `batching.maxPages`, 8, and `maxQueuePerPod`."""
 TURNS_NODE: Final = "gpu-c"
 TURNS_MEMORY: Final = "30Gi"
 """Of a simulated GPU's 45Gi."""
@@ -263,12 +265,13 @@ class Demo:
         """A page at a time stays on one pod; a burst wakes the other one."""
         story = self._story
         story.step("The Service sends pages to as few pods as the queue allows")
-        patch = json.dumps({"spec": {"idle": {"offloadAfterSeconds": 60, "releaseAfterSeconds": 600}}})
+        idle = {"offloadAfterSeconds": 60, "releaseAfterSeconds": 600}
+        patch = json.dumps({"spec": {"idle": idle, "routing": {"maxQueuePerPod": 1}}})
         await self.kubectl("patch", "ocr", NAME, "--type=merge", "-p", patch)
         url = f"http://{await self.service(NAME)}/ocr"
-        for _ in range(3):
+        for _ in range(SPARSE):
             await self.page(url)
-        story.say(f"   3 pages, one after the other, to the Service {NAME} at {url}:")
+        story.say(f"   {SPARSE} pages, one after the other, to the Service {NAME} at {url}:")
         story.indent(table(await self.until("sparse traffic", ["gpu", "unloaded"])))
         burst = asyncio.gather(*(self.page(url) for _ in range(BURST)))
         resource = await self.until("burst", ["gpu", "gpu"], awake=2)
