@@ -162,13 +162,14 @@ def resolve(settings: Settings) -> Device:
         return Device("cpu")
     if kind == "simulated":
         return _simulated(settings)
-    if kind == "auto" and settings.visible_devices is not None and settings.visible_devices in _NOBODY:
+    hidden = settings.visible_devices in _NOBODY
+    if kind == "auto" and hidden and not settings.promised_gpu_uuids:
         return Device("cpu")
     try:
         with nvml() as library:
             return _cuda(library, settings)
     except NoDevice:
-        if kind == "auto" and settings.visible_devices in (None, "all", "auto"):
+        if kind == "auto" and (hidden or settings.visible_devices in (None, "all", "auto")):
             return Device("cpu")
         raise
 
@@ -206,12 +207,16 @@ def choose(visible: str | None, gpus: Sequence[Gpu], used: dict[str, int]) -> Gp
 
 
 def _served(settings: Settings, gpus: Sequence[Gpu], used: dict[str, int]) -> Gpu:
-    """`choose`; where a placement promised GPUs and the container got others, the first of those: the pod serves and
-    says so (`mismatch` in its state) instead of hiding it behind a crash loop."""
+    """`choose`, or the promised GPU where the variable names none: a claimed device comes with `void` in it. Where the
+    container got others than promised, the first of those: the pod serves and says so (`mismatch` in its state) instead
+    of hiding it behind a crash loop."""
+    visible, promised = settings.visible_devices, settings.promised_gpu_uuids
+    if promised and (visible in (None, "all") or visible in _NOBODY):
+        visible = promised[0]
     try:
-        return choose(settings.visible_devices, gpus, used)
+        return choose(visible, gpus, used)
     except NoDevice:
-        if not settings.promised_gpu_uuids or not gpus:
+        if not promised or not gpus:
             raise
         return gpus[0]
 

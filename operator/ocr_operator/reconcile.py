@@ -30,6 +30,7 @@ from ocr_operator import (
     podwire,
     spec,
     status,
+    stuck,
 )
 from ocr_operator.children import Children
 from ocr_operator.effective import Effective
@@ -54,12 +55,6 @@ PUSH_FIRST_SECONDS: Final = 0.3
 """
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
-STUCK_SECONDS: Final = 20.0
-"""A pod that is pinned to a node which can't take it anymore is replaced after so long, and after twice as long each
-time the scheduler refuses its successor's node, too: what it asks for may be nowhere.
-"""
-REFUSED_NODE_SECONDS: Final = 600.0
-"""For so long a node that the scheduler refused comes last."""
 
 MAX_MOVES: Final = 1000
 MEND_SECONDS: Final = 1.0
@@ -82,14 +77,12 @@ class _Memory:
     applied: tuple[int, int] | None = None
     """The last generation and revision that were told to be applied: the news that somebody waits for, once each.
     """
-    stuck: dict[str, float] = field(default_factory=dict)
-    """Pod UID → since when it hangs on a node that can't take it."""
     route: awake.Memory = field(default_factory=awake.Memory)
     moves: list[str] = field(default_factory=list)
     """Changes of the awake set, but not yet told by an Event."""
     moves_told: float = float("-inf")
-    refusals: list[tuple[float, str]] = field(default_factory=list)
-    """When the scheduler refused which node to a pod that was pinned there."""
+    hangs: stuck.Memory = field(default_factory=stuck.Memory)
+    """Pods that hang on nodes which can't take them."""
 
 
 class Reconciler:
@@ -305,7 +298,7 @@ class _Pass:
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
         now = self._all._now()
-        refused = frozenset(node for _, node in self._refusals())
+        refused = stuck.refused(self._memory.hangs, self._all._time())
         work = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
@@ -323,7 +316,7 @@ class _Pass:
                     work.append(self._bind(pod, spot, live, now))
         await self._together(work)
         await self._unstick()
-        waits = bool(self._nofits) or bool(self._memory.stuck)
+        waits = bool(self._nofits) or bool(self._memory.hangs.since)
         return self._world.look_again if waits else None
 
     async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
@@ -354,32 +347,18 @@ class _Pass:
         return True
 
     async def _unstick(self) -> None:
-        """Pods whose node can't take them, for it went away or was filled by others between placement and binding:
-        their Deployment makes others, which are placed elsewhere if there is elsewhere.
-        """
-        now, before = self._all._time(), self._memory.stuck
-        patience = STUCK_SECONDS * 2.0 ** min(len({at for at, _ in self._refusals()}), 5)
-        stuck = self._memory.stuck = {}
-        for pod in self._own():
-            if not pod.unschedulable or pod.gated or pod.terminating:
-                continue
-            node, lost = self._world.pinned_to(pod)
-            if not node:
-                continue
-            stuck[pod.uid] = since = before.get(pod.uid, now)
-            if now - since < (STUCK_SECONDS if lost else patience):
-                continue
+        """Pods whose node went away, or was filled by others, between placement and binding are replaced."""
+        pinned = [
+            stuck.Hanging(pod, *self._world.pinned_to(pod))
+            for pod in self._own()
+            if pod.unschedulable and not pod.gated and not pod.terminating
+        ]
+        hanging = [each for each in pinned if each.node]
+        self._memory.hangs, due = stuck.decide(self._memory.hangs, hanging, self._all._time())
+        for pod, node, lost in ((each.pod, each.node, each.lost) for each in due):
             why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
             log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
-            if not lost:
-                self._memory.refusals.append((now, node))
             await self._replace(pod)
-
-    def _refusals(self) -> list[tuple[float, str]]:
-        """Those of the last minutes."""
-        oldest = self._all._time() - REFUSED_NODE_SECONDS
-        self._memory.refusals = [each for each in self._memory.refusals if each[0] > oldest]
-        return self._memory.refusals
 
     async def _replace(self, pod: Pod) -> None:
         try:

@@ -1,10 +1,13 @@
 """Placement against a real scheduler: devices by Dynamic Resource Allocation, and a gate that is removed by hand."""
 
 import json
+import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from devcluster import helm as devcluster_helm
 from devcluster.cluster import Cluster
 from devcluster.node import devices
-from ocr_operator import names
+from devcluster.progress import Progress
+from devcluster.tools import Toolbox
+from ocr_operator import dcgm, names
 from tests.cluster.test_operator import Operator, until
 from tests.support import cluster as support
 
@@ -130,6 +136,40 @@ def test_pods_get_the_device_that_the_operator_picked(ours: Operator, gpus: dict
         what="a new pod takes its place",
     )
     assert replaced["metadata"]["annotations"][names.ANNOTATION_GPU_UUIDS] == promised[gone]
+
+
+def test_own_exporter_of_the_chart_tells_the_gpus_of_its_node(ours: Operator, tmp_path: Path) -> None:
+    """The DaemonSet as the chart renders it, on nodes whose GPUs are simulated."""
+    program = Toolbox(os.environ, Progress(sys.stderr)).helm()
+    values = ("--set", "gpuExporter.enabled=true", "--show-only", "templates/gpu-exporter.yaml")
+    done = subprocess.run(
+        [
+            str(program),
+            "template",
+            "ocr",
+            str(ROOT / "charts" / "ocr-operator"),
+            f"-n={ours.namespace}",
+            *values,
+        ],
+        env=devcluster_helm.environment(os.environ, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    ours.kubectl("apply", "-f", "-", stdin=done.stdout)
+    ours.kubectl("rollout", "status", "daemonset/ocr-ocr-operator-gpu-exporter", "--timeout=90s")
+    nodes = {}
+    for pod in ours.pods().values():
+        with urllib.request.urlopen(f"http://{pod['status']['podIP']}:9400/metrics", timeout=5) as answer:
+            nodes[pod["spec"]["nodeName"]] = dcgm.parse(answer.read(), "")
+    ours.kubectl("delete", "daemonset", "--all")
+
+    assert len(nodes) == 2
+    for node, found in nodes.items():
+        here = devices.simulated(node, 2, "NVIDIA-L40S", 46068)
+        assert {each.uuid for each in found} == {gpu.uuid for gpu in here}
+        assert {(each.node, each.memory_total_bytes) for each in found} == {(node, 46068 * 2**20)}
 
 
 def test_claiming_pod_starts_by_hand_while_the_operator_is_down(ours: Operator, gpus: dict[str, str]) -> None:

@@ -57,7 +57,7 @@ def nofit(request: Request, nodes: int, obstacles: Mapping[str, int], refused: I
         open_nodes = nodes - sum(obstacles.values())
         where = f"{open_nodes} open node{'' if open_nodes == 1 else 's'}"
         pinned = request.sharing in ("shared", "claim")
-        what = "has told a GPU's UUID by a DCGM exporter" if pinned else f"has {request.resource}"
+        what = "tells a GPU's UUID: does an exporter run there?" if pinned else f"has {request.resource}"
         return NoFit(reason=NoFitReason.NO_GPUS, message=f"{head}: none of {where} {what}{tail}")
     examples = ", ".join(f"{each.name}: {each.room()}" for each in listed[:EXAMPLES])
     more = ", …" if len(listed) > EXAMPLES else ""

@@ -98,6 +98,18 @@ def test_a_pod_that_got_another_gpu_serves_on_it(tmp_path: Path) -> None:
     assert telemetry.mismatch(promised.promised_gpu_uuids, device) == "promised GPU-x, but got GPU-a"
 
 
+@pytest.mark.parametrize("visible", [None, "all", "void"])
+def test_a_claimed_gpu_is_served_on_whatever_the_variable_says(tmp_path: Path, visible: str | None) -> None:
+    """Container runtimes that inject a device by CDI set the variable to `void`."""
+    settings = Settings(
+        device="simulated",
+        simulated_gpu_dir=simulated(tmp_path),
+        visible_devices=visible,
+        promised_gpu_uuids=("GPU-b",),
+    )
+    assert gpu.resolve(settings).uuid == "GPU-b"
+
+
 def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     simulated(tmp_path)
     first, second = (gpu.SimulatedBooks(tmp_path, "GPU-b", pid, 45 * GIB) for pid in (1, os.getpid()))

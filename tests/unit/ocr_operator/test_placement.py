@@ -175,7 +175,7 @@ class TestShared:
     def test_a_mig_instance_is_never_pinned(self) -> None:
         answer = refuse(make_request(), [make_node()], [make_gpu(mig="2/3g.40gb")])
         assert answer.reason is NoFitReason.NO_GPUS
-        assert "none of 1 open node has told a GPU's UUID by a DCGM exporter" in answer.message
+        assert "none of 1 open node tells a GPU's UUID: does an exporter run there?" in answer.message
 
     def test_the_size_may_come_from_the_node(self) -> None:
         node = make_node(labels={"nvidia.com/gpu.memory": "46068"})

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ocr_operator import api, names, podwire
+from ocr_operator import api, names, podwire, stuck
 from ocr_operator.children import Children
 from ocr_operator.manifests import Defaults
 from ocr_operator.metrics import Metrics
 from ocr_operator.podclient import PodClient
-from ocr_operator.reconcile import REFUSED_SECONDS, STATUS_SPACING_SECONDS, STUCK_SECONDS, Reconciler
+from ocr_operator.reconcile import REFUSED_SECONDS, STATUS_SPACING_SECONDS, Reconciler
 from ocr_operator.recorder import Recorder
 from ocr_operator.settings import Settings
 from ocr_operator.wakeups import Key
@@ -251,7 +251,7 @@ async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -
     assert desk.world.pinned_to(pod) == ("gone", True), "the books know where it was to go"
 
     await desk.look()
-    desk.seconds += STUCK_SECONDS - 1
+    desk.seconds += stuck.SECONDS - 1
     await desk.look()
     assert len(desk.world.pods_of(KEY)) == 1
     desk.seconds += 2
@@ -270,7 +270,7 @@ async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_come
         await desk.kube.create(body)
     await until(lambda: len(list(desk.world.nodes)) == 2)
 
-    for node, seconds in (("gpu-a", STUCK_SECONDS), ("gpu-b", 2 * STUCK_SECONDS)):
+    for node, seconds in (("gpu-a", stuck.SECONDS), ("gpu-b", 2 * stuck.SECONDS)):
         raw = observations.raw_pod(
             f"pod-{node}", annotations={names.ANNOTATION_PLACEMENT: json.dumps({"node": node})}
         )
@@ -286,10 +286,9 @@ async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_come
         await desk.look()
         await until(lambda: not desk.world.pods_of(KEY))
 
-    assert {node for _, node in desk.reconciler._memories[KEY].refusals} == {"gpu-a", "gpu-b"}
-    desk.seconds += 700
-    await desk.look()
-    assert not desk.reconciler._memories[KEY].refusals, "forgotten after a while"
+    memory = desk.reconciler._memories[KEY].hangs
+    assert stuck.refused(memory, desk.seconds) == {"gpu-a", "gpu-b"}
+    assert not stuck.refused(memory, desk.seconds + stuck.REMEMBERED_SECONDS), "forgotten after a while"
 
 
 async def test_gone_resource_is_forgotten(desk: Desk) -> None:
