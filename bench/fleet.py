@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 
 from bench import report
-from bench.control import Api, background
+from bench.control import Api
 from devcluster.cluster import Cluster
 from ocr_operator import names
 from tests.support import fakepod
@@ -174,6 +174,7 @@ async def measure() -> report.Result:
         cluster = await asyncio.to_thread(Cluster.start, Path(folder) / "cluster")
         with cluster:
             await asyncio.to_thread(cluster.kubectl, "apply", "--server-side", "-f", str(CRDS))
+            await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", "-f", str(CRDS))
             async with operator(cluster, Path(folder) / "operator.log"):
                 return await on(cluster)
 
@@ -183,9 +184,12 @@ async def on(cluster: Cluster) -> report.Result:
     async with aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as servers:
         api = Api(cluster, http)
         kubelet = Kubelet(api, port, servers)
-        async with background(kubelet.keep_node(), kubelet.run()):
+        async with asyncio.TaskGroup() as tasks:  # a node that fails ends the measurement
+            node = [tasks.create_task(each) for each in (kubelet.keep_node(), kubelet.run())]
             wide = await one_resource(api, kubelet, port)
             fleet = await one_policy(api, kubelet, port)
+            for each in node:
+                each.cancel()
     milliseconds = {
         name: [report.percentile(samples, share) * 1000 for share in (0.5, 0.99)]
         for name, samples in {"wide": wide, "fleet": fleet}.items()

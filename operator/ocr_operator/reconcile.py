@@ -4,7 +4,8 @@ Level-based: a pass looks at what is, never at what happened, so it may run at a
 at any point, and ends in the same place. The order within a pass is by what somebody waits for:
 
 1. the revision of live settings, by a write that only succeeds on the resource as we read it;
-2. push and stamp them on the pods, which therefore never see a revision that isn't recorded;
+2. push and stamp them on the pods, which therefore never see a revision that isn't recorded; a pass that raised the
+   revision ends with the push, and the next one does the rest;
 3. the awake set, before the Service that selects it; 4. children; 5. placement of gated pods; 6. the status, only
    if it changed; 7. Events.
 """
@@ -42,7 +43,7 @@ from ocr_operator.podclient import PodClient
 from ocr_operator.podstate import PodState
 from ocr_operator.recorder import Recorder
 from ocr_operator.spec import InvalidSpec, OcrDeployment
-from ocr_operator.status import PodSeen, Refusal, Seen, Unreachable
+from ocr_operator.status import Event, PodSeen, Refusal, Seen, Unreachable
 from ocr_operator.wakeups import Key
 from ocr_operator.world import World
 
@@ -55,7 +56,8 @@ PUSH_FIRST_SECONDS: Final = 0.3
 """
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
-
+MAX_NEWS: Final = 32
+"""Events that wait for the end of a pass which keeps failing; the oldest go first."""
 MAX_MOVES: Final = 1000
 MEND_SECONDS: Final = 1.0
 """After so long a label that couldn't be written is tried again, if nothing wakes the resource before."""
@@ -72,6 +74,8 @@ class _Memory:
     uid: str
     placements: list[Placement] = field(default_factory=list)
     """Made, but not yet told by a status."""
+    news: list[Event] = field(default_factory=list)
+    """Told by a status, but not yet as Events."""
     written: float = float("-inf")
     """When the status was last written."""
     applied: tuple[int, int] | None = None
@@ -127,6 +131,7 @@ class Reconciler:
         if isinstance(resource, InvalidSpec):
             self._world.stands(key, None)
             await self._write(memory, body, status.stalled(body, resource, self._now()), urgent=True)
+            await self._tell(memory, body)
             return None
         settings = effective.of(resource, self._world.policies_of(body), self._now())
         self._world.stands(key, settings.standing)
@@ -140,7 +145,7 @@ class Reconciler:
     async def _write(
         self, memory: _Memory, body: api.Json, after: Mapping[str, Any], *, urgent: bool
     ) -> api.Json | float:
-        """Writes a status that differs and tells its Events; the resource as it is then, or the seconds to wait
+        """Writes a status that differs and notes its Events; the resource as it is then, or the seconds to wait
         if it is too early.
         """
         before = body.get("status") or {}
@@ -165,14 +170,20 @@ class Reconciler:
         moves: list[str] = []
         if memory.written - memory.moves_told >= MOVES_SPACING_SECONDS and memory.moves:
             moves, memory.moves, memory.moves_told = memory.moves, [], memory.written
-        for event in status.events(before, after, told, moves):
+        memory.news = (memory.news + status.events(before, after, told, moves))[-MAX_NEWS:]
+        return answer
+
+    async def _tell(self, memory: _Memory, body: api.Json) -> None:
+        """Last, since nobody waits for an Event."""
+        ref = api.ref_of(body)
+        news, memory.news = memory.news, []
+        for event in news:
             log.info(
                 "event %s",
                 event.reason,
                 extra={"resource": f"{ref.namespace}/{ref.name}", "type": event.type, "text": event.message},
             )
             await self._recorder.record(body, event)
-        return answer
 
 
 class _Pass:
@@ -205,11 +216,12 @@ class _Pass:
         crowd = self._resource.spec.routing.max_queue_per_pod
         self._links.follow(self._key, self._targets(), live, token, crowd=crowd)
         if before is not None and before.revision != live.revision:
-            await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
+            return 0.0  # the rest comes behind other resources that wait for their push: a policy changes many at once
         await self._stamp(live)
         waits = [await self._route()]
         self._refusal = await self._all._children.ensure(self._resource, token)
         waits += [await self._place(live), await self._report(live)]
+        await self._all._tell(self._memory, self._body)
         if self._trouble is not None:
             raise self._trouble
         if self._refusal is not None:
@@ -250,13 +262,15 @@ class _Pass:
     async def _stamp(self, live: LiveSettings) -> None:
         """The annotation is what a restarted container reads, also while the operator is down."""
         annotations = {names.ANNOTATION_LIVE_SETTINGS: live.to_json()}
-        work = [
-            self._patch(pod, operations)
+        todo = [
+            (pod, operations)
             for pod in self._own()
             if not pod.gated and not pod.terminating and not pod.finished
             if (operations := placement.stamp(pod, annotations))
         ]
-        await self._together(work)
+        if todo:
+            await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
+        await self._together([self._patch(pod, operations) for pod, operations in todo])
 
     # 3. The awake set
 

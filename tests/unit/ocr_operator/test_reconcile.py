@@ -131,6 +131,23 @@ async def test_second_pass_writes_nothing(desk: Desk) -> None:
     assert dict(desk.kube.calls) == before
 
 
+async def test_pass_that_raises_the_revision_leaves_the_rest_to_the_next(desk: Desk) -> None:
+    """A policy changes a hundred resources at once: no stamp of the first may hold up the push to the last."""
+    await desk.make()
+    await desk.pod(observations.raw_pod(annotations={}))
+    await desk.look()
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
+    desk.kube.calls.clear()
+
+    assert await desk.look() == 0.0
+    assert dict(desk.kube.calls) == {"apply_status": 1}
+    assert (await desk.status())["liveSettings"]["revision"] == 2
+
+    await desk.look()
+    pod = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
+    assert json.loads(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
+
+
 async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> None:
     await desk.make()
     await desk.look()

@@ -677,8 +677,9 @@ def assert_valid(value: Any, schema: Mapping[str, Any] | None = None, path: str 
                 assert_valid(inner, schema["properties"][key], f"{path}.{key}")
         case "array":
             assert len(value) <= schema["maxItems"], path
-            keys = [tuple(each[key] for key in schema["x-kubernetes-list-map-keys"]) for each in value]
-            assert len(keys) == len(set(keys)), path
+            if schema["x-kubernetes-list-type"] == "map":
+                keys = [tuple(each[key] for key in schema["x-kubernetes-list-map-keys"]) for each in value]
+                assert len(keys) == len(set(keys)), path
             for index, inner in enumerate(value):
                 assert_valid(inner, schema["items"], f"{path}[{index}]")
         case "string":
