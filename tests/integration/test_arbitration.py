@@ -180,7 +180,7 @@ async def acted(**settings: Any) -> AsyncIterator[tuple[Stage, FakePod, FakePod]
         await until(lambda: all(cluster.holds("Ready", name=each) for each in both))
         pods = {_resource(cluster, name): pod for name, pod in cluster.pods.items()}
         for pod in pods.values():
-            pod.uuid = GPU
+            pod.device["uuid"] = GPU
         pods["invoices"].more = dict(HOLDS)
         pods["invoices"].change(pp_ocr=("ready", "gpu"))
         yield cluster, pods["receipts"], pods["invoices"]
@@ -237,11 +237,11 @@ async def test_a_pod_that_does_not_go_is_left_alone(status: int, text: str, resu
 
 async def test_a_pod_that_claims_a_gpu_it_was_not_placed_on_causes_nothing() -> None:
     async with acted() as (cluster, receipts, invoices):
-        receipts.uuid = "GPU-elsewhere"
+        receipts.device["uuid"] = "GPU-elsewhere"
         wait_for_memory(receipts)
         await until(lambda: cluster.condition("Degraded", "receipts").get("reason") == "WrongGpu", within=20)
         assert invoices.offloads == []
-        receipts.uuid = GPU
+        receipts.device["uuid"] = GPU
         receipts.tell()
         await until(lambda: invoices.offloads)
 

@@ -45,8 +45,14 @@ class FakePod:
         self.settings: dict[str, Any] = {"generation": 0, "revision": 0, "hash": "", "values": {}}
         if stamped:
             self.settings = msgspec.json.decode(stamped)
+        self.device: dict[str, Any] = {
+            "kind": "simulated",
+            "uuid": "GPU-1",
+            "product": "NVIDIA-L40S",
+            "memory_total_bytes": 46068 * 2**20,
+            "memory_used_bytes": 0,
+        }
         self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
-        self.uuid = "GPU-1"
         self.more: dict[str, Any] = {}
         """Other fields of every model than a bored one's."""
         self.pushes: list[dict[str, Any]] = []
@@ -69,13 +75,7 @@ class FakePod:
             "pod": {"name": self.name, "uid": self.uid},
             "version": "0.1.0",
             "draining": False,
-            "device": {
-                "kind": "simulated",
-                "uuid": self.uuid,
-                "product": "NVIDIA-L40S",
-                "memory_total_bytes": 46068 * 2**20,
-                "memory_used_bytes": 0,
-            },
+            "device": self.device,
             "models": [
                 {
                     "name": name,
