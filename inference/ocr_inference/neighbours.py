@@ -5,7 +5,8 @@ before something is begun on the device, and again every `LOOK_SECONDS` while a 
 have. Nothing is read, and nothing ticks, while nobody waits.
 """
 
-from ocr_inference.world import Model, Reason, Refusal, Waiter, World
+from ocr_inference.lifecycle import State
+from ocr_inference.world import Model, Reason, Refusal, Waiter, WaitsFor, World
 
 LOOK_SECONDS = 0.1
 """An observation is good for so long: a third of what is left of a second after a victim's offload."""
@@ -24,6 +25,19 @@ def seen(world: World, now: float) -> bool:
     return world.budget_bytes is None or now < world.observed_at + LOOK_SECONDS
 
 
+def lack(model: Model, free_bytes: int | None, now: float, *, seen: bool) -> WaitsFor | None:
+    """What a model waits for; `free_bytes` is what it could have, None where others don't keep it from its memory.
+    What isn't seen at this moment is as it was.
+    """
+    if model.state not in (State.UNLOADED, State.OFFLOADED) or not model.servable:
+        return None
+    if not seen:
+        return model.waits_for
+    if free_bytes is None:
+        return None
+    return WaitsFor(model.need_bytes, free_bytes, model.waits_for.since if model.waits_for else now)
+
+
 def help_ends(model: Model, waiter: Waiter, patience_seconds: float) -> float:
     """When a waiter of a model that lacks others' memory is refused; its own deadline may come first."""
     assert model.waits_for is not None
@@ -33,10 +47,10 @@ def help_ends(model: Model, waiter: Waiter, patience_seconds: float) -> float:
 
 def refusal(model: Model, others_bytes: int) -> Refusal:
     """For a waiter that nobody helped in time."""
-    lack = model.waits_for
-    assert lack is not None
+    lacks = model.waits_for
+    assert lacks is not None
     message = (
-        f"model {model.name} needs {lack.needed_bytes} bytes of GPU memory, {lack.free_bytes} are free, and other "
+        f"model {model.name} needs {lacks.needed_bytes} bytes of GPU memory, {lacks.free_bytes} are free, and other "
         f"processes hold {others_bytes}: try again, offload an idle model on that GPU, or raise queue.patienceSeconds"
     )
     return Refusal(Reason.GPU_MEMORY, message, RETRY_SECONDS)

@@ -47,7 +47,6 @@ from ocr_inference.world import (
     StartCall,
     Tick,
     Waiter,
-    WaitsFor,
     WakeAt,
     WorkerDied,
     World,
@@ -421,7 +420,7 @@ class _Draft:
                     self.enter(self.models[step.model], Event.OFFLOAD, step.why)
         self.free = plan.free_bytes
         for model in list(self.models.values()):
-            lack = self.lack(model, plan.short.get(model.name))
+            lack = neighbours.lack(model, plan.short.get(model.name), self.now, seen=self.seen)
             if lack != model.waits_for:
                 self.put(replace(model, waits_for=lack))
 
@@ -437,17 +436,6 @@ class _Draft:
         if wanted and not self.seen and not self.world.looking:
             self.world = replace(self.world, looking=True)
             self.effects.append(Look())
-
-    def lack(self, model: Model, free_bytes: int | None) -> WaitsFor | None:
-        """What the model waits for, by what is known now, or was while it isn't."""
-        if model.state not in room.SLEEPING or not model.servable:
-            return None
-        if not self.seen:
-            return model.waits_for
-        if free_bytes is None:
-            return None
-        since = model.waits_for.since if model.waits_for else self.now
-        return WaitsFor(model.need_bytes, free_bytes, since)
 
     def grant(self) -> None:
         for model in list(self.models.values()):

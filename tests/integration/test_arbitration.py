@@ -114,7 +114,7 @@ async def test_a_model_in_use_is_waited_for_and_never_moved(tmp_path: Path) -> N
         assert count(cluster, ASKS, result="offloaded") == 1
 
 
-async def test_without_the_operator_the_waiter_is_refused_or_helped_by_a_timer(tmp_path: Path) -> None:
+async def test_without_the_operator_the_waiter_is_refused_and_with_it_helped(tmp_path: Path) -> None:
     async with real_stage(tmp_path, options={}, **QUICK) as cluster:
         invoices, receipts = await two(cluster, queue={"patienceSeconds": 2})
         await read(invoices, PAGE)
