@@ -6,15 +6,18 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import awake, control, report, server, storm, wake, weights
+from bench import arbitration, awake, control, fleet, placement, report, server, storm, wake, weights
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
     "control": control.measure,
     "awake": awake.measure,
+    "fleet": fleet.measure,
     "weights": weights.measure,
     "storm": storm.measure,
     "wake": wake.measure,
+    "placement": placement.measure,
+    "arbitration": arbitration.measure,
 }
 
 

@@ -73,6 +73,27 @@ class Api:
             body: dict[str, Any] = await answer.json()
             return body
 
+    async def create(self, path: str, body: dict[str, Any]) -> None:
+        async with self._http.post(
+            self._url + path, json=body, headers=self._headers, ssl=self._tls
+        ) as answer:
+            answer.raise_for_status()
+
+    async def changes(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Every object of a list as it is, and as often as it changes."""
+        query = {"watch": "true", "timeoutSeconds": "3600"}
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with self._http.get(
+            self._url + path,
+            params=query,
+            headers=self._headers,
+            ssl=self._tls,
+            timeout=timeout,
+            read_bufsize=2**20,
+        ) as answer:
+            async for line in answer.content:
+                yield json.loads(line)["object"]
+
     async def merge(self, path: str, patch: dict[str, Any]) -> None:
         headers = self._headers | {"Content-Type": "application/merge-patch+json"}
         async with self._http.patch(

@@ -1,5 +1,6 @@
 """A result as it is published: what was measured, on which machine, how, and whether it met its target."""
 
+import contextlib
 import json
 import os
 import platform
@@ -7,11 +8,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 RESULTS: Final = Path(__file__).parent / "results"
+PACKAGES: Final = (
+    *("ocr-operator", "kopf", "kubernetes", "aiohttp", "rapidocr", "onnxruntime", "torch", "transformers"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Result:
     method: str
     rows: Sequence[Row]
     samples: dict[str, Sequence[float]] = field(default_factory=dict)
+    accelerator: str = "none"
+    """Product of the GPU that it was measured on."""
 
 
 def at_most(what: str, value: float, unit: str, limit: float) -> Row:
@@ -64,20 +70,31 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(result: Result, kind: Literal["cpu", "gpu"] = "cpu") -> Path:
-    """`bench/results/<name>.json`; the newest run replaces the one before."""
-    packages = ("ocr-operator", "kopf", "kubernetes", "aiohttp", "rapidocr", "onnxruntime")
+def versions() -> dict[str, str]:
+    """Of what is installed here: a machine with a GPU may have no operator."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def write(result: Result) -> Path:
+    """`bench/results/<name>.json`; the newest run replaces the one before. What was measured on a GPU has a name of
+    its own, `<name>-gpu`, so that it stands beside the same measurement of a CPU."""
+    on_gpu = result.accelerator != "none"
+    name = f"{result.name}-gpu" if on_gpu else result.name
     body = {
-        "name": result.name,
+        "name": name,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": f"make bench ONLY={result.name}",
-        "machine": machine() | {"accelerator": "none" if kind == "cpu" else "see rows"},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "command": "make bench-gpu" if on_gpu else f"make bench ONLY={result.name}",
+        "machine": machine() | {"accelerator": result.accelerator},
+        "versions": versions(),
         "method": result.method,
         "rows": [asdict(row) for row in result.rows],
-        "samples": {name: [round(value, 5) for value in values] for name, values in result.samples.items()},
+        "samples": {key: [round(value, 5) for value in values] for key, values in result.samples.items()},
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{result.name}.json"
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     return path

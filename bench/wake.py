@@ -244,7 +244,8 @@ async def on(config: str, environ: dict[str, str]) -> report.Result:
     gpu = state["device"]["kind"] == "cuda"
     rows = (*_rows(samples, directly, gpu=gpu), *_crowd_rows(wakes, answered), *_gpu_rows(empty, deep))
     kept = {name: getattr(samples, name) for name in Samples.__dataclass_fields__} | {"directly": directly}
-    return report.Result("wake", _method(state), rows, kept)
+    accelerator = str(state["device"]["product"]) if gpu else "none"
+    return report.Result("wake", _method(state), rows, kept, accelerator)
 
 
 def _rows(samples: Samples, directly: Sequence[float], *, gpu: bool) -> tuple[report.Row, ...]:

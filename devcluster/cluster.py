@@ -136,17 +136,28 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl as administrator and return its output; a failure raises DevclusterError with what it printed."""
-        program = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+        return self._run(str(self._kubectl()), f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+
+    def plugin(self, *arguments: str) -> str:
+        """Run `kubectl ocr` as administrator and return its output; fails as `kubectl` does."""
+        return self._run(str(Path(sys.executable).with_name("kubectl-ocr")), *arguments)
+
+    def _kubectl(self) -> Path:
+        return Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+
+    def _run(self, *command: str, stdin: str = "") -> str:
+        path = f"{self._kubectl().parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            [str(program), f"--kubeconfig={self.kubeconfig}", *arguments],
+            command,
             input=stdin,
+            env={**os.environ, "PATH": path, "KUBECONFIG": str(self.kubeconfig)},
             capture_output=True,
             text=True,
             check=False,
             timeout=_KUBECTL_SECONDS,
         )
         if done.returncode != 0:
-            raise DevclusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+            raise DevclusterError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
     def occupy(self, node: str, memory_bytes: int) -> list[Path]:

@@ -23,7 +23,12 @@ from devcluster.errors import DevclusterError
 
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 NAME: Final = "invoices"
+PAGE: Final = EXAMPLES / "invoice.png"
 NODES: Final = 3
+BURST: Final = 16
+TURNS_NODE: Final = "gpu-c"
+TURNS_MEMORY: Final = "30Gi"
+"""Of a simulated GPU's 45Gi."""
 BUSY_BYTES: Final = 30 * 2**30
 PATIENCE: Final = 60.0
 """Seconds that any step may take."""
@@ -61,12 +66,15 @@ def states(resource: Row) -> list[str]:
 
 
 def table(resource: Row) -> str:
-    rows = [("POD", "NODE", "GPU", "STATE", "LOCATION", "SETTINGS")]
+    rows = [("POD", "NODE", "GPU", "AWAKE", "STATE", "LOCATION", "SETTINGS")]
     for pod in resource["status"]["pods"]:
         gpus = ",".join(gpu["uuid"] for gpu in pod.get("gpus", [])) or "-"
         for model in pod.get("models", []):
             applied = f"generation {pod.get('appliedGeneration', '-')}"
-            rows.append((pod["name"], pod.get("node", "-"), gpus, model["state"], model["location"], applied))
+            awake = "yes" if pod.get("awake") else "-"
+            rows.append(
+                (pod["name"], pod.get("node", "-"), gpus, awake, model["state"], model["location"], applied)
+            )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -96,9 +104,26 @@ def resource_of(engine: str, folder: Path) -> Path:
     return written
 
 
+def taking_turns(manifest: Path, folder: Path, name: str, replicas: int) -> Path:
+    """The same model as another resource that is large, on demand, and bound to one node."""
+    resource = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+    resource["metadata"]["name"] = name
+    spec = resource["spec"]
+    spec |= {
+        "replicas": replicas,
+        "models": [{**spec["models"][0], "gpuMemory": TURNS_MEMORY}],
+        "template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": TURNS_NODE}}},
+    }
+    spec["gpu"]["memoryPolicy"] = "onDemand"
+    written = folder / f"{name}.yaml"
+    written.write_text(yaml.safe_dump(resource, sort_keys=False), encoding="utf-8")
+    return written
+
+
 class Demo:
     def __init__(self, cluster: Cluster, http: aiohttp.ClientSession, story: Story, engine: str) -> None:
         self._engine = engine
+        self._fields = {"prompt_type": "ocr"} | ({"max_tokens": "32"} if engine == "transformers" else {})
         self._cluster = cluster
         self._http = http
         self._story = story
@@ -112,14 +137,19 @@ class Demo:
             self._story.indent(output)
         return output
 
-    async def resource(self) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(await self.kubectl("get", "ocr", NAME, "-o", "json", show=False))
+    async def resource(self, name: str = NAME) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(await self.kubectl("get", "ocr", name, "-o", "json", show=False))
         return body
 
-    async def until(self, what: str, expected: list[str]) -> dict[str, Any]:
-        """The resource once its pods' locations are as expected (in any order)."""
+    async def until(
+        self, what: str, expected: list[str], *, name: str = NAME, awake: int = 0
+    ) -> dict[str, Any]:
+        """The resource once its pods' locations are as expected (in any order), and so many get requests."""
         deadline = time.monotonic() + PATIENCE
-        while sorted(states(resource := await self.resource())) != sorted(expected):
+        while (
+            sorted(states(resource := await self.resource(name))) != sorted(expected)
+            or len([pod for pod in resource["status"]["pods"] if pod.get("awake")]) < awake
+        ):
             if time.monotonic() > deadline:
                 raise DevclusterError(
                     f"{what}: after {PATIENCE:.0f} s the status still says {states(resource)}, not {expected}"
@@ -133,19 +163,22 @@ class Demo:
         items: list[dict[str, Any]] = found["items"]
         return items
 
-    async def read(self, pod: Row) -> str:
-        url = f"http://{pod['status']['podIP']}:8001/ocr"
-        page = EXAMPLES / "invoice.png"
-        fields = {"prompt_type": "ocr"} | ({"max_tokens": "32"} if self._engine == "transformers" else {})
-        asked = "".join(f" -F {name}={value}" for name, value in fields.items())
-        self._story.say(f"   $ curl -F file=@examples/{page.name}{asked} {url}")
-        form = aiohttp.FormData(fields)
-        form.add_field("file", page.read_bytes(), filename=page.name, content_type="image/png")
-        began = time.monotonic()
+    async def page(self, url: str) -> dict[str, Any]:
+        """The answer to the example page."""
+        form = aiohttp.FormData(self._fields)
+        form.add_field("file", PAGE.read_bytes(), filename=PAGE.name, content_type="image/png")
         async with self._http.post(url, data=form) as response:
-            answer = await response.json()
+            answer: dict[str, Any] = await response.json()
         if not answer.get("success"):
             raise DevclusterError(f"{url} answered {response.status}: {answer}")
+        return answer
+
+    async def read(self, pod: Row) -> str:
+        url = f"http://{pod['status']['podIP']}:8001/ocr"
+        asked = "".join(f" -F {name}={value}" for name, value in self._fields.items())
+        self._story.say(f"   $ curl -F file=@examples/{PAGE.name}{asked} {url}")
+        began = time.monotonic()
+        answer = await self.page(url)
         text: str = answer["raw_text"] if self._engine == "transformers" else answer["text"]
         self._story.indent(text)
         if self._engine == "transformers":
@@ -222,6 +255,76 @@ class Demo:
         story.indent(table(await self.until("offload", ["cpu", "unloaded"])))
         story.indent(table(await self.until("release", ["unloaded", "unloaded"])))
         await self.kubectl("get", "ocr", NAME)
+
+        await self.awake_set()
+        await self.arbitration(manifest)
+
+    async def awake_set(self) -> None:
+        """A page at a time stays on one pod; a burst wakes the other one."""
+        story = self._story
+        story.step("The Service sends pages to as few pods as the queue allows")
+        patch = json.dumps({"spec": {"idle": {"offloadAfterSeconds": 60, "releaseAfterSeconds": 600}}})
+        await self.kubectl("patch", "ocr", NAME, "--type=merge", "-p", patch)
+        url = f"http://{await self.service(NAME)}/ocr"
+        for _ in range(3):
+            await self.page(url)
+        story.say(f"   3 pages, one after the other, to the Service {NAME} at {url}:")
+        story.indent(table(await self.until("sparse traffic", ["gpu", "unloaded"])))
+        burst = asyncio.gather(*(self.page(url) for _ in range(BURST)))
+        resource = await self.until("burst", ["gpu", "gpu"], awake=2)
+        story.say(f"   {BURST} pages at once:")
+        story.indent(table(resource))
+        await burst
+        await self.event(NAME, "AwakeSetChanged")
+
+    async def arbitration(self, manifest: Path) -> None:
+        """Two resources on the same GPUs, too large to be there together: the idle one makes way."""
+        story = self._story
+        story.step("Two models that don't fit together on a GPU take turns")
+        for name, replicas in (("receipts", 2), ("contracts", 1)):
+            turns = taking_turns(manifest, self._cluster.directory, name, replicas)
+            await self.kubectl("apply", "-f", os.path.relpath(turns))  # noqa: ASYNC240 - text, no disk
+        for name in ("receipts", "contracts"):
+            await self.kubectl(
+                "wait", f"ocr/{name}", "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s", show=False
+            )
+        await self.plugin("wake", "receipts")
+        story.say(
+            f"   Both GPUs of {TURNS_NODE} hold receipts. A page for contracts, which needs {TURNS_MEMORY}:"
+        )
+        began = time.monotonic()
+        await self.page(f"http://{await self.service('contracts')}/ocr")
+        story.say(
+            f"   answered after {time.monotonic() - began:.2f} s, the first load of its model included."
+        )
+        await self.until("who made way", ["cpu", "gpu"], name="receipts")
+        await self.event("receipts", "GpuMemoryYielded")
+        await self.plugin("top")
+
+    async def service(self, name: str) -> str:
+        """Where devcluster serves the Service of that name."""
+        async with asyncio.timeout(PATIENCE):
+            while not (address := self._cluster.service(name)):  # noqa: ASYNC110 - a file of another process
+                await asyncio.sleep(0.2)
+        return address
+
+    async def event(self, name: str, reason: str) -> None:
+        """Print the newest Event of that reason, once there is one."""
+        fields = f"involvedObject.name={name},reason={reason}"
+        async with asyncio.timeout(PATIENCE):
+            while not (items := await self.events(fields)):  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(0.2)
+        self._story.say(f"   Event {reason}: {items[-1]['message']}")
+
+    async def events(self, fields: str) -> list[dict[str, Any]]:
+        found = await self.kubectl("get", "events", "--field-selector", fields, "-o", "json", show=False)
+        items: list[dict[str, Any]] = json.loads(found)["items"]
+        return items
+
+    async def plugin(self, *arguments: str) -> None:
+        """`kubectl ocr`, as its user types it."""
+        self._story.say(f"   $ kubectl ocr {' '.join(arguments)}")
+        self._story.indent(await asyncio.to_thread(self._cluster.plugin, *arguments))
 
 
 @asynccontextmanager

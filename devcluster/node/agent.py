@@ -1,8 +1,8 @@
 """The node: registers itself and gives every pod bound to it an owner.
 
 Left out on purpose: images (programs come from the virtual environment), isolation of any kind, resource limits,
-security contexts, persistent volumes, `kubectl exec`, `attach` and `port-forward`, termination message files, and
-service addresses (a pod is reached at its own).
+security contexts, persistent volumes, `kubectl exec` and `attach`, termination message files, and service
+addresses (a pod is reached at its own).
 """
 
 import asyncio

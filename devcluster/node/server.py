@@ -1,4 +1,4 @@
-"""The node's HTTPS endpoint: container logs for `kubectl logs`, the node's pods, its health.
+"""The node's HTTPS endpoint: `kubectl logs`, `kubectl port-forward`, the node's pods, its health.
 
 It asks for no credentials: it listens on a loopback address and shows what local files show anyway.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from devcluster.node import portforward
 from devcluster.node.pod import PodOwner
 from devcluster.node.podstatus import Running
 from devcluster.node.settings import Settings
@@ -68,6 +69,7 @@ class Endpoint:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/pods", self._list)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
+        app.router.add_route("*", "/portForward/{namespace}/{pod}", self._forward)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -94,6 +96,20 @@ class Endpoint:
         ]
         return web.json_response({"pods": pods})
 
+    def _owner(self, request: web.Request) -> PodOwner | None:
+        """The newest pod of the name that the request's path tells."""
+        where = request.match_info["namespace"], request.match_info["pod"]
+        found = [
+            each for each in self._pods() if (each.pod.metadata.namespace, each.pod.metadata.name) == where
+        ]
+        return found[-1] if found else None
+
+    async def _forward(self, request: web.Request) -> web.Response:
+        owner = self._owner(request)
+        if owner is None or not owner.pod_ip:
+            raise web.HTTPNotFound(text=f"pod {request.match_info['pod']} doesn't run on this node")
+        return await portforward.serve(request, owner.pod_ip)
+
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         where, query = request.match_info, request.query
         refused = sorted(
@@ -105,14 +121,8 @@ class Endpoint:
             raise web.HTTPBadRequest(
                 text=f"process nodes keep logs without times: {', '.join(refused)} can't be answered"
             )
-        owners = [
-            owner
-            for owner in self._pods()
-            if (owner.pod.metadata.namespace, owner.pod.metadata.name) == (where["namespace"], where["pod"])
-        ]
-        found = (
-            owners[-1].logs(where["container"], previous=query.get("previous") == "true") if owners else None
-        )
+        pod = self._owner(request)
+        found = pod.logs(where["container"], previous=query.get("previous") == "true") if pod else None
         if found is None:
             raise web.HTTPNotFound(
                 text=f"no container {where['container']} in pod {where['namespace']}/{where['pod']}"

@@ -1,4 +1,4 @@
-"""`ocr-inference`: serve models over HTTP, or read a document without a server."""
+"""`ocr-inference`: serve models over HTTP, read a document without a server, or tell what GPUs carry."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ocr_inference import __version__, app, environment, gpu, logs, parsing, reader
+from ocr_inference import __version__, app, environment, gpu, gpuexporter, logs, parsing, reader
 from ocr_inference.schema import Task
 from ocr_inference.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
 
@@ -26,14 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = _parser().parse_args(arguments)
-    logs.to_stderr(logging.INFO if given.command == "serve" else logging.ERROR)
+    logs.to_stderr(logging.ERROR if given.command == "read" else logging.INFO)
     try:
         settings = environment.read(
             environ,
-            config_file=given.config,
+            config_file=getattr(given, "config", None),
             host=getattr(given, "host", None),
             port=getattr(given, "port", None),
         )
+        if given.command == "gpu-exporter":
+            return asyncio.run(_export(settings, environ))
         config = load_config(settings.config_file)
         if given.command == "serve":
             return asyncio.run(_serve(settings, config, environ))
@@ -41,7 +43,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return asyncio.run(
             reader.read(settings, config, asked, environ=environ, out=sys.stdout, progress=sys.stderr)
         )
-    except (InvalidSettings, gpu.NoDevice) as error:
+    except (InvalidSettings, gpu.NoDevice, gpuexporter.CannotExport) as error:
         print(f"ocr-inference: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -60,11 +62,22 @@ def load_config(path: Path | None) -> Config:
         raise InvalidSettings(f"{error.param}: {error.message}", str(path)) from error
 
 
-async def _serve(settings: Settings, config: Config, environ: Mapping[str, str]) -> int:
+async def _export(settings: Settings, environ: Mapping[str, str]) -> int:
+    stop = _stopped_by_signal()
+    async with gpuexporter.serving(settings, environ):
+        await stop.wait()
+    return OK
+
+
+def _stopped_by_signal() -> asyncio.Event:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _serve(settings: Settings, config: Config, environ: Mapping[str, str]) -> int:
+    stop = _stopped_by_signal()
     async with app.serving(settings, config, environ) as running:
         snapshot = running.manager.snapshot()
         log.info(
@@ -74,7 +87,9 @@ async def _serve(settings: Settings, config: Config, environ: Mapping[str, str])
         )
         await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)  # Whoever asks twice doesn't want to wait.
+            asyncio.get_running_loop().remove_signal_handler(
+                number
+            )  # Whoever asks twice doesn't want to wait.
         log.info("draining grace_seconds=%g", settings.drain_seconds)
     log.info("stopped")
     return OK
@@ -97,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--task", choices=[task.value for task in Task], default="document")
     read.add_argument("--find", metavar="TERM", help="what to look for with --task find")
     read.add_argument("--format", choices=["markdown", "json"], default="markdown")
+
+    export = commands.add_parser(
+        "gpu-exporter", help="tell the load of all GPUs as NVIDIA's DCGM exporter does"
+    )
+    export.add_argument("--host", help="address to listen at (OCR_HOST; all)")
+    export.add_argument(
+        "--port", type=_port, default=gpuexporter.PORT, help=f"port to listen at ({gpuexporter.PORT})"
+    )
     return parser
 
 

@@ -21,6 +21,7 @@ from ocr_inference.routes import chat, controls, health, models, ocr, page
 from ocr_inference.routes import settings as settings_route
 from ocr_inference.routes import state as state_route
 from ocr_inference.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
+from ocr_inference.telemetry import Telemetry
 from ocr_inference.tokens import TokenFile
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ CALLS: tuple[tuple[str, str, keys.Handler], ...] = (
 """Need an API key where a keys file is configured."""
 
 CONTROLS: tuple[tuple[str, str, keys.Handler], ...] = (
+    ("POST", "/gpu/load", controls.load),
     ("POST", "/gpu/offload", controls.offload),
     ("POST", "/gpu/release", controls.release),
     ("POST", "/gpu/timeout", controls.timeout),
@@ -107,15 +109,20 @@ async def _managed(
     declared = live.at_start(settings.live_settings_file, config)
     feed = Feed()
 
+    def publish() -> None:
+        snapshot, declared = manager.snapshot(), running_live.declared
+        feed.publish(state_route.encoded(settings, snapshot, declared, telemetry.told))
+
     def changed(effective: Effective) -> None:
         set_log_level(effective)
         manager.apply(effective)
-        feed.publish(state_route.encoded(settings, manager.snapshot(), running_live.declared))
+        publish()
 
     # The two know each other: what is declared goes to the manager, and both make the published state.
     running_live = Live(config, declared, settings.gpu_idle_timeout, changed)
     set_log_level(running_live.effective)
     manager = create_manager(settings, config, running_live.effective, device, environ=environ)
+    telemetry = Telemetry(device, settings.simulated_gpu_dir, time.monotonic)
     metrics = Metrics(
         __version__,
         lambda: _observed(manager, running_live, feed),
@@ -126,7 +133,7 @@ async def _managed(
     async def follow() -> None:
         before = {model.name: model for model in manager.snapshot().models}
         async for snapshot in manager.changes():
-            feed.publish(state_route.encoded(settings, snapshot, running_live.declared))
+            publish()
             for model in snapshot.models:
                 _count(metrics, before[model.name], model)
                 before[model.name] = model
@@ -134,12 +141,20 @@ async def _managed(
     async with asyncio.TaskGroup() as tasks:
         owner = tasks.create_task(manager.run(), name="manager")
         follower = tasks.create_task(follow(), name="state")
+        sampler = tasks.create_task(telemetry.run(publish), name="telemetry")
         try:
             application = create_app(
-                settings, config, manager=manager, running_live=running_live, feed=feed, metrics=metrics
+                settings,
+                config,
+                manager=manager,
+                running_live=running_live,
+                feed=feed,
+                metrics=metrics,
+                telemetry=telemetry,
             )
             yield application, running_live, feed
         finally:
+            sampler.cancel()
             follower.cancel()
             owner.cancel()
 
@@ -184,6 +199,7 @@ def create_app(
     running_live: Live,
     feed: Feed,
     metrics: Metrics,
+    telemetry: Telemetry,
 ) -> web.Application:
     """Routes and what their handlers need; no task is started here."""
     app = web.Application(
@@ -196,6 +212,7 @@ def create_app(
     app[keys.LIVE] = running_live
     app[keys.FEED] = feed
     app[keys.METRICS] = metrics
+    app[keys.TELEMETRY] = telemetry
     app[keys.STARTED] = int(time.time())
     app[keys.ACCESS] = keys.Access(
         calls=TokenFile(settings.api_keys_file) if settings.api_keys_file else None,
@@ -253,6 +270,9 @@ def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
                 memory_bytes=model.memory_bytes,
                 host_bytes=model.host_bytes,
                 worker_running=model.worker_running,
+                lack_bytes=0
+                if model.waits_for is None
+                else max(0, model.waits_for.needed_bytes - model.waits_for.free_bytes),
                 counts={"loads": model.loads, "wakes": model.wakes},
                 load_bytes=None
                 if model.progress is None

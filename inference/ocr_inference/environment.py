@@ -25,6 +25,7 @@ def read(
         port=port if port is not None else int(given.number("PORT", 8001, low=0, high=65_535, whole=True)),
         device=cast("Device", device if device != "auto" else forced),
         visible_devices=environ.get("NVIDIA_VISIBLE_DEVICES") or None,
+        promised_gpu_uuids=given.listed("OCR_PROMISED_GPU_UUIDS", most=16, longest=128),
         simulated_gpu_dir=given.path("OCR_SIMULATED_GPU_DIR"),
         gpu_idle_timeout=given.timeout("GPU_IDLE_TIMEOUT"),
         config_file=Path(config_file) if config_file else None,
@@ -79,3 +80,11 @@ class _Environment:
     def path(self, name: str) -> Path | None:
         value = self.environ.get(name)
         return Path(value) if value else None
+
+    def listed(self, name: str, *, most: int, longest: int) -> tuple[str, ...]:
+        parts = tuple(part.strip() for part in self.environ.get(name, "").split(",") if part.strip())
+        if len(parts) > most or any(len(part) > longest for part in parts):
+            raise InvalidSettings(
+                f"expected at most {most} comma-separated names of {longest} characters", name
+            )
+        return parts

@@ -75,6 +75,8 @@ REFUSALS: Mapping[str, Rule] = {
     "draining": Rule(503, "draining", retry=True),
     "load_failed": Rule(503, "load_failed", retry=True),
     "no_fit": Rule(503, "no_fit", retry=True),
+    "gpu_memory": Rule(503, "gpu_memory", retry=True),
+    "model_busy": Rule(409, "model_busy", retry=True),
 }
 """Why a request got no lease."""
 

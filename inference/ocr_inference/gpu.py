@@ -7,6 +7,7 @@ nothing of the GPU. `simulated` is a declared stand-in for a GPU, for demonstrat
 
 import contextlib
 import ctypes
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,16 @@ class Usage(Struct, frozen=True):
 class Books(Protocol):
     """Where the server says what it takes of the device, and learns what others take."""
 
-    def report(self, memory_bytes: int, utilization: float) -> None: ...
-    def others_bytes(self) -> int: ...
+    def report(self, memory_bytes: int, utilization: float) -> None:
+        """What our models hold, taken room included."""
+
+    def others_bytes(self, ours_bytes: int) -> int:
+        """What others hold, where our own models may hold `ours_bytes`."""
+
+    def take(self, need_bytes: int) -> bool:
+        """Whether there is room for so much more at this moment. A simulated device books it, as the allocation
+        would that comes next on a real one; the next `report` confirms it."""
+
     def close(self) -> None: ...
 
 
@@ -68,21 +77,29 @@ class NoBooks:
     def report(self, memory_bytes: int, utilization: float) -> None:
         pass
 
-    def others_bytes(self) -> int:
+    def others_bytes(self, ours_bytes: int) -> int:  # noqa: ARG002 nobody counts here
         return 0
+
+    def take(self, need_bytes: int) -> bool:  # noqa: ARG002
+        return True
 
     def close(self) -> None:
         pass
 
 
 class SimulatedBooks:
-    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it."""
+    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it.
 
-    def __init__(self, folder: Path, uuid: str, pid: int) -> None:
-        self._folder = folder / "usage" / uuid
-        self._file = self._folder / f"{pid}.json"
-        self._folder.mkdir(parents=True, exist_ok=True)
+    The files of all processes together never say more than the GPU has: who takes room looks and books while nobody
+    else can, under a lock of the operating system on their folder, held for as long as that takes.
+    """
+
+    def __init__(self, folder: Path, uuid: str, pid: int, total_bytes: int) -> None:
+        self._folder, self._uuid = folder, uuid
+        self._file = folder / "usage" / uuid / f"{pid}.json"
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         self._last: Usage | None = None
+        self._total = total_bytes
 
     def report(self, memory_bytes: int, utilization: float) -> None:
         usage = Usage(memory_bytes, utilization)
@@ -93,32 +110,46 @@ class SimulatedBooks:
         part.replace(self._file)
         self._last = usage
 
-    def others_bytes(self) -> int:
-        return sum(usage.memory_bytes for pid, usage in _usages(self._folder) if pid != int(self._file.stem))
+    def others_bytes(self, ours_bytes: int = 0) -> int:  # noqa: ARG002 everybody's file tells
+        taken = usages(self._folder, self._uuid)
+        return sum(usage.memory_bytes for pid, usage in taken if pid != int(self._file.stem))
+
+    def take(self, need_bytes: int) -> bool:
+        held = self._last or Usage(0, 0.0)
+        with _locked(self._file.parent):
+            if held.memory_bytes + need_bytes + self.others_bytes() > self._total:
+                return False
+            self.report(held.memory_bytes + need_bytes, held.utilization)
+        return True
 
     def close(self) -> None:
         self._file.unlink(missing_ok=True)
 
 
 class NvmlBooks:
-    """A real device keeps its own books; what it holds beyond our models' weights counts as others': contexts of our
-    workers, too."""
+    """A real device keeps its own books; what it holds beyond what our models may hold counts as others': contexts of
+    our workers, too."""
 
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid
-        self._ours = 0
         self._open = contextlib.ExitStack()
-        self._library = self._open.enter_context(_nvml())
+        self._library = self._open.enter_context(nvml())
 
-    def report(self, memory_bytes: int, utilization: float) -> None:  # noqa: ARG002 the GPU knows its own
-        self._ours = memory_bytes
+    def report(self, memory_bytes: int, utilization: float) -> None:
+        pass  # the GPU knows its own
 
-    def others_bytes(self) -> int:
-        handle, memory = ctypes.c_void_p(), _Memory()
+    def others_bytes(self, ours_bytes: int) -> int:
+        return max(0, int(self._memory().used) - ours_bytes)
+
+    def take(self, need_bytes: int) -> bool:
+        return need_bytes <= int(self._memory().free)
+
+    def _memory(self) -> "MemoryInfo":
+        handle, memory = ctypes.c_void_p(), MemoryInfo()
         function = self._library.nvmlDeviceGetHandleByUUID
-        _check(function(self._uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
-        _check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
-        return max(0, int(memory.used) - self._ours)
+        check(function(self._uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
+        check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
+        return memory
 
     def close(self) -> None:
         self._open.close()
@@ -134,8 +165,8 @@ def resolve(settings: Settings) -> Device:
     if kind == "auto" and settings.visible_devices is not None and settings.visible_devices in _NOBODY:
         return Device("cpu")
     try:
-        with _nvml() as library:
-            return _cuda(library, settings.visible_devices)
+        with nvml() as library:
+            return _cuda(library, settings)
     except NoDevice:
         if kind == "auto" and settings.visible_devices in (None, "all", "auto"):
             return Device("cpu")
@@ -149,7 +180,7 @@ def books(settings: Settings, device: Device, pid: int) -> Books:
     if device.kind == "cuda":
         return NvmlBooks(device.uuid)
     assert settings.simulated_gpu_dir is not None
-    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid)
+    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid, device.memory_total_bytes)
 
 
 # --- choosing -------------------------------------------------------------------------------------------------
@@ -174,6 +205,17 @@ def choose(visible: str | None, gpus: Sequence[Gpu], used: dict[str, int]) -> Gp
     raise NoDevice(f"NVIDIA_VISIBLE_DEVICES names {wanted!r}, which isn't here; there are {there}")
 
 
+def _served(settings: Settings, gpus: Sequence[Gpu], used: dict[str, int]) -> Gpu:
+    """`choose`; where a placement promised GPUs and the container got others, the first of those: the pod serves and
+    says so (`mismatch` in its state) instead of hiding it behind a crash loop."""
+    try:
+        return choose(settings.visible_devices, gpus, used)
+    except NoDevice:
+        if not settings.promised_gpu_uuids or not gpus:
+            raise
+        return gpus[0]
+
+
 # --- simulated ------------------------------------------------------------------------------------------------
 
 _T = TypeVar("_T")
@@ -183,16 +225,24 @@ def _simulated(settings: Settings) -> Device:
     folder = settings.simulated_gpu_dir
     if folder is None:
         raise NoDevice("OCR_DEVICE=simulated needs OCR_SIMULATED_GPU_DIR, a folder with gpus.json")
-    gpus = _read(folder / "gpus.json", list[Gpu])
-    if isinstance(gpus, str):
-        raise NoDevice(f"OCR_SIMULATED_GPU_DIR: {gpus}")
-    used = {gpu.uuid: sum(u.memory_bytes for _, u in _usages(folder / "usage" / gpu.uuid)) for gpu in gpus}
-    gpu = choose(settings.visible_devices, gpus, used)
+    gpus = simulated_gpus(folder)
+    used = {gpu.uuid: sum(u.memory_bytes for _, u in usages(folder, gpu.uuid)) for gpu in gpus}
+    gpu = _served(settings, gpus, used)
     return Device("simulated", gpu.uuid, gpu.product, gpu.memory_bytes)
 
 
-def _usages(folder: Path) -> Iterator[tuple[int, Usage]]:
-    """What living processes say they take; files of dead ones and damaged ones count for nothing."""
+def simulated_gpus(folder: Path) -> list[Gpu]:
+    """Raises `NoDevice` where the folder doesn't say."""
+    gpus = _read(folder / "gpus.json", list[Gpu])
+    if isinstance(gpus, str):
+        raise NoDevice(f"OCR_SIMULATED_GPU_DIR: {gpus}")
+    return gpus
+
+
+def usages(folder: Path, uuid: str) -> Iterator[tuple[int, Usage]]:
+    """What living processes say they take of a simulated GPU; files of dead ones and damaged ones count for
+    nothing."""
+    folder = folder / "usage" / uuid
     try:
         names = sorted(os.listdir(folder))[:MAX_USERS]
     except OSError:
@@ -204,6 +254,17 @@ def _usages(folder: Path) -> Iterator[tuple[int, Usage]]:
         usage = _read(folder / name, Usage)
         if not isinstance(usage, str):
             yield int(stem), usage
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else is in here for this folder, in whatever process."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _alive(pid: int) -> bool:
@@ -234,7 +295,7 @@ def _read(file: Path, kind: type[_T]) -> _T | str:
 # --- NVML -----------------------------------------------------------------------------------------------------
 
 
-class _Memory(ctypes.Structure):
+class MemoryInfo(ctypes.Structure):
     """`nvmlMemory_t`."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
@@ -245,7 +306,8 @@ _TEXT_BYTES = 96
 
 
 @contextlib.contextmanager
-def _nvml() -> Iterator[ctypes.CDLL]:
+def nvml() -> Iterator[ctypes.CDLL]:
+    """The management library, initialised; raises `NoDevice` where there is no driver."""
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError as error:
@@ -261,31 +323,31 @@ def _nvml() -> Iterator[ctypes.CDLL]:
         library.nvmlShutdown()
 
 
-def _cuda(library: ctypes.CDLL, visible: str | None) -> Device:
+def _cuda(library: ctypes.CDLL, settings: Settings) -> Device:
     count = ctypes.c_uint()
-    _check(library.nvmlDeviceGetCount_v2(ctypes.byref(count)), "nvmlDeviceGetCount_v2")
+    check(library.nvmlDeviceGetCount_v2(ctypes.byref(count)), "nvmlDeviceGetCount_v2")
     gpus, used = [], {}
     for index in range(count.value):
-        gpu, taken = _cuda_gpu(library, index)
+        gpu, taken = cuda_gpu(library, index)
         gpus.append(gpu)
         used[gpu.uuid] = taken
-    gpu = choose(visible, gpus, used)
+    gpu = _served(settings, gpus, used)
     return Device("cuda", gpu.uuid, gpu.product, gpu.memory_bytes)
 
 
-def _cuda_gpu(library: ctypes.CDLL, index: int) -> tuple[Gpu, int]:
-    handle, memory = ctypes.c_void_p(), _Memory()
+def cuda_gpu(library: ctypes.CDLL, index: int) -> tuple[Gpu, int]:
+    """A GPU by its number, and the bytes in use on it."""
+    handle, memory = ctypes.c_void_p(), MemoryInfo()
     uuid, name = ctypes.create_string_buffer(_TEXT_BYTES), ctypes.create_string_buffer(_TEXT_BYTES)
-    _check(
-        library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)), "nvmlDeviceGetHandleByIndex_v2"
-    )
-    _check(library.nvmlDeviceGetUUID(handle, uuid, _TEXT_BYTES), "nvmlDeviceGetUUID")
-    _check(library.nvmlDeviceGetName(handle, name, _TEXT_BYTES), "nvmlDeviceGetName")
-    _check(library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
+    check(library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)), "nvmlDeviceGetHandleByIndex_v2")
+    check(library.nvmlDeviceGetUUID(handle, uuid, _TEXT_BYTES), "nvmlDeviceGetUUID")
+    check(library.nvmlDeviceGetName(handle, name, _TEXT_BYTES), "nvmlDeviceGetName")
+    check(library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
     return Gpu(uuid.value.decode(), name.value.decode(), memory.total), int(memory.used)
 
 
-def _check(code: int, function: str) -> None:
+def check(code: int, function: str) -> None:
+    """Raises `NoDevice` unless an NVML function returned success."""
     if code:
         raise NoDevice(
             f"the NVIDIA driver refused ({function}: {code}); see nvidia-smi, or set OCR_DEVICE=cpu"

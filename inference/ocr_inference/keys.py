@@ -11,6 +11,7 @@ from ocr_inference.live import Live
 from ocr_inference.manager import Manager
 from ocr_inference.metrics import Metrics
 from ocr_inference.settings import Config, Settings
+from ocr_inference.telemetry import Telemetry
 from ocr_inference.tokens import TokenFile
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -32,6 +33,7 @@ MANAGER = web.AppKey("manager", Manager)
 LIVE = web.AppKey("live", Live)
 FEED = web.AppKey("feed", Feed)
 METRICS = web.AppKey("metrics", Metrics)
+TELEMETRY = web.AppKey("telemetry", Telemetry)
 ACCESS = web.AppKey("access", Access)
 STARTED = web.AppKey("started", int)
 """Unix time of the start, whole seconds."""

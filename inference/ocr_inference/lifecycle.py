@@ -47,7 +47,7 @@ CallName = Literal["load", "offload", "restore", "unload", "kill"]
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.UNLOADED: {Event.DEMAND: State.LOADING},
-    State.LOADING: {Event.DONE: State.READY, Event.FAIL: State.UNLOADING},
+    State.LOADING: {Event.DONE: State.READY, Event.UNDONE: State.UNLOADED, Event.FAIL: State.UNLOADING},
     State.READY: {
         Event.OFFLOAD: State.OFFLOADING,
         Event.UNLOAD: State.UNLOADING,

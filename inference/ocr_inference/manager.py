@@ -26,7 +26,7 @@ from ocr_inference.engine import (
     ModelSpec,
     PageResult,
 )
-from ocr_inference.gpu import Books, Device, NoBooks
+from ocr_inference.gpu import Books, Device, NoBooks, NoDevice
 from ocr_inference.hosttier import HostTier
 from ocr_inference.lifecycle import Event, State
 from ocr_inference.nursery import Nurseries
@@ -45,7 +45,10 @@ from ocr_inference.world import (
     Effect,
     Finished,
     Grant,
+    Look,
     Model,
+    NoRoom,
+    Observed,
     Progressed,
     Reason,
     Refusal,
@@ -58,6 +61,7 @@ from ocr_inference.world import (
     WakeAt,
     WorkerDied,
     World,
+    Yield,
 )
 
 __all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refused", "Snapshot"]
@@ -228,6 +232,8 @@ class Manager:
         self._inbox: asyncio.Queue[Command] = asyncio.Queue()
         self._answers: dict[int, asyncio.Future[Worker | None]] = {}
         self._tickets = itertools.count(1)
+        self._taken: dict[str, int] = {}
+        """Room on the device for loads and restores in flight, in bytes."""
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._ended = asyncio.Event()
@@ -276,6 +282,14 @@ class Manager:
     async def offload(self, model: str | None = None) -> None:
         """Offload a model, or all (None); returns when that is done, after their leases ended."""
         await self._ask(model, Event.OFFLOAD)
+
+    async def offload_idle(self, model: str, min_resident_seconds: float = 0.0) -> None:
+        """Offload a model that nobody uses; returns when that is done. Raises `Refused` at once where somebody does, or
+        where it is ready for less than that time."""
+        self._check_name(model)
+        ticket, answer = self._question()
+        self.post(Yield(ticket, model, min_resident_seconds))
+        await answer
 
     async def release(self, model: str | None = None) -> None:
         """Unload a model, or all (None); returns when that is done, after their leases ended."""
@@ -374,6 +388,8 @@ class Manager:
             self._changed.set()
 
     def _step(self, command: Command) -> None:
+        if isinstance(command, Finished):
+            self._taken.pop(command.model, None)  # from now on the world says what the model holds
         self._world, effects = scheduler.decide(self._world, command, self.now())
         for effect in effects:
             self._perform(effect)
@@ -394,6 +410,8 @@ class Manager:
                 self._answer(ticket, None)
             case WakeAt(time):
                 self._wake_at(time)
+            case Look():
+                self.post(Observed(self._others()))
             case Revoke() | Closed():
                 pass  # a lease notices by its worker, `run` by the world
 
@@ -407,7 +425,8 @@ class Manager:
 
     def _publish(self) -> None:
         snapshot = self._take()
-        self._books.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
+        held = snapshot.memory_used_bytes + sum(self._taken.values())
+        self._books.report(held, 1.0 if snapshot.in_flight else 0.0)
         used = (
             each for each in self._world.models.values() if each.state is not State.UNLOADED or each.waiters
         )
@@ -444,9 +463,8 @@ class Manager:
             answer.set_exception(Refused(refusal))
 
     async def _ask(self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> None:
-        if model is not None and model not in self._specs:
-            message = f"no model {model!r}; there are {', '.join(self._specs)}"
-            raise Refused(Refusal(Reason.UNKNOWN_MODEL, message))
+        if model is not None:
+            self._check_name(model)
         answers = []
         for name in self._specs if model is None else (model,):
             ticket, answer = self._question()
@@ -454,10 +472,40 @@ class Manager:
             answers.append(answer)
         await asyncio.gather(*answers)
 
+    def _check_name(self, model: str) -> None:
+        if model not in self._specs:
+            message = f"no model {model!r}; there are {', '.join(self._specs)}"
+            raise Refused(Refusal(Reason.UNKNOWN_MODEL, message))
+
+    # --- what others hold -------------------------------------------------------------------------------------
+
+    def _others(self, without: str = "") -> int:
+        """Bytes of the device that others hold; `without`: our model that certainly holds none."""
+        models = self._world.models.values()
+        try:
+            return self._books.others_bytes(
+                sum(each.charged_bytes for each in models if each.name != without)
+            )
+        except NoDevice as error:
+            log.warning("what others hold of the GPU can't be read: %s", error)
+            return self._world.others_bytes
+
+    def _book(self, model: str) -> bool:
+        """Book the room that a load or restore needs, where others left it."""
+        need = self._world.models[model].need_bytes
+        try:
+            taken = self._books.take(need)
+        except NoDevice as error:
+            log.warning("what is free on the GPU can't be read: %s", error)
+            taken = True  # the allocation itself says it
+        if taken:
+            self._taken[model] = need
+        return taken
+
     # --- calls ------------------------------------------------------------------------------------------------
 
     async def _call(self, effect: StartCall) -> None:
-        outcome: Footprint | Failure
+        outcome: Footprint | Failure | NoRoom
         try:
             outcome = await self._carry_out(effect)
         except EngineError as error:
@@ -470,23 +518,20 @@ class Manager:
             log.exception("%s of model %s", effect.call, effect.model)
             outcome = Failure(kind=FailureKind.FAILED, message=f"{type(error).__name__}: {error}")
         if isinstance(outcome, Failure):
+            if outcome.kind is FailureKind.OUT_OF_MEMORY:
+                self.post(Observed(self._others(without=effect.model)))
             fields = {"model": effect.model, "call": effect.call, "reason": outcome.kind}
             log.warning("%s %s failed: %s", effect.call, effect.model, outcome.message, extra=fields)
         self.post(Finished(effect.model, effect.serial, outcome))
 
-    async def _carry_out(self, effect: StartCall) -> Footprint:
+    async def _carry_out(self, effect: StartCall) -> Footprint | NoRoom:
         model = effect.model
         worker = self._workers.get(model)
         if worker is not None and worker.ended:
             worker = None
         match effect.call:
             case "load" | "restore":
-                self._check_room(model)
-                if worker is None:
-                    assert effect.worker is not None
-                    worker = await self._start(model, effect.worker)
-                with Telling(model, lambda it: self.post(Progressed(model, effect.serial, it))) as tell:
-                    return self._charged(model, await worker.call(effect.call, tell))
+                return await self._make_ready(effect, effect.call, worker)
             case "offload":
                 if worker is None:
                     raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
@@ -506,6 +551,18 @@ class Manager:
         self._hosts[model].resize(0)
         return Footprint()
 
+    async def _make_ready(
+        self, effect: StartCall, call: Literal["load", "restore"], worker: Worker | None
+    ) -> Footprint | NoRoom:
+        model = effect.model
+        if not self._book(model):
+            return NoRoom(self._others(without=model))
+        if worker is None:
+            assert effect.worker is not None
+            worker = await self._start(model, effect.worker)
+        with Telling(model, lambda it: self.post(Progressed(model, effect.serial, it))) as tell:
+            return self._charged(model, await worker.call(call, tell))
+
     async def _start(self, model: str, serial: int) -> Worker:
         assert self._tasks is not None
         # Once loaded, it stays the same commit: nothing may drift between two loads of one pod.
@@ -521,21 +578,20 @@ class Manager:
         failure = await worker.run()
         self.post(WorkerDied(model, serial, failure))
 
-    def _check_room(self, model: str) -> None:
-        """Refuse what doesn't fit beside what others hold, before anything is moved."""
-        others = self._books.others_bytes()
-        need = self._world.models[model].need_bytes
-        free = self._device.memory_total_bytes - others - self._snapshot.memory_used_bytes
-        if others and need > free:
-            message = f"model {model} needs {need} bytes on {self._device.uuid}, which has {free} left"
-            raise EngineError(Failure(kind=FailureKind.OUT_OF_MEMORY, message=message))
-
     def _charged(self, model: str, footprint: Footprint) -> Footprint:
         """A simulated GPU holds as much as the model declares, since the real memory is the host's."""
         if self._specs[model].device != "simulated":
             return footprint
-        declared = self._world.models[model].declared_bytes or 0
-        return Footprint(device_bytes=max(declared, footprint.device_bytes), host_bytes=footprint.host_bytes)
+        held = max(self._world.models[model].declared_bytes or 0, footprint.device_bytes)
+        more = held - self._taken.get(model, 0)
+        if more > 0:
+            if not self._books.take(more):
+                message = (
+                    f"model {model} takes {held} bytes of {self._device.uuid}, which hasn't so much left"
+                )
+                raise EngineError(Failure(kind=FailureKind.OUT_OF_MEMORY, message=message))
+            self._taken[model] = held
+        return Footprint(device_bytes=held, host_bytes=footprint.host_bytes)
 
 
 def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -> ModelSpec:

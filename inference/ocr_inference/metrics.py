@@ -28,6 +28,8 @@ class ObservedModel:
     memory_bytes: int
     host_bytes: int
     worker_running: bool
+    lack_bytes: int = 0
+    """What it waits for because others hold it."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Totals since start by event: loads, wakes."""
     load_bytes: tuple[int, int] | None = None
@@ -111,6 +113,11 @@ _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
     ("ocr_model_waiting", "Requests that wait for a lease.", lambda model: model.waiting),
     ("ocr_model_memory_bytes", "Device memory of a model.", lambda model: model.memory_bytes),
     ("ocr_model_host_bytes", "Host memory of a model.", lambda model: model.host_bytes),
+    (
+        "ocr_model_lack_bytes",
+        "Memory that others hold and a model waits for.",
+        lambda model: model.lack_bytes,
+    ),
     ("ocr_model_worker_running", "1 while a worker process runs.", lambda model: int(model.worker_running)),
 )
 

@@ -36,11 +36,19 @@ class Plan:
     steps: tuple[Step, ...]
     free_bytes: float
     """What nobody claims; infinity where nothing bounds it."""
+    short: Mapping[str, int]
+    """Claims that would have their memory if others didn't hold it → the bytes that they could have all the same."""
 
 
-def plan(models: Mapping[str, Model], budget_bytes: int | None, patience_seconds: float, now: float) -> Plan:
-    """What is due now, in order."""
-    return _Planner(models, patience_seconds, now).plan(budget_bytes)
+def plan(
+    models: Mapping[str, Model],
+    budget_bytes: int | None,
+    patience_seconds: float,
+    now: float,
+    others_bytes: int = 0,
+) -> Plan:
+    """What is due now, in order, on a device of which others hold `others_bytes`."""
+    return _Planner(models, patience_seconds, now, others_bytes).plan(budget_bytes)
 
 
 def make_way(models: Mapping[str, Model], name: str, patience_seconds: float, now: float) -> frozenset[str]:
@@ -53,11 +61,15 @@ def make_way(models: Mapping[str, Model], name: str, patience_seconds: float, no
 
 
 class _Planner:
-    def __init__(self, models: Mapping[str, Model], patience_seconds: float, now: float) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], patience_seconds: float, now: float, others_bytes: int = 0
+    ) -> None:
         self._models = models
         self._patience = patience_seconds
         self._now = now
+        self._others = others_bytes
         self._steps: list[Step] = []
+        self._short: dict[str, int] = {}
         self._evicted: set[str] = set()
 
     def plan(self, budget_bytes: int | None) -> Plan:
@@ -71,15 +83,19 @@ class _Planner:
                 continue
             short = need - free - coming
             if short > 0:
-                victims = eviction.choose(math.ceil(short), self.candidates(model))
+                candidates = self.candidates(model)
+                victims = eviction.choose(math.ceil(short), candidates)
                 if victims is None:
+                    lacks = math.ceil(short) - sum(each.bytes for each in candidates)
+                    if lacks <= self._others:
+                        self._short[model.name] = max(0, need - lacks)
                     if self._impatient(model):
                         free = coming = 0  # whatever becomes free is this one's: nobody behind it may start
                     continue
                 coming += sum(self._take_back(victim.name, model) for victim in victims)
             taken = min(max(free, 0), need)
             free, coming = free - taken, max(0, coming - (need - taken))
-        return Plan(tuple(self._steps), free)
+        return Plan(tuple(self._steps), free, self._short)
 
     def candidates(self, claim: Model) -> list[eviction.Candidate]:
         """The models whose memory this claim may have."""
@@ -129,7 +145,7 @@ class _Planner:
 
     def _memory(self, budget_bytes: int | None) -> tuple[float, float]:
         """Bytes that are free, and bytes that calls in flight are about to free."""
-        budget = math.inf if budget_bytes is None else budget_bytes
+        budget = math.inf if budget_bytes is None else budget_bytes - self._others
         charged = sum(model.charged_bytes for model in self._models.values())
         return budget - charged, sum(m.charged_bytes for m in self._models.values() if m.state in FREEING)
 

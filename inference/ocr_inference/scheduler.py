@@ -2,8 +2,9 @@
 
 A command changes what is known; then `_settle` looks at the whole world and does whatever is due, in this order:
 
-1. Waiters past their deadline are refused, and those of a model that failed to load a moment ago.
-2. Memory, for the models that somebody waits for (`room`).
+1. Waiters past their deadline are refused, and those of a model that failed to load a moment ago, or that waited
+   long enough for memory that others hold (`neighbours`).
+2. Memory, for the models that somebody waits for (`room`); what others hold of it is looked at before.
 3. Leases for waiters of ready models whose door is open, oldest first.
 4. What administrators asked for, where the leases have ended.
 5. Idle timers, each counted from the last activity.
@@ -14,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from ocr_inference import lifecycle, room
+from ocr_inference import lifecycle, neighbours, room
 from ocr_inference.engine import Failure, FailureKind, Footprint
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import NEVER, Effective
@@ -31,7 +32,10 @@ from ocr_inference.world import (
     FailureRecord,
     Finished,
     Grant,
+    Look,
     Model,
+    NoRoom,
+    Observed,
     Progressed,
     Reason,
     Refusal,
@@ -43,16 +47,20 @@ from ocr_inference.world import (
     StartCall,
     Tick,
     Waiter,
+    WaitsFor,
     WakeAt,
     WorkerDied,
     World,
+    Yield,
 )
 
 MAX_RETRY_SECONDS = 60.0
 """Bound of the back-off between loads that fail: long enough to be no load, short enough for an on-call person."""
 
 
-def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Effect, ...]]:
+def decide(  # noqa: C901 a branch for each command
+    world: World, command: Command, now: float
+) -> tuple[World, tuple[Effect, ...]]:
     """The world after `command`, and what the caller has to carry out, in order. Total: stale commands do nothing."""
     draft = _Draft(world, now)
     match command:
@@ -68,6 +76,10 @@ def decide(world: World, command: Command, now: float) -> tuple[World, tuple[Eff
             draft.worker_died(command)
         case Ask():
             draft.ask(command)
+        case Yield():
+            draft.make_way(command)
+        case Observed(others_bytes):
+            draft.observed(others_bytes)
         case Apply(effective):
             draft.apply(effective)
         case Close():
@@ -95,6 +107,8 @@ class _Draft:
         self.effects: list[Effect] = []
         self.closed_doors: set[str] = set()
         self.free: float = math.inf
+        self.seen = True
+        """It is known what others hold; else nothing is begun on the device in this decision."""
 
     def done(self) -> tuple[World, tuple[Effect, ...]]:
         self.effects.append(WakeAt(self.next_time()))
@@ -183,6 +197,30 @@ class _Draft:
             asked = replace(model.asked, event=event, tickets=(*model.asked.tickets, command.ticket))
             self.put(replace(model, asked=asked))
 
+    def make_way(self, command: Yield) -> None:
+        model = self.models.get(command.model)
+        refusal = None
+        if model is not None and model.state in (State.LOADING, State.RESTORING):
+            refusal = Refusal(Reason.MODEL_BUSY, f"model {model.name} is {model.state}: ask again later", 1.0)
+        elif model is not None and model.state is State.READY:
+            refusal = neighbours.busy(model, command.min_resident_seconds, self.now)
+            if refusal is None:
+                self.enter(model, Event.OFFLOAD, "made way for another pod")
+                ahead_from = self.now + neighbours.YIELDED_SECONDS
+                model = self.put(replace(self.models[model.name], ahead_from=ahead_from))
+        if refusal is not None:
+            self.effects.append(Reject(command.ticket, refusal))
+        elif model is not None and model.running is not None and model.running.call != "exit":
+            running = replace(model.running, tickets=(*model.running.tickets, command.ticket))
+            self.put(replace(model, running=running))
+        else:
+            self.effects.append(Settled(command.ticket))
+
+    def observed(self, others_bytes: int) -> None:
+        self.world = replace(
+            self.world, others_bytes=max(0, others_bytes), observed_at=self.now, looking=False
+        )
+
     def apply(self, effective: Effective) -> None:
         self.world = replace(self.world, effective=effective)
         for model in list(self.models.values()):
@@ -195,6 +233,13 @@ class _Draft:
         if model is None or model.running is None or model.running.serial != command.serial:
             return
         call, seconds = model.running.call, self.now - model.running.since
+        # What was seen of others while the call held who knows what says nothing any more.
+        self.world = replace(self.world, observed_at=-math.inf)
+        if isinstance(outcome, NoRoom):
+            self.observed(outcome.others_bytes)
+            worker = None if model.worker == command.serial else model.worker
+            self.enter(replace(model, worker=worker), Event.UNDONE, "others hold the memory")
+            return
         if call in ("load", "restore") and model.worker is None and not isinstance(outcome, Failure):
             # Its worker died between the answer and now.
             outcome = Failure(kind=FailureKind.WORKER_DIED, message=f"the worker died right after the {call}")
@@ -215,7 +260,7 @@ class _Draft:
         model = self.put(replace(model, last_failure=self.record(call, failure)))
         if call in ("load", "restore"):
             no_room = failure.kind is FailureKind.OUT_OF_MEMORY
-            if not (no_room and self.try_again(model)):
+            if not (no_room and (self.try_again(model) or self.others_came(model))):
                 failures = model.failures + 1
                 retry_at = self.now + retry_delay(failures)
                 # A branch that gave a checkpoint that can't be loaded is asked again: it may have moved on.
@@ -239,6 +284,17 @@ class _Draft:
         after = room.make_way(self.models, model.name, patience, self.now)
         self.put(replace(model, after=after))
         return bool(after)
+
+    def others_came(self, model: Model) -> bool:
+        """Whether a model that the device had no room for waits for others once, since they have taken it."""
+        budget = self.world.budget_bytes
+        if budget is None or model.failures or not model.servable or self.world.draining:
+            return False
+        ours = sum(each.charged_bytes for each in self.models.values())
+        if ours + self.world.others_bytes <= budget:
+            return False
+        self.put(replace(model, failures=1))
+        return True
 
     def became_ready(self, model: Model, call: str, seconds: float) -> Model:
         model = replace(model, last_activity=self.now, last_granted=self.now, failures=0, retry_at=0.0)
@@ -328,8 +384,14 @@ class _Draft:
             self.load_ahead()
 
     def refuse_hopeless(self) -> None:
-        budget = self.world.budget_bytes
+        budget, patience = self.world.budget_bytes, self.world.effective.queue.patience_seconds
         for name in self.models:
+            if (model := self.models[name]).waits_for is not None:
+                self.reject(
+                    model,
+                    _unhelped(model, patience, self.now),
+                    neighbours.refusal(model, self.world.others_bytes),
+                )
             if any(waiter.deadline <= self.now for waiter in self.models[name].waiters):
                 message = f"the deadline passed while waiting for model {name} ({self.models[name].state})"
                 late = Refusal(Reason.DEADLINE, message)
@@ -344,17 +406,48 @@ class _Draft:
                 self.put(replace(self.models[name], after=frozenset()))
 
     def make_room(self) -> None:
-        patience = self.world.effective.queue.patience_seconds
-        plan = room.plan(self.models, self.world.budget_bytes, patience, self.now)
+        self.look()
+        world, patience = self.world, self.world.effective.queue.patience_seconds
+        plan = room.plan(self.models, world.budget_bytes, patience, self.now, world.others_bytes)
         for step in plan.steps:
             match step.action:
+                case "close":
+                    self.closed_doors.add(step.model)
+                case _ if not self.seen:
+                    pass
                 case "start":
                     self.enter(self.models[step.model], Event.DEMAND, step.why)
                 case "evict":
                     self.enter(self.models[step.model], Event.OFFLOAD, step.why)
-                case "close":
-                    self.closed_doors.add(step.model)
         self.free = plan.free_bytes
+        for model in list(self.models.values()):
+            lack = self.lack(model, plan.short.get(model.name))
+            if lack != model.waits_for:
+                self.put(replace(model, waits_for=lack))
+
+    def look(self) -> None:
+        """Before something is begun on the device, what others hold of it must be known."""
+        wanted = any(
+            model.state in room.SLEEPING
+            and model.running is None
+            and (model.servable or self.ahead_at(model) <= self.now)
+            for model in self.models.values()
+        )
+        self.seen = neighbours.seen(self.world, self.now)
+        if wanted and not self.seen and not self.world.looking:
+            self.world = replace(self.world, looking=True)
+            self.effects.append(Look())
+
+    def lack(self, model: Model, free_bytes: int | None) -> WaitsFor | None:
+        """What the model waits for, by what is known now, or was while it isn't."""
+        if model.state not in room.SLEEPING or not model.servable:
+            return None
+        if not self.seen:
+            return model.waits_for
+        if free_bytes is None:
+            return None
+        since = model.waits_for.since if model.waits_for else self.now
+        return WaitsFor(model.need_bytes, free_bytes, since)
 
     def grant(self) -> None:
         for model in list(self.models.values()):
@@ -414,6 +507,8 @@ class _Draft:
                     self.exit_worker(model, "idle")
 
     def load_ahead(self) -> None:
+        if not self.seen:
+            return
         free = self.free
         for model in sorted(self.models.values(), key=lambda each: -each.policy.priority):
             if self.ahead_at(model) <= self.now and model.need_bytes <= max(free, 0):
@@ -425,7 +520,7 @@ class _Draft:
         wanted = model.policy.preload and not model.resting and not self.world.draining
         if not wanted or model.state not in room.SLEEPING or model.running or model.waiters or model.asked:
             return math.inf
-        return model.retry_at + (1.0 if model.failures else 0.0)
+        return max(model.ahead_from, model.retry_at + (1.0 if model.failures else 0.0))
 
     def drain(self) -> None:
         for model in list(self.models.values()):
@@ -446,7 +541,12 @@ class _Draft:
             if model.servable:
                 times.append(model.servable[0].since + patience)
             times.extend(self.idle_times(model).values())
-            times.append(self.ahead_at(model))
+            times.append(ahead := self.ahead_at(model))
+            if ahead <= self.now and self.world.others_bytes:
+                times.append(self.world.observed_at + neighbours.AHEAD_SECONDS)
+            if model.waits_for is not None:
+                times.append(self.world.observed_at + neighbours.LOOK_SECONDS)
+                times.extend(neighbours.help_ends(model, waiter, patience) for waiter in model.waiters)
         later = [time for time in times if self.now < time < math.inf]
         return min(later, default=None)
 
@@ -458,6 +558,10 @@ _REASONS = {
     FailureKind.INVALID_CHECKPOINT: "InvalidCheckpoint",
     FailureKind.DISK_FULL: "DiskFull",
 }
+
+
+def _unhelped(model: Model, patience: float, now: float) -> Callable[[Waiter], bool]:
+    return lambda waiter: neighbours.help_ends(model, waiter, patience) <= now
 
 
 def _no_fit(model: Model, budget: int) -> Refusal:

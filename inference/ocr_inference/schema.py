@@ -179,6 +179,15 @@ class PodInfo(Struct, frozen=True):
     uid: str
 
 
+class GpuInfo(Struct, frozen=True):
+    """The whole GPU, others' use included, in coarse steps: it changes when something happens, not all the time."""
+
+    memory_used_bytes: int
+    memory_total_bytes: int
+    utilization: float | None
+    """0 to 1, smoothed; None where the driver doesn't tell."""
+
+
 class DeviceInfo(Struct, frozen=True):
     kind: Literal["cuda", "cpu", "simulated"]
     uuid: str | None
@@ -186,6 +195,12 @@ class DeviceInfo(Struct, frozen=True):
     memory_total_bytes: int
     memory_used_bytes: int
     """What our own models take together."""
+    gpu: GpuInfo | None = None
+    """None on a CPU, and while it isn't known."""
+    promised: tuple[str, ...] = ()
+    """UUIDs that the placement promised (`OCR_PROMISED_GPU_UUIDS`)."""
+    mismatch: str = ""
+    """What is wrong with the promise, for people; empty while it is kept or nothing was promised."""
 
 
 class FailureInfo(Struct, frozen=True):
@@ -202,6 +217,14 @@ class ProgressInfo(Struct, frozen=True):
     bytes_done: int
     bytes_total: int
     """0 where it isn't known."""
+
+
+class WaitsForInfo(Struct, frozen=True):
+    """A waited-for model's memory that others hold: `needed_bytes` less `free_bytes`."""
+
+    needed_bytes: int
+    free_bytes: int
+    since: str
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -227,6 +250,10 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """The commit that a hub's branch or tag stood for when the model was loaded first."""
     progress: ProgressInfo | None
     """Of a load; told once a second at most."""
+    idle_since: str | None
+    """The last activity; null while requests run or wait."""
+    waits_for: WaitsForInfo | None
+    """What is missing while requests wait and other processes hold the GPU's memory."""
 
 
 class QueueInfo(Struct, frozen=True):

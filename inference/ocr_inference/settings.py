@@ -328,6 +328,8 @@ class Settings:
     device: Device = "auto"
     visible_devices: str | None = None
     """`NVIDIA_VISIBLE_DEVICES` as given: UUIDs or indexes, comma-separated; `auto` is the least used GPU."""
+    promised_gpu_uuids: tuple[str, ...] = ()
+    """What the placement promised; empty: nothing, or nobody did."""
     simulated_gpu_dir: Path | None = None
     gpu_idle_timeout: float | None = None
     config_file: Path | None = None

@@ -31,6 +31,16 @@ class LoadProgress:
 
 
 @dataclass(frozen=True)
+class Lack:
+    """What a waited-for model lacks, since others hold it."""
+
+    needed_bytes: int
+    free_bytes: int
+    since: float
+    """Unix time, seconds."""
+
+
+@dataclass(frozen=True)
 class ModelSnapshot:
     name: str
     engine: str
@@ -42,6 +52,7 @@ class ModelSnapshot:
     """Unix time at which the state was entered."""
     last_activity: float
     """Unix time of the last request's begin or end, or of becoming ready."""
+    waits_for: Lack | None
     in_flight: int
     waiting: int
     memory_bytes: int
@@ -62,6 +73,11 @@ class ModelSnapshot:
     """While it is loaded, where the engine tells."""
     on_gpu: bool
     """Whether a ready model occupies a GPU, real or simulated."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """The last activity of a model that nobody uses or waits for."""
+        return None if self.in_flight or self.waiting else self.last_activity
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,7 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
     if model.worker is None and left in (State.READY, State.OFFLOADING):
         # What was on the device went with the worker; what is in host memory is still there.
         left = State.OFFLOADED
-    failure, progress = model.last_failure, model.progress
+    failure, progress, lack = model.last_failure, model.progress, model.waits_for
     return ModelSnapshot(
         name=model.name,
         engine=spec.engine,
@@ -108,6 +124,7 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
         worker_pid=pids.get(model.name),
         since=epoch + model.since,
         last_activity=epoch + model.last_activity,
+        waits_for=None if lack is None else Lack(lack.needed_bytes, lack.free_bytes, epoch + lack.since),
         in_flight=len(model.leases),
         waiting=len(model.waiters),
         memory_bytes=model.footprint.device_bytes,

@@ -2,9 +2,10 @@
 
 All times are seconds on one monotonic clock that the caller reads. Tickets are numbers that the caller hands out
 in increasing order; each `Acquire` is answered by exactly one `Grant` or `Reject` unless a `Cancel` came first,
-each `Ask` by exactly one `Settled`.
+each `Ask` by exactly one `Settled`, each `Yield` by a `Settled` or a `Reject`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,6 +26,10 @@ class Reason(StrEnum):
     LOAD_FAILED = "load_failed"
     NO_FIT = "no_fit"
     """The model needs more memory than the device has: no waiting helps."""
+    GPU_MEMORY = "gpu_memory"
+    """Others hold the memory that the model needs, and didn't give it back in time."""
+    MODEL_BUSY = "model_busy"
+    """Of an offload that was to happen at once or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,23 @@ class Asked:
     tickets: tuple[int, ...]
     before: int
     """Waiters with a smaller ticket queued before the question and are served first; later ones wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitsFor:
+    """What a waited-for model lacks, since others hold it: all but this would be there."""
+
+    needed_bytes: int
+    free_bytes: int
+    """What it could have without anybody's help: free, on its way, or held by models of ours that would go."""
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """How a load or restore ends that wasn't begun: the memory was gone when it should. Nothing has moved."""
+
+    others_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +121,9 @@ class Model:
     after: frozenset[str] = frozenset()
     """Models that have to be off the device before this one is tried a second time: its last load or restore found
     less room than the books say."""
+    waits_for: WaitsFor | None = None
+    ahead_from: float = 0.0
+    """Not loaded ahead before: its memory went to somebody who needed it more."""
     footprint: Footprint = field(default_factory=Footprint)
     measured_bytes: int = 0
     """Device memory that the last load or restore took."""
@@ -144,6 +169,11 @@ class World:
     effective: Effective
     budget_bytes: int | None = None
     """Device memory for all models together; None where nothing bounds it."""
+    others_bytes: int = 0
+    """What other processes hold of it, as observed last."""
+    observed_at: float = -math.inf
+    looking: bool = False
+    """A `Look` is under way."""
     serial: int = 0
     draining: bool = False
     closed: bool = False
@@ -177,7 +207,7 @@ class Release:
 class Finished:
     model: str
     serial: int
-    outcome: Footprint | Failure | None
+    outcome: Footprint | Failure | NoRoom | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +236,25 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """Somebody else needs the memory of a model: offload it if it is idle, at once or not at all.
+
+    Answered by `Settled` when its weights are off the device, or by `Reject`.
+    """
+
+    ticket: int
+    model: str
+    min_resident_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The answer to `Look`."""
+
+    others_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     effective: Effective
 
@@ -220,7 +269,20 @@ class Close:
     """Refuse what comes, serve what waits, then unload everything."""
 
 
-Command = Acquire | Cancel | Release | Finished | Progressed | WorkerDied | Ask | Apply | Tick | Close
+Command = (
+    Acquire
+    | Cancel
+    | Release
+    | Finished
+    | Progressed
+    | WorkerDied
+    | Ask
+    | Yield
+    | Observed
+    | Apply
+    | Tick
+    | Close
+)
 
 
 # --- effects --------------------------------------------------------------------------------------------------
@@ -274,8 +336,13 @@ class WakeAt:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Send `Observed` at once: nothing is begun on the device by what was seen before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """Drained: no request, no weights, no worker."""
 
 
-Effect = StartCall | Grant | Reject | Revoke | Settled | WakeAt | Closed
+Effect = StartCall | Grant | Reject | Revoke | Settled | WakeAt | Look | Closed

@@ -35,9 +35,15 @@ SECRET: Final = Kind("v1", "Secret", "secrets")
 SERVICE: Final = Kind("v1", "Service", "services")
 EVENT: Final = Kind("v1", "Event", "events")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
+RESOURCE_CLAIM: Final = Kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")
 OCR_DEPLOYMENT: Final = Kind(names.API_VERSION, names.KIND, names.PLURAL)
+OCR_IDLE_POLICY: Final = Kind(names.API_VERSION, names.POLICY_KIND, names.POLICY_PLURAL, namespaced=False)
 
-KINDS: Final = (POD, NODE, SECRET, SERVICE, EVENT, DEPLOYMENT, OCR_DEPLOYMENT)
+KINDS: Final = (
+    *(POD, NODE, SECRET, SERVICE, EVENT, DEPLOYMENT, NAMESPACE, RESOURCE_CLAIM),
+    *(OCR_DEPLOYMENT, OCR_IDLE_POLICY),
+)
 """All kinds that the operator touches; the chart's RBAC names the same ones."""
 
 

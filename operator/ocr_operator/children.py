@@ -56,6 +56,7 @@ class Children:
         """Makes the children the desired ones. What the API server says no to comes back as a value; what it
         didn't answer raises.
         """
+        await self.token(resource)  # the Secret may have been forgotten since, for a resync
         desired = manifests.desired(resource, self._defaults, token)
         key = (resource.namespace, resource.name)
         owned = [*self._world.children(key), self._secrets[resource.uid]]

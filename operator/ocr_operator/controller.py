@@ -2,7 +2,8 @@
 
     resources (kopf) ─┐
     pods, nodes, children (watches) ─┼─► World ─► Wakeups ─► Reconciler.look ─► API server
-    state streams, echoes ─┘
+    state streams, echoes ─┤   └─► Arbiter ─► pods
+    policies (watch) ─┴─► Wakeups ─► Fleet.look ─► API server
 
 One owner task for each of these, all in one task group: when one ends, the operator ends, and Kubernetes starts
 it afresh.
@@ -12,19 +13,24 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, Literal
 
 import aiohttp
 
-from ocr_operator import api
+from ocr_operator import api, readings
+from ocr_operator.arbiter import Arbiter
+from ocr_operator.arbitration import Rules
 from ocr_operator.children import Children
+from ocr_operator.dcgm import GpuReading
 from ocr_operator.exporters import Exporters
+from ocr_operator.fleet import Fleet
 from ocr_operator.manifests import Defaults
 from ocr_operator.metrics import Metrics
 from ocr_operator.podclient import PodClient
+from ocr_operator.prometheus import Prometheus
 from ocr_operator.reconcile import Reconciler
 from ocr_operator.recorder import Recorder
 from ocr_operator.settings import Settings
@@ -38,6 +44,8 @@ SILENT_WATCH_SECONDS: Final = 300.0
 """A watch loop hears of something every 120 s at the latest, be it that the connection is dead."""
 SILENT_OWNER_SECONDS: Final = 30.0
 EXPORTERS_SECONDS: Final = 3.0
+POLICY_SPACING_SECONDS: Final = 1.0
+"""Between two passes over one policy: a hundred resources that change at once are a few writes of its status."""
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +78,7 @@ class Controller:
         self.world = World(kube, settings, wake=self._wake, metrics=metrics, time=time)
         self.pods = PodClient(
             session,
-            on_change=self._wake,
+            on_change=self._pod_told,
             metrics=metrics,
             rng=rng,
             **({"silence": silence} if silence else {}),
@@ -84,8 +92,11 @@ class Controller:
             metrics=metrics,
             rng=rng,
             on_first=self.world.room_changed,
+            on_round=self._measured,
         )
-        self.world.readings, self.world.states = self.exporters.readings, self.pods.states
+        self.prometheus = self._prometheus(session, settings)
+        self._now = now
+        self.world.readings, self.world.states = self._readings, self.pods.states
         self._children = Children(
             kube,
             self.world,
@@ -93,16 +104,34 @@ class Controller:
             metrics=metrics,
             fresh_token=partial(secrets.token_urlsafe, 32),
         )
+        recorder = Recorder(kube, now=now, metrics=metrics, instance=instance)
+        self.arbiter = Arbiter(
+            self.pods,
+            self.world,
+            recorder,
+            rules=Rules(
+                min_resident_seconds=settings.arbitration_resident_seconds,
+                asks_per_minute=settings.arbitration_asks_per_minute,
+            ),
+            metrics=metrics,
+            now=now,
+        )
         self._reconciler = Reconciler(
             kube,
             self.world,
             self.pods,
-            Recorder(kube, now=now, metrics=metrics, instance=instance),
+            recorder,
             children=self._children,
             metrics=metrics,
             now=now,
             time=time,
         )
+
+        self._fleet = Fleet(kube, self.world, metrics=metrics, now=now)
+        self.policies = Wakeups(
+            self._look_at_policy, concurrency=4, time=time, spacing=POLICY_SPACING_SECONDS
+        )
+        self.world.policy_woken = lambda name: self.policies.wake(("", name))
 
     def observe(self, change: Change | None, body: api.Json) -> None:
         """A resource, as its watch brings it; `change` is None for what was there before."""
@@ -122,8 +151,40 @@ class Controller:
             log.info("watches are up")
             await self._first_scrape()
             tasks.create_task(self.exporters.run())
+            if self.prometheus is not None:
+                tasks.create_task(self.prometheus.run())
             tasks.create_task(self._resync())
             tasks.create_task(self.wakeups.run())
+            tasks.create_task(self.policies.run())
+            tasks.create_task(self.arbiter.run())
+
+    def _prometheus(self, session: aiohttp.ClientSession, settings: Settings) -> Prometheus | None:
+        if not settings.prometheus_url:
+            return None
+        return Prometheus(
+            session,
+            settings.prometheus_url,
+            token_file=settings.prometheus_token_file,
+            nodes=lambda: {node.name for node in self.world.nodes},
+            exporters=lambda: {pod.key for pod in self.world.exporter_pods()},
+            interval=settings.scrape_seconds,
+            metrics=self._metrics,
+            rng=self._rng,
+            on_first=self.world.room_changed,
+            on_round=self._measured,
+        )
+
+    def _readings(self) -> list[GpuReading]:
+        """The best that is known of each GPU at this moment."""
+        now = self._now()
+        told = readings.of_pods(self.world.pods, self.pods.states(), now)
+        return readings.merge((*self._of_nodes(), *told), now)
+
+    def _of_nodes(self) -> Sequence[GpuReading]:
+        return (*self.exporters.readings(), *(self.prometheus.readings() if self.prometheus else ()))
+
+    def _measured(self) -> None:
+        self.world.homes = readings.homes(self._of_nodes())
 
     async def _first_scrape(self) -> None:
         """Placement is better with it, and works without: exporters may be absent, or not ours to see."""
@@ -134,6 +195,8 @@ class Controller:
         except TimeoutError:
             log.warning("no exporters are found within %g s: placement goes by allocation", EXPORTERS_SECONDS)
         await self.exporters.scrape()
+        if self.prometheus is not None:
+            await self.prometheus.ask()
 
     def ready(self) -> bool:
         """The cluster was seen whole."""
@@ -144,8 +207,8 @@ class Controller:
         now = self._time()
         if self.ready() and now - self.wakeups.beat > SILENT_OWNER_SECONDS + self._settings.scrape_seconds:
             return "the owner loop hangs"
-        if self.wakeups.longest_pass() > STUCK_PASS_SECONDS:
-            return "a pass over a resource hangs"
+        if max(self.wakeups.longest_pass(), self.policies.longest_pass()) > STUCK_PASS_SECONDS:
+            return "a pass over a resource or policy hangs"
         for each in (*self.world.mirrors, *self.world.exporters):
             if now - each.beat > SILENT_WATCH_SECONDS:
                 return f"the watch of {each.kind.plural} hangs"
@@ -155,11 +218,27 @@ class Controller:
         if self.world.resource(key) is not None or key in self._failures or urgent:
             self.wakeups.wake(key, urgent=urgent)
 
+    def _pod_told(self, key: Key, urgent: bool) -> None:
+        self._wake(key, urgent)
+        self.arbiter.heard(key)
+
     async def _look(self, key: Key) -> float | None:
+        with self._metrics.reconcile_seconds.time():
+            again = await self._attempt(self._reconciler.look, key)
+        if self.world.resource(key) is None:
+            self.wakeups.forget(key)
+        return again
+
+    async def _look_at_policy(self, key: Key) -> float | None:
+        again = await self._attempt(self._fleet.look, key)
+        if self.world.policies.get(key) is None:
+            self.policies.forget(key)
+        return again
+
+    async def _attempt(self, look: Callable[[Key], Awaitable[float | None]], key: Key) -> float | None:
         """A pass, and what to do when it fails: nothing escapes but cancellation."""
         try:
-            with self._metrics.reconcile_seconds.time():
-                again = await self._reconciler.look(key)
+            again = await look(key)
         except api.KubeError as error:
             return self._failed(key, error)
         except Exception as error:
@@ -168,8 +247,6 @@ class Controller:
         self._metrics.reconciles.labels("done").inc()
         if self._failures.pop(key, 0):
             log.info("pass works again resource=%s/%s", *key)
-        if self.world.resource(key) is None:
-            self.wakeups.forget(key)
         return again
 
     def _failed(self, key: Key, error: Exception) -> float:

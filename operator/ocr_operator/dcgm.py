@@ -7,9 +7,10 @@ read costs that line, never the scrape.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,6 +38,27 @@ GRAPHICS_ACTIVE: Final = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 GPU_TEMPERATURE: Final = "DCGM_FI_DEV_GPU_TEMP"
 """In every exporter's default list: proves that a GPU is there when its memory isn't told."""
 INTERESTING: Final = (FB_USED, FB_FREE, FB_RESERVED, FB_TOTAL, GPU_UTIL, GRAPHICS_ACTIVE, GPU_TEMPERATURE)
+RENAMED: Final[Mapping[str, str]] = {
+    "dcgm_fb_used": FB_USED,
+    "dcgm_fb_free": FB_FREE,
+    "dcgm_gpu_utilization": GPU_UTIL,
+    "dcgm_gpu_temp": GPU_TEMPERATURE,
+}
+"""What exporters before 2.0 call them, and what some recording rules keep calling them."""
+_PREFIXES: Final = (*INTERESTING, *RENAMED)
+
+Sample = tuple[str, Mapping[str, str], float]
+"""Name of the metric, labels, value."""
+
+
+class Source(StrEnum):
+    """Who told of a GPU."""
+
+    EXPORTER = "exporter"
+    """A DCGM exporter's pod, or our own `ocr-inference gpu-exporter`."""
+    PROMETHEUS = "prometheus"
+    POD = "pod"
+    """An inference pod's own reading of the GPU that it runs on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +81,38 @@ class GpuReading:
     holders: tuple[str, ...] = ()
     """`namespace/pod` of those whom the device plugin gave the GPU, if the exporter attributes it; sorted."""
     read_at: datetime | None = None
+    source: Source = Source.EXPORTER
 
 
 def parse(text: str | bytes, node: str, read_at: datetime | None = None) -> list[GpuReading]:
     """Readings sorted by node, UUID and instance. `node` is the scraped pod's `spec.nodeName`; empty takes
     the host label of each line. Never raises.
     """
+
+    def host(labels: Mapping[str, str]) -> str:
+        return node or labels.get("Hostname") or labels.get("hostname") or ""
+
+    return gather(_samples(text), host, read_at)
+
+
+def gather(
+    samples: Iterable[Sample], host: Callable[[Mapping[str, str]], str], read_at: datetime | None
+) -> list[GpuReading]:
+    """Samples of any number of GPUs as one reading each; those without a usable UUID or host are left out."""
     found: dict[tuple[str, str, str], _Gpu] = {}
-    for name, labels, value in _samples(text):
-        uuid = (labels.get("UUID") or labels.get("uuid") or "").partition("::")[0]
-        host = node or labels.get("Hostname") or labels.get("hostname") or ""
-        if not UUID.fullmatch(uuid) or not host:
-            continue
-        instance = labels.get("GPU_I_ID", "")
-        mig = f"{instance}/{labels.get('GPU_I_PROFILE', '')}" if instance else ""
-        found.setdefault((host, uuid, mig), _Gpu()).add(name, labels, value)
+    for name, labels, value in samples:
+        uuid, mig = identity(labels)
+        if uuid and (node := host(labels)):
+            found.setdefault((node, uuid, mig), _Gpu()).add(name, labels, value)
     return [gpu.reading(*key, read_at) for key, gpu in sorted(found.items())]
+
+
+def identity(labels: Mapping[str, str]) -> tuple[str, str]:
+    """UUID (without the suffix of a sharing replica) and MIG instance; two empty strings where there is none."""
+    uuid = (labels.get("UUID") or labels.get("uuid") or "").partition("::")[0]
+    instance = labels.get("GPU_I_ID", "")[:16]
+    mig = f"{instance}/{labels.get('GPU_I_PROFILE', '')[:32]}" if instance else ""
+    return (uuid, mig) if UUID.fullmatch(uuid) else ("", "")
 
 
 def product(name: str) -> str:
@@ -130,14 +168,14 @@ class _Gpu:
         )
 
 
-def _samples(text: str | bytes) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def _samples(text: str | bytes) -> Iterator[Sample]:
     """The interesting lines. Each is parsed alone: the parser gives up a whole text for one bad line, and
     takes quadratic time for long lines of escapes, hence the bound on a line.
     """
     plain = text[:MAX_BYTES].decode(errors="replace") if isinstance(text, bytes) else text[:MAX_BYTES]
     count = 0
     for line in plain.split("\n"):
-        if not line.startswith(INTERESTING) or len(line) > MAX_LINE:
+        if not line.startswith(_PREFIXES) or len(line) > MAX_LINE:
             continue
         count += 1
         if count > MAX_SAMPLES:
@@ -145,8 +183,8 @@ def _samples(text: str | bytes) -> Iterator[tuple[str, Mapping[str, str], float]
         try:
             for family in text_string_to_metric_families(line + "\n"):
                 for sample in family.samples:
-                    if sample.name in INTERESTING:
-                        yield sample.name, sample.labels, float(sample.value)
+                    if (name := RENAMED.get(sample.name, sample.name)) in INTERESTING:
+                        yield name, sample.labels, float(sample.value)
         except (ValueError, IndexError, KeyError, OverflowError):
             continue
 

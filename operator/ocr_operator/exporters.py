@@ -15,7 +15,7 @@ from typing import Final
 
 import aiohttp
 
-from ocr_operator import dcgm
+from ocr_operator import dcgm, smoothing
 from ocr_operator.dcgm import GpuReading
 from ocr_operator.metrics import Metrics
 from ocr_operator.observed import Pod
@@ -47,6 +47,7 @@ class Exporters:
         metrics: Metrics,
         rng: random.Random,
         on_first: Callable[[], None] | None = None,
+        on_round: Callable[[], None] | None = None,
     ) -> None:
         self._session = session
         self._pods = pods
@@ -56,6 +57,7 @@ class Exporters:
         self._metrics = metrics
         self._rng = rng
         self._on_first = on_first
+        self._on_round = on_round
         self._known: dict[str, _Scrape] = {}
         self._failing: set[str] = set()
         self._slots = asyncio.Semaphore(CONCURRENT)
@@ -77,6 +79,8 @@ class Exporters:
             for pod in pods.values():
                 tasks.create_task(self._scrape(pod))
         self._metrics.gpus.set(len(self.readings()))
+        if self._on_round:
+            self._on_round()
 
     async def _scrape(self, pod: Pod) -> None:
         try:
@@ -92,9 +96,10 @@ class Exporters:
         if pod.uid in self._failing:
             self._failing.discard(pod.uid)
             log.info("exporter answers again pod=%s node=%s", pod.key, pod.node)
-        first = pod.uid not in self._known
-        self._known[pod.uid] = _Scrape(pod.node, tuple(dcgm.parse(text, pod.node, self._now())))
-        if first and self._on_first:
+        known = self._known.get(pod.uid)
+        found = dcgm.parse(text, pod.node, self._now())
+        self._known[pod.uid] = _Scrape(pod.node, smoothing.smooth(known.readings if known else (), found))
+        if known is None and self._on_first:
             self._on_first()
 
     async def _fetch(self, ip: str) -> bytes:

@@ -14,8 +14,9 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
+        self.policies = Gauge("ocr_operator_policies", "Known OcrIdlePolicies.", registry=registry)
         self.reconciles = Counter(
-            "ocr_operator_reconciles", "Passes over one resource.", ["result"], registry=registry
+            "ocr_operator_reconciles", "Passes over one resource or policy.", ["result"], registry=registry
         )
         self.reconcile_seconds = Histogram(
             "ocr_operator_reconcile_seconds", "Time of one pass.", buckets=FAST, registry=registry
@@ -53,11 +54,28 @@ class Metrics:
         self.scrapes = Counter(
             "ocr_operator_scrapes", "Scrapes of DCGM exporters.", ["result"], registry=registry
         )
+        self.prometheus = Counter(
+            "ocr_operator_prometheus_queries", "Questions to Prometheus.", ["result"], registry=registry
+        )
         self.gpus = Gauge("ocr_operator_gpus", "GPUs known from exporters.", registry=registry)
         self.watch_losses = Counter(
             "ocr_operator_watch_losses",
             "Watches that broke and were tried again.",
             ["kind"],
+            registry=registry,
+        )
+        self.arbitration_asks = Counter(
+            "ocr_operator_arbitration_asks", "Idle models asked to make way.", ["result"], registry=registry
+        )
+        self.arbitration_seconds = Histogram(
+            "ocr_operator_arbitration_seconds",
+            "Time from a model's waiting for memory of others until it is ready.",
+            buckets=FAST,
+            registry=registry,
+        )
+        self.arbitration_waiting = Gauge(
+            "ocr_operator_arbitration_waiting",
+            "Models that wait for memory of others.",
             registry=registry,
         )
         self.events = Counter("ocr_operator_events", "Kubernetes Events.", ["result"], registry=registry)

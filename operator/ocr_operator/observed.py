@@ -130,6 +130,12 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """The child Deployment's progress. `observed` is False until its controller has seen the newest spec."""
 
@@ -216,6 +222,15 @@ def rollout(raw: Mapping[str, Any]) -> Rollout:
         failed=(_text(broken, "message") or "it doesn't say why") if failed else "",
         failed_reason=(_text(broken, "reason") or "RolloutFailed") if failed else "",
     )
+
+
+def namespace(raw: Mapping[str, Any]) -> Namespace:
+    return Namespace(name=_text(_map(raw, "metadata"), "name"), labels=labels(raw))
+
+
+def labels(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Of any object."""
+    return _strings(_map(raw, "metadata").get("labels"))
 
 
 def time(text: object) -> datetime | None:

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,6 +69,12 @@ class _Link:
         return echo.generation < wanted.generation and self.answered != wanted
 
 
+@dataclass(frozen=True, slots=True)
+class _Wake:
+    link: _Link
+    model: str
+
+
 class PodClient:
     """All links. `run` owns their tasks; `on_change(key, urgent)` hears of every change."""
 
@@ -89,7 +95,9 @@ class PodClient:
         self._links: dict[Key, dict[str, _Link]] = {}
         self._crowds: dict[Key, float] = {}
         """When the last crowd of a resource was urgent."""
-        self._new: asyncio.Queue[_Link] = asyncio.Queue()
+        self._new: asyncio.Queue[_Link | _Wake] = asyncio.Queue()
+        self._news: dict[Key, asyncio.Event] = {}
+        """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
         metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
         metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
@@ -98,7 +106,9 @@ class PodClient:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 link = await self._new.get()
-                if self._links.get(link.target.key, {}).get(link.target.uid) is link:
+                if isinstance(link, _Wake):
+                    tasks.create_task(self._wake(link))
+                elif self._links.get(link.target.key, {}).get(link.target.uid) is link:
                     link.tasks = [
                         tasks.create_task(self._stream_forever(link)),
                         tasks.create_task(self._push_forever(link)),
@@ -127,8 +137,18 @@ class PodClient:
         if not links:
             del self._links[key]
 
+    async def caught_up(self, key: Key, seconds: float) -> None:
+        """Returns when every pod that can be heard runs with what it should, at the latest after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(link.due() for link in self._links.get(key, {}).values()):
+                    await self._news.setdefault(key, asyncio.Event()).wait()
+        except TimeoutError:
+            return
+
     def forget(self, key: Key) -> None:
         """The resource is gone."""
+        self._news.pop(key, asyncio.Event()).set()
         self._crowds.pop(key, None)
         for link in self._links.pop(key, {}).values():
             self._drop(link)
@@ -146,6 +166,35 @@ class PodClient:
             for uid, link in links.items()
             if isinstance(link.state, PodState)
         }
+
+    def heard(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
+        """The pods of a resource that can be heard: what they say, and what they should run with."""
+        links = self._links.get(key, {}).values()
+        return [(link.target, link.state, link.wanted) for link in links if isinstance(link.state, PodState)]
+
+    def all_heard(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
+        for key in self._links:
+            for target, state, live in self.heard(key):
+                yield key, target, state, live
+
+    async def offload(self, key: Key, uid: str, model: str, min_resident_seconds: float) -> bool:
+        """Asks a pod to offload a model if it is idle; False where it isn't. Raises `PodError`."""
+        link = self._links.get(key, {}).get(uid)
+        if link is None:
+            raise PodError("Unreachable", "the pod is gone")
+        return await podwire.offload(self._session, link.target, link.token, model, min_resident_seconds)
+
+    def wake(self, key: Key, uid: str, model: str) -> None:
+        """Has a pod make a model ready, ahead of a request. Returns at once; the log tells of a pod that can't."""
+        if (link := self._links.get(key, {}).get(uid)) is not None:
+            self._new.put_nowait(_Wake(link, model))
+
+    async def _wake(self, wake: _Wake) -> None:
+        target = wake.link.target
+        try:
+            await podwire.load(self._session, target, wake.link.token, wake.model)
+        except PodError as error:
+            log.info("not woken pod=%s/%s why=%s", target.key[0], target.name, error)
 
     def _drop(self, link: _Link) -> None:
         for task in link.tasks:
@@ -261,6 +310,8 @@ class PodClient:
             return
 
     def _changed(self, link: _Link, *, urgent: bool) -> None:
+        if (news := self._news.pop(link.target.key, None)) is not None:
+            news.set()
         self._on_change(link.target.key, urgent)
 
     def _delay(self, tries: int) -> float:

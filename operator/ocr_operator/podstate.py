@@ -61,6 +61,14 @@ class Identity(_Part, frozen=True):
     uid: Annotated[str, msgspec.Meta(max_length=253)] = ""
 
 
+class WholeGpu(_Part, frozen=True):
+    """What the pod measures of the GPU that it runs on, others' use included."""
+
+    memory_used_bytes: Count
+    memory_total_bytes: Count
+    utilization: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
 class Device(_Part, frozen=True):
     kind: DeviceKind
     uuid: Label | None = None
@@ -68,6 +76,10 @@ class Device(_Part, frozen=True):
     memory_total_bytes: Count | None = None
     memory_used_bytes: Count | None = None
     """What the pod's own models hold."""
+    gpu: WholeGpu | None = None
+    promised: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
+    mismatch: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    """The pod's own words about a broken promise; not cleaned yet."""
 
 
 class Failure(_Part, frozen=True):
@@ -75,6 +87,14 @@ class Failure(_Part, frozen=True):
     message: Text = ""
     time: Time | None = None
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] | None = None
+
+
+class WaitsFor(_Part, frozen=True):
+    """Memory that a waited-for model lacks, since others hold it."""
+
+    needed_bytes: Count
+    free_bytes: Count
+    since: Time
 
 
 class ModelState(_Part, frozen=True):
@@ -93,6 +113,9 @@ class ModelState(_Part, frozen=True):
     last_wake_seconds: Seconds | None = None
     last_load_seconds: Seconds | None = None
     last_failure: Failure | None = None
+    idle_since: Time | None = None
+    """The last activity; None while the model is in use, or where an older server doesn't say."""
+    waits_for: WaitsFor | None = None
 
 
 class Queue(_Part, frozen=True):

@@ -1,4 +1,4 @@
-"""The two HTTP exchanges with a pod: its state stream, and a push of live settings.
+"""The HTTP exchanges with a pod: its state stream, a push of live settings, the offload of an idle model, and a wake.
 
 Pods may be hostile: addresses come from the pod's status only, answers are bounded and not decompressed,
 redirects are never followed, no proxy of the environment sees the token, and a state counts only with the pod's
@@ -23,6 +23,9 @@ from ocr_operator.wakeups import Key
 
 CONNECT_SECONDS: Final = 3.0
 PUSH_SECONDS: Final = 5.0
+OFFLOAD_SECONDS: Final = 5.0
+"""The weights are in host memory already, so an offload frees and moves nothing."""
+LOAD_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
@@ -139,6 +142,51 @@ async def push(
             raise PodError("PushRefused", f"the pod refuses the values (422): {detail}", lasting=True)
         case _:
             raise PodError("PushRefused", f"PUT /v1/settings answered {status}")
+
+
+async def offload(
+    session: aiohttp.ClientSession, target: Target, token: str, model: str, min_resident_seconds: float
+) -> bool:
+    """Asks for the offload of a model that is idle and ready for so long; whether its weights are off the GPU now.
+    False: the pod says that it isn't, and nothing has happened. Raises `PodError`.
+    """
+    try:
+        async with session.post(
+            f"{target.url}/gpu/offload",
+            json={"model": model, "if_idle": True, "min_resident_seconds": min_resident_seconds},
+            headers={"Authorization": f"Bearer {token}"},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=OFFLOAD_SECONDS, sock_connect=CONNECT_SECONDS),
+        ) as response:
+            await _bounded(response)
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise PodError("Unreachable", f"no answer to the offload ({type(error).__name__})") from error
+    if status not in (200, 409):
+        raise PodError("OffloadRefused", f"POST /gpu/offload answered {status}")
+    return status == 200
+
+
+async def load(session: aiohttp.ClientSession, target: Target, token: str, model: str) -> None:
+    """Asks for a model to be made ready. Returns when it is, or after some seconds: the pod goes on. Raises
+    `PodError`.
+    """
+    try:
+        async with session.post(
+            f"{target.url}/gpu/load",
+            json={"model": model},
+            headers={"Authorization": f"Bearer {token}"},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=LOAD_SECONDS, sock_connect=CONNECT_SECONDS),
+        ) as response:
+            if response.status != 200:
+                raise PodError("LoadRefused", f"POST /gpu/load answered {response.status}")
+    except aiohttp.ServerTimeoutError as error:
+        raise PodError("Unreachable", "no connection for a wake") from error
+    except TimeoutError:
+        return
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise PodError("Unreachable", f"no answer to the wake ({type(error).__name__})") from error
 
 
 def _echo(answer: bytes, live: LiveSettings) -> podstate.Echo:

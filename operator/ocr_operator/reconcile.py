@@ -18,12 +18,25 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator import api, awake, livesettings, names, placement, podwire, spec, status
+from ocr_operator import (
+    api,
+    awake,
+    claims,
+    effective,
+    livesettings,
+    manifests,
+    names,
+    placement,
+    podwire,
+    spec,
+    status,
+)
 from ocr_operator.children import Children
+from ocr_operator.effective import Effective
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.metrics import Metrics
 from ocr_operator.observed import Pod, rollout
-from ocr_operator.placement import NoFit, Placement
+from ocr_operator.placement import NoFit, NoFitReason, Placement
 from ocr_operator.podclient import PodClient
 from ocr_operator.podstate import PodState
 from ocr_operator.recorder import Recorder
@@ -36,10 +49,17 @@ STATUS_SPACING_SECONDS: Final = 1.0
 """Between two writes of a status that only pods caused; what a change of the spec leads to isn't held back."""
 CONCURRENT_PATCHES: Final = 32
 """Of pods, per resource: 500 pods are stamped in about half a second without a burst on the API server."""
+PUSH_FIRST_SECONDS: Final = 0.3
+"""For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.
+"""
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
 STUCK_SECONDS: Final = 20.0
-"""A pod that is pinned to a node which can't take it anymore is replaced after so long."""
+"""A pod that is pinned to a node which can't take it anymore is replaced after so long, and after twice as long each
+time the scheduler refuses its successor's node, too: what it asks for may be nowhere.
+"""
+REFUSED_NODE_SECONDS: Final = 600.0
+"""For so long a node that the scheduler refused comes last."""
 
 MAX_MOVES: Final = 1000
 """Sentences kept for the next Event, which has the last one and their number."""
@@ -60,14 +80,17 @@ class _Memory:
     """Made, but not yet told by a status."""
     written: float = float("-inf")
     """When the status was last written."""
-    applied: int | None = None
-    """The last generation that was told to be applied: the news that somebody waits for, once each."""
+    applied: tuple[int, int] | None = None
+    """The last generation and revision that were told to be applied: the news that somebody waits for, once each.
+    """
     stuck: dict[str, float] = field(default_factory=dict)
     """Pod UID → since when it hangs on a node that can't take it."""
     route: awake.Memory = field(default_factory=awake.Memory)
     moves: list[str] = field(default_factory=list)
     """Changes of the awake set, but not yet told by an Event."""
     moves_told: float = float("-inf")
+    refusals: list[tuple[float, str]] = field(default_factory=list)
+    """When the scheduler refused which node to a pod that was pinned there."""
 
 
 class Reconciler:
@@ -110,9 +133,12 @@ class Reconciler:
             memory = self._memories[key] = _Memory(body["metadata"]["uid"])
         resource = spec.parse(body)
         if isinstance(resource, InvalidSpec):
+            self._world.stands(key, None)
             await self._write(memory, body, status.stalled(body, resource, self._now()), urgent=True)
             return None
-        return await _Pass(self, memory, resource, body).run()
+        settings = effective.of(resource, self._world.policies_of(body), self._now())
+        self._world.stands(key, settings.standing)
+        return await _Pass(self, memory, resource, settings, body).run()
 
     def _forget(self, key: Key) -> None:
         self._pods.forget(key)
@@ -158,15 +184,21 @@ class Reconciler:
 
 
 class _Pass:
-    """The steps of one pass over a valid resource."""
+    """The steps of one pass over a valid resource; its spec is the effective one from here on."""
 
     def __init__(
-        self, reconciler: Reconciler, memory: _Memory, resource: OcrDeployment, body: api.Json
+        self,
+        reconciler: Reconciler,
+        memory: _Memory,
+        resource: OcrDeployment,
+        settings: Effective,
+        body: api.Json,
     ) -> None:
         self._all = reconciler
         self._kube, self._world, self._links = reconciler._kube, reconciler._world, reconciler._pods
         self._memory = memory
-        self._resource = resource
+        self._resource = msgspec.structs.replace(resource, spec=settings.spec)
+        self._sources = settings.sources
         self._body = body
         self._key = (resource.namespace, resource.name)
         self._refusal: Refusal | None = None
@@ -175,10 +207,13 @@ class _Pass:
         """The first error of a step that the others don't depend on; raised at the end of the pass."""
 
     async def run(self) -> float | None:
+        before = livesettings.revision(self._resource.status)
         live = await self._advance()
         token = await self._all._children.token(self._resource)
         crowd = self._resource.spec.routing.max_queue_per_pod
         self._links.follow(self._key, self._targets(), live, token, crowd=crowd)
+        if before is not None and before.revision != live.revision:
+            await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
         await self._stamp(live)
         waits = [await self._route()]
         self._refusal = await self._all._children.ensure(self._resource, token)
@@ -235,7 +270,7 @@ class _Pass:
 
     async def _route(self) -> float | None:
         """Labels who gets requests; seconds until that may change without anything happening."""
-        decision = self._awake()
+        decision, model = self._awake()
         known, self._memory.route = self._memory.route.members, decision.memory
         pods = {pod.uid: pod for pod in self._own()}
         for sentence in decision.why:
@@ -247,31 +282,42 @@ class _Pass:
         self._all._metrics.awake_labels.labels("joined").inc(joined.count(True))
         if not all(joined):
             return MEND_SECONDS  # nobody leaves before those in its place are there
+        for uid in decision.wakes:
+            self._links.wake(self._key, uid, model)
         leaves = [self._patch(pods[uid], awake.patch(pods[uid], awake=False)) for uid in decision.leaves]
         left = await self._together(leaves)
         self._all._metrics.awake_labels.labels("left").inc(left.count(True))
         return decision.again if all(left) else MEND_SECONDS
 
-    def _awake(self) -> awake.Decision:
+    def _awake(self) -> tuple[awake.Decision, str]:
+        """The decision, and the model that those who join are to wake."""
         spec = self._resource.spec
+        models = [model.name for model in spec.models]
         told = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in self._own()}
         states = {uid: state for uid, state in told.items() if isinstance(state, PodState)}
         lost = {uid for uid, state in told.items() if isinstance(state, Unreachable)}
-        pods = awake.candidates(self._own(), states, lost, [model.name for model in spec.models])
-        return awake.decide(
+        pods = awake.candidates(self._own(), states, lost, models)
+        decision = awake.decide(
             pods, spec.routing, spec.batching.max_pages, self._memory.route, self._all._time()
         )
+        return decision, awake.asked_for(states.values(), models)
 
     # 5. Placement
 
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
         now = self._all._now()
+        refused = frozenset(node for _, node in self._refusals())
         work = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
-            match self._world.choose(self._key, placement.request(self._resource, pod), now):
+            await asyncio.sleep(0)  # one choice among thousands of GPUs takes a good part of a second
+            request = placement.request(self._resource, pod, refused)
+            choice = self._world.choose(self._key, request, now)
+            if isinstance(choice, NoFit):
+                choice = placement.give_up(request, pod, choice, now) or choice
+            match choice:
                 case NoFit() as nofit:
                     self._nofits[pod.name] = nofit
                     self._all._metrics.placements.labels("nofit").inc()
@@ -284,8 +330,10 @@ class _Pass:
 
     async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
         """One patch: annotations, affinity, label, gate. What it promises is booked until the pod says it itself."""
-        self._memory.route, label = awake.place(pod, self._resource.spec.routing, self._memory.route)
         try:
+            if spot.sharing == "claim" and not await self._claim(pod, spot):
+                return
+            self._memory.route, label = awake.place(pod, self._resource.spec.routing, self._memory.route)
             bound = await self._patch(pod, [*placement.patch(pod, spot, live.to_json(), now), label])
         finally:
             self._world.release(spot.uid)
@@ -294,19 +342,45 @@ class _Pass:
             log.info("placed pod=%s node=%s why=%s", pod.key, spot.node, spot.why)
             self._memory.placements.append(spot)
 
+    async def _claim(self, pod: Pod, spot: Placement) -> bool:
+        """Makes the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
+        try:
+            await claims.ensure(
+                self._kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in spot.gpus])
+            )
+        except (api.Refused, api.NotFound) as error:
+            text = f"{error}; gpu.sharing: claim needs Kubernetes 1.34 and a DRA driver"
+            self._nofits[pod.name] = NoFit(reason=NoFitReason.CLAIM_REFUSED, message=text)
+            return False
+        return True
+
     async def _unstick(self) -> None:
-        """Pods whose node went away between placement and binding: their Deployment makes others."""
-        stuck = {
-            pod.uid: pod
-            for pod in self._own()
-            if pod.unschedulable and not pod.gated and not pod.terminating and self._world.lost_node(pod)
-        }
-        now = self._all._time()
-        since = self._memory.stuck = {uid: self._memory.stuck.get(uid, now) for uid in stuck}
-        for uid, pod in stuck.items():
-            if now - since[uid] >= STUCK_SECONDS:
-                log.warning("replacing pod=%s: its node is gone", pod.key)
-                await self._replace(pod)
+        """Pods whose node can't take them, for it went away or was filled by others between placement and binding:
+        their Deployment makes others, which are placed elsewhere if there is elsewhere.
+        """
+        now, before = self._all._time(), self._memory.stuck
+        patience = STUCK_SECONDS * 2.0 ** min(len({at for at, _ in self._refusals()}), 5)
+        stuck = self._memory.stuck = {}
+        for pod in self._own():
+            if not pod.unschedulable or pod.gated or pod.terminating:
+                continue
+            node, lost = self._world.pinned_to(pod)
+            if not node:
+                continue
+            stuck[pod.uid] = since = before.get(pod.uid, now)
+            if now - since < (STUCK_SECONDS if lost else patience):
+                continue
+            why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
+            log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
+            if not lost:
+                self._memory.refusals.append((now, node))
+            await self._replace(pod)
+
+    def _refusals(self) -> list[tuple[float, str]]:
+        """Those of the last minutes."""
+        oldest = self._all._time() - REFUSED_NODE_SECONDS
+        self._memory.refusals = [each for each in self._memory.refusals if each[0] > oldest]
+        return self._memory.refusals
 
     async def _replace(self, pod: Pod) -> None:
         try:
@@ -317,8 +391,10 @@ class _Pass:
     # 6. The status
 
     async def _report(self, live: LiveSettings, *, urgent: bool = False) -> float | None:
-        """Aggregates and writes; the pass goes on with the resource as it is after the write."""
-        after = status.aggregate(self._resource, self._seen(live), self._all._now())
+        """Aggregates and writes; the pass goes on with the resource as it is after the write. Answers when to look
+        again."""
+        seen, now = self._seen(live), self._all._now()
+        after = status.aggregate(self._resource, seen, now)
         applied = _applied(after)
         urgent = urgent or (applied is not None and applied != self._memory.applied)
         answer = await self._all._write(self._memory, self._body, after, urgent=urgent)
@@ -328,18 +404,19 @@ class _Pass:
         self._body = answer
         self._memory.applied = applied or self._memory.applied
         self._resource = msgspec.structs.replace(self._resource, status=answer.get("status") or {})
-        return None
+        return status.settles(seen.pods, now)
 
     def _seen(self, live: LiveSettings) -> Seen:
         pods = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             state, push_error = self._links.state(self._key, pod.uid)
-            pods.append(PodSeen(pod=pod, state=state, push_error=push_error))
+            pods.append(PodSeen(pod=pod, state=state, push_error=push_error, homes=self._world.homes))
         child = self._world.child_deployment(self._key)
         return Seen(
             pods=tuple(pods),
             rollout=rollout(child) if child else None,
             live=live,
+            sources=self._sources,
             nofits=self._nofits,
             refusal=self._refusal,
         )
@@ -377,9 +454,9 @@ class _Pass:
         return [each.result() for each in started]
 
 
-def _applied(of: Mapping[str, Any]) -> int | None:
-    """The generation that every ready pod has echoed, if they all have."""
+def _applied(of: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The generation and revision that every ready pod has echoed, if they all have."""
     for each in of.get("conditions") or ():
         if each.get("type") == "ConfigApplied" and each.get("status") == "True":
-            return int(each["observedGeneration"])
+            return int(each["observedGeneration"]), int(of["liveSettings"]["revision"])
     return None

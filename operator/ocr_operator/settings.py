@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 VERSION: Final = version("ocr-operator")
 PREFIX: Final = "OCR_OPERATOR_"
@@ -30,17 +31,29 @@ class Settings:
     exporter_namespace: str = ""
     """Where DCGM exporter pods are; empty is everywhere."""
     exporter_selectors: tuple[str, ...] = field(
-        default=("app=nvidia-dcgm-exporter", "app.kubernetes.io/name=dcgm-exporter"),
+        default=(
+            "app=nvidia-dcgm-exporter",
+            "app.kubernetes.io/name=dcgm-exporter",
+            "app.kubernetes.io/name=ocr-gpu-exporter",
+        ),
         metadata={"separator": ";"},
     )
     """Semicolon-separated label selectors; a pod that matches one is scraped."""
     exporter_port: int = field(default=9400, metadata={"least": 1, "most": 65_535})
     scrape_seconds: float = field(default=5.0, metadata={"least": 0.05, "most": 300})
     """Between two scrapes of the same exporter."""
+    prometheus_url: str = field(default="", metadata={"url": True})
+    """A Prometheus server that has the exporters' metrics; empty asks none."""
+    prometheus_token_file: str = ""
+    """A file with its bearer token; read anew for each question."""
     resync_seconds: float = field(default=300.0, metadata={"least": 1, "most": 86_400})
     """Every resource is looked at again after so long, whatever the watches say."""
     concurrency: int = field(default=16, metadata={"least": 1, "most": 256})
     """Resources that are reconciled at the same time."""
+    arbitration_resident_seconds: float = field(default=5.0, metadata={"least": 0, "most": 3600})
+    """A model that is ready for a shorter time isn't asked to make way for another resource's."""
+    arbitration_asks_per_minute: int = field(default=20, metadata={"least": 0, "most": 10_000})
+    """Models that are asked to make way on one GPU; 0 asks none."""
     host: str = "0.0.0.0"
     port: int = field(default=8080, metadata={"least": 0, "most": 65_535})
     """Of `/metrics`, `/livez` and `/readyz`; 0 takes any free one."""
@@ -72,6 +85,8 @@ def _read(name: str, text: str, default: Any, rules: Mapping[str, Any]) -> Any:
             choices = ", ".join(each for each in rules["one_of"] if each)
             raise InvalidSetting(f"{name}={text[:64]!r} is not one of {choices}")
         return text
+    if "url" in rules and not _is_url(text):
+        raise InvalidSetting(f"{name}={text[:64]!r} is no URL such as http://prometheus.monitoring:9090")
     if isinstance(default, str):
         return text
     try:
@@ -81,3 +96,15 @@ def _read(name: str, text: str, default: Any, rules: Mapping[str, Any]) -> Any:
     if not rules["least"] <= number <= rules["most"]:
         raise InvalidSetting(f"{name}={text[:64]!r} is not within {rules['least']} and {rules['most']}")
     return number
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        return False

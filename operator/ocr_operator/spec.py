@@ -29,7 +29,8 @@ MAX_DEPTH: Final = 64
 
 Engine = Literal["transformers", "rapidocr"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Sharing = Literal["exclusive", "shared", "none"]
+Sharing = Literal["exclusive", "shared", "claim", "none"]
+MemoryPolicy = Literal["reserved", "onDemand"]
 Policy = Literal["warmFirst", "all"]
 
 NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -115,8 +116,23 @@ class Routing(_Part, frozen=True):
     stabilization_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 30
 
 
+class Claim(_Part, frozen=True):
+    """What a pod asks for by Dynamic Resource Allocation."""
+
+    device_class_name: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)
+    ] = "gpu.nvidia.com"
+    driver: Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=SUBDOMAIN_PATTERN)] = (
+        "gpu.nvidia.com"
+    )
+    selectors: Annotated[
+        tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=4096)], ...], msgspec.Meta(max_length=16)
+    ] = ()
+
+
 class Gpu(_Part, frozen=True):
     sharing: Sharing = "exclusive"
+    memory_policy: MemoryPolicy = "reserved"
     resource_name: Annotated[str, msgspec.Meta(min_length=3, max_length=253, pattern=RESOURCE_PATTERN)] = (
         "nvidia.com/gpu"
     )
@@ -127,6 +143,7 @@ class Gpu(_Part, frozen=True):
     runtime_class_name: Annotated[str, msgspec.Meta(max_length=253, pattern=OPTIONAL_SUBDOMAIN_PATTERN)] = (
         "nvidia"
     )
+    claim: Claim = Claim()
 
 
 class EmptyDir(_Part, frozen=True):
@@ -213,6 +230,8 @@ class OcrDeployment(msgspec.Struct, frozen=True, kw_only=True):
     uid: str
     generation: int
     spec: Spec
+    written: Mapping[str, Any] = {}
+    """The spec as stored: which fields the resource sets itself, and which `spec` has from the defaults."""
     status: Mapping[str, Any] = {}
 
 
@@ -242,7 +261,7 @@ def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
         parts = {part: body[part] for part in ("metadata", "spec", "status") if part in body}
         whole = msgspec.convert(parts, _Body, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        return _invalid(str(error))
+        return invalid(str(error))
     except RecursionError:
         return InvalidSpec(field="spec", message=f"is nested deeper than {MAX_DEPTH} levels")
     meta = whole.metadata
@@ -254,6 +273,7 @@ def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
         uid=meta.uid,
         generation=meta.generation,
         spec=whole.spec,
+        written=body["spec"],
         status=whole.status if isinstance(whole.status, Mapping) else {},
     )
 
@@ -268,7 +288,7 @@ _ERROR: Final = re.compile(r"(?s)(.*?)(?: - at (?:`key` in )?`\$\.?([^`]*)`)?")
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
-def _invalid(error: str) -> InvalidSpec:
+def invalid(error: str) -> InvalidSpec:
     """From msgspec's "Expected `int`, got `str` - at `$.spec.replicas`" to a field and a message."""
     match = _ERROR.fullmatch(error)
     message, field = match.groups(default="") if match else (error, "")
@@ -297,6 +317,11 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
         yield (
             "spec.models",
             "every model needs gpuMemory with gpu.sharing: shared, because placement counts with it",
+        )
+    if spec.gpu.memory_policy == "onDemand" and spec.gpu.sharing != "shared":
+        yield (
+            "spec.gpu.memoryPolicy",
+            "onDemand needs gpu.sharing: shared, because only there others take turns on the same GPU",
         )
     cache = spec.cache
     if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:

@@ -4,17 +4,20 @@ what.
 Copies only; the API server and the pods hold the truth. Every change wakes the resource that it concerns.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from ocr_operator import api, mirror, names, observed, placement, spec
+from ocr_operator import api, mirror, names, observed, placement, policies, spec
 from ocr_operator.dcgm import GpuReading
+from ocr_operator.effective import Standing
 from ocr_operator.metrics import Metrics
 from ocr_operator.mirror import Mirror
-from ocr_operator.observed import Node, Pod
+from ocr_operator.observed import Namespace, Node, Pod
 from ocr_operator.placement import NoFit, Placement, Request, Reservation
 from ocr_operator.podstate import PodState
+from ocr_operator.policies import Policy
+from ocr_operator.readings import NOBODY, Homes
 from ocr_operator.settings import Settings
 from ocr_operator.wakeups import Key
 
@@ -40,6 +43,8 @@ class World:
         self._wake = wake
         self._resources: dict[Key, api.Json] = {}
         self._needs: dict[str, int] = {}
+        self.declared: dict[Key, Mapping[str, int]] = {}
+        """Resource → model → its `gpuMemory` in bytes, 0 where it says nothing."""
         self._reserved: dict[str, Reservation] = {}
         """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
         self._waiting: set[Key] = set()
@@ -49,11 +54,18 @@ class World:
         self.readings: Callable[[], Iterable[GpuReading]] = tuple
         """The load of all GPUs now, and below the states of pods by UID: set by those who read them."""
         self.states: Callable[[], Mapping[str, PodState]] = dict
+        self._standings: dict[Key, Standing] = {}
+        self.policy_woken: Callable[[str], None] = _nobody
+        """Hears the name of a policy whose status is worth another look: set by the one who writes it."""
+        self.homes: Homes = NOBODY
+        """Which node has which GPU; set by those who read."""
         metrics.resources.set_function(lambda: len(self._resources))
         where = settings.watch_namespaces or ("",)
 
         def lost(error: api.KubeError) -> None:
             metrics.watch_losses.labels(error.ref.kind.plural).inc()
+            if error.ref.kind == api.OCR_IDLE_POLICY and isinstance(error, api.NotFound):
+                self.policies.synced.set()  # no definition, no policies: see crds.enabled of the chart
 
         self.pods: Mirror[Pod] = Mirror(
             kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=lost,
@@ -69,6 +81,18 @@ class World:
             )
             for kind in (api.DEPLOYMENT, api.SERVICE)
         )  # fmt: skip
+        self.policies: Mirror[Policy] = Mirror(
+            kube, api.OCR_IDLE_POLICY, policies.parse, time=time, on_change=self._policy_changed, on_loss=lost
+        )
+        self.namespaces: Mirror[Namespace] = Mirror(
+            kube,
+            api.NAMESPACE,
+            observed.namespace,
+            time=time,
+            on_change=self._namespace_changed,
+            on_loss=lost,
+        )
+        metrics.policies.set_function(lambda: len(self.policies))
         self.exporters: list[Mirror[Pod]] = [
             Mirror(
                 kube, api.POD, observed.pod, time=time, on_loss=lost,
@@ -79,9 +103,9 @@ class World:
         ]  # fmt: skip
 
     @property
-    def mirrors(self) -> list[Mirror[Pod] | Mirror[Node] | Mirror[api.Json]]:
+    def mirrors(self) -> Sequence[Mirror[Any]]:
         """Those that nothing may be decided without; exporters are a help, not a need."""
-        return [self.pods, self.nodes, self.deployments, self.services]
+        return [self.pods, self.nodes, self.deployments, self.services, self.policies, self.namespaces]
 
     # Resources
 
@@ -103,6 +127,7 @@ class World:
             parsed = spec.parse(body)
             if isinstance(parsed, spec.OcrDeployment):
                 self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
+                self.declared[key] = {each.name: int(each.gpu_memory or 0) for each in parsed.spec.models}
         # A status that somebody else wrote is worth a look; our own comes back here and changes nothing.
         self._wake(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
 
@@ -114,7 +139,9 @@ class World:
         if known is not None and known["metadata"]["uid"] == meta["uid"]:
             del self._resources[key]
             self._needs.pop("/".join(key), None)
+            self.declared.pop(key, None)
             self._waiting.discard(key)
+            self.stands(key, None)
             self._wake(key, True)
 
     # Children and pods
@@ -138,16 +165,50 @@ class World:
             case "Service":
                 self.services.put(answer)
 
-    def lost_node(self, pod: Pod) -> bool:
-        """Whether our placement pinned a pod to a node that is gone or takes no pods now."""
+    def pinned_to(self, pod: Pod) -> tuple[str, bool]:
+        """The node that our placement pinned a pod to (empty: none), and whether it is gone or takes no pods now."""
         promised = next((each for each in placement.ledger([pod]) if each.node), None)
         if promised is None:
-            return False
+            return "", False
         node = self.nodes.get(("", promised.node))
-        return node is None or node.cordoned or not node.ready
+        return promised.node, node is None or node.cordoned or not node.ready
 
     def exporter_pods(self) -> list[Pod]:
         return [pod for each in self.exporters for pod in each]
+
+    # Policies
+
+    def policies_of(self, body: api.Json) -> list[Policy]:
+        """Those that select the resource."""
+        labels, around = observed.labels(body), self._namespace_labels(body["metadata"]["namespace"])
+        return [each for each in self.policies if each.selects(labels, around)]
+
+    def stands(self, key: Key, standing: Standing | None) -> None:
+        """What became of the policies of a resource; None for a resource that is gone."""
+        before = self._standings.pop(key, None)
+        if standing is not None:
+            self._standings[key] = standing
+        if standing != before:
+            for name in (before.selected if before else frozenset()) | (
+                standing.selected if standing else frozenset()
+            ):
+                self.policy_woken(name)
+
+    def standings(self) -> Iterable[Standing]:
+        """Of all resources that make sense, as of their last passes."""
+        return self._standings.values()
+
+    def wake_selected(self, *chosen: Policy) -> None:
+        """Looks again at every resource that one of them selects."""
+        for key, body in self._resources.items():
+            labels, around = observed.labels(body), self._namespace_labels(key[0])
+            if any(each.selects(labels, around) for each in chosen):
+                self._wake(key, True)
+
+    def _namespace_labels(self, name: str) -> Mapping[str, str]:
+        """With the label that every namespace has, also while its object isn't known yet."""
+        known = self.namespaces.get(("", name))
+        return {"kubernetes.io/metadata.name": name, **(known.labels if known else {})}
 
     # Placement: the one owner of the books
 
@@ -191,6 +252,22 @@ class World:
 
     def _node_changed(self, _old: Node | None, _new: Node | None) -> None:
         self.room_changed()
+
+    def _policy_changed(self, old: Policy | None, new: Policy | None) -> None:
+        if old is None or new is None or not old.says_the_same(new):
+            self.wake_selected(*(each for each in (old, new) if each is not None))
+        self.policy_woken((new or old or Policy(name="")).name)
+
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        changed = new or old
+        assert changed is not None
+        for key in self._resources:
+            if key[0] == changed.name:
+                self._wake(key, False)
+
+
+def _nobody(_name: str) -> None:
+    """Nobody listens yet."""
 
 
 def _matters(old: Pod, new: Pod) -> bool:

@@ -14,7 +14,7 @@ import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
-from ocr_operator import manifests, names, plan
+from ocr_operator import manifests, names, plan, policies
 from ocr_operator import spec as specs
 from tests.support import cluster as support
 from tests.support import resources
@@ -49,18 +49,23 @@ def create(api: Cluster, body: dict[str, Any], *arguments: str) -> dict[str, Any
     return stored
 
 
+def ask(api: Cluster, path: str, body: dict[str, Any]) -> None:
+    request = urllib.request.Request(
+        f"{api.url}{path}",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"},
+    )
+    trust = ssl.create_default_context(cafile=str(api.authority))
+    urllib.request.urlopen(request, context=trust).close()
+
+
 @pytest.mark.parametrize("case", resources.INVALID, ids=lambda case: case.id)
 def test_invalid_resource_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
     """Asked directly: a kubectl process for each of these cases would take most of this file's time."""
     name = {"name": case.body["metadata"]["name"]}
-    request = urllib.request.Request(
-        f"{api.url}/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}?dryRun=All",
-        data=json.dumps({**case.body, "metadata": name}).encode(),
-        headers={"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"},
-    )
-    trust = ssl.create_default_context(cafile=str(api.authority))
+    path = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}?dryRun=All"
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(request, context=trust)
+        ask(api, path, {**case.body, "metadata": name})
     with refusal.value as answer:
         assert answer.code == 422
         assert case.field in json.load(answer)["message"]
@@ -79,23 +84,26 @@ VALID = sorted((resources.ROOT / "tests" / "golden" / "input").glob("*.yaml")) +
 @pytest.mark.parametrize("path", VALID, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_valid_resource_is_stored_with_the_defaults_that_the_operator_knows(api: Cluster, path: Path) -> None:
     documents = yaml.safe_load_all(path.read_text(encoding="utf-8"))
-    [body] = [each for each in documents if each["kind"] == names.KIND]
-    stored = specs.parse(create(api, body, "--dry-run=server"))
-    body["metadata"] |= {"namespace": NAMESPACE, "uid": "u", "generation": 1}
-    written = specs.parse(body)
-    assert isinstance(stored, specs.OcrDeployment), stored
-    assert isinstance(written, specs.OcrDeployment), written
-    assert stored.spec == written.spec
+    for body in [each for each in documents if each["kind"] == names.KIND]:
+        stored = specs.parse(create(api, body, "--dry-run=server"))
+        body["metadata"] |= {"namespace": NAMESPACE, "uid": "u", "generation": 1}
+        written = specs.parse(body)
+        assert isinstance(stored, specs.OcrDeployment), stored
+        assert isinstance(written, specs.OcrDeployment), written
+        assert stored.spec == written.spec
 
 
-def test_every_default_is_written_into_the_resource(api: Cluster) -> None:
-    """So that `kubectl get -o yaml` shows what applies, and a later change of a default changes nothing here."""
-    spec = create(api, resources.make_body(), "--dry-run=server")["spec"]
-    assert spec["idle"] == {"offloadAfterSeconds": 60, "exitAfterSeconds": 300, "releaseAfterSeconds": 1800}
+def test_every_default_but_those_of_live_fields_is_written_into_the_resource(api: Cluster) -> None:
+    """So that `kubectl get -o yaml` shows what applies, and a later change of a default changes nothing here. A live
+    field that was left out stays left out: it is open for policies.
+    """
+    spec = create(api, resources.make_body(idle={"exitAfterSeconds": 5}), "--dry-run=server")["spec"]
+    assert spec["idle"] == {"exitAfterSeconds": 5}
+    assert spec["routing"] == {}
+    assert "logLevel" not in spec
     assert spec["server"]["limits"].keys() == {"maxUploadBytes", "maxImagePixels", "maxPdfPages"}
     assert spec["cache"] == {"emptyDir": {}}
-    assert spec["routing"]["policy"] == "warmFirst"
-    assert spec["models"][0] | resources.RAPIDOCR == spec["models"][0]
+    assert spec["models"] == [{**resources.RAPIDOCR, "dtype": "auto", "attention": "auto", "idle": {}}]
 
 
 def test_explain_tells_fields_and_what_is_live(api: Cluster) -> None:
@@ -104,6 +112,7 @@ def test_explain_tells_fields_and_what_is_live(api: Cluster) -> None:
     assert "0 is as soon as the last request is done, -1 is never" in text
     for field in ("offloadAfterSeconds", "exitAfterSeconds", "releaseAfterSeconds"):
         assert f"{field} <integer> LIVE." in text
+    assert "Default: 1800." in text
 
 
 STATUS = {
@@ -113,7 +122,15 @@ STATUS = {
     "readyReplicas": 2,
     "selector": "ocr-operator.io/deployment=columns",
     "locations": {"gpu": 1, "cpu": 2, "unloaded": 3, "unknown": 4},
-    "liveSettings": {"revision": 7, "hash": "0123456789abcdef"},
+    "liveSettings": {
+        "revision": 7,
+        "hash": "0123456789abcdef",
+        "sources": [
+            {"field": "idle.offloadAfterSeconds", "value": "5", "from": "spec"},
+            {"field": "idle.exitAfterSeconds", "value": "300", "from": "default"},
+            {"field": "idle.releaseAfterSeconds", "value": "1800", "from": "OcrIdlePolicy/saver"},
+        ],
+    },
     "pods": [
         {
             "name": "columns-7c9-abc",
@@ -160,6 +177,44 @@ def test_status_is_kept_whole_and_printed_in_columns(api: Cluster) -> None:
     assert "OFFLOAD AFTER   EXIT AFTER   RELEASE AFTER   REVISION   APPLIED" in wide[0]
     assert wide[1].split()[7:-1] == ["4", "5", "300", "1800", "7", "True"]
     assert "ocrdeployment.ocr-operator.io/columns" in api.kubectl("get", "all", "-n", NAMESPACE)
+
+
+# --- OcrIdlePolicy ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", resources.INVALID_POLICIES, ids=lambda case: case.id)
+def test_invalid_policy_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
+    body = {**case.body, "metadata": {"name": case.body["metadata"]["name"]}}
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        ask(api, f"/apis/{names.API_VERSION}/{names.POLICY_PLURAL}?dryRun=All", body)
+    with refusal.value as answer:
+        assert answer.code == 422
+        assert case.field in json.load(answer)["message"]
+
+
+def test_policy_is_stored_as_written_and_printed_in_columns(api: Cluster) -> None:
+    example = resources.ROOT / "examples" / "office-hours.yaml"
+    api.kubectl("apply", "-f", str(example))
+    for written in yaml.safe_load_all(example.read_text(encoding="utf-8")):
+        name = written["metadata"]["name"]
+        stored = json.loads(api.kubectl("get", "ocridle", name, "-o", "json"))
+        assert stored["spec"]["idle"] == written["spec"]["idle"]
+        assert "logLevel" not in stored["spec"]
+        assert policies.parse(stored).spec == policies.parse(written).spec
+    told = {
+        "active": True,
+        "matched": 3,
+        "effective": 2,
+        "overridden": 1,
+        "nextChange": "2026-11-25T17:00:00Z",
+    }
+    patch = json.dumps({"status": told})
+    api.kubectl("patch", "ocridle/office-hours", "--subresource=status", "--type=merge", "-p", patch)
+    header, row = api.kubectl("get", "ocridle", "office-hours").splitlines()
+    assert " ".join(header.split()) == "NAME ACCEPTED MODE PRIORITY ACTIVE MATCHED EFFECTIVE OVERRIDDEN AGE"
+    assert row.split()[1:-1] == ["default", "10", "true", "3", "2", "1"]
+    text = " ".join(api.kubectl("explain", "ocridle.spec.windows").split())
+    assert "IANA name of the time zone, such as Europe/Berlin." in text
 
 
 def test_scale_changes_replicas_and_shows_the_selector(api: Cluster) -> None:

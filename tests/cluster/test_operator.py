@@ -173,6 +173,68 @@ def test_life_of_a_resource(operator: Operator) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
+    """Set, contradicted by a stronger one, and taken back: the same pods work by each in turn."""
+
+    def policy(name: str, seconds: int, **spec: Any) -> str:
+        own = {"matchLabels": {"kubernetes.io/metadata.name": operator.namespace}}
+        idle = {"offloadAfterSeconds": seconds}
+        metadata = {"name": f"{name}-{operator.namespace}"}
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.POLICY_KIND,
+            "metadata": metadata,
+            "spec": {"namespaceSelector": own, "idle": idle, **spec},
+        }
+        operator.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        return metadata["name"]
+
+    def source() -> dict[str, str]:
+        told = operator.resource().get("status", {}).get("liveSettings", {}).get("sources", [])
+        return next((each for each in told if each["field"] == "idle.offloadAfterSeconds"), {})
+
+    def works_by(seconds: int, origin: str) -> bool:
+        return (
+            source().get("from") == origin
+            and source()["value"] == str(seconds)
+            and operator.holds("ConfigApplied")
+        )
+
+    def status(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(operator.kubectl("get", "ocridle", name, "-o", "json")).get(
+            "status", {}
+        )
+        return found
+
+    operator.apply(replicas=1)
+    until(lambda: operator.holds("Ready") and works_by(60, "default"), what="ready by the defaults")
+    before = set(operator.pods())
+    saver, office = policy("saver", 30), ""
+    try:
+        until(lambda: works_by(30, f"OcrIdlePolicy/{saver}"), what="the policy counts")
+        office = policy("office", 900, priority=1, windows=[{"start": "00:00", "end": "24:00"}])
+        until(lambda: works_by(900, f"OcrIdlePolicy/{office}"), what="the stronger one counts")
+        until(lambda: status(saver).get("overridden") == 1, what="the weaker one says so")
+        until(
+            lambda: status(office).get("effective") == 1 and status(office)["active"], what="and the stronger"
+        )
+        policy(
+            "office", 900, priority=1, windows=[{"start": "00:00", "end": "24:00", "timeZone": "Mars/Base"}]
+        )
+        until(
+            lambda: works_by(30, f"OcrIdlePolicy/{saver}"), what="a policy that makes no sense has no effect"
+        )
+        [told] = status(office)["conditions"]
+        assert (told["status"], told["reason"]) == ("False", "UnknownTimeZone")
+        assert "'Mars/Base'" in told["message"]
+        said = json.loads(operator.kubectl("get", "events", "-o", "json"))["items"]
+        assert any(each["reason"] == "PolicyChangedSettings" and office in each["message"] for each in said)
+    finally:
+        operator.kubectl("delete", "ocridle", *filter(None, (saver, office)))
+    until(lambda: works_by(60, "default"), what="it is as it was")
+    assert set(operator.pods()) == before
+
+
 def test_pod_that_stops_answering_is_unknown_within_15_seconds(operator: Operator) -> None:
     operator.apply(replicas=1)
     until(lambda: operator.holds("Ready"), what="ready")

@@ -1,8 +1,11 @@
 """A process node against a real API server: what a pod may expect of it."""
 
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +18,8 @@ import pytest
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from devcluster.node import process
+from devcluster.progress import Progress
+from devcluster.tools import Toolbox
 
 pytestmark = pytest.mark.cluster
 
@@ -521,3 +526,63 @@ def test_own_environment_stays_with_the_node(pods: Pods) -> None:
         os.environ.keys()
         - {"PATH", "HOME", "HOSTNAME", "LANG", "PYTHONPATH", "PYTHONUNBUFFERED", "KUBECONFIG", "TMPDIR"}
     )
+
+
+ECHO = """
+import os, socketserver
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(self.rfile.readline() * 2)
+socketserver.ThreadingTCPServer((os.environ["OCR_HOST"], 8070), Echo).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("websockets", ["true", "false"])
+def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods, websockets: str) -> None:
+    """Several connections at once, each with more bytes than any buffer holds; then one to a port where nobody is.
+
+    Older kubectls speak SPDY with the API server, newer ones WebSockets. The node can't tell, and must not.
+    """
+    pod = f"echo-{websockets}"
+    pods.create(pod, "", command=["python", "-c", ECHO])
+    pods.ready(pod)
+    with kubectl_forwards(node.cluster, pod, 8070, websockets) as (_, port):
+        for text in (b"hello", b"x" * 3_000_000):
+            with contextlib.ExitStack() as stack:
+                connections = [
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+                    for _ in range(3)
+                ]
+                for connection in connections:
+                    connection.sendall(text + b"\n")
+                for connection in connections:
+                    assert b"".join(iter(lambda: connection.recv(65536), b"")) == (text + b"\n") * 2  # noqa: B023
+    with kubectl_forwards(node.cluster, pod, 8071, websockets) as (forwarder, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            assert connection.recv(1) == b""
+        assert forwarder.wait(30) != 0
+        assert forwarder.stderr is not None
+        assert "error forwarding port 8071" in forwarder.stderr.read()
+
+
+@contextlib.contextmanager
+def kubectl_forwards(
+    cluster: Cluster, pod: str, port: int, websockets: str
+) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A running `kubectl port-forward`, and its local port."""
+    kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+    command = [str(kubectl), f"--kubeconfig={cluster.kubeconfig}", "port-forward", f"pod/{pod}", f":{port}"]
+    with subprocess.Popen(
+        [*command, "--address=127.0.0.1"],
+        env=os.environ | {"KUBECTL_PORT_FORWARD_WEBSOCKETS": websockets},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as forwarder:
+        try:
+            assert forwarder.stdout is not None
+            found = re.search(r"127\.0\.0\.1:(\d+) ->", forwarder.stdout.readline())
+            assert found is not None, forwarder.stderr and forwarder.stderr.read()
+            yield forwarder, int(found[1])
+        finally:
+            forwarder.terminate()

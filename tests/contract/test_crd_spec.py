@@ -12,7 +12,7 @@ import pytest
 
 from ocr_operator import names, quantity
 from ocr_operator import spec as specs
-from tests.support import resources
+from tests.support import crd_docs, resources
 
 KEYWORDS = {
     "type", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
@@ -23,14 +23,14 @@ KEYWORDS = {
 def of_types() -> dict[str, Any]:
     """The schema that msgspec derives from `spec.Spec`, with references resolved and null taken as absent."""
     schema = msgspec.json.schema(specs.Spec, schema_hook=lambda kind: {"x-kubernetes-int-or-string": True})
-    return _plain(schema, schema["$defs"])
+    return simplified(schema, schema["$defs"])
 
 
 def of_definition() -> dict[str, Any]:
-    return _plain(resources.crd_schema()["properties"]["spec"], {})
+    return simplified(resources.crd_schema()["properties"]["spec"], {})
 
 
-def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+def simplified(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     """Only what both can say: an optional field is one that isn't required, a default is what is filled in."""
     if "anyOf" in schema and "x-kubernetes-int-or-string" not in schema:
         [only] = [each for each in schema["anyOf"] if each != {"type": "null"}]
@@ -44,12 +44,12 @@ def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
         plain = {"enum": sorted(plain["enum"])}
     plain = {key: value for key, value in plain.items() if value != []}
     if properties := schema.get("properties"):
-        plain["properties"] = {name: _plain(part, definitions) for name, part in properties.items()}
+        plain["properties"] = {name: simplified(part, definitions) for name, part in properties.items()}
     for part in ("items", "additionalProperties"):
         if isinstance(schema.get(part), Mapping) and schema[part]:
-            plain[part] = _plain(schema[part], definitions)
-    if schema.get("default") is not None:
-        plain["default"] = _filled(schema["default"], plain)
+            plain[part] = simplified(schema[part], definitions)
+    if (default := crd_docs.default(dict(schema))) is not None:
+        plain["default"] = _filled(default, plain)
     return plain
 
 
@@ -78,11 +78,11 @@ def test_names_agree() -> None:
     assert definition["names"]["plural"] == names.PLURAL
 
 
-def _rules(schema: Any) -> Iterator[dict[str, Any]]:
+def rules(schema: Any) -> Iterator[dict[str, Any]]:
     if isinstance(schema, dict):
         yield from schema.get("x-kubernetes-validations", [])
         for part in schema.values():
-            yield from _rules(part)
+            yield from rules(part)
 
 
 def _quantities(schema: Any) -> Iterator[dict[str, Any]]:
@@ -110,6 +110,6 @@ def test_operator_names_the_same_field(case: resources.Invalid) -> None:
 def test_every_rule_is_broken_once_with_the_same_words() -> None:
     outcomes = [specs.parse(case.body) for case in resources.INVALID]
     said = {outcome.message for outcome in outcomes if isinstance(outcome, specs.InvalidSpec)}
-    rules = {rule["message"] for rule in _rules(resources.crd_schema())}
-    on_quantities = {rule["message"] for each in _quantities(resources.crd_schema()) for rule in _rules(each)}
-    assert rules - on_quantities <= said
+    stated = {rule["message"] for rule in rules(resources.crd_schema())}
+    on_quantities = {rule["message"] for each in _quantities(resources.crd_schema()) for rule in rules(each)}
+    assert stated - on_quantities <= said

@@ -263,7 +263,20 @@ async def test_controls_take_forms_and_json(server: Server, request_: dict[str, 
         ("/gpu/timeout", {"timeout": True}, 422, "timeout"),
         ("/gpu/timeout", {"timeout": 1e12}, 422, "timeout"),
         ("/gpu/timeout", {"timeout": 1, "model": "none"}, 404, "model"),
+        ("/gpu/load", {"model": "none"}, 404, "model"),
+        ("/gpu/load", {"timeout": 1}, 422, "timeout"),
         ("/gpu/offload", {"modle": "slow"}, 422, "modle"),
+        ("/gpu/offload", {"if_idle": True}, 422, "model"),
+        ("/gpu/offload", {"if_idle": "perhaps", "model": "slow"}, 422, "if_idle"),
+        ("/gpu/offload", {"if_idle": 1.5, "model": "slow"}, 422, "if_idle"),
+        ("/gpu/offload", {"if_idle": [], "model": "slow"}, 422, "if_idle"),
+        ("/gpu/offload", {"if_idle": True, "model": "none"}, 404, "model"),
+        ("/gpu/offload", {"min_resident_seconds": 5, "model": "slow"}, 422, "min_resident_seconds"),
+        (
+            "/gpu/offload",
+            {"if_idle": True, "model": "slow", "min_resident_seconds": -1},
+            *(422, "min_resident_seconds"),
+        ),
         ("/gpu/release", {"model": 3}, 422, "model"),
         ("/gpu/release", [], 422, None),
     ],
@@ -282,6 +295,40 @@ async def test_controls_move_the_model(server: Server) -> None:
         assert (status, body["success"], body["state"]) == (200, True, state)
     await server.read(pages.blank())
     status, body = await server.json("POST", "/cleanup")
+    assert (status, body["state"]) == (200, "offloaded")
+
+
+async def test_idle_models_say_since_when_and_what_they_wait_for(server: Server) -> None:
+    await server.read(pages.blank())
+    await server.until("quick", in_flight=0)
+    model = await server.model("quick")
+    assert model["idle_since"] >= model["since"]
+    assert model["waits_for"] is None
+
+
+async def test_an_offload_of_an_idle_model_happens_at_once_or_not_at_all(server: Server) -> None:
+    await server.read(pages.blank())
+    async with server.http.post(
+        "/gpu/offload", json={"model": "quick", "if_idle": True, "min_resident_seconds": 3600}
+    ) as response:
+        body = await response.json()
+        assert (response.status, body["error"]["code"]) == (409, "model_busy"), body
+        assert 0 < int(response.headers["Retry-After"]) <= 3600
+    for _ in range(2):
+        status, body = await server.json(
+            "POST", "/gpu/offload", data={"model": "quick", "if_idle": "true", "min_resident_seconds": "0"}
+        )
+        assert (status, body["success"], body["state"]) == (200, True, "offloaded")
+
+
+async def test_load_wakes_one_model_and_keeps_no_lease(server: Server) -> None:
+    await server.json("POST", "/gpu/release")
+    status, body = await server.json("POST", "/gpu/load")
+    assert (status, body["success"], body["model"], body["state"]) == (200, True, "quick", "ready")
+    assert (await server.model("slow"))["state"] == "unloaded"
+    status, body = await server.json("POST", "/gpu/load", json={"model": "slow"})
+    assert (status, body["model"], body["state"]) == (200, "slow", "ready")
+    status, body = await server.json("POST", "/gpu/offload")  # waits for leases: there are none
     assert (status, body["state"]) == (200, "offloaded")
 
 

@@ -140,7 +140,7 @@ def test_no_room_on_the_device_leaves_the_model_on_the_host(subject: Subject) ->
 
 def test_a_refused_registration_leaves_no_error_behind() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
-    registrar = devices.Registrar(device)
+    registrar = devices.Registrar(device, torch.cuda.cudart())  # type: ignore[no-untyped-call]
     registrar.enter()
     assert registrar.register(0x1000, MIB) is not None  # nothing is mapped there
     assert torch.ones(8, device="cuda").sum().item() == 8  # would raise the error that was left

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from ocr_operator import api, names
+from tests.support import fakepod
 from tests.support.stage import Stage, stage, until
 
 
@@ -45,6 +50,38 @@ async def test_live_change_is_pushed_and_told_without_a_new_pod() -> None:
             stamped = cluster.objects(api.POD)[pod.name]["metadata"]["annotations"]
             assert json.loads(stamped[names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
         assert cluster.status()["liveSettings"]["revision"] == 2
+
+
+async def test_pods_that_lag_are_named_with_their_reasons() -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no model 'pp-ocr' here"}}, status=422)
+
+    async def fail(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    async with stage() as cluster:
+        await cluster.apply(replicas=3)
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
+        first, second, third = sorted(cluster.pods)
+        cluster.pods[first].answer_push, cluster.pods[second].answer_push = refuse, fail
+        await cluster.apply(replicas=3, idle={"offloadAfterSeconds": 5})
+        reasons = (
+            f"{first} (runs revision 1; the pod refuses the values (422):",
+            f"{second} (runs revision 1; PUT /v1/settings answered 500)",
+        )
+        await until(lambda: all(each in cluster.condition("ConfigApplied")["message"] for each in reasons))
+        message = cluster.condition("ConfigApplied")["message"]
+        assert message.startswith("2 of 3 pods lag behind revision 2: ")
+        assert third not in message
+
+        def applied() -> dict[str, int]:
+            return {each["name"]: each["appliedGeneration"] for each in cluster.status()["pods"]}
+
+        assert applied() == {first: 1, second: 1, third: 2}
+
+        cluster.pods[second].answer_push = None
+        await until(lambda: applied() == {first: 1, second: 2, third: 2}, what="the push is tried again")
+        assert "1 of 3 pods lag" in cluster.condition("ConfigApplied")["message"]
 
 
 async def test_state_of_a_pod_reaches_the_status() -> None:
@@ -225,6 +262,132 @@ async def test_pod_that_fits_nowhere_waits_with_the_reason_and_is_placed_when_th
 
         cluster.gpus["gpu-a"]["GPU-a0"] = 100
         await until(lambda: cluster.holds("Placed") and cluster.holds("Ready"))
+
+
+async def test_gate_removed_by_hand_is_tolerated() -> None:
+    """The command of docs/architecture.md, while nothing fits: the pod runs, and the operator takes it as it is."""
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    command = re.search(r"kubectl patch pod <pod> --type json -p '(.+)'", text)
+    assert command is not None
+    async with stage(gpus={"gpu-a": {"GPU-a0": 45_500}}) as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Placed", "False"))
+        gated = next(ref for ref in cluster.kube._objects if ref.name.startswith("invoices-0"))
+
+        await cluster.kube.patch(gated, json.loads(command[1]))
+
+        await until(lambda: cluster.holds("Ready") and cluster.applied(), within=20)
+        assert cluster.holds("Placed")
+        assert {each.uid for each in cluster.pods.values()} == {
+            cluster.kube._objects[gated]["metadata"]["uid"]
+        }, "it is still the same pod"
+
+
+async def test_pod_that_finds_no_device_is_left_to_the_scheduler_in_the_end() -> None:
+    """A cluster autoscaler sees no gated pods."""
+    async with stage(gpus={"gpu-a": {}}) as cluster:
+        await cluster.apply(replicas=1, gpu={"sharing": "exclusive"})
+        await until(lambda: cluster.holds("Placed", "False"))
+        ref = next(ref for ref in cluster.kube._objects if ref.name.startswith("invoices-0"))
+
+        old = {"op": "add", "path": "/metadata/creationTimestamp", "value": "2026-01-01T00:00:00Z"}
+        await cluster.kube.patch(ref, [old])
+
+        await until(lambda: cluster.holds("Ready"), within=20)
+        annotations = cluster.kube._objects[ref]["metadata"]["annotations"]
+        record = json.loads(annotations[names.ANNOTATION_PLACEMENT])
+        assert (record["node"], record["basis"]) == ("", "scheduler")
+        assert "left to the scheduler after 2 minutes" in record["why"]
+
+
+async def test_pod_on_another_gpu_is_named_in_the_condition_and_an_event() -> None:
+    async with stage() as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Ready") and cluster.holds("Degraded", "False"))
+        [pod] = cluster.pods.values()
+        promised = pod.device["uuid"]
+
+        pod.device["uuid"] = "GPU-nobody-has"
+        pod.tell()
+        await until(lambda: cluster.holds("Degraded"), within=20)
+
+        condition = cluster.condition("Degraded")
+        assert condition["reason"] == "WrongGpu"
+        assert condition["message"] == f"{pod.name}: got GPU-nobody-has instead of {promised}"
+        await until(
+            lambda: [e for e in cluster.objects(api.EVENT).values() if e["reason"] == "WrongGpu"], within=20
+        )
+
+        pod.device["uuid"] = promised
+        pod.tell()
+        await until(lambda: cluster.holds("Degraded", "False"), within=20)
+
+
+async def test_pods_tell_the_load_where_no_exporter_does() -> None:
+    """Their own reading of the GPU that they run on is better than none, and the next placement says whose it is."""
+    async with stage(gpus={"gpu-a": {"GPU-a0": 0}}) as cluster:
+        await cluster.apply(replicas=1)
+        await until(lambda: cluster.holds("Ready"))
+        [pod] = cluster.pods.values()
+        exporter = cluster.objects(api.POD)["exporter-gpu-a"]
+        await cluster.kube.delete(api.ref_of(exporter), uid=exporter["metadata"]["uid"])
+        pod.device["gpu"] = {
+            "memory_used_bytes": 7 * 2**30,
+            "memory_total_bytes": 45 * 2**30,
+            "utilization": 0.5,
+        }
+        pod.tell()
+        assert cluster.controller is not None
+        world = cluster.controller.world
+        await until(lambda: [each.source.value for each in world.readings()] == ["pod"], within=20)
+
+        await cluster.apply("other", replicas=1)
+        await until(lambda: cluster.holds("Placed", name="other"), within=20)
+        placed = next(pod for name, pod in cluster.objects(api.POD).items() if name.startswith("other"))
+        record = json.loads(placed["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
+        assert (record["basis"], record["dataSource"]) == ("metrics", "pod")
+        assert record["why"].endswith("as its own pods measured 0 s ago")
+
+
+async def test_prometheus_tells_the_load_where_exporters_cannot_be_reached() -> None:
+    async with stage(operator=False) as cluster:
+        for name in ("exporter-gpu-a", "exporter-gpu-b"):
+            exporter = cluster.objects(api.POD)[name]
+            await cluster.kube.delete(api.ref_of(exporter), uid=exporter["metadata"]["uid"])
+        cluster.gpus["gpu-a"] = {"GPU-a0": 40_000, "GPU-a1": 30_000}
+        cluster.gpus["gpu-b"] = {"GPU-b0": 20_000, "GPU-b1": 10_000}
+
+        async def query(request: web.Request) -> web.Response:
+            asked, result = str((await request.post())["query"]), []
+            for node, gpus in cluster.gpus.items():
+                for uuid, used in gpus.items():
+                    told: dict[str, float] = {
+                        "DCGM_FI_DEV_FB_USED": used,
+                        "DCGM_FI_DEV_FB_FREE": 46068 - used,
+                    }
+                    if asked.startswith("timestamp("):
+                        told = {"": time.time()}
+                    for metric, value in told.items():
+                        labels = {"__name__": metric, "UUID": uuid, "exported_Hostname": node}
+                        result.append({"metric": labels, "value": [time.time(), str(value)]})
+            return web.json_response({"status": "success", "data": {"result": result}})
+
+        app = web.Application()
+        app.add_routes([web.post("/api/v1/query", query)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
+        await runner.setup()
+        ip, port = fakepod.address(), fakepod.free_port()
+        await web.TCPSite(runner, ip, port).start()
+        try:
+            await cluster.start(prometheus_url=f"http://{ip}:{port}")
+            await cluster.apply(replicas=1)
+            await until(lambda: cluster.holds("Ready"), within=20)
+        finally:
+            await runner.cleanup()
+        [pod] = [body for name, body in cluster.objects(api.POD).items() if name.startswith("invoices")]
+        record = json.loads(pod["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
+        assert [gpu["uuid"] for gpu in record["gpus"]] == ["GPU-b1"]
+        assert (record["basis"], record["dataSource"]) == ("metrics", "prometheus")
 
 
 async def test_fifty_pods_at_once_are_spread_by_the_books() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.support import inference, pages
 
 CONTROLS = [
+    ("POST", "/gpu/load"),
     ("POST", "/gpu/offload"),
     ("POST", "/gpu/release"),
     ("POST", "/gpu/timeout"),

@@ -82,6 +82,33 @@ async def test_live_settings_are_read_at_the_start(
     assert ("live settings invalid" in caplog.text) == refused
 
 
+@pytest.mark.parametrize(
+    ("bad", "param"),
+    [
+        ({"idle": {"exitAfterSeconds": -0.5}}, "values.idle.exitAfterSeconds"),
+        ({"batching": {"maxPages": 0}}, "values.batching.maxPages"),
+        ({"models": {"elsewhere": {"preload": True}}}, "values.models.elsewhere"),
+        ({"models": {"pp-ocr": {"priority": "high"}}}, "values.models.pp-ocr"),
+    ],
+)
+async def test_partly_bad_settings_change_nothing(bad: dict[str, Any], param: str) -> None:
+    async with inference.server() as server:
+        good = {"logLevel": "debug", "queue": {"limit": 3}}
+        await server.json("PUT", "/v1/settings", json={"generation": 1, "revision": 1, "values": good})
+        _, before = await server.json("GET", "/v1/state")
+
+        fine = {"logLevel": "error", "queue": {"limit": 9}}
+        sent = {"generation": 2, "revision": 2, "values": fine | bad}
+        status, refusal = await server.json("PUT", "/v1/settings", json=sent)
+        assert (status, refusal["error"]["param"]) == (422, param)
+        _, after = await server.json("GET", "/v1/state")
+        assert after["settings"] == before["settings"]
+        assert after["queue"]["limit"] == 3
+
+        again = {"generation": 2, "revision": 2, "values": fine}
+        assert (await server.json("PUT", "/v1/settings", json=again))[0] == 200, "the revision is not used up"
+
+
 async def test_the_environments_timeout_gives_way_to_the_file_and_to_live_settings() -> None:
     async with inference.server(gpu_idle_timeout=12.0) as server:
         _, health = await server.json("GET", "/health")

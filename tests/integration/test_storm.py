@@ -5,7 +5,7 @@ The long storms, 10,000 transitions with the fake engine among them, are `make b
 
 import pytest
 
-from bench import storm
+from bench import storm, turns
 
 
 @pytest.mark.timeout(300)
@@ -29,6 +29,22 @@ async def test_workers_killed_in_a_storm_cost_errors_at_most() -> None:
     assert tally.answered > tally.failed.total()
     assert tally.hashes_equal
     assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
+
+
+@pytest.mark.timeout(300)
+def test_a_storm_of_turns_on_shared_gpus_breaks_no_promise() -> None:
+    tally = turns.storm(500, seed=7)
+    assert tally.asks["offloaded"] > 10
+    assert tally.lost_races > 0
+    assert tally.granted > 100
+    assert (tally.moved_under_lease, tally.lease_without_ready, tally.over_capacity, tally.unsound) == (
+        0,
+        0,
+        0,
+        0,
+    )
+    assert tally.most_asks_in_a_minute <= turns.RULES.asks_per_minute
+    assert tally.granted + tally.refused.total() + tally.cancelled == tally.asked
 
 
 @pytest.mark.slow

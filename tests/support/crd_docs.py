@@ -1,28 +1,60 @@
-"""The field tables of docs/crd.md, made from the definition."""
+"""The field tables of docs/crd.md and docs/crd-idle-policy.md, made from the definitions."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-MARK = "<!-- Made from crds/ocrdeployments.yaml: UPDATE_GOLDEN=1 pytest tests/unit/ocr_operator/test_crd.py -->\n"
+import yaml
+
+
+def _mark(plural: str, test: str) -> str:
+    return (
+        f"<!-- Made from crds/{plural}.yaml: UPDATE_GOLDEN=1 pytest tests/unit/ocr_operator/{test}.py -->\n"
+    )
+
+
+MARK = _mark("ocrdeployments", "test_crd")
+POLICY_MARK = _mark("ocridlepolicies", "test_crd_policy")
 
 Schema = dict[str, Any]
+TOLD = re.compile(r" Default: (\S+)\.$")
+"""Defaults of live fields stand in descriptions: filled in by the schema, they would look like the resource's own."""
 
 
-def render(schema: Schema) -> str:
-    """Spec and status, an object a section, and the rules that span fields."""
+def default(schema: Schema) -> Any:
+    """As the schema fills it in, or as the operator does and the description tells; None if there is none."""
+    told = TOLD.search(str(schema.get("description", "")))
+    return yaml.safe_load(told[1]) if told else schema.get("default")
+
+
+def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    """Every field below `schema`, items of lists as `[]`, with its own schema."""
+    for name, part in schema.get("properties", {}).items():
+        yield f"{path}.{name}", part
+        yield from fields(part, f"{path}.{name}")
+    if "items" in schema:
+        yield f"{path}[]", schema["items"]
+        yield from fields(schema["items"], f"{path}[]")
+    if isinstance(extra := schema.get("additionalProperties"), dict):
+        yield f"{path}{{}}", extra
+
+
+def render(schema: Schema, *, live: bool = True) -> str:
+    """Spec and status, an object a section, and the rules that span fields; `live` for a column that says it."""
     spec, status = schema["properties"]["spec"], schema["properties"]["status"]
     return (
-        "\n".join([*_section("spec", spec, 2), *_rules(schema), *_section("status", status, 2)]).rstrip()
+        "\n".join(
+            [*_section("spec", spec, 2, live), *_rules(schema), *_section("status", status, 2, live=False)]
+        ).rstrip()
         + "\n"
     )
 
 
-def _section(path: str, schema: Schema, level: int) -> Iterator[str]:
+def _section(path: str, schema: Schema, level: int, live: bool) -> Iterator[str]:
     """One object: what it is, a row a field, then its objects."""
     yield f"{'#' * level} {path}\n"
     yield f"{_text(schema)}\n"
     whole = schema.get("items", schema)
-    live = path.startswith("spec")
     yield f"| field | type | default |{' live |' if live else ''} what |"
     yield f"| --- | --- | --- |{' --- |' if live else ''} --- |"
     nested = []
@@ -36,7 +68,9 @@ def _section(path: str, schema: Schema, level: int) -> Iterator[str]:
         yield f"| {' | '.join([*cells, _cell(part)])} |"
     yield ""
     for name, part in nested:
-        yield from _section(f"{path}.{name}{'[]' if 'items' in part else ''}", part, level + (level == 2))
+        yield from _section(
+            f"{path}.{name}{'[]' if 'items' in part else ''}", part, level + (level == 2), live
+        )
 
 
 def is_live(schema: Schema) -> bool:
@@ -48,7 +82,8 @@ def _text(schema: Schema) -> str:
 
 
 def _cell(schema: Schema) -> str:
-    return _text(schema).replace(" Changes replace the pods.", "").replace("|", "\\|")
+    text = TOLD.sub("", _text(schema))
+    return text.replace(" Changes replace the pods.", "").replace("|", "\\|")
 
 
 def _type(schema: Schema) -> str:
@@ -75,15 +110,14 @@ def _type(schema: Schema) -> str:
 
 
 def _default(schema: Schema) -> str:
-    default = schema.get("default")
-    match default:
+    match value := default(schema):
         case None | {} | []:
             return ""
         case dict():
-            return f"`{', '.join(default)}`"
+            return f"`{', '.join(value)}`"
         case bool():
-            return f"`{str(default).lower()}`"
-    return f"`{default}`"
+            return f"`{str(value).lower()}`"
+    return f"`{value}`"
 
 
 def _rules(schema: Schema) -> Iterator[str]:

@@ -27,6 +27,8 @@ class FakeKube:
         self._uids = itertools.count(1)
         self._watchers: list[tuple[api.Kind, str, str, asyncio.Queue[api.WatchEvent]]] = []
         self.calls: Counter[str] = Counter()
+        self.undefined: set[api.Kind] = set()
+        """Kinds whose definition isn't there: a watch of one is told so, and ends in waiting."""
         self.fail: Callable[[str, api.Ref], None] = lambda verb, ref: None
 
     async def get(self, ref: api.Ref) -> api.Json:
@@ -41,6 +43,9 @@ class FakeKube:
         self, kind: api.Kind, *, namespace: str = "", selector: str = ""
     ) -> AsyncIterator[api.WatchEvent]:
         queue: asyncio.Queue[api.WatchEvent] = asyncio.Queue()
+        if kind in self.undefined:
+            yield api.Lost(api.NotFound(api.Ref(kind, namespace, ""), 404, "no such resource"))
+            await queue.get()
         watcher = (kind, namespace, selector, queue)
         self._watchers.append(watcher)
         try:

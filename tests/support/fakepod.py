@@ -32,7 +32,8 @@ def free_port() -> int:
 
 
 class FakePod:
-    """`GET /v1/state` with watch, `PUT /v1/settings`; `models` maps a name to its state and location."""
+    """`GET /v1/state` with watch, `PUT /v1/settings`, `POST /gpu/offload`; `models` maps a name to its state and
+    location."""
 
     def __init__(
         self, name: str, uid: str, token: str, *, stamped: str = "", heartbeat: float = 0.05
@@ -44,10 +45,23 @@ class FakePod:
         self.settings: dict[str, Any] = {"generation": 0, "revision": 0, "hash": "", "values": {}}
         if stamped:
             self.settings = msgspec.json.decode(stamped)
+        self.device: dict[str, Any] = {
+            "kind": "simulated",
+            "uuid": "GPU-1",
+            "product": "NVIDIA-L40S",
+            "memory_total_bytes": 46068 * 2**20,
+            "memory_used_bytes": 0,
+        }
         self.models: dict[str, tuple[str, str]] = {"pp-ocr": ("unloaded", "unloaded")}
         self.waiting = 0
         """Requests in the queue; `tell` says so."""
+        self.more: dict[str, Any] = {}
+        """Other fields of every model than a bored one's."""
         self.pushes: list[dict[str, Any]] = []
+        self.offloads: list[dict[str, Any]] = []
+        self.loads: list[str] = []
+        self.answer_offload: Handler | None = None
+        """Instead of offloading at once."""
         self.tokens: list[str | None] = []
         self.streams = 0
         self.answer_push: Handler | None = None
@@ -64,13 +78,7 @@ class FakePod:
             "pod": {"name": self.name, "uid": self.uid},
             "version": "0.1.0",
             "draining": False,
-            "device": {
-                "kind": "simulated",
-                "uuid": "GPU-1",
-                "product": "NVIDIA-L40S",
-                "memory_total_bytes": 46068 * 2**20,
-                "memory_used_bytes": 0,
-            },
+            "device": self.device,
             "models": [
                 {
                     "name": name,
@@ -89,6 +97,7 @@ class FakePod:
                     "last_wake_seconds": None,
                     "last_load_seconds": None,
                     "last_failure": None,
+                    **self.more,
                 }
                 for name, (state, location) in self.models.items()
             ],
@@ -109,7 +118,14 @@ class FakePod:
     @asynccontextmanager
     async def serve(self, ip: str, port: int) -> AsyncIterator[None]:
         app = web.Application()
-        app.add_routes([web.get("/v1/state", self._state), web.put("/v1/settings", self._settings)])
+        app.add_routes(
+            [
+                web.get("/v1/state", self._state),
+                web.put("/v1/settings", self._settings),
+                web.post("/gpu/offload", self._offload),
+                web.post("/gpu/load", self._load),
+            ]
+        )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
         await runner.setup()
         try:
@@ -162,6 +178,26 @@ class FakePod:
         self.settings = sent
         self.tell()
         return web.json_response(sent)
+
+    async def _load(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({}, status=401)
+        sent = await request.json()
+        self.loads.append(sent["model"])
+        self.models[sent["model"]] = ("ready", "gpu")
+        self.tell()
+        return web.json_response({"success": True})
+
+    async def _offload(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": {"message": "wrong token"}}, status=403)
+        sent = await request.json()
+        self.offloads.append(sent)
+        if self.answer_offload is not None:
+            return await self.answer_offload(request)
+        self.models[sent["model"]] = ("offloaded", "cpu")
+        self.tell()
+        return web.json_response({"success": True})
 
 
 @asynccontextmanager

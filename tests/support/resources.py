@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
+from ocr_operator import names, policies
 from ocr_operator import spec as specs
 
 ROOT = Path(__file__).resolve().parents[2]
-CRD_PATH = ROOT / "crds" / "ocrdeployments.yaml"
 
 RAPIDOCR: Mapping[str, Any] = {"name": "pp-ocr", "engine": "rapidocr"}
 DEEPSEEK: Mapping[str, Any] = {
@@ -43,15 +43,33 @@ def make_deployment(name: str = "invoices", **spec: Any) -> specs.OcrDeployment:
     return parsed
 
 
-def crd() -> dict[str, Any]:
+def make_policy(
+    name: str = "office-hours", *, created: str = "2026-11-23T08:00:00Z", **spec: Any
+) -> policies.Policy:
+    """A policy as the operator reads it."""
+    return policies.parse(make_policy_body(name, created=created, **spec))
+
+
+def make_policy_body(
+    name: str = "office-hours", *, created: str = "2026-11-23T08:00:00Z", **spec: Any
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "ocr-operator.io/v1alpha1",
+        "kind": "OcrIdlePolicy",
+        "metadata": {"name": name, "uid": f"uid-of-{name}", "generation": 1, "creationTimestamp": created},
+        "spec": copy.deepcopy(spec),
+    }
+
+
+def crd(plural: str = names.PLURAL) -> dict[str, Any]:
     """The definition, as its file has it."""
-    loaded: dict[str, Any] = yaml.safe_load(CRD_PATH.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text(encoding="utf-8"))
     return loaded
 
 
-def crd_schema() -> dict[str, Any]:
+def crd_schema(plural: str = names.PLURAL) -> dict[str, Any]:
     """The schema of the only version."""
-    [version] = crd()["spec"]["versions"]
+    [version] = crd(plural)["spec"]["versions"]
     schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
     return schema
 
@@ -139,6 +157,8 @@ INVALID = [
     _invalid("unknown log level", "spec.logLevel", logLevel="verbose"),
     _invalid("unknown policy", "spec.routing.policy", routing={"policy": "random"}),
     _invalid("unknown sharing", "spec.gpu.sharing", gpu={"sharing": "mig"}),
+    _invalid("unknown memory policy", "spec.gpu.memoryPolicy", gpu={"memoryPolicy": "burst"}),
+    _invalid("turns on a GPU of one's own", "spec.gpu.memoryPolicy", gpu={"memoryPolicy": "onDemand"}),
     _invalid("shared without memory", "spec.models", gpu={"sharing": "shared"}),
     _invalid("resource without domain", "spec.gpu.resourceName", gpu={"resourceName": "gpu"}),
     _invalid("product with a space", "spec.gpu.products[0]", gpu={"products": ["NVIDIA L40S"]}),
@@ -163,3 +183,52 @@ INVALID = [
     ),
     _invalid("template as text", "spec.template.spec", template={"spec": "hostNetwork"}),
 ]  # fmt: skip
+
+
+def _window(**change: Any) -> dict[str, Any]:
+    return {"windows": [{"start": "08:00", "end": "18:00", **change}]}
+
+
+def _selecting(**requirement: Any) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": "team", **requirement}]}
+
+
+def _wrong(case: str, field: str, name: str = "office-hours", **spec: Any) -> Invalid:
+    return Invalid(case, field, make_policy_body(name, **spec))
+
+
+INVALID_POLICIES = [
+    _wrong("name too long", "metadata.name", name="a" * 64),
+    _wrong("priority beyond bounds", "spec.priority", priority=1001),
+    _wrong("unknown mode", "spec.mode", mode="always"),
+    _wrong("timeout below never", "spec.idle.offloadAfterSeconds", idle={"offloadAfterSeconds": -2}),
+    _wrong("empty batches", "spec.batching.maxPages", batching={"maxPages": 0}),
+    _wrong("no queue", "spec.queue.limit", queue={"limit": 0}),
+    _wrong("unknown log level", "spec.logLevel", logLevel="verbose"),
+    _wrong("unknown policy", "spec.routing.policy", routing={"policy": "random"}),
+    _wrong("a model twice", "spec.models[1]", models=[{"name": "m"}, {"name": "m"}]),
+    _wrong("model without name", "spec.models[0].name", models=[{"preload": True}]),
+    _wrong("preload as text", "spec.models[0].preload", models=[{"name": "m", "preload": "yes"}]),
+    _wrong("25 o'clock", "spec.windows[0].start", **_window(start="25:00")),
+    _wrong("one digit", "spec.windows[0].end", **_window(end="9:00")),
+    _wrong("empty window", "spec.windows[0]", **_window(end="08:00")),
+    _wrong("no day", "spec.windows[0].days", **_window(days=[])),
+    _wrong("unknown day", "spec.windows[0].days[0]", **_window(days=["Monday"])),
+    _wrong("zone that leaves its folder", "spec.windows[0].timeZone", **_window(timeZone="../etc/passwd")),
+    _wrong("too many windows", "spec.windows", windows=[_window()["windows"][0] for _ in range(9)]),
+    _wrong("label with a space", "spec.selector.matchLabels", selector={"matchLabels": {"team": "a b"}}),
+    _wrong(
+        "unknown operator", "spec.selector.matchExpressions[0].operator", selector=_selecting(operator="Gt")
+    ),
+    _wrong(
+        "In without values",
+        "spec.selector.matchExpressions[0]",
+        selector=_selecting(operator="In"),
+    ),
+    _wrong(
+        "Exists with values",
+        "spec.namespaceSelector.matchExpressions[0]",
+        namespaceSelector=_selecting(operator="Exists", values=["a"]),
+    ),
+]
+"""Policies that the API server must refuse, and the operator must not accept when they slip through."""

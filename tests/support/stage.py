@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -53,7 +53,10 @@ class Stage:
     pods: dict[str, FakePod] = field(default_factory=dict)
     controller: Controller | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    clock: Callable[[], datetime] = field(default_factory=lambda: partial(datetime.now, UTC))
+    """The wall clock of an operator that is started, for tests that set it."""
     _servers: dict[str, contextlib.AsyncExitStack] = field(default_factory=dict)
+    _started: set[str] = field(default_factory=set)
     _names: Any = field(default_factory=lambda: itertools.count(1))
     _operator: asyncio.Task[None] | None = None
 
@@ -107,6 +110,28 @@ class Stage:
     def applied(self, name: str = "invoices") -> bool:
         return self.holds("ConfigApplied", name=name)
 
+    async def policy(self, name: str, **spec: Any) -> None:
+        """`kubectl apply` of an OcrIdlePolicy."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.POLICY_KIND,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        try:
+            await self.kube.patch(api.ref_of(body), [{"op": "replace", "path": "/spec", "value": spec}])
+        except api.NotFound:
+            await self.kube.create(body)
+
+    def policy_status(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.objects(api.OCR_IDLE_POLICY).get(name, {}).get("status") or {}
+        return found
+
+    def source(self, path: str, name: str = "invoices") -> tuple[str, str]:
+        """The effective value of a live field and who set it, as the status tells."""
+        listed = (self.status(name).get("liveSettings") or {}).get("sources") or []
+        return next(((each["value"], each["from"]) for each in listed if each["field"] == path), ("", ""))
+
     # The operator
 
     async def start(self, **overrides: Any) -> None:
@@ -123,7 +148,7 @@ class Stage:
                     session,
                     Settings(**quick),
                     metrics=Metrics(self.registry),
-                    now=partial(datetime.now, UTC),
+                    now=self.clock,
                     time=time.monotonic,
                     rng=random.Random(1),
                     silence=silence,
@@ -247,13 +272,15 @@ class Stage:
         pods = {name: pod for name, pod in self.objects(api.POD).items() if _deployment_of(pod)}
         for name in [each for each in self._servers if each not in pods]:
             await self._servers.pop(name).aclose()
+            self._started.discard(name)
             self.pods.pop(name, None)
         for name, pod in pods.items():
             if pod["spec"].get("schedulingGates"):
                 continue
             if not pod["spec"].get("nodeName"):
                 await self._patch(pod, "/spec/nodeName", _pinned(pod) or next(iter(self.gpus)))
-            elif name not in self.pods:
+            elif name not in self._started:
+                self._started.add(name)
                 await self._run(name, pod)
 
     async def _run(self, name: str, pod: Mapping[str, Any]) -> None:
@@ -261,17 +288,28 @@ class Stage:
         secret = self.objects(api.SECRET)[f"{_deployment_of(pod)}-ocr-admin"]
         token = base64.b64decode(secret["data"][names.ADMIN_KEY]).decode()
         stamped = pod["metadata"]["annotations"].get(names.ANNOTATION_LIVE_SETTINGS, "")
-        self.pods[name] = FakePod(name, pod["metadata"]["uid"], token, stamped=stamped)
         server = self._servers[name] = contextlib.AsyncExitStack()
-        await server.enter_async_context(self.pods[name].serve(ip, PORT))
+        await server.enter_async_context(self._serve(name, pod, ip, token, stamped))
         container = {"name": names.CONTAINER, "ready": True, "restartCount": 0, "state": {"running": {}}}
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-23T08:00:00Z"}
         status = {"phase": "Running", "podIP": ip, "conditions": [ready], "containerStatuses": [container]}
         await self._patch(pod, "/status", status)
 
+    def _serve(
+        self, name: str, pod: Mapping[str, Any], ip: str, token: str, stamped: str
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """The pod's container."""
+        self.pods[name] = FakePod(name, pod["metadata"]["uid"], token, stamped=stamped)
+        if promised := pod["metadata"]["annotations"].get(names.ANNOTATION_GPU_UUIDS):
+            self.pods[name].device["uuid"] = promised
+        return self.pods[name].serve(ip, PORT)
+
     async def _patch(self, body: Mapping[str, Any], path: str, value: Any) -> None:
         with contextlib.suppress(api.NotFound):
             await self.kube.patch(api.ref_of(body), [{"op": "add", "path": path, "value": value}])
+
+
+AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
 def _deployment_of(pod: Mapping[str, Any]) -> str:
@@ -303,7 +341,13 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """Two nodes of two idle GPUs unless said otherwise, and a running operator."""
     default = {"gpu-a": {"GPU-a0": 0, "GPU-a1": 0}, "gpu-b": {"GPU-b0": 0, "GPU-b1": 0}}
-    ours = Stage(FakeKube(), gpus if gpus is not None else default)
+    async with played(Stage(FakeKube(), gpus if gpus is not None else default), operator, settings) as ours:
+        yield ours
+
+
+@contextlib.asynccontextmanager
+async def played(ours: AnyStage, operator: bool, settings: Mapping[str, Any]) -> AsyncIterator[AnyStage]:
+    """The stage while its controllers and kubelets, and if asked for an operator, are at work."""
     playing = asyncio.create_task(ours.play())
     try:
         nodes = len(ours.gpus)

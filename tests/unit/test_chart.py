@@ -89,9 +89,12 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encodi
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 
-def test_chart_carries_the_canonical_definition() -> None:
-    copy = (CHART / "files" / "ocrdeployments.yaml").read_bytes()
-    assert copy == (ROOT / "crds" / "ocrdeployments.yaml").read_bytes(), "run `make crds`"
+def test_chart_carries_the_canonical_definitions() -> None:
+    copies, canonical = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (CHART / "files", ROOT / "crds")
+    )
+    assert copies == canonical, "run `make crds`"
 
 
 def test_readme_has_a_row_for_each_value_and_no_other() -> None:
@@ -134,6 +137,7 @@ def test_default_release_is_these_objects(render: Render) -> None:
         ("ClusterRole", "ocr-operator-viewer"),
         ("ClusterRoleBinding", "ocr-operator"),
         ("CustomResourceDefinition", "ocrdeployments.ocr-operator.io"),
+        ("CustomResourceDefinition", "ocridlepolicies.ocr-operator.io"),
         ("Deployment", "ocr-operator"),
         ("Service", "ocr-operator-metrics"),
         ("ServiceAccount", "ocr-operator"),
@@ -141,9 +145,12 @@ def test_default_release_is_these_objects(render: Render) -> None:
 
 
 @pytest.mark.cluster
-def test_rendered_definition_differs_from_the_canonical_one_in_labels_and_keep_only(render: Render) -> None:
-    canonical = yaml.safe_load((ROOT / "crds" / "ocrdeployments.yaml").read_text(encoding="utf-8"))
-    rendered = only(render(), "CustomResourceDefinition")
+@pytest.mark.parametrize("plural", [names.PLURAL, names.POLICY_PLURAL])
+def test_rendered_definition_differs_from_the_canonical_one_in_labels_and_keep_only(
+    render: Render, plural: str
+) -> None:
+    canonical = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text(encoding="utf-8"))
+    rendered = only(render(), "CustomResourceDefinition", f"{plural}.{names.GROUP}")
     metadata = rendered.pop("metadata")
     expected = canonical.pop("metadata")
     assert rendered == canonical
@@ -154,8 +161,9 @@ def test_rendered_definition_differs_from_the_canonical_one_in_labels_and_keep_o
 @pytest.mark.cluster
 def test_definition_can_be_left_out_or_given_up_on_uninstall(render: Render) -> None:
     assert not [d for d in render(crds={"enabled": False}) if d["kind"] == "CustomResourceDefinition"]
-    given_up = only(render(crds={"keep": False}), "CustomResourceDefinition")
-    assert "helm.sh/resource-policy" not in given_up["metadata"].get("annotations", {})
+    given_up = [d for d in render(crds={"keep": False}) if d["kind"] == "CustomResourceDefinition"]
+    assert len(given_up) == 2
+    assert not [d for d in given_up if "helm.sh/resource-policy" in d["metadata"].get("annotations", {})]
 
 
 @pytest.mark.cluster
@@ -209,12 +217,16 @@ def test_role_is_no_wider_than_needed(render: Render) -> None:
     assert verbs(role, "secrets") == {"get", "create", "patch"}
     assert verbs(role, names.PLURAL) == {"get", "list", "watch"}
     assert verbs(role, f"{names.PLURAL}/status") == {"get", "patch", "update"}
-    assert verbs(role, "nodes") == {"get", "list", "watch"}
+    assert verbs(role, names.POLICY_PLURAL) == {"get", "list", "watch"}
+    assert verbs(role, f"{names.POLICY_PLURAL}/status") == {"get", "patch", "update"}
+    assert verbs(role, "nodes") == verbs(role, "namespaces") == {"get", "list", "watch"}
+    assert verbs(role, "resourceclaims") == {"get", "create", "delete"}
     assert verbs(role, "pods") == {"get", "list", "watch", "patch", "delete"}
     resources = {resource for rule in role["rules"] for resource in rule["resources"]}
     assert resources == {kind.plural for kind in api.KINDS} | {
         f"{names.PLURAL}/status",
         f"{names.PLURAL}/finalizers",
+        f"{names.POLICY_PLURAL}/status",
     }
     assert not [
         rule for rule in role["rules"] if "*" in rule["verbs"] + rule["resources"] + rule["apiGroups"]
@@ -222,14 +234,18 @@ def test_role_is_no_wider_than_needed(render: Render) -> None:
 
 
 @pytest.mark.cluster
-def test_watched_namespaces_get_roles_and_the_cluster_gives_only_nodes(render: Render) -> None:
+def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespace(render: Render) -> None:
     documents = render(watchNamespaces=["invoices", "forms"], exporterNamespace="gpu-operator")
-    assert only(documents, "ClusterRole", "ocr-operator")["rules"] == [
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
-    ]
+    without_namespace = only(documents, "ClusterRole", "ocr-operator")["rules"]
+    assert {resource for rule in without_namespace for resource in rule["resources"]} == {
+        "nodes",
+        "namespaces",
+        names.POLICY_PLURAL,
+        f"{names.POLICY_PLURAL}/status",
+    }
     roles = {d["metadata"]["namespace"]: d["rules"] for d in documents if d["kind"] == "Role"}
     everywhere = only(render(), "ClusterRole", "ocr-operator")["rules"]
-    in_namespace = [rule for rule in everywhere if rule["resources"] != ["nodes"]]
+    in_namespace = [rule for rule in everywhere if rule not in without_namespace]
     pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
     assert roles == {"invoices": in_namespace, "forms": in_namespace, "gpu-operator": pods}
     bindings = [d for d in documents if d["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
@@ -245,14 +261,55 @@ def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Ren
 
 
 @pytest.mark.cluster
-def test_only_the_operator_may_write_a_status(render: Render) -> None:
+def test_own_exporter_is_found_by_the_operator_and_takes_no_device(render: Render) -> None:
+    documents = render(gpuExporter={"enabled": True})
+    daemon = only(documents, "DaemonSet")
+    pod = daemon["spec"]["template"]
+    labels = {f"{key}={value}" for key, value in pod["metadata"]["labels"].items()}
+    assert labels & set(Settings().exporter_selectors)
+    [container] = pod["spec"]["containers"]
+    assert container["args"] == ["gpu-exporter", "--port", str(Settings().exporter_port)]
+    assert container["ports"][0]["containerPort"] == Settings().exporter_port
+    assert not [name for name in container["resources"]["limits"] if "/" in name]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert not [d for d in render() if d["kind"] == "DaemonSet"]
+
+
+@pytest.mark.cluster
+def test_own_exporter_is_looked_for_in_the_releases_namespace(render: Render) -> None:
+    documents = render(watchNamespaces=["invoices"], gpuExporter={"enabled": True})
+    environment = {each["name"]: each.get("value") for each in operator_container(documents)["env"]}
+    assert environment["OCR_OPERATOR_EXPORTER_NAMESPACE"] == "ocr-system"
+    assert {d["metadata"]["namespace"] for d in documents if d["kind"] == "Role"} == {
+        "invoices",
+        "ocr-system",
+    }
+
+
+@pytest.mark.cluster
+def test_prometheus_and_its_token_reach_the_operator(render: Render) -> None:
+    documents = render(prometheus={"url": "http://prometheus:9090", "tokenSecretName": "reader"})
+    container = operator_container(documents)
+    environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    settings = Settings.from_env(environ)
+    assert settings.prometheus_url == "http://prometheus:9090"
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "prometheus"]
+    assert settings.prometheus_token_file == f"{mount['mountPath']}/token"
+    volumes = only(documents, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {
+        "name": "prometheus",
+        "secret": {"secretName": "reader", "items": [{"key": "token", "path": "token"}]},
+    } in (volumes)
+
+
+@pytest.mark.cluster
+def test_only_the_operator_may_write_a_status_and_only_administrators_a_policy(render: Render) -> None:
     documents = render()
     for person in ("ocr-operator-viewer", "ocr-operator-editor"):
-        assert verbs(only(documents, "ClusterRole", person), f"{names.PLURAL}/status") <= {
-            "get",
-            "list",
-            "watch",
-        }
+        role = only(documents, "ClusterRole", person)
+        for what in (f"{names.PLURAL}/status", f"{names.POLICY_PLURAL}/status", names.POLICY_PLURAL):
+            assert verbs(role, what) <= {"get", "list", "watch"}
 
 
 @pytest.mark.cluster
@@ -317,6 +374,7 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
         ({"image": {"tga": "1"}}, "'tga' not allowed"),
         ({"image": {"digest": "latest"}}, "'/image/digest'"),
         ({"logLevel": "loud"}, "'/logLevel'"),
+        ({"prometheus": {"url": "prometheus:9090"}}, "'/prometheus/url'"),
         ({"watchNamespaces": "default"}, "'/watchNamespaces'"),
         ({"watchNamespaces": ["Not a name"]}, "'/watchNamespaces/0'"),
         ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),

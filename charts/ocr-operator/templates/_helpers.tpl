@@ -32,6 +32,29 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* What selects the pods of our own GPU exporter: the operator looks for the name. */}}
+{{- define "ocr-operator.exporterSelectorLabels" -}}
+app.kubernetes.io/name: ocr-gpu-exporter
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ocr-operator.exporterLabels" -}}
+{{ include "ocr-operator.exporterSelectorLabels" . }}
+app.kubernetes.io/component: gpu-exporter
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: ocr-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* Where exporter pods are looked for; empty is everywhere. */}}
+{{- define "ocr-operator.exporterNamespace" -}}
+{{- if .Values.exporterNamespace }}
+{{- .Values.exporterNamespace }}
+{{- else if .Values.watchNamespaces }}
+{{- ternary .Release.Namespace (first .Values.watchNamespaces) .Values.gpuExporter.enabled }}
+{{- end }}
+{{- end }}
+
 {{- define "ocr-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "ocr-operator.fullname" .) .Values.serviceAccount.name }}

@@ -102,8 +102,10 @@ class Chat:
                     # What a person wrote is text, also where it looks like the marks of pictures or turns.
                     sanitize_control_tokens=True,
                 )
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            # Pages of odd proportions and templates that don't know such messages end here.
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Pages of odd proportions end here, and templates, which are strangers' programs in a sandbox.
             message = f"the model's processor can't take this page: {faults.shown(str(error))}"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
         return dict(found)

@@ -68,13 +68,16 @@ def open(  # noqa: A001 it is used as `checkpoints.open`
     *,
     device: str = "cpu",
     capability: tuple[int, int] | None = None,
+    unread: bool = True,
 ) -> Opened:
-    """`capability` is the CUDA device's compute capability. Raises `EngineError` that names file and field."""
+    """`capability` is the CUDA device's compute capability. Where the weights are in host memory already (not
+    `unread`), what is about reading them is left out, a third of the time: `conversion_needed` and `buffers` mean
+    nothing then. Raises `EngineError` that names file and field."""
     sources.check(folder)
     config = configs.read(folder)
     precision = _precision(dtype, device, capability)
     built = architecture.build(config.native, precision, attention, device)
-    computed = architecture.buffers(built.model)
+    computed = architecture.buffers(built.model) if unread else {}
     text = config.native.get_text_config(decoder=True)
     eos = configs.eos_ids(folder, config.native)
     context = min(int(getattr(text, "max_position_embeddings", MAX_CONTEXT)), MAX_CONTEXT)
@@ -94,7 +97,7 @@ def open(  # noqa: A001 it is used as `checkpoints.open`
         dtype=precision,
         attention=built.attention,
         reasons=(*config.reasons, *built.reasons),
-        conversion_needed=computed is None or not _is_plain(folder, built.model),
+        conversion_needed=unread and (computed is None or not _is_plain(folder, built.model)),
         eos_ids=eos,
         max_context=context,
         prepare=prepare,

@@ -130,7 +130,8 @@ class Cuda:
 
     def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
         if self._pinning is None:
-            registrar = Registrar(self._device)
+            runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+            registrar = Registrar(self._device, runtime)
             self._pinning = Pinning(host.data_ptr(), host.nbytes, registrar)
             self._pinning.start()
         if wait:
@@ -170,11 +171,11 @@ def _make_slots(device: torch.device) -> tuple[_Slot, ...]:
 
 
 class Registrar:
-    """`cudaHostRegister` and its undoing, by torch's binding."""
+    """`cudaHostRegister` and its undoing, by torch's binding, `torch.cuda.cudart()`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, runtime: Any) -> None:
         self._device = device
-        self._runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        self._runtime = runtime
 
     def enter(self) -> None:
         # A thread begins on device 0, and would make a context there.

@@ -60,7 +60,7 @@ class Weights:
 
     def load(self) -> None:
         """Source → host tier and device."""
-        flat, opened, checkpoint, plan = self._open()
+        flat, opened, checkpoint, plan = self._open(unread=True)
         try:
             if opened.conversion_needed:
                 self._load_converted(flat, opened, checkpoint, plan)
@@ -77,7 +77,7 @@ class Weights:
     def restore(self) -> None:
         """Host tier → device, also in a process that never loaded."""
         if self._flat is None:
-            self._open()
+            self._open(unread=False)
             memory.settle()
         assert self._flat is not None
         if not self._flat.sealed:
@@ -109,14 +109,19 @@ class Weights:
 
     # --- parts ------------------------------------------------------------------------------------------------
 
-    def _open(self) -> tuple[FlatModel, Opened, Checkpoint, Layout]:
+    def _open(self, *, unread: bool) -> tuple[FlatModel, Opened, Checkpoint, Layout]:
         """Everything but the weights."""
         self._close()
         spec = self._spec
         checkpoint = sources.fetch(spec, Path(spec.cache_dir), self._report, self._environ)
         capability = torch.cuda.get_device_capability() if spec.device == "cuda" else None
         opened = checkpoints.open(
-            checkpoint.folder, spec.dtype, spec.attention, device=self.device.type, capability=capability
+            checkpoint.folder,
+            spec.dtype,
+            spec.attention,
+            device=self.device.type,
+            capability=capability,
+            unread=unread,
         )
         for reason in opened.reasons:
             log.warning("model %s: %s", spec.name, reason)

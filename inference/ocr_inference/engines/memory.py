@@ -51,9 +51,10 @@ def collect() -> None:
 
 
 def release(device: torch.device) -> None:
-    """Give back what is left of work that is over: cycles, cached blocks, workspaces."""
+    """Give back what is left of work that is over: cycles, cached blocks, workspaces. Doesn't start CUDA: its context
+    would take some of the GPU for as long as a download lasts."""
     collect()
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(device)
         torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()

@@ -31,6 +31,9 @@ from ocr_inference.engine import (
 from ocr_inference.engines import pictures
 from ocr_inference.hosttier import HostTier
 
+PRELOAD = (*pictures.DECODERS, "rapidocr.inference_engine.onnxruntime.main")
+"""What the first load and the first page import beyond this module; a nursery does that, too."""
+
 MODELS: Mapping[str, str] = {
     "Det": "PP-OCRv6_det_small.onnx",
     "Cls": "ch_ppocr_mobile_v2.0_cls_mobile.onnx",

@@ -35,7 +35,7 @@ from ocr_inference.engine import (
     PageResult,
     Report,
 )
-from ocr_inference.engines import generation, memory, vision
+from ocr_inference.engines import generation, memory, pictures, vision
 from ocr_inference.engines.generation import Generator, Prompt, Written
 from ocr_inference.engines.inputs import Inputs
 from ocr_inference.engines.loading import Weights
@@ -45,13 +45,14 @@ from ocr_inference.hosttier import HostTier
 log = logging.getLogger(__name__)
 
 PRELOAD = (
+    *pictures.DECODERS,
     "transformers.generation.utils",
     "transformers.models.auto.processing_auto",
     "transformers.models.auto.video_processing_auto",
     "transformers.models.deepseek_ocr2.modeling_deepseek_ocr2",
     "transformers.models.unlimited_ocr.modeling_unlimited_ocr",
 )
-"""What loading a model imports beyond this module; a nursery does that, too."""
+"""What a load and a first page import beyond this module; a nursery does that, too."""
 MAX_BATCH = 32
 """Pages at once, where the settings allow as many; the memory for keys and values is what bounds it in practice."""
 PREPARING = 2

@@ -31,7 +31,7 @@ GENERAL: Final[Mapping[Task, str]] = {
 }
 
 GOT_OCR2: Final = "got_ocr2"
-_GOT_MARKS = re.compile(r"<\|im_(?:start|end)\|>|<imgpad>|</?img>")
+_GOT_MARKS = re.compile(r"<\|\w{1,40}\|>|<imgpad>|</?img>")
 CELL_TAGS: Final = ("<td>", "</td>")
 
 _GLM = "Text Recognition:"

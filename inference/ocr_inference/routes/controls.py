@@ -1,4 +1,4 @@
-"""The classic controls: move a model away from the GPU, drop it, change its idle timeout."""
+"""The classic controls: wake a model, move it away from the GPU, drop it, change its idle timeout."""
 
 import math
 from collections.abc import Mapping
@@ -12,9 +12,32 @@ from ocr_inference.routes.ocr import choose_model
 from ocr_inference.settings import MAX_TIMEOUT_SECONDS
 
 
-async def offload(request: web.Request) -> web.Response:
-    """GPU → host memory, after the requests that run; without a model: all of them. Also serves `/cleanup`."""
+async def load(request: web.Request) -> web.Response:
+    """Make a model ready, as a page would; without a model: the first one, since all of them need not fit together."""
     model = _model(request, await forms.read_fields(request, ("model",)))
+    async with request.app[MANAGER].lease(model or request.app[CONFIG].models[0].name):
+        pass
+    return _done(request, model)
+
+
+async def offload(request: web.Request) -> web.Response:
+    """GPU → host memory, after the requests that run; without a model: all of them. Also serves `/cleanup`.
+
+    With `if_idle`: at once or not at all (409), and only one model.
+    """
+    fields = await forms.read_fields(request, ("model", "if_idle", "min_resident_seconds"))
+    model = _model(request, fields)
+    resident = fields.get("min_resident_seconds")
+    if _flag(fields, "if_idle"):
+        if model is None:
+            raise ApiError(422, "missing_value", "if_idle needs model: which one may go", param="model")
+        seconds = 0.0 if resident is None else _seconds(resident, "min_resident_seconds")
+        await request.app[MANAGER].offload_idle(model, seconds)
+        return _done(request, model)
+    if resident is not None:
+        raise ApiError(
+            422, "invalid_value", "min_resident_seconds needs if_idle: true", param="min_resident_seconds"
+        )
     await request.app[MANAGER].offload(model)
     return _done(request, model)
 
@@ -30,7 +53,7 @@ async def timeout(request: web.Request) -> web.Response:
     """Set the idle time until offload, at this server, until newer settings are declared."""
     fields = await forms.read_fields(request, ("timeout", "model"))
     model = _model(request, fields)
-    request.app[LIVE].set_timeout(model, _seconds(fields.get("timeout")))
+    request.app[LIVE].set_timeout(model, _seconds(fields.get("timeout"), "timeout", never=True))
     return _done(request, model)
 
 
@@ -43,19 +66,29 @@ def _model(request: web.Request, fields: Mapping[str, object]) -> str | None:
     return choose_model(request.app[CONFIG], name).name
 
 
-def _seconds(value: object) -> float:
+def _flag(fields: Mapping[str, object], name: str) -> bool:
+    value = fields.get(name, False)
+    if value in (True, "true"):
+        return True
+    if value in (False, "false", ""):
+        return False
+    raise ApiError(422, "invalid_value", f"{name} is true or false; got {str(value)[:40]!r}", param=name)
+
+
+def _seconds(value: object, name: str, *, never: bool = False) -> float:
+    or_never = ", or -1 for never" if never else ""
     if value is None or value == "":
-        raise ApiError(422, "missing_value", "timeout is needed: seconds, or -1 for never", param="timeout")
+        raise ApiError(422, "missing_value", f"{name} is needed: seconds{or_never}", param=name)
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         seconds = math.nan
-    if seconds != -1 and not 0 <= seconds <= MAX_TIMEOUT_SECONDS:
+    if not (0 <= seconds <= MAX_TIMEOUT_SECONDS or (never and seconds == -1)):
         raise ApiError(
             422,
             "invalid_value",
-            f"timeout is seconds from 0 to {MAX_TIMEOUT_SECONDS}, or -1 for never; got {str(value)[:40]!r}",
-            param="timeout",
+            f"{name} is seconds from 0 to {MAX_TIMEOUT_SECONDS}{or_never}; got {str(value)[:40]!r}",
+            param=name,
         )
     return seconds
 

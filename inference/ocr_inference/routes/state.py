@@ -8,20 +8,22 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
-from ocr_inference import __version__
+from ocr_inference import __version__, telemetry
 from ocr_inference.errors import ApiError
 from ocr_inference.feed import Feed
-from ocr_inference.keys import FEED, LIVE, MANAGER, SETTINGS, respond
+from ocr_inference.keys import FEED, LIVE, MANAGER, SETTINGS, TELEMETRY, respond
 from ocr_inference.manager import ModelSnapshot, Snapshot
 from ocr_inference.routes import sse
 from ocr_inference.schema import (
     DeviceInfo,
     FailureInfo,
+    GpuInfo,
     ModelInfo,
     PodInfo,
     ProgressInfo,
     QueueInfo,
     StateInfo,
+    WaitsForInfo,
 )
 from ocr_inference.settings import LiveSettings, Settings
 
@@ -36,7 +38,8 @@ async def state(request: web.Request) -> web.StreamResponse:
             return await _watch(request)
         case "false" | "0":
             app = request.app
-            return respond(render(app[SETTINGS], app[MANAGER].snapshot(), app[LIVE].declared))
+            gpu = app[TELEMETRY].told
+            return respond(render(app[SETTINGS], app[MANAGER].snapshot(), app[LIVE].declared, gpu))
         case other:
             raise ApiError(422, "invalid_value", f"watch is true or false; got {other[:40]!r}", param="watch")
 
@@ -78,14 +81,21 @@ def _counted(feed: Feed) -> Iterator[None]:
         feed.watchers -= 1
 
 
-def render(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> StateInfo:
+def render(settings: Settings, snapshot: Snapshot, declared: LiveSettings, gpu: GpuInfo | None) -> StateInfo:
     device = snapshot.device
     return StateInfo(
         pod=PodInfo(settings.pod_name, settings.pod_uid),
         version=__version__,
         draining=snapshot.draining,
         device=DeviceInfo(
-            device.kind, device.uuid, device.product, device.memory_total_bytes, snapshot.memory_used_bytes
+            kind=device.kind,
+            uuid=device.uuid,
+            product=device.product,
+            memory_total_bytes=device.memory_total_bytes,
+            memory_used_bytes=snapshot.memory_used_bytes,
+            gpu=gpu,
+            promised=settings.promised_gpu_uuids,
+            mismatch=telemetry.mismatch(settings.promised_gpu_uuids, device),
         ),
         models=tuple(_model(model) for model in snapshot.models),
         queue=QueueInfo(snapshot.waiting, snapshot.in_flight, snapshot.queue_limit),
@@ -93,12 +103,12 @@ def render(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> St
     )
 
 
-def encoded(settings: Settings, snapshot: Snapshot, declared: LiveSettings) -> bytes:
-    return msgspec.json.encode(render(settings, snapshot, declared))
+def encoded(settings: Settings, snapshot: Snapshot, declared: LiveSettings, gpu: GpuInfo | None) -> bytes:
+    return msgspec.json.encode(render(settings, snapshot, declared, gpu))
 
 
 def _model(model: ModelSnapshot) -> ModelInfo:
-    failure, progress = model.last_failure, model.progress
+    failure, progress, lack = model.last_failure, model.progress, model.waits_for
     return ModelInfo(
         name=model.name,
         engine=model.engine,
@@ -124,6 +134,10 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         progress=None
         if progress is None
         else ProgressInfo(progress.phase, progress.files, progress.bytes_done, progress.bytes_total),
+        idle_since=None if model.idle_since is None else timestamp(model.idle_since),
+        waits_for=None
+        if lack is None
+        else WaitsForInfo(lack.needed_bytes, lack.free_bytes, timestamp(lack.since)),
     )
 
 

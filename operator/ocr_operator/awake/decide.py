@@ -1,6 +1,7 @@
 """The rules: who leaves, who joins, who changes places."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Final
 
@@ -14,6 +15,7 @@ NAMED: Final = 3
 """Pods that a sentence names."""
 
 
+_ASLEEP: Final = frozenset({Warmth.CPU, Warmth.EXITED, Warmth.UNLOADED})
 _WORDS: Final = {
     Warmth.READY: "its model is ready",
     Warmth.RESTORING: "its model is being restored",
@@ -45,7 +47,7 @@ def decide(pods: Iterable[Candidate], routing: Routing, pages: int, memory: Memo
     draft.keep_and_replace()
     draft.grow()
     calm, again = draft.calm_down(memory.calm_since, now)
-    return _decision(pods, draft.chosen, tuple(draft.why), calm, again)
+    return replace(_decision(pods, draft.chosen, tuple(draft.why), calm, again), wakes=draft.wakes)
 
 
 class _Draft:
@@ -66,6 +68,7 @@ class _Draft:
             each.uid for each in self.pool if each.uid in before and each.warmth is not Warmth.FAILED
         }
         self.why: list[str] = []
+        self.wakes: tuple[str, ...] = ()
 
     @property
     def members(self) -> list[Candidate]:
@@ -99,6 +102,7 @@ class _Draft:
                 break
             added += joining
         if added:
+            self.wakes = tuple(each.uid for each in added if each.warmth in _ASLEEP)
             self.why.append(
                 f"{waiting} requests wait for {_pods(count)}, more than {bar} each: {_joining(added)}"
             )

@@ -76,6 +76,8 @@ class Decision:
     """UIDs to label awake, before any other loses its label: the Service never selects nobody."""
     leaves: tuple[str, ...]
     """UIDs to label asleep."""
+    wakes: tuple[str, ...] = ()
+    """UIDs of those that join because a queue grew, and sleep: to be woken now, before a request has to wait for it."""
     why: tuple[str, ...]
     """A sentence for each change of the set; empty while it stays, also when labels are only mended."""
     again: float | None

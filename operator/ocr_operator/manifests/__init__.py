@@ -4,13 +4,14 @@
 that an unchanged resource means nothing to write.
 """
 
+from ocr_operator.manifests.claim import claim
 from ocr_operator.manifests.common import Defaults, Manifest, admin_secret_name, all_pods_service_name
 from ocr_operator.manifests.deployment import deployment
 from ocr_operator.manifests.secret import admin_secret
 from ocr_operator.manifests.service import all_pods_service, service
 from ocr_operator.spec import OcrDeployment
 
-__all__ = ["Defaults", "Manifest", "admin_secret_name", "all_pods_service_name", "desired"]
+__all__ = ["Defaults", "Manifest", "admin_secret_name", "all_pods_service_name", "claim", "desired"]
 
 
 def desired(resource: OcrDeployment, defaults: Defaults, token: str) -> list[Manifest]:

@@ -11,6 +11,7 @@ import msgspec
 
 from ocr_operator import merge, names
 from ocr_operator.manifests import common
+from ocr_operator.manifests.claim import CLAIM, on_pod
 from ocr_operator.quantity import Bytes
 from ocr_operator.spec import Cache, Gpu, OcrDeployment, Server, Spec
 
@@ -18,6 +19,7 @@ USER: Final = 65532
 """The user `nonroot` of distroless images; ours has the same."""
 GRACE_SECONDS: Final = 120
 """From SIGTERM to SIGKILL: time to finish the requests that run. Fixed, because deadlines are live."""
+_UUIDS: Final = f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']"
 STARTUP_SECONDS: Final = 120
 """For the import of a runtime from a cold disk. Models load later, on the first request."""
 _BORN_AWAKE: Final = {names.LABEL_AWAKE: names.AWAKE}
@@ -70,6 +72,10 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
         },
         names.ANNOTATION_CONFIG: config(spec),
     }
+    if spec.gpu.memory_policy != "reserved":
+        annotations[names.ANNOTATION_MEMORY_POLICY] = spec.gpu.memory_policy
+    if spec.gpu.sharing == "claim":
+        annotations[names.ANNOTATION_CLAIM] = msgspec.json.encode(spec.gpu.claim, order="sorted").decode()
     return {
         "metadata": {
             "labels": {**extra.metadata.labels, **common.labels(resource.name), **_BORN_AWAKE},
@@ -132,6 +138,8 @@ def _pod(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:
     }
     if spec.gpu.sharing != "none":
         pod |= _on_gpu_nodes(spec.gpu)
+    if spec.gpu.sharing == "claim":
+        pod |= on_pod(resource.name)
     return pod
 
 
@@ -199,6 +207,8 @@ def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:
     if spec.gpu.sharing == "exclusive":
         one = {spec.gpu.resource_name: "1"}
         container["resources"] = {"requests": dict(one), "limits": dict(one)}
+    if spec.gpu.sharing == "claim":
+        container["resources"] = {"claims": [{"name": CLAIM}]}
     return container
 
 
@@ -221,9 +231,9 @@ def _env(spec: Spec) -> list[dict[str, Any]]:
     if spec.gpu.sharing == "shared":
         # Resolved when the container starts, after the placement set the annotation; without it the value is
         # empty, which means no GPU: a pod that bypassed the placement can't take somebody's memory.
-        env.append(
-            _from_field("NVIDIA_VISIBLE_DEVICES", f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']")
-        )
+        env.append(_from_field("NVIDIA_VISIBLE_DEVICES", _UUIDS))
+    if spec.gpu.sharing in ("shared", "claim"):
+        env.append(_from_field("OCR_PROMISED_GPU_UUIDS", _UUIDS))
     if spec.gpu.sharing == "none":
         # CUDA images set this variable to `all`, and some runtimes would obey it.
         env.append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"})

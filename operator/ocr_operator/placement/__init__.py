@@ -11,6 +11,7 @@ docs/placement.md has the rules and a worked example.
 from ocr_operator.placement.books import ledger, merge
 from ocr_operator.placement.choose import choose
 from ocr_operator.placement.patch import patch, stamp
+from ocr_operator.placement.patience import give_up
 from ocr_operator.placement.types import (
     Basis,
     Gpu,
@@ -33,6 +34,7 @@ __all__ = [
     "Reservation",
     "RunnerUp",
     "choose",
+    "give_up",
     "ledger",
     "merge",
     "patch",

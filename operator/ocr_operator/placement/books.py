@@ -8,8 +8,9 @@ import msgspec
 
 from ocr_operator import dcgm, names, observed
 from ocr_operator.observed import Pod
-from ocr_operator.placement.types import Reservation
-from ocr_operator.podstate import DeviceKind, PodState
+from ocr_operator.placement import verify
+from ocr_operator.placement.types import CLAIMED, Reservation
+from ocr_operator.podstate import PodState
 
 MAX_UUIDS: Final = 16
 """GPUs of one pod."""
@@ -82,14 +83,20 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         placed=observed.time(found.placed_at),
         up=pod.ready,
         used_bytes=_used(state) if state else None,
+        on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
     )
-    if uuids := _pins(pod, found):
+    got = verify.actual(state)
+    pins = _pins(pod, found)
+    # A pod that got another GPU than promised counts where it is as well as where it should be.
+    uuids = tuple(sorted({*pins, *got}))
+    if ours and pod.annotation(names.ANNOTATION_CLAIM):
+        yield replace(base, resource=CLAIMED, count=1, uuids=uuids)
+        return
+    if pins:
         yield replace(base, uuids=uuids)
         return
-    device = state.device if state and state.device.kind is not DeviceKind.CPU else None
     for resource, count in pod.requests.items():
         if count > 0:
-            got = (device.uuid,) if device and device.uuid else ()
             yield replace(base, resource=resource, count=count, uuids=got)
 
 

@@ -1,8 +1,10 @@
 """Who may be chosen and in which order: GPUs by UUID (shared), nodes by free devices (exclusive)."""
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from ocr_operator.observed import Node
@@ -13,6 +15,8 @@ from ocr_operator.placement.words import size
 
 NEW: Final = timedelta(minutes=10)
 """A node is new for so long: its exporter starts after the kubelet, and until then an empty one is idle."""
+PINNED: Final = ("shared", "claim")
+"""Sharings whose pods get a GPU by its UUID."""
 BUSY_STEPS: Final = 20
 """Utilisation is compared in steps of 5 %: it moves by more from one second to the next."""
 
@@ -24,7 +28,7 @@ class Candidate:
     node: str
     gpu: Gpu | None
     fits: bool
-    room: str
+    room: Callable[[], str]
     """For people: `3.1Gi free`, `2 of 2 taken`."""
     rank: float
     """How near it comes to having room: the order of a refusal's examples, highest first."""
@@ -32,6 +36,10 @@ class Candidate:
     """Of the memory, promised or used once the pod is there."""
     age: int | None
     """Seconds of the data; None: decided by allocation."""
+    source: str
+    """Who told, comma-separated where several did; empty: nobody."""
+    refused: bool
+    """The scheduler turned a pod of the same resource away from the node lately."""
     uncertain: bool
     """No usable data, and not a new and empty node."""
     crowded: bool
@@ -46,11 +54,12 @@ class Candidate:
     def order(self) -> tuple[object, ...]:
         """Least loaded first.
 
-        1. known before unknown  2. share of memory promised or used  3. fewest replicas of the same resource
+        1. not refused by the scheduler, known before unknown  2. share of memory promised or used  3. fewest replicas
+        of the same resource
         4. share of memory in use now  5. utilisation  6. fewest pods  7. names: equal inputs, equal answers
         """
         return (
-            (self.uncertain, self.crowded),
+            (self.refused, self.uncertain, self.crowded),
             round(self.share, 6),
             self.siblings,
             round(self.live, 2),
@@ -72,9 +81,16 @@ def find(
     request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
 ) -> list[Candidate]:
     """The candidates of one eligible node; `here` are the reservations of all other pods on it."""
-    if request.sharing == "shared":
-        return [_gpu(request, node, load, here, now) for load in loads if _pinnable(request, node, load)]
-    return _whole(request, node, loads, here, now)
+    if request.sharing in PINNED:
+        uncertain = not _idle(node, here, now)
+        crowded = any(entry.count and not entry.uuids for entry in here)
+        pinnable = (load for load in loads if _pinnable(request, node, load))
+        return [_gpu(request, node, load, here, uncertain=uncertain, crowded=crowded) for load in pinnable]
+    if not node.allocatable.get(request.resource):
+        return []
+    if eligible.shares(node, request.resource):
+        return [_replica(request, node, loads, here, now)]
+    return [_whole(request, node, loads, here, now)]
 
 
 def _pinnable(request: Request, node: Node, load: Load) -> bool:
@@ -83,40 +99,46 @@ def _pinnable(request: Request, node: Node, load: Load) -> bool:
     return not load.mig and eligible.wanted_product(request, product)
 
 
-def _gpu(request: Request, node: Node, load: Load, here: Sequence[Reservation], now: datetime) -> Candidate:
-    if load.taken:
-        room = "held as a whole"
-    elif load.total is None:
-        room = "size unknown"
-    else:
-        room = f"{size(load.room)} free"
+def _gpu(
+    request: Request, node: Node, load: Load, here: Sequence[Reservation], *, uncertain: bool, crowded: bool
+) -> Candidate:
+    busy = load.taken or (request.sharing == "claim" and load.tenants > 0)
+    left = load.left(on_demand=request.on_demand)
     return Candidate(
         node=node.name,
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=not load.taken and load.fits(request.memory_bytes),
-        room=room,
-        rank=0 if load.taken else load.room,
+        fits=not busy and load.fits(request.memory_bytes, on_demand=request.on_demand),
+        room=partial(_room, load, left, busy),
+        rank=0 if busy else left,
         share=load.share(request.memory_bytes),
         age=load.age,
-        uncertain=load.age is None and not _idle(node, here, now),
-        crowded=any(entry.count and not entry.uuids for entry in here),
-        siblings=(_replicas(request, here, load.uuid), _replicas(request, here)),
+        source=load.source,
+        refused=node.name in request.refused,
+        uncertain=load.age is None and uncertain,
+        crowded=crowded,
+        siblings=(_replicas(request, here, load.uuid), _replicas(request, here)) if here else (0, 0),
         live=load.live / load.total if load.total else 0.0,
         busy=load.busy,
         tenants=load.tenants,
     )
 
 
+def _room(load: Load, left: int, busy: bool) -> str:
+    if load.taken:
+        return "held as a whole"
+    if busy:
+        return f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
+    return "size unknown" if load.total is None else f"{size(left)} free"
+
+
 def _whole(
     request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
-) -> list[Candidate]:
+) -> Candidate:
     """The device plugin picks among the node's free devices; which ones these are is known only in part.
 
     As many GPUs as devices are free, the least loaded first, stand for them, and their mean is the node's load.
     """
-    capacity = node.allocatable.get(request.resource, 0)
-    if not capacity:
-        return []
+    capacity = node.allocatable[request.resource]
     booked = sum(entry.count for entry in here if entry.resource == request.resource)
     own = {uuid for entry in here if entry.count for uuid in entry.uuids}
     matching = _devices(request, loads)
@@ -133,27 +155,73 @@ def _whole(
     known = bool(spare) and len(ages) == len(spare)
     free = capacity - taken >= request.count
     number = max(1, len(spare))
-    return [
-        Candidate(
-            node=node.name,
-            gpu=None,
-            fits=free and not too_small,
-            room=_devices_left(taken, capacity, max((load.room for load in spare), default=label), free),
-            rank=capacity - taken,
-            share=sum(load.share(request.memory_bytes) for load in spare) / number
-            if spare
-            else request.memory_bytes / label
-            if label
-            else 0.0,
-            age=max(ages) if known else None,
-            uncertain=not known and not _idle(node, here, now),
-            crowded=False,
-            siblings=(0, _replicas(request, here)),
-            live=sum(load.live / load.total for load in spare if load.total) / number,
-            busy=sum(load.busy for load in spare) / number,
-            tenants=len({entry.uid for entry in here}),
-        )
-    ]
+    return Candidate(
+        node=node.name,
+        gpu=None,
+        fits=free and not too_small,
+        room=partial(_devices_left, taken, capacity, max((load.room for load in spare), default=label), free),
+        rank=capacity - taken,
+        share=sum(load.share(request.memory_bytes) for load in spare) / number
+        if spare
+        else request.memory_bytes / label
+        if label
+        else 0.0,
+        age=max(ages) if known else None,
+        source=",".join(sorted({load.source for load in spare})) if known else "",
+        refused=node.name in request.refused,
+        uncertain=not known and not _idle(node, here, now),
+        crowded=False,
+        siblings=(0, _replicas(request, here)),
+        live=sum(load.live / load.total for load in spare if load.total) / number,
+        busy=sum(load.busy for load in spare) / number,
+        tenants=len({entry.uid for entry in here}),
+    )
+
+
+def _replica(
+    request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
+) -> Candidate:
+    """The device plugin gives each GPU to several pods (time slicing, MPS): replicas limit how many pods there are,
+    memory whether they can live together.
+
+    Pods of which nobody knows yet on which GPU they are count where the most room is, as a plugin that spreads puts
+    them; the new one must find room on what is left.
+    """
+    capacity = node.allocatable[request.resource]
+    ours = [entry for entry in here if entry.resource == request.resource]
+    devices = [load for load in _devices(request, loads) if not load.taken]
+    strangers = {name for load in devices for name in load.holders} - {entry.pod for entry in here}
+    taken = min(capacity, sum(entry.count for entry in ours) + len(strangers))
+    loose = sorted(entry.memory_bytes for entry in ours if not entry.uuids)
+    rooms = [-load.room for load in devices if load.total is not None]
+    heapq.heapify(rooms)
+    for need in reversed(loose):
+        if rooms:
+            heapq.heapreplace(rooms, rooms[0] + need)
+    label = eligible.memory_bytes(node)
+    room = -rooms[0] if rooms else label
+    total = sum(load.total or 0 for load in devices) or label or 0
+    promised = sum(round(load.share(0) * (load.total or 0)) for load in devices) + sum(loose)
+    free = capacity - taken >= request.count
+    known = bool(devices) and all(load.age is not None for load in devices)
+    number = max(1, len(devices))
+    return Candidate(
+        node=node.name,
+        gpu=None,
+        fits=free and (room is None or request.memory_bytes <= room),
+        room=partial(_devices_left, taken, capacity, None if room is None else max(0, room), free),
+        rank=capacity - taken,
+        share=(promised + request.memory_bytes) / total if total else 0.0,
+        age=max((load.age or 0 for load in devices), default=0) if known else None,
+        source=",".join(sorted({load.source for load in devices})) if known else "",
+        refused=node.name in request.refused,
+        uncertain=not known and not _idle(node, here, now),
+        crowded=False,
+        siblings=(0, _replicas(request, here)),
+        live=sum(load.live / load.total for load in devices if load.total) / number,
+        busy=sum(load.busy for load in devices) / number,
+        tenants=len({entry.uid for entry in here}),
+    )
 
 
 def _devices(request: Request, loads: Sequence[Load]) -> list[Load]:

@@ -1,5 +1,6 @@
 """The choice itself."""
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -45,22 +46,26 @@ def choose(
             here = others.get(node.name, [])
             carried = loads(node, readings.get(node.name, []), here, now)
             found.extend(candidates.find(request, node, carried, here, now))
-    fitting = sorted((each for each in found if each.fits), key=Candidate.order)
+    fitting = [each for each in found if each.fits]
     if not fitting:
         return words.nofit(request, len(every), Counter(filter(None, obstacles.values())), found)
-    kept = next((each for each in fitting if any(_holds(entry, each) for entry in mine)), None)
-    return _placement(request, kept or fitting[0], fitting, kept=kept is not None)
+    first = heapq.nsmallest(RUNNERS_UP + 1, fitting, key=Candidate.order)
+    held = [each for each in fitting if any(_holds(entry, each) for entry in mine)] if mine else []
+    kept = min(held, key=Candidate.order, default=None)
+    return _placement(request, kept or first[0], first, len(fitting), kept=kept is not None)
 
 
 def _holds(entry: Reservation, candidate: Candidate) -> bool:
     return entry.node == candidate.node and (candidate.gpu is None or candidate.gpu.uuid in entry.uuids)
 
 
-def _placement(request: Request, best: Candidate, fitting: Sequence[Candidate], *, kept: bool) -> Placement:
+def _placement(
+    request: Request, best: Candidate, first: Sequence[Candidate], fitting: int, *, kept: bool
+) -> Placement:
     basis = Basis.ALLOCATION
     if best.age is not None:
         basis = Basis.METRICS if best.age <= LIVE_SECONDS else Basis.RECENT_METRICS
-    rest = [each for each in fitting if each is not best][:RUNNERS_UP]
+    rest = [each for each in first if each is not best][:RUNNERS_UP]
     return Placement(
         pod=request.pod,
         uid=request.uid,
@@ -69,11 +74,13 @@ def _placement(request: Request, best: Candidate, fitting: Sequence[Candidate], 
         node=best.node,
         gpus=(best.gpu,) if best.gpu else (),
         memory_bytes=request.memory_bytes,
+        on_demand=request.on_demand,
         resource=request.resource,
         count=request.count,
         score=best.score,
         basis=basis,
         data_age_seconds=best.age,
+        data_source=best.source,
         runners_up=tuple(
             RunnerUp(node=each.node, uuid=each.gpu.uuid if each.gpu else "", score=each.score)
             for each in rest
@@ -81,12 +88,14 @@ def _placement(request: Request, best: Candidate, fitting: Sequence[Candidate], 
         why=words.why(
             best.name,
             request,
-            fitting=len(fitting),
+            fitting=fitting,
             share=best.share,
             busy=best.busy,
             basis=basis,
             age=best.age,
+            source=best.source,
             kept=kept,
+            refused=best.refused,
         ),
     )
 

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from ocr_operator import readings
 from ocr_operator.dcgm import GpuReading
 from ocr_operator.observed import Node
 from ocr_operator.placement import nodes as eligible
-from ocr_operator.placement.types import Reservation
+from ocr_operator.placement.types import CLAIMED, Reservation
 
-LIVE_SECONDS: Final = 60
-"""Two periods of the exporter's default (30 s)."""
-USABLE_SECONDS: Final = 300
-"""Older data says nothing: a model is loaded and offloaded in less. Trimaran draws the same line."""
+LIVE_SECONDS: Final = int(readings.FRESH.total_seconds())
+USABLE_SECONDS: Final = int(readings.USABLE.total_seconds())
 NOISE: Final = 100
 """Strangers' memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
 
@@ -30,8 +29,14 @@ class Load:
     total: int | None
     age: int | None
     """Seconds; None: there is no data that can be used."""
+    source: str
+    """Who told, empty without usable data."""
+    firm: int
+    """Bytes promised to pods that are pinned here, whatever the others do."""
     reserved: int
-    """Bytes promised to pods that are pinned here."""
+    """These, and the most that one pod here takes on demand."""
+    promised: int
+    """Bytes promised to all pods together: more than there is where many are on demand."""
     foreign: int
     """Bytes that nobody of the books accounts for."""
     live: int
@@ -40,29 +45,34 @@ class Load:
     tenants: int
     taken: bool
     """Somebody holds the GPU as a whole."""
+    holders: tuple[str, ...]
+    """`namespace/pod` of those to whom the exporter attributes it."""
 
     @property
     def room(self) -> int:
         """Bytes that nobody uses or is promised; 0 where the size is unknown."""
-        return max(0, (self.total or 0) - self.reserved - self.foreign)
+        return self.left(on_demand=False)
 
-    def fits(self, need: int) -> bool:
-        return self.total is not None and self.reserved + self.foreign + need <= self.total
+    def left(self, *, on_demand: bool) -> int:
+        """Bytes that a pod may be promised: on demand also what others have only on demand."""
+        return max(0, (self.total or 0) - (self.firm if on_demand else self.reserved) - self.foreign)
+
+    def fits(self, need: int, *, on_demand: bool = False) -> bool:
+        held = self.firm if on_demand else self.reserved
+        return self.total is not None and held + self.foreign + need <= self.total
 
     def share(self, need: int) -> float:
         """The part of the memory that is promised or used once `need` is there, strangers' noise cut off."""
         if not self.total:
             return 0.0
         step = max(1, self.total // NOISE)
-        return (self.reserved + self.foreign // step * step + need) / self.total
+        return (self.promised + self.foreign // step * step + need) / self.total
 
 
-def loads(
-    node: Node, readings: Iterable[GpuReading], here: Sequence[Reservation], now: datetime
-) -> list[Load]:
+def loads(node: Node, told: Iterable[GpuReading], here: Sequence[Reservation], now: datetime) -> list[Load]:
     """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
     newest: dict[tuple[str, str], GpuReading] = {}
-    for reading in readings:
+    for reading in told:
         key = (reading.uuid, reading.mig)
         if key not in newest or _newer(reading) > _newer(newest[key]):
             newest[key] = reading
@@ -75,20 +85,24 @@ def _newer(reading: GpuReading) -> tuple[float, str]:
 
 
 def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
-    entries = [entry for entry in here if reading.uuid in entry.uuids]
-    pinned = [entry for entry in entries if not entry.count]
+    entries = [entry for entry in here if reading.uuid in entry.uuids] if here else []
+    pinned = [entry for entry in entries if not whole(node, entry)] if entries else []
     total = reading.memory_total_bytes or eligible.memory_bytes(node)
     used = reading.memory_used_bytes
     if used is not None and total is not None and used > total:
         used = None
     age = _age(reading, now) if used is not None else None
-    shown = [entry for entry in pinned if _shows(reading, entry)]
+    shown = [entry for entry in pinned if _shows(reading, entry)] if pinned else []
     foreign = live = 0
     if age is not None and used is not None:
         foreign = max(0, used - sum(_footprint(entry) for entry in shown))
         live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
-    known = {entry.pod for entry in here}
-    strangers = bool(set(reading.holders) - known) and not eligible.shares(node)
+    firm = sum(entry.memory_bytes for entry in pinned if not entry.on_demand)
+    strangers = (
+        bool(reading.holders)
+        and bool(set(reading.holders) - {entry.pod for entry in here})
+        and not eligible.shares(node)
+    )
     return Load(
         node=node.name,
         uuid=reading.uuid,
@@ -96,13 +110,22 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         product=reading.product,
         total=total,
         age=age,
-        reserved=sum(entry.memory_bytes for entry in pinned),
+        source=reading.source.value if age is not None else "",
+        firm=firm,
+        reserved=firm + max((entry.memory_bytes for entry in pinned if entry.on_demand), default=0),
+        promised=sum(entry.memory_bytes for entry in pinned),
         foreign=foreign,
         live=live,
         busy=(reading.utilization or 0.0) if age is not None else 0.0,
         tenants=len(entries),
-        taken=strangers or (any(entry.count for entry in entries) and not eligible.shares(node)),
+        taken=strangers or len(pinned) < len(entries),
+        holders=reading.holders,
     )
+
+
+def whole(node: Node, entry: Reservation) -> bool:
+    """Whether the entry's GPUs are its own: claimed, or given by the device plugin and no replica of a GPU."""
+    return entry.resource == CLAIMED or (bool(entry.count) and not eligible.shares(node, entry.resource))
 
 
 def _age(reading: GpuReading, now: datetime) -> int | None:

@@ -12,6 +12,8 @@ MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
 """MiB, as GPU feature discovery writes it."""
 REPLICAS_LABEL: Final = "nvidia.com/gpu.replicas"
 """Above 1: the device plugin hands the same GPU to several pods (time slicing, MPS)."""
+SHARED_SUFFIX: Final = ".shared"
+"""What the device plugin adds to a resource's name when it is told to rename what it shares."""
 
 
 def obstacle(request: Request, node: Node) -> str:
@@ -44,8 +46,11 @@ def memory_bytes(node: Node) -> int | None:
     return int(text) * dcgm.MEBIBYTE or None if small else None
 
 
-def shares(node: Node) -> bool:
-    """The device plugin may give one GPU to several pods."""
+def shares(node: Node, resource: str = "") -> bool:
+    """The device plugin may give one GPU to several pods: of that resource, or of any if none is named."""
+    names = (resource,) if resource else node.allocatable
+    if any(name.endswith(SHARED_SUFFIX) for name in names):
+        return True
     text = node.labels.get(REPLICAS_LABEL, "")
     return text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 1
 

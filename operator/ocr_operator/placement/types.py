@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ocr_operator.observed import Pod, Toleration
 from ocr_operator.spec import OcrDeployment, Sharing
+
+CLAIMED: Final = "claim"
+"""In the place of an extended resource's name: a device of the pod's own, by Dynamic Resource Allocation."""
 
 
 class Basis(StrEnum):
@@ -20,6 +23,8 @@ class Basis(StrEnum):
     """Exporter data of up to five minutes, and what was placed since."""
     ALLOCATION = "allocation"
     """No usable data: only what the operator and the API server know to be promised."""
+    SCHEDULER = "scheduler"
+    """Nothing fitted for minutes: the scheduler picks the node as soon as there is one."""
     NONE = "none"
     """No GPU was asked for."""
 
@@ -41,18 +46,21 @@ class Reservation:
     """`namespace/name` of its resource; empty for a stranger's pod."""
     node: str
     uuids: tuple[str, ...] = ()
-    """The pinned GPUs; empty where the device plugin picks."""
+    """The GPUs that it is promised or has; empty where the device plugin picks and hasn't told."""
     memory_bytes: int = 0
     """Per pinned GPU."""
     resource: str = ""
+    """Extended resource, or `CLAIMED`; empty for a part of a pinned GPU."""
     count: int = 0
-    """Whole devices taken from the node's `resource`."""
+    """Devices taken from the node's `resource`."""
     placed: datetime | None = None
     """When the promise was made; a reading older than this doesn't show the pod yet. None: long ago."""
     up: bool = False
     """The pod is ready, so a reading younger than `placed` shows what it uses."""
     used_bytes: int | None = None
     """What its processes may hold right now, by its own state; None: unknown."""
+    on_demand: bool = False
+    """The memory isn't kept for the pod: others that are on demand may be promised it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +72,15 @@ class Request:
     deployment: str
     sharing: Sharing
     memory_bytes: int = 0
+    on_demand: bool = False
     resource: str = "nvidia.com/gpu"
     count: int = 1
     products: tuple[str, ...] = ()
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Mapping[str, Any] | None = None
+    refused: frozenset[str] = frozenset()
+    """Nodes from which the scheduler turned away a pod of the same resource lately: they come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +102,16 @@ class Placement:
     node: str
     """Empty with `sharing: none`: the scheduler is free."""
     gpus: tuple[Gpu, ...] = ()
-    """The pinned GPUs (`shared`); empty where the device plugin picks one on the node."""
+    """The pinned GPUs (`shared`, `claim`); empty where the device plugin picks one on the node."""
     memory_bytes: int = 0
+    on_demand: bool = False
     resource: str = ""
     count: int = 0
     score: float = 0.0
     basis: Basis = Basis.NONE
     data_age_seconds: int | None = None
+    data_source: str = ""
+    """Who measured the load (`exporter`, `prometheus`, `pod`); empty: nobody."""
     runners_up: tuple[RunnerUp, ...] = ()
     why: str = ""
 
@@ -113,6 +127,7 @@ class Placement:
             resource=self.resource,
             count=self.count,
             placed=now,
+            on_demand=self.on_demand,
         )
 
     def to_json(self, now: datetime) -> str:
@@ -126,6 +141,7 @@ class Placement:
             "basis": self.basis.value,
             "score": self.score,
             "dataAgeSeconds": self.data_age_seconds,
+            "dataSource": self.data_source,
             "runnersUp": [
                 {"node": each.node, "uuid": each.uuid, "score": each.score} for each in self.runners_up
             ],
@@ -145,6 +161,8 @@ class NoFitReason(StrEnum):
     INSUFFICIENT_MEMORY = "InsufficientGpuMemory"
     INSUFFICIENT_GPUS = "InsufficientGpus"
     """Every device of the resource is taken."""
+    CLAIM_REFUSED = "ClaimRefused"
+    """The API server takes no ResourceClaim for the pod; the message is its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,24 +173,31 @@ class NoFit:
     message: str
 
 
-def request(resource: OcrDeployment, pod: Pod) -> Request:
-    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` the largest.
+def request(resource: OcrDeployment, pod: Pod, refused: frozenset[str] = frozenset()) -> Request:
+    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` and on demand the largest.
 
-    On a shared GPU others count on what is left, so all that may be ready at once is booked. Who has a GPU of
-    its own only needs one that the largest model fits on: the server evicts among its own models.
+    On a shared GPU others count on what is left, so all that may be ready at once is booked; a device that is one of
+    several replicas of a GPU (`nvidia.com/gpu.shared`) is shared all the same. Who has a GPU of its own only needs
+    one that the largest model fits on: the server evicts among its own models. On demand it does so too, and others
+    make way.
     """
     gpu, sizes = resource.spec.gpu, [int(model.gpu_memory or 0) for model in resource.spec.models]
-    exclusive = gpu.sharing == "exclusive"
+    exclusive, on_demand = gpu.sharing == "exclusive", gpu.memory_policy == "onDemand"
+    alone = gpu.sharing == "claim" or (exclusive and not gpu.resource_name.endswith(".shared"))
+    taken = {"exclusive": gpu.resource_name, "claim": CLAIMED}.get(gpu.sharing, "")
+    count = max(1, pod.requests.get(taken, 1)) if taken else 0
     return Request(
         pod=pod.key,
         uid=pod.uid,
         deployment=f"{resource.namespace}/{resource.name}",
         sharing=gpu.sharing,
-        memory_bytes=max(sizes) if exclusive else sum(sizes),
-        resource=gpu.resource_name if exclusive else "",
-        count=max(1, pod.requests.get(gpu.resource_name, 1)) if exclusive else 0,
+        memory_bytes=max(sizes) if alone or on_demand else sum(sizes),
+        on_demand=on_demand,
+        resource=taken,
+        count=count,
         products=gpu.products,
         node_selector=pod.node_selector,
         tolerations=pod.tolerations,
         affinity=pod.affinity,
+        refused=refused,
     )

@@ -1,12 +1,17 @@
 """The sentences of a decision: for conditions, Events, annotations and logs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from ocr_operator.placement.types import Basis, NoFit, NoFitReason, Request
 
 EXAMPLES: Final = 3
 """GPUs or nodes that a refusal names; the rest is an ellipsis, since 1,000 GPUs fit no condition."""
+_SOURCES: Final = {
+    "exporter": "metrics {} s old",
+    "prometheus": "metrics of Prometheus {} s old",
+    "pod": "as its own pods measured {} s ago",
+}
 _ORDER: Final = ("cordoned", "not ready", "tainted", "not selected by the pod", "of another product")
 
 
@@ -16,7 +21,7 @@ class Named(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def room(self) -> str: ...
+    def room(self) -> Callable[[], str]: ...
     @property
     def rank(self) -> float: ...
 
@@ -51,17 +56,22 @@ def nofit(request: Request, nodes: int, obstacles: Mapping[str, int], refused: I
     if not listed:
         open_nodes = nodes - sum(obstacles.values())
         where = f"{open_nodes} open node{'' if open_nodes == 1 else 's'}"
-        shared = request.sharing == "shared"
-        what = "has told a GPU's UUID by a DCGM exporter" if shared else f"has {request.resource}"
+        pinned = request.sharing in ("shared", "claim")
+        what = "has told a GPU's UUID by a DCGM exporter" if pinned else f"has {request.resource}"
         return NoFit(reason=NoFitReason.NO_GPUS, message=f"{head}: none of {where} {what}{tail}")
-    examples = ", ".join(f"{each.name}: {each.room}" for each in listed[:EXAMPLES])
+    examples = ", ".join(f"{each.name}: {each.room()}" for each in listed[:EXAMPLES])
     more = ", …" if len(listed) > EXAMPLES else ""
     if request.sharing == "shared":
         return NoFit(
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message=f"{head}: 0 of {len(listed)} have room ({examples}{more}){tail}",
         )
-    scarce = any(each.room.endswith(" taken") for each in listed)
+    scarce = any(each.room().endswith((" taken", "held as a whole")) for each in listed)
+    if request.sharing == "claim":
+        return NoFit(
+            reason=NoFitReason.INSUFFICIENT_GPUS if scarce else NoFitReason.INSUFFICIENT_MEMORY,
+            message=f"{head}: 0 of {len(listed)} are free and large enough ({examples}{more}){tail}",
+        )
     return NoFit(
         reason=NoFitReason.INSUFFICIENT_GPUS if scarce else NoFitReason.INSUFFICIENT_MEMORY,
         message=f"{head}: 0 of {len(listed)} node{'' if len(listed) == 1 else 's'} with {request.resource} "
@@ -78,7 +88,9 @@ def why(
     busy: float,
     basis: Basis,
     age: int | None,
+    source: str,
     kept: bool,
+    refused: bool,
 ) -> str:
     """One sentence for people, such as `gpu-b/GPU-2 is the least loaded of 6 that fit 12Gi: …`."""
     need = f"fit {size(request.memory_bytes)}" if request.memory_bytes else "are free"
@@ -87,8 +99,11 @@ def why(
         lead = f"{name} was promised before and still fits"
     elif fitting == 1:
         lead = f"{name} is the only one that {need.replace('fit', 'fits').replace('are', 'is')}"
-    carries = f"{share:.0%} of its memory promised or used with this pod"
+    if refused:
+        lead += ", though the scheduler turned a pod away from there minutes ago"
+    turns = ", which takes turns with others on demand" if request.on_demand else ""
+    carries = f"{share:.0%} of its memory promised or used with this pod{turns}"
     if basis is Basis.ALLOCATION:
         known = f"{carries}; " if share else ""
         return f"{lead}: {known}decided by allocation, since no metrics are younger than 5 minutes"
-    return f"{lead}: {carries}, {busy:.0%} busy, metrics {age} s old"
+    return f"{lead}: {carries}, {busy:.0%} busy, {_SOURCES.get(source, 'metrics {} s old').format(age)}"

@@ -9,6 +9,19 @@ docs/status.md has every condition, reason and phase.
 
 from ocr_operator.status.aggregate import aggregate, stalled
 from ocr_operator.status.events import Event, events
+from ocr_operator.status.pods import settles
+from ocr_operator.status.policy import policy
 from ocr_operator.status.types import PodSeen, Refusal, Seen, Unreachable
 
-__all__ = ["Event", "PodSeen", "Refusal", "Seen", "Unreachable", "aggregate", "events", "stalled"]
+__all__ = [
+    "Event",
+    "PodSeen",
+    "Refusal",
+    "Seen",
+    "Unreachable",
+    "aggregate",
+    "events",
+    "policy",
+    "settles",
+    "stalled",
+]

@@ -1,8 +1,10 @@
 """The status itself: counts, pods, conditions with their times."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
+
+import msgspec
 
 from ocr_operator import names, observed
 from ocr_operator.podstate import clean
@@ -17,14 +19,15 @@ MAX_MESSAGE: Final = 1024
 
 
 def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, Any]:
-    """The complete status. `now` is used only for what changed against `resource.status`, so equal inputs
-    give an equal status, and feeding the answer back changes nothing.
+    """The complete status. `now` is used for what changed against `resource.status`, and to tell models that have
+    just become idle from those that stay so: equal inputs give an equal status, and feeding the answer back changes
+    nothing.
     """
     view = conditions.view(resource, seen)
     verdicts = {kind: judge(view) for kind, judge in conditions.CONDITIONS.items()}
     live = (seen.live.revision, seen.live.hash) if seen.live else None
     models = [model.name for model in resource.spec.models]
-    entries = [pods.entry(each, resource.generation, live, models) for each in pods.current(seen.pods)]
+    entries = [pods.entry(each, resource.generation, live, models, now) for each in pods.current(seen.pods)]
     where = [model["location"] for entry in entries for model in entry["models"]]
     status: dict[str, Any] = {
         "observedGeneration": resource.generation,
@@ -35,10 +38,14 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, A
         "selector": f"{names.LABEL_DEPLOYMENT}={resource.name}",
         "locations": {location: where.count(location) for location in pods.LOCATIONS},
         "pods": entries[:MAX_PODS],
-        "conditions": _conditions(resource.status, verdicts, resource.generation, now),
+        "conditions": renewed(resource.status, verdicts, resource.generation, now),
     }
     if live:
-        status["liveSettings"] = {"revision": live[0], "hash": live[1]}
+        status["liveSettings"] = {
+            "revision": live[0],
+            "hash": live[1],
+            "sources": [msgspec.to_builtins(each) for each in seen.sources],
+        }
     elif known := resource.status.get("liveSettings"):
         status["liveSettings"] = known
     return status
@@ -63,18 +70,22 @@ def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dic
     fixed = {
         "observedGeneration": generation,
         "phase": "Stalled",
-        "conditions": _conditions(before, verdicts, generation, now),
+        "conditions": renewed(before, verdicts, generation, now),
     }
     return {"selector": f"{names.LABEL_DEPLOYMENT}={name}", **before, **fixed}
 
 
-def _conditions(
-    before: Mapping[str, Any], verdicts: Mapping[str, Verdict], generation: int, now: datetime
+def renewed(
+    before: Mapping[str, Any],
+    verdicts: Mapping[str, Verdict],
+    generation: int,
+    now: datetime,
+    kinds: Iterable[str] = conditions.CONDITIONS,
 ) -> list[dict[str, Any]]:
-    """`metav1.Condition`s in the order of the contract; a condition without a verdict stays as it was."""
+    """`metav1.Condition`s in the order of `kinds`; a condition without a verdict stays as it was."""
     known = previous(before)
     answer = []
-    for kind in conditions.CONDITIONS:
+    for kind in kinds:
         old, verdict = known.get(kind, {}), verdicts.get(kind)
         if verdict is None:
             answer.extend([dict(old)] if old else [])

@@ -129,16 +129,14 @@ def config_applied(now: View) -> Verdict:
     if live is None or not now.ready:
         return Verdict("Unknown", "NoReadyPods", "no ready pod to ask")
     lagging = [
-        f"{each.pod.name} {_lag(each, live.revision)}"
+        f"{each.pod.name} ({_lag(each, live.revision)})"
         for each in now.ready
         if not podviews.applied(each, live.revision, live.hash)
     ]
     if not lagging:
         return Verdict("True", "Applied", f"{_pods(len(now.ready))} on revision {live.revision}")
-    message = (
-        f"{len(lagging)} of {len(now.ready)} lag behind revision {live.revision}: {_some(lagging, '; ')}"
-    )
-    return Verdict("False", "PodsLag", message)
+    of_ready = f"{len(lagging)} of {_pods(len(now.ready))}"
+    return Verdict("False", "PodsLag", f"{of_ready} lag behind revision {live.revision}: {_some(lagging)}")
 
 
 def stalled(now: View) -> Verdict:
@@ -216,7 +214,7 @@ def _lag(each: PodSeen, revision: int) -> str:
         why = f"has other values under revision {revision}"
     else:
         why = f"runs revision {told.settings.revision}"
-    return f"{why}; push failed: {each.push_error}" if each.push_error else why
+    return f"{why}; {each.push_error}" if each.push_error else why
 
 
 def _some(texts: Sequence[str], joint: str = ", ") -> str:

@@ -8,11 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ocr_operator import names
 from ocr_operator.placement import Placement
 from ocr_operator.status.aggregate import previous
 
 MAX_FAILURES: Final = 3
 """Events of failures in one pass; a hundred pods that fail alike are one story, told by `Degraded`."""
+MAX_CHANGES: Final = 4
+"""Fields that an Event about changed settings names."""
+_POLICY: Final = names.POLICY_KIND
 _GOOD: Final = {
     "Ready": "True",
     "Degraded": "False",
@@ -45,6 +49,7 @@ def events(
 
     1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
     good, live settings that are applied everywhere included  4. a failure that a pod reports  5. the awake set
+    6. effective values that policies changed, all in one
     """
     found = [
         Event(type="Normal", reason="PodPlaced", message=f"{each.pod.rpartition('/')[2]}: {each.why}")
@@ -66,7 +71,8 @@ def events(
                 news = was.get("status") != good or (kind == "ConfigApplied" and renewed)
             if news:
                 found.append(_event("Normal", _RECOVERED.get(kind, kind), now))
-    return list(dict.fromkeys(found + _failures(before, after) + _moved(moves)))
+    rest = _failures(before, after) + _moved(moves) + _by_policies(before, after)
+    return list(dict.fromkeys(found + rest))
 
 
 def _moved(moves: Sequence[str]) -> list[Event]:
@@ -104,6 +110,33 @@ def _last_failures(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         str(pod.get("name")): pod["lastFailure"]
         for pod in (listed if isinstance(listed, list) else [])
         if isinstance(pod, Mapping) and isinstance(pod.get("lastFailure"), Mapping)
+    }
+
+
+def _by_policies(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    """What the person who changes the resource itself sees by `kubectl get`, they don't see of a policy."""
+    was, now = _sources(before), _sources(after)
+    changes = []
+    for field, (value, origin) in now.items():
+        old_value, old_origin = was.get(field, (value, origin))
+        if value != old_value and _POLICY in {origin.partition("/")[0], old_origin.partition("/")[0]}:
+            by = origin if origin.startswith(_POLICY) else f"{origin}, no longer {old_origin}"
+            changes.append(f"{field} {old_value} → {value} ({by})")
+    if not changes:
+        return []
+    more = len(changes) - MAX_CHANGES
+    text = ", ".join(changes[:MAX_CHANGES]) + (f" and {more} more" if more > 0 else "")
+    return [Event(type="Normal", reason="PolicyChangedSettings", message=text)]
+
+
+def _sources(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Field → its value and where it comes from."""
+    live = status.get("liveSettings")
+    listed = live.get("sources") if isinstance(live, Mapping) else None
+    return {
+        str(each.get("field")): (str(each.get("value")), str(each.get("from")))
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, Mapping)
     }
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ocr_operator import dcgm, names, observed
 from ocr_operator.observed import Container, Pod
-from ocr_operator.placement import books
-from ocr_operator.podstate import DeviceKind, PodState, State, clean
+from ocr_operator.placement import books, verify
+from ocr_operator.podstate import DeviceKind, ModelState, PodState, State, clean
+from ocr_operator.readings import Homes
 from ocr_operator.status.types import PodSeen, Unreachable
 
 UNKNOWN: Final = "unknown"
@@ -28,6 +29,8 @@ _CANT_START: Final = frozenset(
     }
 )
 """The kubelet's waiting reasons that a person has to do something about."""
+SETTLED: Final = timedelta(seconds=5)
+"""So long a model must be idle before the status says since when: else each page of a busy one would be two writes."""
 _LOOPING_RESTARTS: Final = 3
 """So many restarts without getting ready are a loop, also in the seconds in which the container runs."""
 
@@ -102,15 +105,13 @@ def trouble(each: PodSeen) -> Trouble | None:
             return Trouble(reason="CrashLooping", pod=pod.name, message=_end(container))
     if isinstance(told, Unreachable) and pod.ready:
         return Trouble(reason="Unreachable", pod=pod.name, message=clean(told.message))
-    return _reported(pod, told) if isinstance(told, PodState) else None
+    return _reported(pod, told, each.homes) if isinstance(told, PodState) else None
 
 
-def _reported(pod: Pod, told: PodState) -> Trouble | None:
+def _reported(pod: Pod, told: PodState, homes: Homes) -> Trouble | None:
     """What the pod itself tells: numbers 5 and 6 of `trouble`."""
-    promised = set(pod.annotation(names.ANNOTATION_GPU_UUIDS).split(",")) - {""}
-    if promised and told.device.uuid and told.device.uuid not in promised:
-        text = f"got {told.device.uuid} instead of {', '.join(sorted(promised))}"
-        return Trouble(reason="WrongGpu", pod=pod.name, message=clean(text))
+    if wrong := verify.doubt(pod, told, homes):
+        return Trouble(reason="WrongGpu", pod=pod.name, message=wrong)
     for model in told.models:
         if model.state is State.FAILED:
             what = f": {model.last_failure.message}" if model.last_failure else ""
@@ -119,7 +120,11 @@ def _reported(pod: Pod, told: PodState) -> Trouble | None:
 
 
 def entry(
-    each: PodSeen, generation: int, current_settings: tuple[int, str] | None, models: Sequence[str]
+    each: PodSeen,
+    generation: int,
+    current_settings: tuple[int, str] | None,
+    models: Sequence[str],
+    now: datetime,
 ) -> dict[str, Any]:
     """One element of `status.pods`; absent fields are left out, so that nothing is written that isn't known."""
     pod, told = each.pod, state(each)
@@ -143,6 +148,7 @@ def entry(
         answer["models"] = [
             {"name": model.name, "state": model.state.value, "location": model.location.value}
             | ({"since": _precise(model.since)} if model.since else {})
+            | ({"idleSince": _precise(idle)} if (idle := idle_since(model)) and now - idle >= SETTLED else {})
             for model in sorted(told.models, key=lambda model: model.name)
         ]
     else:
@@ -151,6 +157,19 @@ def entry(
     if failure := _last_failure(each):
         answer["lastFailure"] = failure
     return answer
+
+
+def idle_since(model: ModelState) -> datetime | None:
+    """Since when an idle timer runs for the model's weights; None while it is in use, or holds none."""
+    return model.idle_since if model.state in {State.READY, State.OFFLOADED} else None
+
+
+def settles(pods: Sequence[PodSeen], now: datetime) -> float | None:
+    """Seconds until the status has a new `idleSince` to tell, None for "when something changes"."""
+    models = (model for each in pods if isinstance(told := state(each), PodState) for model in told.models)
+    left = [SETTLED - (now - idle) for model in models if (idle := idle_since(model)) is not None]
+    # A clock that is ahead of ours by more than that is wrong: it must not keep us looking.
+    return min((each.total_seconds() for each in left if timedelta() < each <= 2 * SETTLED), default=None)
 
 
 def _unasked(each: PodSeen) -> str:

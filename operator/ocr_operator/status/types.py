@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ocr_operator.effective import Source
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.observed import Pod, Rollout
 from ocr_operator.placement import NoFit
 from ocr_operator.podstate import PodState
+from ocr_operator.readings import NOBODY, Homes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class PodSeen:
     """None: not asked yet, or not running."""
     push_error: str = ""
     """Why the last push of live settings failed, if it did; doesn't tick."""
+    homes: Homes = NOBODY
+    """Which node has which GPU, to check the pod's word against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ class Seen:
     """None: the child Deployment isn't there yet."""
     live: LiveSettings | None = None
     """The effective live settings: what every pod should echo."""
+    sources: tuple[Source, ...] = ()
+    """Where each of their values comes from."""
     nofits: Mapping[str, NoFit] = field(default_factory=dict)
     """Pod name → why it waits."""
     refusal: Refusal | None = None

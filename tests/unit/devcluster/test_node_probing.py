@@ -23,6 +23,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def exists(pid: int) -> bool:
+    """Also as a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
 async def respond(request: web.Request) -> web.Response:
     return web.Response(status=int(request.match_info["status"]), text=request.headers.get("X-Why", "so"))
 
@@ -77,7 +82,7 @@ async def test_slow_programs_are_ended_with_all_they_started(asker: Asker, tmp_p
     assert answer == Answer(False, "no answer within 0.5 s")
     assert time.monotonic() - began < 5
     program, child = (int((tmp_path / name).read_text()) for name in ("program", "child"))
-    assert not Path(f"/proc/{program}").exists(), "nobody has waited for it: a zombie, and an open transport"
+    assert not exists(program), "nobody has waited for it: a zombie, and an open transport"
     async with asyncio.timeout(5):
         while alive(child):  # noqa: ASYNC110  what is waited for is outside of Python
             await asyncio.sleep(0.01)

@@ -49,6 +49,7 @@ def test_every_arrow_is_the_published_one() -> None:
     assert arrows == {
         "UNLOADED: DEMAND→LOADING",
         "LOADING: DONE→READY",
+        "LOADING: UNDONE→UNLOADED",
         "LOADING: FAIL→UNLOADING",
         "READY: OFFLOAD→OFFLOADING",
         "READY: UNLOAD→UNLOADING",

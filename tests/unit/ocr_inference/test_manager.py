@@ -13,7 +13,7 @@ from ocr_inference.engine import EngineError, FailureKind, InferRequest
 from ocr_inference.gpu import SimulatedBooks
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.manager import Manager, Refused, Snapshot
-from ocr_inference.settings import Config
+from ocr_inference.settings import Config, QueueValues
 from ocr_inference.world import Reason
 from tests.support import engines
 from tests.support.engines import idle, make_config, make_model, read, running, seen, until
@@ -351,7 +351,7 @@ async def test_nothing_changes_while_nothing_happens() -> None:
 
 async def test_the_books_of_a_simulated_gpu_follow(tmp_path: Path) -> None:
     config = make_config(make_model(memory=700_000, host_bytes=100))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid())
+    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
     file = tmp_path / "usage" / "GPU-test" / f"{os.getpid()}.json"
 
     def used() -> int:
@@ -366,13 +366,77 @@ async def test_the_books_of_a_simulated_gpu_follow(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-async def test_a_simulated_gpu_that_others_fill_is_out_of_memory(tmp_path: Path) -> None:
+async def test_a_page_waits_for_memory_that_others_hold_and_says_for_how_much(tmp_path: Path) -> None:
     config = make_config(make_model(memory=700_000, host_bytes=100))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid())
+    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
     other = tmp_path / "usage" / "GPU-test" / f"{os.getppid()}.json"
     other.write_text('{"memory_bytes": 400000, "utilization": 0.0}')
     async with running(config, books=books) as manager:
-        with pytest.raises(Refused, match="needs 700000 bytes on GPU-test, which has 600000 left"):
-            await read(manager)
+        reading = asyncio.create_task(read(manager))
+        model = await until(manager, lambda model: model.waits_for is not None)
+        assert model.waits_for is not None
+        assert (model.waits_for.needed_bytes, model.waits_for.free_bytes) == (700_000, 600_000)
+        assert (model.state, model.idle_since) == (State.UNLOADED, None)
         other.unlink()
+        await reading
+        model = seen(manager)
+        assert (model.state, model.waits_for, model.loads) == (State.READY, None, 1)
+
+
+async def test_who_gets_no_memory_in_time_is_refused(tmp_path: Path) -> None:
+    config = Config(models=(make_model(memory=700_000),), queue=QueueValues(patience_seconds=0))
+    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
+    other = tmp_path / "usage" / "GPU-test" / f"{os.getppid()}.json"
+    other.write_text('{"memory_bytes": 400000, "utilization": 0.0}')
+    async with running(config, books=books) as manager:
+        with pytest.raises(Refused, match="needs 700000 bytes of GPU memory, 600000 are free") as refused:
+            await read(manager)
+        assert refused.value.refusal.reason is Reason.GPU_MEMORY
+        assert seen(manager).waits_for is None
+
+
+class LateBooks(SimulatedBooks):
+    """Others come between the look and the booking, as often as the test says."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        super().__init__(folder, "GPU-test", os.getpid(), 1_000_000)
+        self.times = times
+
+    def take(self, need_bytes: int) -> bool:
+        self.times -= 1
+        return self.times < 0 and super().take(need_bytes)
+
+
+async def test_a_lost_race_for_memory_is_tried_again_and_fails_nothing(tmp_path: Path) -> None:
+    config = make_config(make_model(memory=700_000))
+    async with running(config, books=LateBooks(tmp_path, times=3)) as manager:
         await read(manager)
+        model = seen(manager)
+        assert (model.state, model.loads, model.last_failure) == (State.READY, 1, None)
+
+
+async def test_a_simulated_model_that_takes_more_than_there_is_fails_its_load(tmp_path: Path) -> None:
+    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
+    async with running(make_config(make_model(device_bytes=1_100_000)), books=books) as manager:
+        with pytest.raises(Refused, match="takes 1100000 bytes of GPU-test, which hasn't so much left"):
+            await read(manager)
+        await until(manager, lambda model: model.state is State.UNLOADED)
+        assert manager.snapshot().memory_used_bytes == 0
+
+
+async def test_an_idle_model_is_offloaded_for_others_and_a_busy_one_is_not() -> None:
+    async with running(make_config(make_model(infer_seconds=0.3))) as manager:
+        reading = asyncio.create_task(read(manager))
+        await until(manager, lambda model: model.in_flight == 1)
+        with pytest.raises(Refused, match="is in use") as refused:
+            await manager.offload_idle("alpha")
+        assert refused.value.refusal.reason is Reason.MODEL_BUSY
+        await reading
+        idle_since = (await until(manager, lambda model: model.in_flight == 0)).idle_since
+        assert idle_since is not None
+        with pytest.raises(Refused, match="ready for less than 60 s"):
+            await manager.offload_idle("alpha", 60)
+        await manager.offload_idle("alpha")
+        assert (seen(manager).state, seen(manager).idle_since) == (State.OFFLOADED, idle_since)
+        with pytest.raises(Refused, match="no model 'x'"):
+            await manager.offload_idle("x")

@@ -224,6 +224,41 @@ async def test_imports_leave_no_threads_and_no_device(engine: str) -> None:
         assert os.listdir(f"/proc/{nurseries.pids()[engine]}/task") == [str(nurseries.pids()[engine])]
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", ["rapidocr", "transformers"])
+def test_a_first_page_imports_nothing_that_a_nursery_could_have(engine: str) -> None:
+    """Each import would come again in every worker, while somebody waits for the page."""
+    pytest.importorskip({"transformers": "transformers"}.get(engine, "rapidocr"))
+    # Prepared as a nursery is; then what follows a fork, in a process of its own.
+    code = f"""
+import sys, tempfile
+from pathlib import Path
+from ocr_inference.engine import InferRequest, ModelSpec
+from ocr_inference import engines
+from ocr_inference.engines import nursery
+from ocr_inference.hosttier import HostTier
+nursery.prepare({engine!r})
+before = set(sys.modules)
+path = None
+if {engine!r} == "transformers":
+    from tests.support import checkpoints
+    path = str(checkpoints.make_deepseek_ocr(Path(tempfile.mkdtemp())))
+    before |= {{name for name in sys.modules if name.startswith("tests.")}}
+spec = ModelSpec(name="m", engine={engine!r}, path=path, cache_dir=tempfile.mkdtemp())
+engine = engines.create(spec, HostTier.create("m"), lambda _: None)
+engine.load()
+data = Path({str(engines.INVOICE)!r}).read_bytes()
+engine.infer([InferRequest(image=data, max_tokens=2)])
+ours = ("PIL.", "rapidocr.", "transformers.models.", "transformers.generation.", "cv2")
+print(sorted(name for name in set(sys.modules) - before if name.startswith(ours)))
+"""
+    environ = os.environ | {"PYTHONPATH": f"{engines.INVOICE.parents[1]}", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
+    )
+    assert done.stdout == "[]\n"
+
+
 async def test_pages_read_by_forked_workers_are_those_of_a_worker_started_directly() -> None:
     pytest.importorskip("rapidocr")
     image = engines.INVOICE.read_bytes()

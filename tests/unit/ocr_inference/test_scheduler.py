@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ocr_inference import scheduler
+from ocr_inference import neighbours, scheduler
 from ocr_inference.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import Batching, Effective, Idle, ModelPolicy, Queue
@@ -23,7 +23,10 @@ from ocr_inference.world import (
     Effect,
     Finished,
     Grant,
+    Look,
     Model,
+    NoRoom,
+    Observed,
     Progressed,
     Reason,
     Reject,
@@ -32,9 +35,11 @@ from ocr_inference.world import (
     Settled,
     StartCall,
     Tick,
+    WaitsFor,
     WakeAt,
     WorkerDied,
     World,
+    Yield,
 )
 
 DIED = Failure(kind=FailureKind.WORKER_DIED, message="killed", exit_code=-9)
@@ -69,6 +74,8 @@ class Story:
         self.ticket = 0
         self.started: list[str] = []
         self.wake_at: float | None = None
+        self.others = 0
+        self.looks = 0
         self.answers: dict[int, Effect] = {}
         self.effects: list[Effect] = []
         self.do(Tick())
@@ -86,6 +93,9 @@ class Story:
                     assert time is None or time > self.now, "a timer in the past spins"
                     self.wake_at = time
         self.effects += effects
+        if Look() in effects:
+            self.looks += 1
+            return [*effects, *self.do(Observed(self.others))]
         return list(effects)
 
     def ask(self, model: str = "a", deadline: float | None = None) -> int:
@@ -99,7 +109,12 @@ class Story:
         self.do(Ask(self.ticket, model, event))
         return self.ticket
 
-    def end(self, model: str = "a", outcome: Footprint | Failure | None = None) -> None:
+    def make_way(self, model: str = "a", after: float = 0.0) -> int:
+        self.ticket += 1
+        self.do(Yield(self.ticket, model, after))
+        return self.ticket
+
+    def end(self, model: str = "a", outcome: Footprint | Failure | NoRoom | None = None) -> None:
         """The call in flight ends."""
         running = self.world.models[model].running
         assert running is not None
@@ -688,8 +703,190 @@ def test_nobody_makes_way_for_a_model_that_nobody_waits_for_any_more() -> None:
     assert story.world.models["z"].after == frozenset()
 
 
+def crowded(others: int = 10, **policies: ModelPolicy) -> Story:
+    """A story on a device of 20 of which others hold so much; every model takes 10."""
+    story = Story({name: policies.get(name, policy()) for name in policies or ("a", "b")}, budget=20)
+    story.others = others
+    return story
+
+
+def test_a_waiter_whose_memory_others_hold_waits_says_so_and_goes_on_when_it_is_free() -> None:
+    story = crowded(others=15)
+    ticket = story.ask("a")
+    assert story.started == []
+    assert story.world.models["a"].waits_for == WaitsFor(needed_bytes=10, free_bytes=5, since=0.0)
+    story.wait_until(0.55)
+    assert story.world.models["a"].waits_for == WaitsFor(10, 5, 0.0), "nothing ticks"
+    story.others = 10
+    story.wait_until(0.65)
+    assert story.started == ["load a"], "it looks again by itself"
+    assert story.world.models["a"].waits_for is None
+    story.end("a")
+    assert story.granted(ticket)
+
+
+def test_nobody_looks_at_the_others_while_nobody_waits() -> None:
+    story = crowded(others=10)
+    story.do(Release(story.make_ready("a")))
+    looks = story.looks
+    story.wait_until(100)
+    story.do(Release(story.ask("a")))
+    assert (story.looks, story.wake_at) == (looks, None)
+
+
+def test_ones_own_idle_models_go_before_others_are_waited_for() -> None:
+    story = crowded(others=10)
+    story.do(Release(story.make_ready("a")))
+    story.ask("b")
+    assert story.started[-1] == "offload a"
+    assert story.world.models["b"].waits_for is None
+    story = Story({"a": policy(), "b": policy()}, {"a": 5, "b": 15}, budget=20)
+    story.do(Release(story.make_ready("a")))
+    story.others = 10
+    story.now = 1
+    story.ask("b")
+    assert story.started == ["load a"], "nobody goes in vain"
+    assert story.world.models["b"].waits_for == WaitsFor(15, 10, 1), "5 are free, and 5 would be given by a"
+
+
+def test_who_waits_for_a_model_of_its_own_pod_waits_for_nobody_else() -> None:
+    story = crowded(others=0)
+    story.make_ready("a")
+    second = story.ask("b")
+    story.end("b")
+    assert story.granted(second)
+    story = Story({"a": policy(), "b": policy()}, budget=15)
+    story.others = 3
+    story.make_ready("a")
+    story.ask("b")
+    assert story.world.models["b"].waits_for is None, "without others it wouldn't fit either"
+
+
+@pytest.mark.parametrize(("patience", "when"), [(7.0, 7.0), (0.0, neighbours.HELP_SECONDS)])
+def test_a_waiter_that_nobody_helps_is_refused_with_the_way_out(patience: float, when: float) -> None:
+    story = Story({"a": policy()}, budget=20, queue=Queue(64, patience, 300))
+    story.others = 15
+    ticket = story.ask()
+    story.wait_until(when - 0.01)
+    assert ticket not in story.answers
+    story.wait_until(when)
+    answer = story.answers[ticket]
+    assert isinstance(answer, Reject)
+    assert answer.refusal.reason is Reason.GPU_MEMORY
+    assert answer.refusal.retry_after_seconds is not None
+    assert answer.refusal.message.startswith(
+        "model a needs 10 bytes of GPU memory, 5 are free, and other processes hold 15: try again"
+    )
+    assert story.world.models["a"].waits_for is None
+    assert story.wake_at is None
+
+
+def test_a_deadline_that_passes_while_others_hold_the_memory_says_that() -> None:
+    story = crowded(others=15)
+    ticket = story.ask("a", deadline=3)
+    story.wait_until(3)
+    assert story.refused(ticket) is Reason.GPU_MEMORY
+
+
+def test_a_race_that_is_lost_moves_nothing_and_waits() -> None:
+    story = crowded(others=10)
+    ticket = story.ask("a")
+    running = story.world.models["a"].running
+    assert running is not None
+    story.others = 20
+    story.do(Finished("a", running.serial, NoRoom(20)))
+    model = story.world.models["a"]
+    assert (model.state, model.worker, model.failures, model.last_failure) == (State.UNLOADED, None, 0, None)
+    assert model.waits_for is not None
+    assert ticket not in story.answers
+    story.others = 0
+    story.wait_until(0.2)
+    story.end("a")
+    assert story.granted(ticket)
+
+
+def test_a_lost_race_keeps_the_worker_that_was_there_and_the_weights_in_host_memory() -> None:
+    story = crowded(others=0)
+    story.do(Release(story.make_ready("a")))
+    story.admin(Event.OFFLOAD)
+    story.end("a")
+    worker = story.world.models["a"].worker
+    story.now = 1
+    story.ask("a")
+    story.end("a", NoRoom(20))
+    assert (story.state("a"), story.world.models["a"].worker) == (State.OFFLOADED, worker)
+
+
+def test_a_device_that_others_filled_meanwhile_costs_a_waiter_one_more_try() -> None:
+    story = crowded(others=0)
+    ticket = story.ask("a")
+    story.others = 15
+    story.do(Observed(15))
+    story.end("a", NO_ROOM)
+    assert ticket not in story.answers
+    story.end("a")
+    assert story.world.models["a"].waits_for is not None
+    story.others = 0
+    story.wait_until(0.2)
+    story.do(Observed(15))
+    story.end("a", NO_ROOM)
+    assert story.refused(ticket) is Reason.LOAD_FAILED
+
+
+def test_what_a_failed_attempt_held_is_not_taken_for_others() -> None:
+    story = asleep("a")
+    story.world = replace(story.world, budget_bytes=20)
+    story.ask("z")
+    story.do(Observed(9))
+    story.end("z", NO_ROOM)
+    story.end("z")
+    assert story.world.others_bytes == story.others == 0
+    assert story.world.models["z"].waits_for is None
+
+
+def test_an_idle_model_makes_way_and_a_busy_one_does_not() -> None:
+    story = Story({"a": policy(), "b": policy()})
+    held = story.make_ready("a")
+    busy = story.make_way("a")
+    assert story.refused(busy) is Reason.MODEL_BUSY
+    story.do(Release(held))
+    assert story.refused(story.make_way("a", after=5)) is Reason.MODEL_BUSY
+    story.now = 5
+    gone = story.make_way("a", after=5)
+    also = story.make_way("a")
+    assert story.started[-1] == "offload a"
+    assert {gone, also}.isdisjoint(story.answers), "not before the memory is free"
+    story.end("a")
+    for ticket in (gone, also, story.make_way("a"), story.make_way("b")):
+        assert isinstance(story.answers[ticket], Settled)
+    story.ask("b")
+    assert story.refused(story.make_way("b")) is Reason.MODEL_BUSY
+
+
+def test_a_preloaded_model_that_made_way_comes_back_later_into_free_memory() -> None:
+    story = crowded(others=0, a=policy(preload=True))
+    story.end("a")
+    story.make_way("a")
+    story.end("a")
+    story.wait_until(neighbours.YIELDED_SECONDS - 1)
+    assert story.started == ["load a", "offload a"]
+    story.others = 20
+    story.wait_until(neighbours.YIELDED_SECONDS + 3)
+    looks = story.looks
+    assert story.started == ["load a", "offload a"], "others hold the memory"
+    story.wait_until(neighbours.YIELDED_SECONDS + 23)
+    assert story.looks - looks <= 20 / neighbours.AHEAD_SECONDS + 1
+    story.others = 0
+    story.wait_until(neighbours.YIELDED_SECONDS + 30)
+    assert story.started[-1] == "restore a"
+
+
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever the order of commands, ends of calls, deaths and time: the promises hold after each step."""
+    """Whatever the order of commands, ends of calls, deaths and time: the promises hold after each step.
+
+    Others come and go on the same device, which never holds more than it has: what they want beyond that they don't
+    get, and a call of ours for which they left no room since it was last looked at ends without having begun.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -715,6 +912,10 @@ class AnyOrder(RuleBasedStateMachine):
                 assert effect.ticket in self.leases
                 self.leases.discard(effect.ticket)
         assert len(self.story.answers) >= len(before)
+        begun = [each for each in effects if isinstance(each, StartCall) and each.call in ("load", "restore")]
+        while begun and self.charged() + self.story.others > 10:
+            lost = begun.pop()
+            self.do(Finished(lost.model, lost.serial, NoRoom(self.story.others)))
 
     @rule(model=st.sampled_from("abc"), deadline=st.none() | st.floats(0.1, 50))
     def acquire(self, model: str, deadline: float | None) -> None:
@@ -744,6 +945,19 @@ class AnyOrder(RuleBasedStateMachine):
             failing = failure is not None and running.call not in ("kill", "exit")
             outcome = failure if failing else Footprint(device_bytes=1, host_bytes=1)
             self.do(Finished(model, running.serial, outcome))
+
+    @rule(size=st.integers(0, 10))
+    def others_hold(self, size: int) -> None:
+        self.story.others = min(size, 10 - self.charged())
+
+    @rule(model=st.sampled_from("abc"), seconds=st.sampled_from([0.0, 5.0]))
+    def make_way(self, model: str, seconds: float) -> None:
+        before = self.story.world.models[model]
+        ticket = self.story.make_way(model, seconds)
+        if before.leases or before.servable:
+            assert self.story.state(model) is before.state or not before.leases
+            if before.state is State.READY:
+                assert self.story.refused(ticket) is Reason.MODEL_BUSY
 
     @rule(model=st.sampled_from("abc"))
     def die(self, model: str) -> None:
@@ -778,8 +992,20 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_within_the_budget(self) -> None:
-        resident = sum(model.charged_bytes for model in self.story.world.models.values())
-        assert resident <= 10
+        assert self.charged() + self.story.others <= 10
+
+    def charged(self) -> int:
+        return sum(model.charged_bytes for model in self.story.world.models.values())
+
+    @invariant()
+    def who_lacks_memory_is_waited_for_and_could_have_it_without_others(self) -> None:
+        for model in self.story.world.models.values():
+            if (lack := model.waits_for) is not None:
+                assert model.servable
+                assert model.state in (State.UNLOADED, State.OFFLOADED)
+                assert 0 <= lack.free_bytes < lack.needed_bytes == model.need_bytes
+                assert self.story.wake_at is not None
+                assert self.story.wake_at <= self.story.now + neighbours.LOOK_SECONDS + 1e-9
 
     @invariant()
     def a_lease_implies_ready(self) -> None:
@@ -811,7 +1037,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert moving or (self.story.wake_at is not None and self.story.wake_at < math.inf)
 
     def teardown(self) -> None:
-        """Left alone, with calls that end and leases that are given back, everything settles."""
+        """Left alone, with calls that end and leases that are given back, everything settles: waiters of models whose
+        memory others never give back are refused, too."""
         for _ in range(300):
             world = self.story.world
             busy = [m for m in world.models.values() if m.running]

@@ -415,6 +415,13 @@ def test_threads_follow_the_quota(tmp_path: Path, text: str, threads: int | None
     assert 1 <= unlimited <= memory.MAX_THREADS
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_giving_back_memory_starts_no_device() -> None:
+    """A context would lie on the GPU while gigabytes are downloaded; here, starting one raises."""
+    memory.release(torch.device("cuda"))
+    assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
 def test_errors_of_memory_are_told_from_others() -> None:
     assert memory.ran_out(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
     assert not memory.ran_out(RuntimeError("shape mismatch"))

@@ -158,6 +158,11 @@ def test_no_library_reports_to_its_maker() -> None:
     assert (told["ORT_DISABLE_TELEMETRY"], told["HF_HUB_DISABLE_TELEMETRY"]) == ("1", "1")
 
 
+def test_fresh_memory_comes_in_large_pages_unless_somebody_says_otherwise() -> None:
+    assert environment({})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    assert environment({"GLIBC_TUNABLES": ""})["GLIBC_TUNABLES"] == ""
+
+
 SERVER_THAT_IS_KILLED = """
 import asyncio, os
 from ocr_inference.engine import ModelSpec

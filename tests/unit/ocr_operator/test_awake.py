@@ -56,6 +56,11 @@ class Story:
         self.pods = [replace(each, **values) if each.name == name else each for each in self.pods]
 
     @property
+    def woken(self) -> list[str]:
+        assert self.last is not None
+        return list(self.last.wakes)
+
+    @property
     def why(self) -> str:
         assert self.last is not None
         return "; ".join(self.last.why)
@@ -111,6 +116,17 @@ def test_a_burst_wakes_as_many_as_it_needs_at_once_and_no_more_than_there_are() 
     assert story.decide() == "a b c"
     story.set("a", waiting=400)
     assert story.decide() == "a b c d"
+
+
+def test_those_who_join_for_a_queue_are_woken_if_they_sleep() -> None:
+    story = Story(pod("a", Warmth.READY), pod("b", Warmth.READY), pod("c", Warmth.LOADING), pod("d"))
+    story.decide()
+    assert story.woken == [], "the first one waits for a request"
+    story.set("a", waiting=400)
+    assert story.decide() == "a b c d"
+    assert story.woken == ["uid-d"]
+    story.decide()
+    assert story.woken == []
 
 
 def test_ready_pods_join_before_those_in_host_memory_and_those_before_unloaded_ones() -> None:

@@ -145,3 +145,20 @@ def test_no_number_makes_an_impossible_reading(values: dict[str, float]) -> None
         for amount in (gpu.memory_used_bytes, gpu.memory_free_bytes, gpu.memory_total_bytes):
             assert amount is None or 0 <= amount <= 16 * 2**40
         assert gpu.utilization is None or 0 <= gpu.utilization <= 1
+
+
+def test_old_names_of_metrics_are_read() -> None:
+    (gpu,) = read("renamed", "gpu-old")
+    assert (gpu.node, gpu.uuid) == ("gpu-old", uuid("9"))
+    assert (gpu.memory_used_bytes, gpu.memory_total_bytes, gpu.utilization) == (1024 * MIB, 16160 * MIB, 0.07)
+
+
+def test_a_gpu_without_memory_metrics_is_there_and_its_load_unknown() -> None:
+    (gpu,) = read("missing")
+    assert (gpu.node, gpu.uuid, gpu.utilization) == ("gpu-e", uuid("a"), 0.3)
+    assert (gpu.memory_used_bytes, gpu.memory_total_bytes) == (None, None)
+
+
+def test_what_is_used_follows_from_total_and_free() -> None:
+    (gpu,) = read("total")
+    assert (gpu.memory_used_bytes, gpu.memory_total_bytes) == (3034 * MIB, 23034 * MIB)

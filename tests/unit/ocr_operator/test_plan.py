@@ -168,7 +168,10 @@ GATE = [{"name": "ocr-operator.io/placement"}]
         ),
         (
             change_selector,
-            "Service invoices: spec.selector['ocr-operator.io/deployment'] is missing, wanted 'invoices'",
+            (
+                "Service invoices: spec.selector['ocr-operator.io/deployment'] is missing, wanted 'invoices'; "
+                "spec.selector['ocr-operator.io/awake'] is missing, wanted 'true'"
+            ),
         ),
         (change_port, "Service invoices: spec.ports[8001].targetPort is 9, wanted 'http'"),
         (change_token, "Secret invoices-ocr-admin: data.token differs"),

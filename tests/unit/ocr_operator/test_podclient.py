@@ -167,6 +167,26 @@ async def test_push_is_tried_again_until_it_works() -> None:
         await until(lambda: not link.push_error)
 
 
+async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
+    answer = asyncio.Event()
+
+    async def hesitate(request: web.Request) -> web.StreamResponse:
+        await answer.wait()
+        link.pod.answer_push = None
+        return web.Response(status=500)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", hesitate)) as link:
+        link.want(make_live(1))
+        await link.connected()
+        await link.client.caught_up(KEY, 0.05)
+        assert link.pod.settings["revision"] == 0, "it gave up"
+
+        waiting = asyncio.create_task(link.client.caught_up(KEY, 30))
+        answer.set()
+        await asyncio.wait_for(waiting, 20)
+        assert link.pod.settings["revision"] == 1
+
+
 @pytest.mark.parametrize(
     ("status", "told"), [(401, "token"), (403, "token"), (409, "newer revision"), (422, "refuses the values")]
 )

@@ -48,18 +48,15 @@ class Desk:
             metrics=metrics,
             time=lambda: self.seconds,
         )
+        self.children = Children(
+            kube, self.world, defaults=Defaults("image:1"), metrics=metrics, fresh_token=lambda: TOKEN
+        )
         self.reconciler = Reconciler(
             kube,
             self.world,
             PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=random.Random(1)),
             Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
-            children=Children(
-                kube,
-                self.world,
-                defaults=Defaults("image:1"),
-                metrics=metrics,
-                fresh_token=lambda: TOKEN,
-            ),
+            children=self.children,
             metrics=metrics,
             now=lambda: T0,
             time=lambda: self.seconds,
@@ -221,6 +218,21 @@ async def test_token_of_the_secret_is_kept_and_a_strangers_is_never_used(desk: D
     assert any("invoices-ocr-admin" in each["message"] for each in (await desk.status())["conditions"])
 
 
+async def test_resync_in_the_middle_of_a_pass_is_no_failure(desk: Desk) -> None:
+    """It forgets the Secret, so that it is read again, whatever the pass has done so far."""
+    await desk.make()
+    uid = (await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY)))["metadata"]["uid"]
+
+    def resync(verb: str, ref: api.Ref) -> None:
+        if (verb, ref.kind) == ("create", api.SECRET):
+            asyncio.get_running_loop().call_soon(desk.children.forget, uid)
+
+    desk.kube.fail = resync
+    await desk.pod(observations.raw_pod(annotations={}))
+    await desk.look()
+    assert (await desk.kube.get(api.Ref(api.SECRET, "default", "invoices-ocr-admin")))["data"]
+
+
 async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -> None:
     await desk.make()
     await desk.look()
@@ -236,7 +248,7 @@ async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -
     }
     await desk.pod(raw)
     [pod] = desk.world.pods_of(KEY)
-    assert desk.world.lost_node(pod), "the books know where it was to go"
+    assert desk.world.pinned_to(pod) == ("gone", True), "the books know where it was to go"
 
     await desk.look()
     desk.seconds += STUCK_SECONDS - 1
@@ -246,6 +258,38 @@ async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -
     await desk.look()
 
     await until(lambda: not desk.world.pods_of(KEY))
+
+
+async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_comes_last(desk: Desk) -> None:
+    """Each time the scheduler refuses another node, patience doubles: what the pod asks for may be nowhere."""
+    await desk.make()
+    await desk.look()
+    for node in ("gpu-a", "gpu-b"):
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}
+        body["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+        await desk.kube.create(body)
+    await until(lambda: len(list(desk.world.nodes)) == 2)
+
+    for node, seconds in (("gpu-a", STUCK_SECONDS), ("gpu-b", 2 * STUCK_SECONDS)):
+        raw = observations.raw_pod(
+            f"pod-{node}", annotations={names.ANNOTATION_PLACEMENT: json.dumps({"node": node})}
+        )
+        raw["spec"] = {"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
+        full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}
+        raw["status"] = {"phase": "Pending", "conditions": [full]}
+        await desk.pod(raw)
+        await desk.look()
+        desk.seconds += seconds - 1
+        await desk.look()
+        assert len(desk.world.pods_of(KEY)) == 1
+        desk.seconds += 2
+        await desk.look()
+        await until(lambda: not desk.world.pods_of(KEY))
+
+    assert {node for _, node in desk.reconciler._memories[KEY].refusals} == {"gpu-a", "gpu-b"}
+    desk.seconds += 700
+    await desk.look()
+    assert not desk.reconciler._memories[KEY].refusals, "forgotten after a while"
 
 
 async def test_gone_resource_is_forgotten(desk: Desk) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_operator import names, observed, podstate, status
+from ocr_operator.effective import Source
 from ocr_operator.livesettings import LiveSettings
 from ocr_operator.observed import Rollout
 from ocr_operator.placement import Basis, NoFit, NoFitReason, Placement
@@ -64,7 +65,12 @@ def make_rollout(wanted: int = 1, /, **change: Any) -> Rollout:
 def make_all(*pods: PodSeen, replicas: int | None = None, **change: Any) -> tuple[OcrDeployment, Seen]:
     """A resource that wants as many replicas as there are pods, and what was seen of it."""
     wanted = len(pods) if replicas is None else replicas
-    told: dict[str, Any] = {"pods": pods, "rollout": make_rollout(wanted), "live": LIVE}
+    told: dict[str, Any] = {
+        "pods": pods,
+        "rollout": make_rollout(wanted),
+        "live": LIVE,
+        "sources": (Source("logLevel", "info", "default"),),
+    }
     return make_deployment(replicas=wanted), Seen(**(told | change))
 
 
@@ -125,7 +131,11 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
         "awakeReplicas": 2,
         "selector": "ocr-operator.io/deployment=invoices",
         "locations": {"gpu": 1, "cpu": 1, "unloaded": 1, "unknown": 0},
-        "liveSettings": {"revision": 1, "hash": "0123456789abcdef"},
+        "liveSettings": {
+            "revision": 1,
+            "hash": "0123456789abcdef",
+            "sources": [{"field": "logLevel", "value": "info", "from": "default"}],
+        },
     }
     assert told["pods"][0] == {
         "name": "a",
@@ -156,6 +166,39 @@ def test_standby_is_ready_with_a_reason_of_its_own() -> None:
     told = tell(make_seen(), make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}))
     assert condition(told, "Ready") == ("True", "Standby", "all 2 replicas are ready; models load on use")
     assert told["phase"] == "Standby"
+
+
+@pytest.mark.parametrize(
+    ("state", "idle", "told", "again"),
+    [
+        ("ready", -60.0, True, None),
+        ("offloaded", -5.0, True, None),
+        ("ready", -4.0, False, 1.0),
+        ("ready", 0.0, False, 5.0),
+        ("ready", 3.0, False, 8.0),  # the pod's clock is a little ahead
+        ("ready", 3600.0, False, None),  # or wrong
+        ("ready", None, False, None),
+        ("unloaded", -60.0, False, None),
+        ("restoring", -60.0, False, None),
+    ],
+)
+def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
+    state: str, idle: float | None, told: bool, again: float | None
+) -> None:
+    where = {"ready": "gpu", "offloaded": "cpu", "restoring": "cpu"}.get(state, "unloaded")
+    raw = raw_state("a", models={"invoice-ocr": (state, where)})
+    since = None if idle is None else NOW + timedelta(seconds=idle)
+    raw["models"][0]["idle_since"] = None if since is None else since.isoformat()
+    parsed = podstate.parse(raw)
+    assert isinstance(parsed, PodState), parsed
+    each = make_seen(state=parsed)
+    [model] = tell(each)["pods"][0]["models"]
+    assert ("idleSince" in model) is told
+    if told:
+        assert since is not None
+        assert model["idleSince"] == since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert status.settles([each], NOW) == again
+    assert status.settles([each, make_seen("b", state=None)], NOW) == again
 
 
 def test_a_cpu_device_serves_from_host_memory() -> None:
@@ -283,7 +326,7 @@ class TestUnreachable:
         assert "device" not in told["pods"][1]
         assert condition(told, "Degraded") == ("True", "Unreachable", "b: no answer from 127.0.1.5:8001")
         assert condition(told, "ConfigApplied")[0] == "False"
-        assert "b can't be asked (no answer" in condition(told, "ConfigApplied")[2]
+        assert "b (can't be asked (no answer" in condition(told, "ConfigApplied")[2]
 
     def test_a_pod_that_answers_for_another_is_not_believed(self) -> None:
         state = make_state("other", models={"m": ("ready", "gpu")})
@@ -314,13 +357,13 @@ class TestConfigApplied:
         assert condition(told, "ConfigApplied") == (
             "False",
             "PodsLag",
-            "1 of 2 lag behind revision 1: b runs revision 0; push failed: 401 Unauthorized",
+            "1 of 2 pods lag behind revision 1: b (runs revision 0; 401 Unauthorized)",
         )
         assert [pod["appliedGeneration"] for pod in told["pods"]] == [1, 1, 1]
 
     def test_the_hash_decides_too(self) -> None:
         told = tell(make_seen("b", told={"digest": "ffffffffffffffff"}))
-        assert "b has other values under revision 1" in condition(told, "ConfigApplied")[2]
+        assert "b (has other values under revision 1)" in condition(told, "ConfigApplied")[2]
 
     def test_the_same_values_under_a_newer_generation_are_applied(self) -> None:
         resource, seen = make_all(make_seen())
@@ -330,7 +373,7 @@ class TestConfigApplied:
 
     def test_a_long_list_of_laggards_is_cut(self) -> None:
         told = tell(*(make_seen(f"p{n}", **SILENT) for n in range(9)))
-        assert condition(told, "ConfigApplied")[2].endswith("; and 6 more")
+        assert condition(told, "ConfigApplied")[2].endswith(", and 6 more")
 
 
 class TestPods:
@@ -486,6 +529,34 @@ class TestEvents:
         newer = LiveSettings(generation=2, revision=2, hash="0123456789abcdef", values={})
         after = tell(make_seen("a", told={"revision": 2}), live=newer)
         assert self.told(tell(make_seen("a")), after) == [("Normal", "ConfigApplied")]
+
+    def test_what_policies_change_is_told_in_one_event(self) -> None:
+        fields = ("a", "b", "c", "d", "e", "own")
+        before = tuple(Source(field, "60", "default") for field in fields)
+        after = (
+            *(Source(field, "5", "OcrIdlePolicy/saver") for field in fields[:5]),
+            Source("own", "7", "spec"),
+        )
+        told = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert told == [
+            Event(
+                type="Normal",
+                reason="PolicyChangedSettings",
+                message=", ".join(f"{field} 60 → 5 (OcrIdlePolicy/saver)" for field in "abcd")
+                + " and 1 more",
+            )
+        ]
+
+    def test_a_policy_that_no_longer_counts_is_told_too(self) -> None:
+        before = (Source("a", "5", "OcrIdlePolicy/saver"),)
+        after = (Source("a", "60", "default"),)
+        [told] = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert told.message == "a 5 → 60 (default, no longer OcrIdlePolicy/saver)"
+
+    def test_what_the_resource_changes_itself_is_no_event(self) -> None:
+        before = (Source("a", "5", "spec"), Source("b", "1", "OcrIdlePolicy/saver"))
+        after = (Source("a", "60", "default"), Source("b", "1", "spec"))
+        assert status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after)) == []
 
     def test_a_move_of_a_model_is_no_event_but_a_failure_is(self) -> None:
         up = tell(make_seen("a", told={"models": {"m": ("ready", "gpu")}}))

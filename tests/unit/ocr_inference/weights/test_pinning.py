@@ -101,3 +101,45 @@ def test_stopping_in_the_middle_leaves_nothing_pinned() -> None:
     assert not stopper.is_alive()
     assert registrar.pinned == {}
     assert registrar.calls <= 3
+
+
+def test_torchs_binding_tells_a_refusal_in_words() -> None:
+    """Without a driver every call is refused, which shows that names, arguments and codes are the binding's."""
+    torch = pytest.importorskip("torch")
+    from ocr_inference.engines import devices
+
+    runtime = getattr(torch._C, "_cudart", None)
+    if runtime is None or torch.cuda.is_available():
+        pytest.skip("torch has no CUDA, or there is a device: tests/gpu asks it")
+    registrar = devices.Registrar(torch.device("cuda", 0), runtime)
+    assert "CUDA" in (registrar.register(START, 4096) or "")
+    registrar.unregister(START)
+
+
+def test_a_registration_that_went_well_is_told_from_a_refusal() -> None:
+    pytest.importorskip("torch")
+    import torch
+
+    from ocr_inference.engines import devices
+
+    class Runtime:
+        """As torch's binding has it: an enumeration in which only success has a name."""
+
+        class cudaError:  # noqa: N801
+            success = 0
+
+        def __init__(self, code: int) -> None:
+            self.code = code
+            self.calls: list[tuple[int, ...]] = []
+
+        def cudaHostRegister(self, *arguments: int) -> int:
+            self.calls.append(arguments)
+            return self.code
+
+        def cudaGetErrorString(self, code: int) -> str:
+            return f"error {code}"
+
+    good, bad = Runtime(0), Runtime(712)
+    assert devices.Registrar(torch.device("cpu"), good).register(START, 4096) is None
+    assert good.calls == [(START, 4096, 0)]
+    assert devices.Registrar(torch.device("cpu"), bad).register(START, 4096) == "error 712"

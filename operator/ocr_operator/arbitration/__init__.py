@@ -1,0 +1,27 @@
+"""Whose idle model makes way on a full GPU for whom, as a pure decision with its reasons.
+
+    waiters, residents = arbitration.view(told, now)
+    plan = arbitration.plan(waiters, residents, asked, rules, now)
+
+`arbiter` feeds it and carries it out; docs/arbitration.md has the rules and a worked example.
+"""
+
+from ocr_operator.arbitration.planning import WINDOW, plan
+from ocr_operator.arbitration.types import Ask, Asked, Copy, Outcome, Plan, Resident, Rules, Stuck, Waiter
+from ocr_operator.arbitration.view import Told, view
+
+__all__ = [
+    "WINDOW",
+    "Ask",
+    "Asked",
+    "Copy",
+    "Outcome",
+    "Plan",
+    "Resident",
+    "Rules",
+    "Stuck",
+    "Told",
+    "Waiter",
+    "plan",
+    "view",
+]

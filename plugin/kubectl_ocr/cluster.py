@@ -1,0 +1,175 @@
+"""What commands read and write: resources, pods, nodes, Secrets, by kubectl and parsed."""
+
+import asyncio
+import base64
+import binascii
+import json
+import shutil
+import sys
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from kubectl_ocr import names, objects, text
+from kubectl_ocr.cli import Options
+from kubectl_ocr.errors import Exit, Failure
+from kubectl_ocr.kubectl import Kubectl
+from kubectl_ocr.objects import Node, Pod, Resource, T, Unreadable
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Cluster:
+    """`scope` are the flags of the namespace: `--namespace=x`, `--all-namespaces` or none for the current one."""
+
+    def __init__(self, kubectl: Kubectl, scope: Sequence[str] = ()) -> None:
+        self.kubectl = kubectl
+        self._scope = tuple(scope)
+
+    async def resource(self, name: str) -> Resource:
+        """Raises `Failure`, with near names if there is none of that name."""
+        try:
+            found = await self.kubectl.run("get", names.RESOURCE, name, "--output=json", *self._scope)
+        except Failure as failure:
+            if failure.status is not Exit.NOT_FOUND or "not found" not in str(failure):
+                raise
+            there = await self.known(names.RESOURCE)
+            raise Failure(
+                f"there is no OcrDeployment {text.clean(name, 253)!r} here."
+                f"{text.nearest(name, there, 'OcrDeployments')} (-n chooses another namespace)",
+                Exit.NOT_FOUND,
+            ) from None
+        return _readable(objects.one(found, Resource))
+
+    async def resources(self) -> list[Resource]:
+        return _report(*objects.many(await self._list(names.RESOURCE), Resource))
+
+    async def pods(self, deployment: str = "") -> list[Pod]:
+        """Of one resource, or of all of them."""
+        selector = f"{names.LABEL_DEPLOYMENT}{'=' if deployment else ''}{deployment}"
+        return _report(*objects.many(await self._list("pods", f"--selector={selector}"), Pod))
+
+    async def pod(self, name: str) -> Pod:
+        """Raises `Failure`, with near names if there is none of that name."""
+        try:
+            found = await self.kubectl.run("get", "pods", name, "--output=json", *self._scope)
+        except Failure as failure:
+            if failure.status is not Exit.NOT_FOUND:
+                raise
+            known = [each.metadata.name for each in await self.pods()]
+            raise Failure(
+                f"there is no pod {text.clean(name, 253)!r} here."
+                f"{text.nearest(name, known, 'pods of OcrDeployments')} (-n chooses another namespace)",
+                Exit.NOT_FOUND,
+            ) from None
+        return _readable(objects.one(found, Pod))
+
+    async def nodes(self) -> list[Node]:
+        return _report(*objects.many(await self.kubectl.run("get", "nodes", "--output=json"), Node))
+
+    async def secret(self, namespace: str, name: str, key: str) -> str:
+        """A value of a Secret. Never printed; raises `Failure` without it."""
+        found = await self.kubectl.run("get", "secrets", name, "--output=json", f"--namespace={namespace}")
+        try:
+            body = msgspec.json.decode(found, type=_Secret)
+            return base64.b64decode(body.data[key], validate=True).decode()
+        except (msgspec.MsgspecError, KeyError, binascii.Error, UnicodeError):
+            raise Failure(f"Secret {namespace}/{name} has no key {key!r} that can be read") from None
+
+    async def patch(self, resource: Resource, kind: str, body: Any) -> Resource:
+        """`kind` is merge or json."""
+        meta = resource.metadata
+        found = await self.kubectl.run(
+            *("patch", names.RESOURCE, meta.name, f"--type={kind}", f"--patch={json.dumps(body)}"),
+            *("--output=json", f"--namespace={meta.namespace}"),
+        )
+        return _readable(objects.one(found, Resource))
+
+    async def known(self, kind: str, selector: str = "") -> list[str]:
+        listed = await self.kubectl.run(
+            "get", kind, "--output=name", f"--selector={selector}", *self._scope, seconds=10
+        )
+        return [each.rpartition("/")[2] for each in listed.decode(errors="replace").split()]
+
+    async def _list(self, kind: str, *more: str) -> bytes:
+        return await self.kubectl.run("get", kind, "--output=json", *more, *self._scope)
+
+
+class _Secret(msgspec.Struct, frozen=True):
+    data: dict[str, str] = {}
+
+
+def connect(options: Options) -> Cluster:
+    """Raises `Failure` where there is no kubectl."""
+    program = shutil.which("kubectl")
+    if program is None:
+        raise Failure(
+            "kubectl isn't on PATH: install it (https://kubernetes.io/docs/tasks/tools/)", Exit.NO_KUBECTL
+        )
+    namespace = (f"--namespace={options.namespace}",) if options.namespace else ()
+    scope = ("--all-namespaces",) if options.everywhere else namespace
+    return Cluster(Kubectl(program, options.kubectl), scope)
+
+
+async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """The results of two calls made at once; raises the `Failure` of the one that failed first."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            one, other = group.create_task(first), group.create_task(second)
+    except ExceptionGroup as failed:
+        if (failures := failed.subgroup(Failure)) is None:
+            raise
+        raise failures.exceptions[0] from None
+    return one.result(), other.result()
+
+
+def model_of(resource: Resource, name: str) -> str:
+    """The name itself; raises `Failure` with near names if the resource has no such model."""
+    known = [each.name for each in resource.spec.models]
+    if name not in known:
+        raise Failure(
+            f"{resource.metadata.name} has no model {text.clean(name, 63)!r}.{text.nearest(name, known, 'models')}",
+            Exit.NOT_FOUND,
+        )
+    return name
+
+
+def ready(resource: Resource, pods: Iterable[Pod], wanted: str = "") -> list[Pod]:
+    """The pods that accept requests, by name, or the wanted one of them. Raises `Failure` when there are none."""
+    listed = sorted(pods, key=lambda each: each.metadata.name)
+    if wanted and wanted not in (known := [each.metadata.name for each in listed]):
+        raise Failure(
+            f"{resource.metadata.name} has no pod {text.clean(wanted, 253)!r}.{text.nearest(wanted, known, 'pods')}",
+            Exit.NOT_FOUND,
+        )
+    found = [each for each in listed if each.ready and wanted in {"", each.metadata.name}]
+    if found:
+        return found
+    condition = resource.condition("Ready")
+    why = f": {condition.reason}: {condition.message}" if condition is not None else ""
+    raise Failure(
+        text.clean(
+            f"pod {wanted} isn't ready" if wanted else f"no pod of {resource.metadata.name} is ready{why}"
+        )
+        + f" (kubectl ocr status {resource.metadata.name} tells more)",
+        Exit.LATER,
+    )
+
+
+def warn(message: str) -> None:
+    """On standard error, whatever the cluster put into it."""
+    print(f"kubectl ocr: {text.clean(message, 4096)}", file=sys.stderr)
+
+
+def _readable(found: T | Unreadable) -> T:
+    if isinstance(found, Unreadable):
+        raise Failure(found.message)
+    return found
+
+
+def _report(found: list[T], unreadable: Sequence[Unreadable]) -> list[T]:
+    for each in unreadable[:8]:
+        warn(each.message)
+    return found

@@ -1,0 +1,94 @@
+"""`status`, `top` and `why`: they change nothing."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from kubectl_ocr import decision, gpus, tree
+from kubectl_ocr.cli import Options
+from kubectl_ocr.cluster import Cluster, both, warn
+from kubectl_ocr.errors import Exit, Failure
+from kubectl_ocr.objects import Node, Pod, Resource
+from kubectl_ocr.output import emit, paint
+
+REFRESH_SECONDS: Final = 2
+CLEAR: Final = "\x1b[H\x1b[2J"
+
+
+async def status(options: Options, cluster: Cluster) -> None:
+    if options.watch:
+        await _follow(options, cluster)
+        return
+    views = _views(*await _read(options, cluster))
+    if not views and options.output == "table":
+        warn("no OcrDeployments here: -n chooses another namespace, -A all of them")
+        return
+    emit(views, options.output, tree.render(views, paint(), namespaces=options.everywhere))
+
+
+async def _follow(options: Options, cluster: Cluster) -> None:
+    """Asks every 2 seconds and counts down in between; a cluster that can't be reached is asked again."""
+    resources: Sequence[Resource] = ()
+    pods: Sequence[Pod] = ()
+    trouble = ""
+    while True:
+        try:
+            (resources, pods), trouble = await _read(options, cluster), ""
+        except Failure as failure:
+            if failure.status is not Exit.LATER:
+                raise
+            trouble = f"\n{failure}"
+        ticks = REFRESH_SECONDS if sys.stdout.isatty() else 1
+        for _ in range(ticks):
+            drawn = tree.render(_views(resources, pods), paint(), namespaces=options.everywhere)
+            print(f"{CLEAR if sys.stdout.isatty() else ''}{drawn}{trouble}", flush=True)
+            await asyncio.sleep(REFRESH_SECONDS / ticks)
+
+
+async def _read(options: Options, cluster: Cluster) -> tuple[list[Resource], list[Pod]]:
+    if options.name:
+        resource, pods = await both(cluster.resource(options.name), cluster.pods(options.name))
+        return [resource], pods
+    return await both(cluster.resources(), cluster.pods())
+
+
+def _views(resources: Sequence[Resource], pods: Sequence[Pod]) -> list[tree.View]:
+    now, spaces = datetime.now(UTC), tree.pods_by_namespace(pods)
+    order = sorted(resources, key=lambda each: (each.metadata.namespace, each.metadata.name))
+    return [tree.view(each, spaces.get(each.metadata.namespace, []), now) for each in order]
+
+
+async def top(options: Options, cluster: Cluster) -> None:
+    """All namespaces unless one is named, since GPUs know none; what may not be listed is said and left out."""
+    wide = Cluster(cluster.kubectl, ("--all-namespaces",))
+    try:
+        asked = cluster if options.namespace else wide
+        resources, pods = await both(asked.resources(), asked.pods())
+    except Failure as failure:
+        if failure.status is not Exit.NOT_ALLOWED or options.namespace or options.everywhere:
+            raise
+        warn(f"only the current namespace is shown: {failure}")
+        resources, pods = await both(cluster.resources(), cluster.pods())
+    views = gpus.view(resources, pods, await _nodes(cluster))
+    emit(views, options.output, gpus.render(views, paint()))
+
+
+async def _nodes(cluster: Cluster) -> list[Node] | None:
+    try:
+        return await cluster.nodes()
+    except Failure as failure:
+        if failure.status is not Exit.NOT_ALLOWED:
+            raise
+        warn(f"sizes of GPUs and GPUs without pods are unknown: {failure}")
+        return None
+
+
+async def why(options: Options, cluster: Cluster) -> None:
+    pod = await cluster.pod(options.name)
+    if not pod.deployment:
+        raise Failure(f"pod {pod.metadata.name} belongs to no OcrDeployment, so the operator didn't place it")
+    resource = await cluster.resource(pod.deployment) if pod.gated else None
+    told = decision.why(pod, resource)
+    emit(told, options.output, decision.render(told, datetime.now(UTC), paint()))

@@ -1,0 +1,120 @@
+"""`kubectl ocr why`: why a pod is on its GPU, or why it waits. A pure function of what was read and of the time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from kubectl_ocr import objects, text
+from kubectl_ocr.objects import Placement, Pod, Resource, RunnerUp, Unreadable
+from kubectl_ocr.text import Cell, Item
+
+_BASES: Final = {
+    "metrics": "metrics no older than a minute",
+    "recentMetrics": "metrics of up to five minutes, and what was promised since",
+    "allocation": "what is promised: there were no usable metrics",
+    "none": "no GPU was asked for",
+}
+_WHOLE: Final = {
+    "exclusive": ", a GPU of its own that the device plugin picked",
+    "claim": ", a GPU of its own by its ResourceClaim",
+}
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    namespace: str
+    pod: str
+    deployment: str
+    placed: bool
+    why: str
+    """The operator's own sentence."""
+    node: str = ""
+    gpus: tuple[str, ...] = ()
+    sharing: str = ""
+    memory_bytes: int = 0
+    score: float | None = None
+    basis: str = ""
+    data_age_seconds: float | None = None
+    placed_at: datetime | None = None
+    runners_up: tuple[RunnerUp, ...] = ()
+
+
+def why(pod: Pod, resource: Resource | None) -> Why:
+    """`resource` is the pod's own; None where it can't be read."""
+    found = objects.placement(pod)
+    meta = pod.metadata
+    if isinstance(found, Placement) and not pod.gated:
+        return Why(
+            namespace=meta.namespace,
+            pod=meta.name,
+            deployment=pod.deployment,
+            placed=True,
+            why=text.clean(found.why) or "the operator recorded no reason",
+            node=found.node or pod.spec.node_name,
+            gpus=tuple(each.uuid for each in found.gpus),
+            sharing=found.sharing,
+            memory_bytes=found.memory_bytes,
+            score=found.score,
+            basis=found.basis,
+            data_age_seconds=found.data_age_seconds,
+            placed_at=found.placed_at,
+            runners_up=tuple(found.runners_up[:16]),
+        )
+    return Why(
+        namespace=meta.namespace,
+        pod=meta.name,
+        deployment=pod.deployment,
+        placed=not pod.gated,
+        node=pod.spec.node_name,
+        why=text.clean(_missing(pod, resource, found)),
+    )
+
+
+def _missing(pod: Pod, resource: Resource | None, found: Placement | Unreadable | None) -> str:
+    if pod.gated:
+        condition = resource.condition("Placed") if resource is not None else None
+        if condition is None:
+            return "it waits for its GPU, and the operator hasn't said why: does it run, and watch this namespace?"
+        return f"{condition.reason}: {condition.message}"
+    if isinstance(found, Unreadable):
+        return f"{found.message}; somebody changed it by hand"
+    return "there is no decision on the pod: its gate was removed by hand, and the scheduler chose the node"
+
+
+def render(told: Why, now: datetime, paint: text.Paint = text.plain) -> str:
+    where = f"{told.node or 'no node yet'}{_WHOLE.get(told.sharing, '')}{''.join(f', {each}' for each in told.gpus)}"
+    state = f"is on {where}" if told.placed else "waits for a GPU"
+    lines = [paint(text.clean(f"{told.namespace}/{told.pod} {state}", 1600), text.BOLD), f"  {told.why}"]
+    facts = [f"  {name:<10}{value}" for name, value in _facts(told, now) if value]
+    return "\n".join([*lines, *facts, *_runners_up(told.runners_up, paint)])
+
+
+def _facts(told: Why, now: datetime) -> Sequence[tuple[str, str]]:
+    ago = "" if told.placed_at is None else text.duration((now - told.placed_at).total_seconds())
+    age = (
+        "" if told.data_age_seconds is None else f", {text.duration(told.data_age_seconds)} old at that time"
+    )
+    return (
+        ("decided", ago and f"{ago} ago"),
+        ("basis", text.clean(_BASES.get(told.basis, told.basis), 200) + age),
+        ("promised", text.size(told.memory_bytes) if told.memory_bytes else ""),
+        ("score", "" if told.score is None else f"{told.score:.2f} (the share of the GPU that stays free)"),
+    )
+
+
+def _runners_up(listed: Sequence[RunnerUp], paint: text.Paint) -> list[str]:
+    if not listed:
+        return []
+    items = [
+        Item(
+            [
+                text.clean(each.node, 253),
+                text.clean(each.uuid, 128) or "-",
+                Cell(f"{each.score:.2f}", text.DIM),
+            ]
+        )
+        for each in listed
+    ]
+    table = text.table(("NODE", "GPU", "SCORE"), items, paint)
+    return ["  runners-up", *(f"    {line}" for line in table.splitlines())]

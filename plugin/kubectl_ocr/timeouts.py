@@ -1,0 +1,61 @@
+"""`kubectl ocr timeout`: the patch that changes a resource's idle timeouts, and what it leaves as it was. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from kubectl_ocr import objects, text
+from kubectl_ocr.objects import Pod, Resource
+
+FIELDS = {
+    "offload": "offloadAfterSeconds",
+    "exit": "exitAfterSeconds",
+    "release": "releaseAfterSeconds",
+}
+
+
+def patch(resource: Resource, model: str, wanted: Mapping[str, float]) -> tuple[str, Any]:
+    """(kind of patch, body) that sets `wanted` (offload, exit, release → seconds), of one model or of all.
+
+    A list of models can't be merged, so one model's timeouts are replaced by position, and the API server refuses
+    when another model is there by then.
+    """
+    values = {FIELDS[key]: value for key, value in wanted.items()}
+    if not model:
+        return "merge", {"spec": {"idle": values}}
+    at, spec = next((at, each) for at, each in enumerate(resource.spec.models) if each.name == model)
+    own = {key: value for key, value in msgspec.to_builtins(spec.idle).items() if value is not None}
+    path = f"/spec/models/{at}"
+    return "json", [
+        {"op": "test", "path": f"{path}/name", "value": model},
+        {"op": "add", "path": f"{path}/idle", "value": own | values},
+    ]
+
+
+def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mapping[str, float]) -> list[str]:
+    """Sentences about models that run by other timeouts than `wanted`, though all pods work by the resource."""
+    found = []
+    pod = next((each for each in pods if each.ready), None)
+    for spec in resource.spec.models:
+        if model not in {"", spec.name}:
+            continue
+        runs, _ = objects.idle(resource, pod, spec.name)
+        now = msgspec.to_builtins(runs)
+        own = msgspec.to_builtins(spec.idle)
+        for key, value in wanted.items():
+            field = FIELDS[key]
+            if now[field] is None or now[field] == value:
+                continue
+            why = (
+                f"spec.models has its own: --model {spec.name} changes it"
+                if not model and own[field] == now[field]
+                else "something overrides the resource; its status says what"
+            )
+            found.append(f"{text.clean(spec.name, 63)} still has {key} {said(now[field])}: {why}")
+    return found
+
+
+def said(seconds: float) -> str:
+    """Such as `after 30 s`."""
+    return "never" if seconds < 0 else f"after {seconds:g} s" if seconds else "at once"

@@ -1,0 +1,214 @@
+"""`kubectl ocr status`: resource → pods → GPUs → models. A pure function of what was read and of the time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from kubectl_ocr import names, objects, text
+from kubectl_ocr.objects import ModelStatus, Pod, PodStatus, Resource
+from kubectl_ocr.text import Cell, Item
+
+HEADER: Final = ("NAME", "STATE", "LOCATION", "IDLE", "NEXT", "GENERATION")
+
+_FINE: Final = {
+    "Ready": "True",
+    "Placed": "True",
+    "ConfigApplied": "True",
+    "Progressing": "False",
+    "Degraded": "False",
+    "Stalled": "False",
+}
+_STYLES: Final = {
+    **dict.fromkeys(("ready", "gpu"), text.GOOD),
+    **dict.fromkeys(("loading", "restoring", "offloading", "unloading", "cpu", "offloaded"), text.WARM),
+    **dict.fromkeys(("failed", "unknown", "not ready"), text.BAD),
+    "unloaded": text.DIM,
+}
+
+
+class ModelView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    name: str
+    state: str
+    location: str
+    idle_seconds: int | None
+    """None: in use, or not told."""
+    next: str | None
+    """What its idle timer does next: offload or release; `stays` where there is none, None where nothing is left."""
+    after_seconds: int | None
+    """The idle timeout."""
+    next_seconds: int | None
+    """What is left of it; None while the model isn't idle, or where that isn't told."""
+
+
+class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    name: str
+    state: str
+    """ready, not ready, or waits for a GPU."""
+    awake: bool
+    """Whether the Service sends requests to it under `warmFirst`."""
+    node: str
+    device: str
+    gpus: tuple[objects.Gpu, ...]
+    applied_generation: int | None
+    models: tuple[ModelView, ...]
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    namespace: str
+    name: str
+    phase: str
+    generation: int
+    replicas: int
+    ready_replicas: int
+    pods: tuple[PodView, ...]
+    notes: tuple[str, ...]
+    """Conditions that aren't fine, in words."""
+
+
+def view(resource: Resource, pods: Sequence[Pod], now: datetime) -> View:
+    """What is known of one resource; `pods` are those of its namespace, others are passed over."""
+    mine = {each.metadata.name: each for each in pods if each.deployment == resource.metadata.name}
+    status = resource.status
+    return View(
+        namespace=resource.metadata.namespace,
+        name=resource.metadata.name,
+        phase=text.clean(status.phase, 63) or "Unknown",
+        generation=resource.metadata.generation,
+        replicas=status.replicas,
+        ready_replicas=status.ready_replicas,
+        pods=tuple(
+            _pod(each, mine.get(each.name), resource, now)
+            for each in sorted(status.pods, key=lambda each: each.name)
+        ),
+        notes=tuple(_notes(resource)),
+    )
+
+
+def _pod(told: PodStatus, pod: Pod | None, resource: Resource, now: datetime) -> PodView:
+    gated = pod is not None and pod.gated
+    return PodView(
+        name=told.name,
+        state="waits for a GPU" if gated else "ready" if told.ready else "not ready",
+        awake=pod is not None and pod.metadata.labels.get(names.LABEL_AWAKE) == "true",
+        node=told.node,
+        device=told.device,
+        gpus=tuple(sorted(told.gpus, key=lambda each: each.uuid)),
+        applied_generation=told.applied_generation,
+        models=tuple(_model(each, resource, pod, now) for each in told.models),
+    )
+
+
+def _model(told: ModelStatus, resource: Resource, pod: Pod | None, now: datetime) -> ModelView:
+    seconds = None if told.idle_since is None else max(0, int((now - told.idle_since).total_seconds()))
+    timeouts, preload = objects.idle(resource, pod, told.name)
+    event = {"ready": "offload", "offloaded": "release"}.get(told.state)
+    after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
+    if event is not None and (preload or (after is not None and after < 0)):
+        event, after = "stays", None
+    elif event is None or after is None:
+        event, after = None, None
+    left = None if after is None or seconds is None else max(0, int(after) - seconds)
+    return ModelView(
+        name=told.name,
+        state=told.state,
+        location=told.location,
+        idle_seconds=seconds,
+        next=event,
+        after_seconds=None if after is None else int(after),
+        next_seconds=left,
+    )
+
+
+def _notes(resource: Resource) -> list[str]:
+    generation, status = resource.metadata.generation, resource.status
+    if status.observed_generation is None:
+        return ["the operator hasn't looked at it yet: does it run, and watch this namespace?"]
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in status.conditions:
+        if _FINE.get(each.type, each.status) != each.status:
+            found.setdefault((each.reason, each.message), []).append(f"{each.type} is {each.status}")
+    notes = [
+        text.clean(f"{', '.join(types)}: {reason}{': ' if message else ''}{message}")
+        for (reason, message), types in found.items()
+    ]
+    if status.observed_generation < generation:
+        late = f"the status is about generation {status.observed_generation} of {generation}"
+        notes.insert(0, f"{late}: the operator hasn't looked at the last change yet")
+    return notes
+
+
+def render(views: Sequence[View], paint: text.Paint = text.plain, *, namespaces: bool = False) -> str:
+    """All resources in one table, each one's notes below it; names bear the namespace where there are several."""
+    items = [_item(each, namespaces=namespaces) for each in views]
+    lines = [text.table(HEADER, items, paint)]
+    for each in views:
+        where = f"{each.namespace}/{each.name}" if namespaces else each.name
+        lines += [paint("!", text.BAD) + f" {text.clean(where, 512)}: {note}" for note in each.notes]
+    return "\n".join(lines)
+
+
+def _item(each: View, *, namespaces: bool) -> Item:
+    name = f"{each.namespace}/{each.name}" if namespaces else each.name
+    bad = each.phase in {"Degraded", "Stalled", "Unknown"}
+    return Item(
+        [
+            Cell(text.clean(name, 512), text.BOLD),
+            Cell(each.phase, text.BAD if bad else text.GOOD),
+            Cell(f"{each.ready_replicas}/{each.replicas} ready", text.DIM),
+            "",
+            "",
+            str(each.generation),
+        ],
+        [_pod_item(pod, each.generation) for pod in each.pods],
+    )
+
+
+def _pod_item(pod: PodView, generation: int) -> Item:
+    applied = pod.applied_generation
+    behind = applied is not None and applied != generation
+    models = [_model_item(model) for model in pod.models]
+    awake = ", awake" if pod.awake else ""
+    device = f"  {pod.device}" if pod.device and pod.device != "cuda" else ""
+    gpus = [
+        Item([text.clean(f"{gpu.uuid}  {gpu.product}{device}", 300)], models if at == 0 else [])
+        for at, gpu in enumerate(pod.gpus)
+    ]
+    return Item(
+        [
+            text.clean(f"{pod.name}  {pod.node}{'' if pod.gpus else device}", 520),
+            Cell(pod.state + awake, _STYLES.get(pod.state, text.WARM)),
+            "",
+            "",
+            "",
+            Cell("-" if applied is None else str(applied), text.WARM if behind else ""),
+        ],
+        gpus or models,
+    )
+
+
+def _model_item(model: ModelView) -> Item:
+    state, location = text.clean(model.state, 32), text.clean(model.location, 32)
+    then = "-" if model.next is None else model.next
+    if model.next_seconds is not None:
+        then += f" in {text.duration(model.next_seconds)}" if model.next_seconds else " now"
+    elif model.after_seconds is not None:
+        then += f" after {text.duration(model.after_seconds)}"
+    return Item(
+        [
+            text.clean(model.name, 63),
+            Cell(state, _STYLES.get(state, "")),
+            Cell(location, _STYLES.get(location, "")),
+            "-" if model.idle_seconds is None else text.duration(model.idle_seconds),
+            then,
+        ]
+    )
+
+
+def pods_by_namespace(pods: Sequence[Pod]) -> Mapping[str, list[Pod]]:
+    """For resources of several namespaces: names of pods are unique only within one."""
+    found: dict[str, list[Pod]] = {}
+    for each in pods:
+        found.setdefault(each.metadata.namespace, []).append(each)
+    return found

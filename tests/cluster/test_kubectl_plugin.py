@@ -1,0 +1,220 @@
+"""`kubectl ocr` as people type it: real kubectl, real API server, the operator and inference servers of its pods."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.cluster import Cluster
+from devcluster.progress import Progress
+from devcluster.tools import Toolbox
+from kubectl_ocr.errors import Exit
+from tests.support import fakepod
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+PORT = fakepod.free_port()
+
+
+class User:
+    """A person with a kubeconfig, in one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster, self.namespace = cluster, namespace
+        kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+        path = os.pathsep.join([str(Path(sys.executable).parent), str(kubectl.parent), os.environ["PATH"]])
+        self._environ = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path}
+        self._kubectl = str(kubectl)
+
+    def types(self, *words: str, status: int = 0) -> str:
+        """`kubectl ocr …`: what it prints, standard error after standard output."""
+        done = subprocess.run(
+            [self._kubectl, "ocr", *words, "-n", self.namespace],
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def apply(self, name: str, **spec: Any) -> None:
+        resource = {
+            "apiVersion": "ocr-operator.io/v1alpha1",
+            "kind": "OcrDeployment",
+            "metadata": {"name": name},
+            "spec": {
+                "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}],
+                "server": {"port": PORT},
+                "template": {"spec": {"terminationGracePeriodSeconds": 2}},
+                **spec,
+            },
+        }
+        self.cluster.kubectl("-n", self.namespace, "apply", "-f", "-", stdin=json.dumps(resource))
+
+    def pods(self) -> list[str]:
+        told = self.cluster.kubectl("-n", self.namespace, "get", "pods", "-o", "name").split()
+        return sorted(each.removeprefix("pod/") for each in told)
+
+    def models(self) -> dict[str, str]:
+        """Pod → location of its model, by `status -o json`."""
+        [told] = json.loads(self.types("status", "invoices", "-o", "json"))
+        return {pod["name"]: pod["models"][0]["location"] for pod in told["pods"]}
+
+    def until(self, look: Callable[[], Any], what: str) -> Any:
+        deadline = time.monotonic() + 60
+        while not (answer := look()):
+            assert time.monotonic() < deadline, f"not within 60 s: {what}\n{self.types('status')}"
+            time.sleep(0.2)
+        return answer
+
+
+@pytest.fixture(scope="module")
+def user(operator_cluster: Cluster) -> Iterator[User]:
+    namespace = f"plugin-{uuid.uuid4().hex[:8]}"
+    operator_cluster.kubectl("create", "namespace", namespace)
+    ours = User(operator_cluster, namespace)
+    ours.apply("invoices", replicas=2, gpu={"sharing": "shared"})
+    operator_cluster.kubectl(
+        "-n", namespace, "wait", "ocr/invoices", "--for=condition=Ready", "--timeout=100s"
+    )
+    yield ours
+    operator_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def test_status_top_and_why_tell_where_everything_is(user: User) -> None:
+    first, second = user.pods()
+    told = user.types("status")
+    assert all(name in told for name in ("invoices", first, second, "GPU-", "simulated", "pp-ocr"))
+    assert f"{user.namespace}/invoices" in user.types("status", "-A")
+    [resource] = yaml.safe_load(user.types("status", "invoices", "-o", "yaml"))
+    assert [pod["appliedGeneration"] for pod in resource["pods"]] == [resource["generation"]] * 2
+
+    gpus = [gpu for node in json.loads(user.types("top", "-o", "json")) for gpu in node["gpus"]]
+    assert {tenant["pod"] for gpu in gpus for tenant in gpu["pods"]} == {first, second}
+    assert all(gpu["totalBytes"] > gpu["promisedBytes"] >= 2**30 for gpu in gpus)
+    assert f"{user.namespace}/{first}" in user.types("top")
+
+    why = user.types("why", first)
+    assert "is the least loaded of" in why
+    assert "runners-up" in why
+    decision = json.loads(user.types("why", first, "-o", "json"))
+    assert decision["basis"] == "metrics"
+    assert len(decision["runnersUp"]) >= 1
+
+
+def test_models_are_woken_offloaded_and_released(user: User) -> None:
+    first, second = user.pods()
+    assert user.types("wake", "invoices", "--pod", first).split().count("ready") == 1
+    user.until(lambda: user.models()[first] == "gpu", "the status says gpu")
+    assert user.models()[second] == "unloaded"
+    user.until(lambda: "offload in " in user.types("status"), "the countdown")
+    assert user.types("wake", "invoices", "--model", "pp-ocr").split().count("ready") == 2
+    told = json.loads(user.types("offload", "invoices", "-o", "json"))
+    assert [(each["pod"], each["location"]) for each in told] == [(first, "cpu"), (second, "cpu")]
+    user.types("release", "invoices", "--pod", second)
+    user.until(lambda: user.models() == {first: "cpu", second: "unloaded"}, "the status follows")
+
+
+def test_a_timeout_is_proven_applied_and_no_pod_is_replaced(user: User) -> None:
+    before = user.pods()
+    told = user.types("timeout", "invoices", "2m", "--release", "never")
+    assert "offload after 120 s, release never; 2 pods work by generation " in told
+    again = json.loads(user.types("timeout", "invoices", "120", "-o", "json"))
+    assert (again["changed"], again["pods"]) == (False, 2)
+    assert "(pp-ocr): offload at once" in user.types("timeout", "invoices", "0", "--model", "pp-ocr")
+    assert "spec.models has its own" in user.types("timeout", "invoices", "90")
+    spec = json.loads(user.cluster.kubectl("-n", user.namespace, "get", "ocr", "invoices", "-o", "json"))[
+        "spec"
+    ]
+    assert spec["idle"]["offloadAfterSeconds"] == 90
+    assert spec["models"][0]["idle"]["offloadAfterSeconds"] == 0
+    assert user.pods() == before
+    user.types("timeout", "invoices", "-5", status=Exit.USAGE)
+
+
+def test_a_page_is_read(user: User) -> None:
+    page = str(ROOT / "examples" / "invoice.png")
+    assert "| Laid paper, 120 g, A4 | 40 | 312.00 |" in user.types("read", "invoices", page)
+    assert "Total 504.50\n" in user.types("read", "invoices", page, "--format", "text")
+    words = ("--task", "find", "--find-term", "total", "--format", "json")
+    assert json.loads(user.types("read", "invoices", page, *words))["boxes"][0]["label"] == "total"
+    told = user.types("read", "invoices", page, "--task", "figure", status=Exit.USAGE)
+    assert "can't do 'figure'; it can do document, ocr, free, find" in told
+    told = user.types("read", "invoices", str(ROOT / "README.md"), status=Exit.USAGE)
+    assert "is no picture of a known format" in told
+
+
+def test_a_pod_that_waits_says_why(user: User) -> None:
+    name = "letters"
+    large = [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "400Gi"}]
+    user.apply(name, replicas=1, gpu={"sharing": "shared"}, models=large)
+    user.until(lambda: "InsufficientGpuMemory" in user.types("status", name), "placement says no")
+    pod = next(each for each in user.pods() if each.startswith(name))
+    told = user.types("why", pod)
+    assert f"{pod} waits for a GPU" in told
+    assert "InsufficientGpuMemory: no GPU fits 400Gi" in told
+    assert "waits for a GPU" in user.types("status", name)
+    told = user.types("wake", name, status=Exit.LATER)
+    assert f"no pod of {name} is ready: InsufficientGpuMemory" in told
+    assert "those to come start with it" in user.types("timeout", name, "30")
+    user.cluster.kubectl("-n", user.namespace, "delete", "ocr", name)
+    user.until(lambda: len(user.pods()) == 2, "its pod goes")
+
+
+def test_names_that_are_not_there_lead_to_those_that_are(user: User) -> None:
+    assert "Did you mean 'invoices'?" in user.types("status", "invoice", status=Exit.NOT_FOUND)
+    assert "Did you mean 'pp-ocr'?" in user.types(
+        "offload", "invoices", "--model", "ppocr", status=Exit.NOT_FOUND
+    )
+    assert user.pods()[0] in user.types("why", "invoices-1", status=Exit.NOT_FOUND)
+
+
+def test_the_documented_roles_are_enough(user: User) -> None:
+    as_eve = ("--as", "eve")
+    in_place = ("-n", user.namespace)
+    told = user.types("status", *as_eve, status=Exit.NOT_ALLOWED)
+    assert f"you (eve) may not list pods in namespace {user.namespace}" in told or "ocrdeployments" in told
+    user.cluster.kubectl("apply", "-f", str(ROOT / "plugin" / "rbac.yaml"))
+
+    def bind(role: str) -> None:
+        user.cluster.kubectl(*in_place, "create", "rolebinding", role, f"--clusterrole={role}", "--user=eve")
+
+    bind("kubectl-ocr-look")
+    user.until(lambda: "invoices" in user.types("status", *as_eve), "the role counts")
+    told = user.types("top", *as_eve)
+    assert "may not list nodes" in told
+    assert user.pods()[0] in told
+    assert "is on gpu-" in user.types("why", user.pods()[0], *as_eve)
+    told = user.types("wake", "invoices", *as_eve, status=Exit.NOT_ALLOWED)
+    assert f"may not get secrets in namespace {user.namespace}" in told
+    told = user.types("timeout", "invoices", "60", *as_eve, status=Exit.NOT_ALLOWED)
+    assert "may not patch ocrdeployments.ocr-operator.io" in told
+
+    bind("kubectl-ocr-control")
+    user.types("wake", "invoices", *as_eve)
+    assert "2 pods work by" in user.types("timeout", "invoices", "61", *as_eve)
+    page = str(ROOT / "examples" / "invoice.png")
+    assert "Total 504.50" in user.types("read", "invoices", page, *as_eve)
+
+
+def test_completion_offers_what_the_cluster_has(user: User) -> None:
+    done = subprocess.run(
+        ["kubectl_complete-ocr", "status", "-n", user.namespace, "inv"],
+        env=user._environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["invoices", ":4"]

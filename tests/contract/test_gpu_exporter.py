@@ -1,0 +1,114 @@
+"""Our exporter speaks the words of NVIDIA's, and the operator reads them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ocr_inference import gpu, gpuexporter
+from ocr_inference.settings import Settings
+from ocr_operator import dcgm
+from ocr_operator.dcgm import GpuReading
+from tests.support import fakepod
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [{"uuid": f"GPU-{each}", "product": "NVIDIA-L40S", "memory_bytes": 45 * GIB} for each in "ab"]
+    (tmp_path / "gpus.json").write_text(json.dumps(rows))
+    gpu.SimulatedBooks(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(12 * GIB, 0.5)
+    return tmp_path
+
+
+def settings(folder: Path | None) -> Settings:
+    return Settings(
+        device="simulated", simulated_gpu_dir=folder, host=fakepod.address(), port=fakepod.free_port()
+    )
+
+
+@asynccontextmanager
+async def scraped(folder: Path) -> AsyncIterator[str]:
+    async with (
+        gpuexporter.serving(settings(folder), {"NODE_NAME": "gpu-a"}) as url,
+        aiohttp.ClientSession() as http,
+        http.get(url) as response,
+    ):
+        assert (response.status, response.content_type) == (200, "text/plain")
+        yield await response.text()
+
+
+async def test_the_operator_reads_what_it_says(folder: Path) -> None:
+    async with scraped(folder) as text:
+        idle, busy = dcgm.parse(text, "")
+    assert idle == GpuReading(
+        node="gpu-a",
+        uuid="GPU-a",
+        index=0,
+        product="NVIDIA-L40S",
+        memory_used_bytes=0,
+        memory_free_bytes=45 * GIB,
+        memory_total_bytes=45 * GIB,
+        utilization=0.0,
+    )
+    assert (busy.uuid, busy.index, busy.memory_used_bytes, busy.utilization) == ("GPU-b", 1, 12 * GIB, 0.5)
+
+
+async def test_its_lines_are_those_of_the_stored_sample(folder: Path) -> None:
+    """tests/golden/dcgm/own.txt is what other tests and the docs know of it."""
+    async with scraped(folder) as text:
+        assert text == (Path(__file__).parents[1] / "golden" / "dcgm" / "own.txt").read_text()
+
+
+async def test_gpus_that_cannot_be_read_are_an_error_and_no_empty_list(folder: Path) -> None:
+    async with (
+        gpuexporter.serving(settings(folder), {}) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        (folder / "gpus.json").write_text("{")
+        async with http.get(url) as response:
+            assert response.status == 503
+            assert "gpus.json" in await response.text()
+
+
+async def test_an_address_that_is_taken_is_named(folder: Path) -> None:
+    one = settings(folder)
+    async with gpuexporter.serving(one, {}):
+        with pytest.raises(gpuexporter.CannotExport, match=f"can't listen at {one.host}:{one.port}"):
+            async with gpuexporter.serving(one, {}):
+                pass
+
+
+def test_the_command_serves_until_it_is_told_to_stop(folder: Path) -> None:
+    one = settings(folder)
+    environ = os.environ | {"OCR_DEVICE": "simulated", "OCR_SIMULATED_GPU_DIR": str(folder)}
+    command = [
+        sys.executable,
+        "-m",
+        "ocr_inference",
+        "gpu-exporter",
+        "--host",
+        one.host,
+        "--port",
+        str(one.port),
+    ]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "exporting gpus=2" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+async def test_without_a_driver_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(gpu.NoDevice, match=r"gpus\.json"):
+        async with asyncio.timeout(20), gpuexporter.serving(settings(tmp_path), {}):
+            pass

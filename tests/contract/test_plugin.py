@@ -1,0 +1,108 @@
+"""The plugin shares no code with the operator and the server: here it reads what they write."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kubectl_ocr import cli, decision, names, objects, podhttp, tree
+from kubectl_ocr.errors import Exit, Failure
+from kubectl_ocr.objects import Pod, Resource
+from ocr_inference import schema, settings
+from ocr_operator import livesettings, observed, podstate, status
+from ocr_operator import names as operator_names
+from ocr_operator.manifests import common
+from ocr_operator.placement import types
+from ocr_operator.status import PodSeen, Seen
+from tests.support import inference, pages, resources
+from tests.support.observations import raw_pod, raw_state
+
+NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
+
+
+def test_names_are_the_operators() -> None:
+    for name in ("GROUP", "CONTAINER", "PORT_NAME", "LABEL_DEPLOYMENT", "LABEL_AWAKE", "GATE"):
+        assert getattr(names, name) == getattr(operator_names, name)
+    for name in ("ANNOTATION_LIVE_SETTINGS", "ANNOTATION_PLACEMENT", "ADMIN_KEY", "API_KEYS_KEY"):
+        assert getattr(names, name) == getattr(operator_names, name)
+    assert f"{operator_names.PLURAL}.{operator_names.GROUP}" == names.RESOURCE
+    assert names.LABEL_GPU_PRODUCT == operator_names.LABEL_GPU_PRODUCT
+    assert names.admin_secret("invoices") == common.admin_secret_name("invoices")
+
+
+def test_words_and_bounds_are_the_servers() -> None:
+    assert {each.value for each in schema.Task} == set(cli.TASKS)
+    assert cli.MAX_SECONDS == settings.MAX_TIMEOUT_SECONDS
+
+
+def test_decision_live_settings_and_status_are_read() -> None:
+    """A pod as the operator annotates it, and its entry in the status."""
+    deployment = resources.make_deployment(idle={"offloadAfterSeconds": 42})
+    values = livesettings.values(deployment.spec)
+    live = livesettings.envelope(3, livesettings.Revision(2, livesettings.digest(values)), values)
+    placed = types.Placement(
+        pod="default/a",
+        uid="uid-a",
+        deployment="default/invoices",
+        sharing="shared",
+        node="gpu-a",
+        gpus=(types.Gpu(uuid="GPU-1", product="NVIDIA-L40S"),),
+        memory_bytes=2**30,
+        score=0.5,
+        basis=types.Basis.METRICS,
+        data_age_seconds=4,
+        runners_up=(types.RunnerUp(node="gpu-b", uuid="GPU-2", score=0.25),),
+        why="gpu-a/GPU-1 is the only one that fits 1Gi",
+    )
+    annotations = {
+        operator_names.ANNOTATION_PLACEMENT: placed.to_json(NOW),
+        operator_names.ANNOTATION_LIVE_SETTINGS: live.to_json(),
+    }
+    raw = raw_pod("a", annotations=annotations)
+    name = deployment.spec.models[0].name
+    state = podstate.parse(raw_state("a", models={name: ("ready", "gpu")}))
+    assert isinstance(state, podstate.PodState)
+    seen = Seen(pods=(PodSeen(pod=observed.pod(raw), state=state),), live=live)
+    written = status.aggregate(deployment, seen, NOW)
+
+    pod = objects.one(json.dumps(raw).encode(), Pod)
+    body = {"metadata": {"name": "invoices"}, "status": written}
+    resource = objects.one(json.dumps(body).encode(), Resource)
+    assert isinstance(pod, Pod)
+    assert isinstance(resource, Resource)
+    view = tree.view(resource, [pod], NOW)
+    [told] = view.pods
+    assert view.phase == written["phase"]
+    assert any(": Creating" in note for note in view.notes)
+    [model] = told.models
+    assert (told.state, told.gpus[0].uuid, model.state, model.location) == ("ready", "GPU-1", "ready", "gpu")
+    assert (model.next, model.after_seconds) == ("offload", 42)
+    why = decision.why(pod, resource)
+    assert (why.why, why.node, why.gpus, why.memory_bytes) == (placed.why, "gpu-a", ("GPU-1",), 2**30)
+    assert (why.score, why.basis, why.data_age_seconds, why.placed_at) == (0.5, "metrics", 4, NOW)
+    assert [(each.node, each.uuid, each.score) for each in why.runners_up] == [("gpu-b", "GPU-2", 0.25)]
+
+
+async def test_controls_and_pages_of_the_real_server(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    async with inference.server(admin_token_file=token) as running:
+        pod = podhttp.Server(running.http, "a")
+        with pytest.raises(Failure, match="refuses the token") as failed:
+            await pod.control("/gpu/load", "")
+        assert failed.value.status is Exit.NOT_ALLOWED
+
+        running.http.headers["Authorization"] = "Bearer s3cret"
+        for path, state, where in (
+            ("/gpu/load", "ready", "cpu"),
+            ("/gpu/offload", "offloaded", "cpu"),
+            ("/gpu/release", "unloaded", "unloaded"),
+        ):
+            done = await pod.control(path, "slow")
+            assert (done.model, done.state, done.model_location) == ("slow", state, where)
+        answer = await pod.read(pages.blank(), {"prompt_type": "document"})
+        assert isinstance(answer["text"], str)
+        with pytest.raises(Failure, match="is no picture") as failed:
+            await pod.read(b"text", {})
+        assert failed.value.status is Exit.USAGE

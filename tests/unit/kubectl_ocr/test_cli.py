@@ -1,0 +1,124 @@
+"""The command line and its completion: words in, options or candidates out."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kubectl_ocr import cli, completion, names
+from kubectl_ocr.cli import Options
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_options_of_kubectl_may_stand_before_and_after_the_command() -> None:
+    for words in (
+        "--context x -n team-a status",
+        "status --context x -n team-a",
+        "--context x status -n team-a",
+    ):
+        told = cli.parse(words.split())
+        assert (told.kubectl, told.namespace) == (("--context=x",), "team-a"), words
+
+
+@pytest.mark.parametrize(
+    ("words", "offload", "exit_", "release"),
+    [
+        ("300", 300, None, None),
+        ("5m --exit 1h --release never", 300, 3600, -1),
+        ("-1", -1, None, None),
+        ("--release 0.5", None, None, 0.5),
+    ],
+)
+def test_idle_times(words: str, offload: float | None, exit_: float | None, release: float | None) -> None:
+    told = cli.parse(["timeout", "invoices", *words.split()])
+    assert (told.offload, told.exit, told.release) == (offload, exit_, release)
+    assert told == Options(command="timeout", name="invoices", offload=offload, exit=exit_, release=release)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("timeout invoices", "needs SECONDS, --exit or --release"),
+        ("timeout invoices soon", "no idle time"),
+        ("timeout invoices 1e3", "no idle time"),
+        ("timeout invoices 31536001", "no idle time"),
+        ("timeout invoices ٣", "no idle time"),
+        ("timeout invoices -5", ""),
+        ("wake", "NAME"),
+        ("wake invoices --within 0", "more than 0"),
+        ("wake invoices --mod x", "--mod"),
+        ("status -w -o json", "-w follows as a table"),
+        ("status -o xml", "xml"),
+        ("read invoices", "PICTURE"),
+        ("sleep invoices", "sleep"),
+    ],
+)
+def test_wrong_words_end_with_status_2_and_a_reason(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(words.split())
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_command_has_help_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            cli.parse([name, "--help"])
+        assert ended.value.code == 0
+        assert f"  kubectl ocr {name}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        cli.parse([])
+    assert ended.value.code == 0
+    assert "exit status" in capsys.readouterr().out
+
+
+def test_examples_of_the_help_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = 0
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit):
+            cli.parse([name, "--help"])
+        for line in capsys.readouterr().out.splitlines():
+            if line.startswith("  kubectl ocr "):
+                words = line.split("  ")[1].split("<")[0].split()[2:]
+                assert cli.parse(words).command == name
+                seen += 1
+    assert seen >= 12
+
+
+def test_what_the_pages_show_is_understood() -> None:
+    pages = [ROOT / "README.md", ROOT / "docs" / "kubectl-plugin.md"]
+    shown = [
+        line.removeprefix("$ kubectl ocr ")
+        for page in pages
+        for line in page.read_text().splitlines()
+        if line.startswith("$ kubectl ocr ") and "--help" not in line
+    ]
+    assert len(shown) >= 10
+    for line in shown:
+        assert cli.parse(shlex.split(line, comments=True)).command in cli.COMMANDS, line
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "candidate", "directive"),
+    [
+        ([""], "", "status\t", completion.NO_FILES),
+        (["-n", "x", ""], "", "top\t", completion.NO_FILES),
+        (["status", ""], names.RESOURCE, "", completion.NO_FILES),
+        (["top", ""], "", "", completion.NO_FILES),
+        (["why", ""], "pods", "", completion.NO_FILES),
+        (["wake", "invoices", "--pod", ""], "pods", "", completion.NO_FILES),
+        (["status", "-n", ""], "namespaces", "", completion.NO_FILES),
+        (["status", "-o", "j"], "", "json", completion.NO_FILES),
+        (["read", "invoices", ""], "", "", completion.FILES),
+        (["read", "invoices", "--format", ""], "", "markdown", completion.NO_FILES),
+        (["bogus", ""], "", "", completion.NO_FILES),
+        ([], "", "status\t", completion.NO_FILES),
+    ],
+)
+def test_completion(words: list[str], kind: str, candidate: str, directive: int) -> None:
+    asked, candidates, told = completion.wanted(words)
+    assert (asked, told) == (kind, directive)
+    assert any(each.startswith(candidate) for each in candidates) if candidate else not candidates

@@ -1,0 +1,131 @@
+"""Objects from a cluster: other versions and hands have written them, and nothing of it ends the plugin."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_ocr import names, objects, text
+from kubectl_ocr.objects import Idle, Metadata, ModelSpec, Pod, Resource, Spec, Unreadable
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def pod(**annotations: str) -> Pod:
+    keys = {"live": names.ANNOTATION_LIVE_SETTINGS, "placement": names.ANNOTATION_PLACEMENT}
+    told = {keys[key]: value for key, value in annotations.items()}
+    return Pod(metadata=Metadata(name="invoices-1", annotations=told))
+
+
+@given(JSON)
+def test_any_json_is_an_object_or_says_why_not(value: Any) -> None:
+    body = json.dumps(value).encode()
+    for type_ in (Resource, Pod, objects.Node):
+        found = objects.one(body, type_)
+        assert isinstance(found, (type_, Unreadable))
+        listed, unreadable = objects.many(json.dumps({"items": [value]}).encode(), type_)
+        assert len(listed) + len(unreadable) == 1
+
+
+@given(JSON | st.text().map(lambda each: {"why": each, "score": 1e300}))
+def test_any_annotation_is_a_decision_or_says_why_not(value: Any) -> None:
+    for each in (json.dumps(value), str(value)):
+        assert isinstance(objects.placement(pod(placement=each)), objects.Placement | Unreadable)
+        idle, _ = objects.idle(Resource(metadata=Metadata(name="x")), pod(live=each), "m")
+        assert isinstance(idle, Idle)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"items": 3}'], ids=repr)
+def test_what_is_no_list_is_reported(body: bytes) -> None:
+    listed, [unreadable] = objects.many(body, Pod)
+    assert listed == []
+    assert "can't be read" in unreadable.message
+
+
+def test_one_broken_object_is_named_and_the_others_are_read() -> None:
+    good = {"metadata": {"name": "good"}}
+    bad = {"metadata": {"name": "bad"}, "status": {"pods": [{"name": 3}]}}
+    found, [unreadable] = objects.many(json.dumps({"items": [bad, good]}).encode(), Resource)
+    assert [each.metadata.name for each in found] == ["good"]
+    assert unreadable.message.startswith("bad can't be read")
+    assert "$.status.pods[0].name" in unreadable.message
+
+
+def test_an_annotation_without_end_is_not_parsed() -> None:
+    found = objects.placement(pod(placement='{"why": "' + "x" * objects.MAX_ANNOTATION_BYTES + '"}'))
+    assert isinstance(found, Unreadable)
+    assert "invoices-1" in found.message
+
+
+def test_what_the_pod_was_told_counts_before_the_resource() -> None:
+    spec = Spec(
+        models=[ModelSpec(name="m", idle=Idle(offload_after_seconds=5), preload=True)],
+        idle=Idle(offload_after_seconds=60, release_after_seconds=600),
+    )
+    resource = Resource(metadata=Metadata(name="x"), spec=spec)
+    live = json.dumps({"values": {"models": {"m": {"idle": {"offloadAfterSeconds": 7}, "preload": False}}}})
+    assert objects.idle(resource, pod(live=live), "m") == (Idle(offload_after_seconds=7), False)
+    merged = Idle(offload_after_seconds=5, release_after_seconds=600)
+    for other in (None, pod(), pod(live="no JSON"), pod(live='{"values": {"models": {"m": 3}}}')):
+        assert objects.idle(resource, other, "m") == (merged, True)
+    assert objects.idle(resource, None, "other") == (spec.idle, False)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "count"),
+    [
+        ("12Gi", 12 * 2**30),
+        ("1.5G", 1_500_000_000),
+        ("512Mi", 2**29),
+        (1024, 1024),
+        ("7", 7),
+        *((each, 0) for each in ("", None, "Gi", "-1Gi", "nan", "infGi", "1e999", "12 GiB", "9" * 400, -3)),
+    ],
+)
+def test_quantities(quantity: str | int | None, count: int) -> None:
+    assert objects.bytes_of(quantity) == count
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-3, "0s"),
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (250, "4m10s"),
+        (3600, "1h"),
+        (11_100, "3h5m"),
+        (1e6, "11d"),
+    ],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert text.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0"), (2**20, "1Mi"), (2**29, "512Mi"), (12 * 2**30, "12Gi"), (int(36.9 * 2**30), "36.9Gi")],
+)
+def test_sizes(count: int, said: str) -> None:
+    assert text.size(count) == said
+
+
+@given(st.text(max_size=3000), st.integers(1, 2000))
+def test_clean_text_is_one_printable_line_of_bounded_length(raw: str, limit: int) -> None:
+    cleaned = text.clean(raw, limit)
+    assert len(cleaned) <= limit
+    assert all(char.isprintable() for char in cleaned)
+    assert text.clean(cleaned, limit) == cleaned
+
+
+def test_near_names() -> None:
+    assert text.nearest("invoice", ["letters", "invoices"], "models") == " Did you mean 'invoices'?"
+    assert text.nearest("x", [], "models") == " There are no models."
+    assert text.nearest("x", [f"model-{each}" for each in range(99)], "models").endswith(", ….")
