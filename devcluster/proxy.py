@@ -12,73 +12,23 @@ import json
 import logging
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from devcluster.node import model
 from devcluster.node.api import Api, Event, access
+from devcluster.services import Endpoint, Name, Service, ServicePort, ServiceSpec, address, endpoints
 
 CONNECT_SECONDS: Final = 3.0
 CHUNK: Final = 65_536
 
 log = logging.getLogger(__name__)
 
-Endpoint = tuple[str, int]
-Name = tuple[str, str]
-
-
-class ServicePort(model.Part, frozen=True):
-    port: int
-    target_port: int | str = 0
-
-
-class ServiceSpec(model.Part, frozen=True):
-    selector: dict[str, str] = msgspec.field(default_factory=dict)
-    cluster_ip: str = msgspec.field(default="", name="clusterIP")
-    ports: list[ServicePort] = msgspec.field(default_factory=list)
-
-
-class Service(model.Part, frozen=True):
-    metadata: model.Metadata
-    spec: ServiceSpec
-
-    @property
-    def name(self) -> Name:
-        return self.metadata.namespace, self.metadata.name
-
-    @property
-    def served(self) -> bool:
-        """Headless Services are DNS names only, and without a selector somebody else keeps the endpoints."""
-        return self.spec.cluster_ip.startswith("10.96.") and bool(self.spec.selector)
-
-
-def address(cluster_ip: str, network: str) -> str:
-    """Where that cluster IP is served; `network` is the cluster's `127.N`. No two Services share one."""
-    *_, third, fourth = cluster_ip.split(".")
-    return f"{network}.{128 + int(third)}.{fourth}"
-
-
-def endpoints(service: Service, port: ServicePort, pods: Iterable[model.Pod]) -> list[Endpoint]:
-    """The ready pods that the Service selects, in no particular order."""
-    found = []
-    for pod in pods:
-        ready = any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
-        same = pod.metadata.namespace == service.metadata.namespace
-        if not (same and ready and pod.status.pod_ip) or pod.metadata.deletion_timestamp:
-            continue
-        if service.spec.selector.items() <= pod.metadata.labels.items() and (number := _target(port, pod)):
-            found.append((pod.status.pod_ip, number))
-    return found
-
-
-def _target(port: ServicePort, pod: model.Pod) -> int | None:
-    if isinstance(port.target_port, int):
-        return port.target_port or port.port
-    named = (each for container in pod.spec.containers for each in container.ports)
-    return next((each.container_port for each in named if each.name == port.target_port), None)
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class Proxy:
@@ -104,12 +54,11 @@ class Proxy:
 
     async def _follow_pods(self) -> None:
         async for event in self._api.follow("/api/v1/pods", {}):
-            _take_in(self._pods, event, [(raw["metadata"]["uid"], model.pod(raw)) for raw in event.objects])
+            _take_in(self._pods, event, model.Pod, lambda pod: pod.metadata.uid)
 
     async def _follow_services(self) -> None:
         async for event in self._api.follow("/api/v1/services", {}):
-            read = [msgspec.convert(raw, Service) for raw in event.objects]
-            _take_in(self._services, event, [(each.name, each) for each in read])
+            _take_in(self._services, event, Service, lambda service: service.name)
             await self._listen()
 
     async def _listen(self) -> None:
@@ -176,14 +125,19 @@ class Proxy:
         os.replace(draft, self._record)
 
 
-def _take_in(known: dict[Any, Any], event: Event, items: list[tuple[Any, Any]]) -> None:
+def _take_in(known: dict[K, T], event: Event, kind: type[T], key: Callable[[T], K]) -> None:
     if event.kind == "synced":
         known.clear()
-    for key, item in items:
+    for raw in event.objects:
+        try:
+            item = msgspec.convert(raw, kind)
+        except msgspec.ValidationError as error:
+            log.error("a %s can't be read and is ignored: %s", kind.__name__, error)  # noqa: TRY400  it says it all
+            continue
         if event.kind == "gone":
-            known.pop(key, None)
+            known.pop(key(item), None)
         else:
-            known[key] = item
+            known[key(item)] = item
 
 
 async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

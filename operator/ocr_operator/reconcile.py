@@ -59,6 +59,7 @@ REFUSED_SECONDS: Final = 30.0
 MAX_NEWS: Final = 32
 """Events that wait for the end of a pass which keeps failing; the oldest go first."""
 MAX_MOVES: Final = 1000
+"""Sentences kept for the next Event, which has the last one and their number."""
 MEND_SECONDS: Final = 1.0
 """After so long a label that couldn't be written is tried again, if nothing wakes the resource before."""
 MOVES_SPACING_SECONDS: Final = 120.0
@@ -283,16 +284,17 @@ class _Pass:
             log.info("awake set resource=%s/%s why=%s", *self._key, sentence)
         if known:  # the first pod of a resource is no change
             self._memory.moves = [*self._memory.moves, *decision.why][-MAX_MOVES:]
-        joined = [self._patch(pods[uid], awake.patch(pods[uid], awake=True)) for uid in decision.joins]
-        if not all(await self._together(joined)):
+        joins = [self._patch(pods[uid], awake.patch(pods[uid], awake=True)) for uid in decision.joins]
+        joined = await self._together(joins)
+        self._all._metrics.awake_labels.labels("joined").inc(joined.count(True))
+        if not all(joined):
             return MEND_SECONDS  # nobody leaves before those in its place are there
         for uid in decision.wakes:
             self._links.wake(self._key, uid, model)
-        left = [self._patch(pods[uid], awake.patch(pods[uid], awake=False)) for uid in decision.leaves]
-        mended = all(await self._together(left))
-        for change, count in (("joined", len(joined)), ("left", len(left))):
-            self._all._metrics.awake_labels.labels(change).inc(count)
-        return decision.again if mended else MEND_SECONDS
+        leaves = [self._patch(pods[uid], awake.patch(pods[uid], awake=False)) for uid in decision.leaves]
+        left = await self._together(leaves)
+        self._all._metrics.awake_labels.labels("left").inc(left.count(True))
+        return decision.again if all(left) else MEND_SECONDS
 
     def _awake(self) -> tuple[awake.Decision, str]:
         """The decision, and the model that those who join are to wake."""
@@ -334,13 +336,12 @@ class _Pass:
         return self._world.look_again if waits else None
 
     async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
-        """One patch: annotations, affinity, gate. What it promises is booked until the pod says it itself."""
+        """One patch: annotations, affinity, label, gate. What it promises is booked until the pod says it itself."""
         try:
             if spot.sharing == "claim" and not await self._claim(pod, spot):
                 return
-            first = self._resource.spec.routing.policy == "all" or not self._memory.route.members
-            operations = [*placement.patch(pod, spot, live.to_json(), now), awake.operation(awake=first)]
-            bound = await self._patch(pod, operations)
+            self._memory.route, label = awake.place(pod, self._resource.spec.routing, self._memory.route)
+            bound = await self._patch(pod, [*placement.patch(pod, spot, live.to_json(), now), label])
         finally:
             self._world.release(spot.uid)
         if bound:

@@ -2,7 +2,7 @@
 
     candidates = awake.candidates(pods, states, lost, models)
     decision = awake.decide(candidates, routing, pages, memory, now)
-    decision.labels → patches, joins before leaves;  decision.memory → the next call
+    decision.joins, then decision.leaves → patch;  decision.memory → the next call
 
 Requests spread over sleeping replicas would wake them all, and no GPU would ever be free. So as few pods as the
 queue allows get all of them: a growing queue wakes as many more as it needs at once, and after a calm time they
@@ -10,7 +10,7 @@ leave one by one. docs/awake-set.md has the rules with an example, ADR 12 the re
 """
 
 from ocr_operator.awake.decide import decide
-from ocr_operator.awake.seen import asked_for, candidates, operation, patch
+from ocr_operator.awake.seen import asked_for, candidates, patch, place
 from ocr_operator.awake.types import Candidate, Decision, Memory, Standing, Warmth
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "asked_for",
     "candidates",
     "decide",
-    "operation",
     "patch",
+    "place",
 ]

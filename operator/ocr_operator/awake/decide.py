@@ -24,7 +24,7 @@ _WORDS: Final = {
     Warmth.LOADING: "its model is being loaded",
     Warmth.UNLOADED: "its model is unloaded",
     Warmth.FAILED: "its model failed to load",
-    Warmth.UNKNOWN: "where its model is isn't known",
+    Warmth.UNKNOWN: "it hasn't told where its model is",
 }
 
 
@@ -40,7 +40,8 @@ def decide(pods: Iterable[Candidate], routing: Routing, pages: int, memory: Memo
     if before is None:
         before = {each.uid: each.name for each in pods if each.label == names.AWAKE}
     if routing.policy == "all":
-        why = () if all(each.uid in before for each in pods) else ("policy all: every pod is awake",)
+        woken = any(each.uid not in before and each.label == names.ASLEEP for each in pods)
+        why = ("policy all: every pod is awake",) if woken else ()
         return _decision(pods, {each.uid for each in pods}, why, None, None)
     draft = _Draft(pods, before, routing, pages)
     draft.keep_and_replace()

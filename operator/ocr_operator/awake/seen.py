@@ -1,12 +1,17 @@
 """From pods and what they say of themselves to candidates, and from a decision back to their labels."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from ocr_operator import names
-from ocr_operator.awake.types import Candidate, Standing, Warmth
+from ocr_operator.awake.types import Candidate, Memory, Standing, Warmth
 from ocr_operator.observed import Pod
 from ocr_operator.podstate import Location, ModelState, PodState, State
+from ocr_operator.spec import Routing
+
+Operation = dict[str, Any]
+"""Of a JSON patch."""
 
 _ASLEEP: Final = frozenset({State.UNLOADED, State.UNLOADING, State.OFFLOADED, State.OFFLOADING})
 _WARMTH: Final = {
@@ -79,14 +84,18 @@ def _warmth(model: ModelState) -> Warmth:
     return Warmth.EXITED if warmth is Warmth.CPU and model.worker == "exited" else warmth
 
 
-def patch(pod: Pod, *, awake: bool) -> list[dict[str, Any]]:
+def place(pod: Pod, routing: Routing, memory: Memory) -> tuple[Memory, Operation]:
+    """The label of a pod whose gate is lifted, for the patch that does it: awake if the set has nobody yet."""
+    if routing.policy != "all" and memory.members:
+        return memory, _label(names.ASLEEP)
+    return replace(memory, members={**(memory.members or {}), pod.uid: pod.name}), _label(names.AWAKE)
+
+
+def patch(pod: Pod, *, awake: bool) -> list[Operation]:
     """The label as a JSON patch of that very pod. Our pods have labels, or we would not know them."""
-    return [
-        {"op": "test", "path": "/metadata/uid", "value": pod.uid},
-        operation(awake=awake),
-    ]
+    test = {"op": "test", "path": "/metadata/uid", "value": pod.uid}
+    return [test, _label(names.AWAKE if awake else names.ASLEEP)]
 
 
-def operation(*, awake: bool) -> dict[str, Any]:
-    path = f"/metadata/labels/{names.LABEL_AWAKE.replace('/', '~1')}"
-    return {"op": "add", "path": path, "value": names.AWAKE if awake else names.ASLEEP}
+def _label(value: str) -> Operation:
+    return {"op": "add", "path": f"/metadata/labels/{names.LABEL_AWAKE.replace('/', '~1')}", "value": value}

@@ -1,9 +1,10 @@
 import io
+import os
 from pathlib import Path
 
 import pytest
 
-from devcluster import cli
+from devcluster import cli, processes
 from devcluster.errors import DevclusterError
 from devcluster.layout import Identity, Layout, ProcessRecord, State
 
@@ -75,3 +76,18 @@ def test_impossible_sizes_are_refused_before_anything_starts(
     assert cli.main(["up", "--dir", str(tmp_path / "c"), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+def test_the_status_of_a_running_cluster_says_where_services_are(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "cluster")
+    layout.create()
+    us = processes.identify(os.getpid())
+    assert us is not None
+    State(id="x", supervisor=us, phase="ready", url="https://127.10.0.1:6443", network="127.10.0.0/16").save(
+        layout
+    )
+    assert "service" not in run("status", "--dir", str(layout.directory))[1]
+    layout.services.write_text('{"default/invoices": ["127.10.128.7:8001"]}')
+    code, text = run("status", "--dir", str(layout.directory))
+    assert code == 0
+    assert "service default/invoices 127.10.128.7:8001" in text

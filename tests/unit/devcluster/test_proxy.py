@@ -13,10 +13,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from devcluster import proxy
+from devcluster import services
 from devcluster.node import model
 from devcluster.node.api import Access, Api
-from devcluster.proxy import Proxy, Service, ServicePort
+from devcluster.proxy import Proxy
+from devcluster.services import Service, ServicePort
 from tests.support import fakepod
 from tests.support.stage import until
 
@@ -52,24 +53,24 @@ def test_endpoints_are_ready_pods_of_the_namespace_with_the_labels() -> None:
         raw_pod("e", "127.0.0.5", deletionTimestamp="2026-11-23T08:00:00Z"),
         raw_pod("f", ""),
     ]
-    assert proxy.endpoints(SERVICE, NAMED, map(model.pod, pods)) == [("127.0.0.1", 8001)]
+    assert services.endpoints(SERVICE, NAMED, map(model.pod, pods)) == [("127.0.0.1", 8001)]
 
 
 @pytest.mark.parametrize(("target", "number"), [(9000, 9000), (0, 80), ("http", 8001)])
 def test_target_ports(target: int | str, number: int) -> None:
     port = ServicePort(port=80, target_port=target)
-    [(_, found)] = proxy.endpoints(SERVICE, port, [model.pod(raw_pod("a", "127.0.0.1"))])
+    [(_, found)] = services.endpoints(SERVICE, port, [model.pod(raw_pod("a", "127.0.0.1"))])
     assert found == number
 
 
 def test_an_unknown_port_name_has_no_endpoint() -> None:
     port = ServicePort(port=80, target_port="grpc")
-    assert proxy.endpoints(SERVICE, port, [model.pod(raw_pod("a", "127.0.0.1"))]) == []
+    assert services.endpoints(SERVICE, port, [model.pod(raw_pod("a", "127.0.0.1"))]) == []
 
 
 def test_each_cluster_ip_has_its_address_beside_those_of_nodes() -> None:
-    assert proxy.address("10.96.0.1", "127.77") == "127.77.128.1"
-    assert proxy.address("10.96.127.254", "127.77") == "127.77.255.254"
+    assert services.address("10.96.0.1", "127.77") == "127.77.128.1"
+    assert services.address("10.96.127.254", "127.77") == "127.77.255.254"
 
 
 @pytest.mark.parametrize("spec", [{"clusterIP": "None"}, {"selector": {}}])
@@ -108,7 +109,7 @@ async def proxied(pods: list[dict[str, Any]], record: Path) -> AsyncIterator[tup
         running = asyncio.create_task(ours.run())
         try:
             await until(lambda: record.is_file() and json.loads(record.read_text()) and ours._pods, within=20)
-            yield proxy.address("10.96.1.7", network), port
+            yield services.address("10.96.1.7", network), port
         finally:
             running.cancel()
             await asyncio.wait([running])

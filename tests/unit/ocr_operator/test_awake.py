@@ -300,6 +300,17 @@ def test_policy_all_wakes_everybody_and_back_again_they_leave_one_by_one() -> No
     assert story.decide(CALM) == "a b c"
 
 
+def test_the_first_pod_of_a_resource_is_placed_awake_and_the_others_asleep() -> None:
+    """So somebody takes requests even if the operator dies before the pods are ready."""
+    read = [observed.pod(observations.raw_pod(name)) for name in "ab"]
+    memory, first = awake.place(read[0], routing(), Memory())
+    assert first["value"] == "true"
+    memory, second = awake.place(read[1], routing(), memory)
+    assert second["value"] == "false"
+    assert memory.members == {"uid-a": "a"}
+    assert awake.place(read[1], routing(policy="all"), memory)[1]["value"] == "true"
+
+
 # --- the example of docs/awake-set.md -----------------------------------------------------------------------------
 
 
