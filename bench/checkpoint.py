@@ -1,7 +1,7 @@
 """`python -m bench.checkpoint FOLDER published|tiny`: DeepSeek-OCR in its published form, with random weights.
 
-What it writes means nothing; in its published size it loads, wakes and writes as fast as the real one. A process of its own,
-since whoever measures that nothing is left on a device must not use it.
+What it writes means nothing; in its published size it loads, wakes and writes as fast as the real one. A process
+of its own, since whoever measures that nothing is left on a device must not use it.
 """
 
 import sys
