@@ -1,7 +1,7 @@
-"""`python -m bench.checkpoint FOLDER`: DeepSeek-OCR at its published size and form, with random weights.
+"""`python -m bench.checkpoint FOLDER published|tiny`: DeepSeek-OCR in its published form, with random weights.
 
-What it writes means nothing; loading, waking and writing take as long as with the real ones. A process of its own,
-since whoever measures that nothing is left on a device must not use it.
+What it writes means nothing; in its published size it loads, wakes and writes as fast as the real one. A process
+of its own, since whoever measures that nothing is left on a device must not use it.
 """
 
 import sys
@@ -73,4 +73,9 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    where, size = Path(sys.argv[1]), sys.argv[2]
+    where.mkdir(exist_ok=True)
+    if size == "published":
+        make(where)
+    else:
+        checkpoints.make_deepseek_ocr(where)

@@ -2,7 +2,7 @@
 
 `OCR_BENCH_CONFIG` names a configuration FILE whose first model is measured. Without it: on a CUDA device, DeepSeek-OCR
 at its published size with random weights, which takes as long to wake and to write as the real one; elsewhere
-rapidocr on the CPU.
+rapidocr on the CPU, and a tiny DeepSeek-OCR where transformers is installed.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ import aiohttp
 from bench import report, server, storm
 
 CPU: Final = "models: [{name: pp-ocr, engine: rapidocr}]\n"
-GPU: Final = (
+VLM: Final = (
     "models: [{{name: deepseek-ocr, engine: transformers, source: {{path: {folder}}}, gpuMemory: 12Gi}}]\n"
 )
 LIVE: Final = """
@@ -210,22 +211,36 @@ async def gpu_mib() -> list[int] | None:
 
 
 async def measure() -> report.Result:
-    with tempfile.TemporaryDirectory() as folder:
-        return await on(*await subject(Path(folder)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environ = dict(os.environ) | {"OCR_CACHE_DIR": str(folder / "cache")}
+        if given := environ.get("OCR_BENCH_CONFIG"):
+            return await on(await asyncio.to_thread(Path(given).read_text), environ)
+        if await gpu_mib() is not None:
+            await checkpoint(folder / "checkpoint", "published")
+            return await on(VLM.format(folder=folder / "checkpoint"), environ | {"OCR_DEVICE": "cuda"})
+        environ |= {"OCR_DEVICE": "cpu"}
+        found = await on(CPU, environ)
+        if find_spec("transformers") is None:
+            return found
+        await checkpoint(folder / "checkpoint", "tiny")
+        return both(found, await on(VLM.format(folder=folder / "checkpoint"), environ))
 
 
-async def subject(folder: Path) -> tuple[str, dict[str, str]]:
-    """What to measure: a configuration, and the environment of its server."""
-    environ = dict(os.environ) | {"OCR_CACHE_DIR": str(folder / "cache")}
-    if given := environ.get("OCR_BENCH_CONFIG"):
-        return await asyncio.to_thread(Path(given).read_text), environ
-    if await gpu_mib() is None:
-        return CPU, environ | {"OCR_DEVICE": "cpu"}
-    arguments = ("-m", "bench.checkpoint", str(folder / "checkpoint"))
-    made = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+async def checkpoint(folder: Path, size: str) -> None:
+    made = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.checkpoint", str(folder), size)
     if await made.wait() != 0:
         raise RuntimeError("no checkpoint came of it; its own output says why")
-    return GPU.format(folder=folder / "checkpoint"), environ | {"OCR_DEVICE": "cuda"}
+
+
+def both(pp_ocr: report.Result, tiny: report.Result) -> report.Result:
+    named = {"pp-ocr": pp_ocr, "tiny deepseek-ocr": tiny}
+    return report.Result(
+        "wake",
+        " --- ".join(f"{name}: {result.method}" for name, result in named.items()),
+        [replace(row, what=f"{name}: {row.what}") for name, result in named.items() for row in result.rows],
+        {f"{name}: {key}": each for name, result in named.items() for key, each in result.samples.items()},
+    )
 
 
 async def on(config: str, environ: dict[str, str]) -> report.Result:
