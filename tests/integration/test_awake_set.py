@@ -70,8 +70,8 @@ async def test_a_growing_queue_wakes_pods_and_an_event_says_why() -> None:
             lambda: all(cluster.pods[name].loads == ["pp-ocr"] for name in awake(cluster) - {pod.name})
         )
         assert [pod.loads for pod in cluster.pods.values()].count([]) == 2, "nobody else is woken"
-        said = [each["message"] for each in cluster.objects(api.EVENT).values()]
-        assert any("12 requests wait for 1 awake pod, more than 4 each" in each for each in said), said
+        why = "12 requests wait for 1 awake pod, more than 4 each"
+        await until(lambda: any(why in each["message"] for each in cluster.objects(api.EVENT).values()))
         assert cluster.registry.get_sample_value("ocr_operator_awake_pods") == 3
 
 
