@@ -20,6 +20,19 @@ class Observer(Protocol):
     def observe(self, change: Change | None, body: Mapping[str, Any]) -> None: ...
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nobody asks kopf what changed, and its answer would cost a deep copy of every object that comes."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
 def registry(observer: Observer, credentials: Callable[[], Awaitable[Credentials]]) -> kopf.OperatorRegistry:
     """All handlers, in a registry of their own: two operators in one process don't share them."""
     handlers = kopf.OperatorRegistry()
@@ -52,6 +65,7 @@ def settings() -> kopf.OperatorSettings:
     ours = kopf.OperatorSettings()
     ours.posting.enabled = False
     ours.scanning.disabled = True
+    ours.persistence.diffbase_storage = _NoDiffs()
     ours.networking.request_timeout = 30
     ours.networking.connect_timeout = 5
     ours.networking.error_backoffs = (0.2, 0.5, 1, 2, 3, 5)

@@ -51,7 +51,7 @@ STATUS_SPACING_SECONDS: Final = 1.0
 """Between two writes of a status that only pods caused; what a change of the spec leads to isn't held back."""
 CONCURRENT_PATCHES: Final = 32
 """Of pods, per resource: 500 pods are stamped in about half a second without a burst on the API server."""
-PUSH_FIRST_SECONDS: Final = 0.3
+PUSH_FIRST_SECONDS: Final = 1.0
 """For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.
 """
 REFUSED_SECONDS: Final = 30.0
