@@ -71,6 +71,19 @@ def texts(engine: TransformersEngine, pages: list[InferRequest] | None = None) -
     return [each.text for each in results if isinstance(each, PageResult)]
 
 
+def alone(engine: TransformersEngine) -> list[str]:
+    """Page by page: in half precision, kernels round differently for different company, and company is chance."""
+    return [texts(engine, [request])[0] for request in requests()]
+
+
+@pytest.fixture(autouse=True)
+def exact_convolutions() -> Iterator[None]:
+    """In float32 they would be rounded to 10 bits, and not in the same way for every batch."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
 def test_pages_together_say_what_generate_says(make: Callable[..., TransformersEngine], folder: Path) -> None:
     engine = make()
     engine.load()
@@ -86,7 +99,7 @@ def test_pages_together_say_what_generate_says(make: Callable[..., TransformersE
         }
         wanted.append(opened.decode(greedy.write(model, replace(inputs, tensors=tensors), opened)))
     assert texts(engine) == wanted
-    assert [texts(engine, [request])[0] for request in requests()] == wanted
+    assert alone(engine) == wanted
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -96,13 +109,14 @@ def test_cycles_change_nothing_and_leave_nothing_on_the_device(
     engine = make(dtype)
     loaded = engine.load()
     assert loaded.device_bytes >= loaded.host_bytes // 2 > 0
-    first = texts(engine)
+    first = alone(engine)
+    texts(engine)  # together, too, so that there is more to give back
     for _ in range(3):
         assert engine.offload().device_bytes == 0
         assert torch.cuda.memory_allocated() == torch.cuda.memory_reserved() == 0
         # What pages took on top of the weights is counted from now on.
         assert engine.restore().device_bytes >= loaded.device_bytes
-        assert texts(engine) == first
+        assert alone(engine) == first
 
 
 def test_a_page_that_finds_no_memory_fails_alone_and_harms_nothing(
@@ -156,7 +170,7 @@ def test_flash_attention_is_used_or_its_absence_explained(
 
 
 def test_pieces_come_from_the_device_as_they_are_written(make: Callable[..., TransformersEngine]) -> None:
-    engine = make("bfloat16")
+    engine = make()
     engine.load()
     wanted = texts(engine)
     for number, request in enumerate(requests()):

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from ocr_inference.engines import memory
 from ocr_inference.sources import faults, selection
 
 _UNTOUCHED = 0x7F
@@ -114,9 +115,10 @@ def convert(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> PreTrai
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except MemoryError:
-        raise
     except Exception as error:
+        if memory.ran_out(error):
+            # Without the cause: its traceback would hold on to what there was room for.
+            raise MemoryError(f"converting the checkpoint: {faults.shown(str(error))}") from None
         # Sizes that don't fit are a RuntimeError, damaged files the library's own classes.
         raise faults.invalid(selection.SINGLE, "", f"can't be loaded: {faults.shown(str(error))}") from error
     for key, what in (

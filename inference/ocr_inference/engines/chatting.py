@@ -24,7 +24,7 @@ from transformers import (
 from transformers.models.auto.auto_mappings import PROCESSOR_MAPPING_NAMES
 
 from ocr_inference.engine import EngineError, Failure, FailureKind, InferRequest
-from ocr_inference.engines import configs, pictures
+from ocr_inference.engines import configs, memory, pictures
 from ocr_inference.engines.inputs import Inputs, room
 from ocr_inference.families import chat
 from ocr_inference.families.loops import LoopGuard
@@ -102,9 +102,9 @@ class Chat:
                     # What a person wrote is text, also where it looks like the marks of pictures or turns.
                     sanitize_control_tokens=True,
                 )
-        except MemoryError:
-            raise
         except Exception as error:
+            if memory.ran_out(error):
+                raise
             # Pages of odd proportions end here, and templates, which are strangers' programs in a sandbox.
             message = f"the model's processor can't take this page: {faults.shown(str(error))}"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error

@@ -13,6 +13,7 @@ atexit.register(gc.unfreeze)
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
+    "Cannot allocate memory",  # the system's words, where a file can't be mapped
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )

@@ -1,6 +1,9 @@
 """The engine of vision-language models on tiny checkpoints: the right text in any company, and what goes wrong."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -400,6 +403,55 @@ def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     assert engine.unload().host_bytes == 0
 
 
+LIMITED = """
+import resource, sys
+from ocr_inference.engine import InferRequest, ModelSpec
+from ocr_inference.engines import transformers
+from ocr_inference.hosttier import HostTier
+from tests.support.engines import picture
+
+path, cache, *phases = sys.argv[1:]
+unlimited = resource.getrlimit(resource.RLIMIT_DATA)
+
+def limit(progress):
+    if progress.phase in phases:
+        lines = open("/proc/self/status").read().splitlines()
+        taken = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (taken, unlimited[1]))
+
+host = HostTier.create("m")
+spec = ModelSpec(name="m", engine="transformers", path=path, cache_dir=cache, options={"threads": 1})
+engine = transformers.create(spec, host, limit)
+try:
+    engine.load()
+except MemoryError as error:
+    print("MemoryError")
+resource.setrlimit(resource.RLIMIT_DATA, unlimited)
+phases.clear()
+print(engine.unload().host_bytes)
+engine.load()
+print(len(engine.infer([InferRequest(image=picture(60, 40), resolution="tiny", max_tokens=3)])[0].text) > 0)
+"""
+
+
+@pytest.mark.timeout(300)
+def test_memory_that_ends_while_a_checkpoint_is_converted(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It counts as what it is, not as a fault of the checkpoint, and the next load goes well."""
+    arguments = (str(folder("deepseek_ocr")), str(tmp_path), "converting")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["MemoryError", "0", "True"]
+    assert not list(tmp_path.rglob("*.part*"))
+
+
 # --- memory ---------------------------------------------------------------------------------------------------
 
 
@@ -424,6 +476,7 @@ def test_giving_back_memory_starts_no_device() -> None:
 
 def test_errors_of_memory_are_told_from_others() -> None:
     assert memory.ran_out(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    assert memory.ran_out(RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"))
     assert not memory.ran_out(RuntimeError("shape mismatch"))
     assert not memory.ran_out(ValueError("out of memory"))
     assert memory.sticks(torch.AcceleratorError("CUDA error: device-side assert triggered"))
