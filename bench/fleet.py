@@ -207,7 +207,7 @@ async def on(cluster: Cluster) -> report.Result:
         "Real control plane and the operator's own process; the pods are stand-ins that speak the two calls over real"
         f" HTTP, all {PODS} in the process that measures, at addresses of their own: as many server processes would"
         f" measure the machine and not the operator. One resource with {PODS} replicas: {CHANGES} changes of"
-        " spec.idle.offloadAfterSeconds, 1.5 s apart, each from sending the PATCH to the last pod having taken the push."
+        " spec.idle.offloadAfterSeconds, 1.5 s apart, each from sending the PATCH to the last pod having taken it."
         f" Then {PODS} more resources with one replica each and one OcrIdlePolicy that selects them:"
         f" {POLICY_CHANGES} changes of its timeout, 2 s apart, each from sending the PATCH to the last pod of all."
     )

@@ -125,7 +125,8 @@ ZONES = [
     "Pacific/Apia",  # skipped a whole day in 2011
     "Africa/Casablanca",  # changes around Ramadan
 ]
-TIMES = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.integers(0, 59))
+TIMES = st.builds("{:02}:{:02}".format, st.integers(0, 23) | st.integers(1, 3), st.integers(0, 59))
+"""Every other one in the hours in which clocks are changed."""
 
 
 @st.composite
@@ -151,7 +152,7 @@ MOMENTS = st.one_of(
     st.builds(
         lambda change, minutes: change + timedelta(minutes=minutes),
         st.sampled_from(CHANGES_OF_CLOCKS),
-        st.integers(-2000, 2000),
+        st.integers(-2000, 2000) | st.integers(-90, 90),
     ),
     st.datetimes(datetime(2005, 1, 1), datetime(2036, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
 )
@@ -174,10 +175,22 @@ def test_open_is_what_the_clock_on_the_wall_shows(some: list[Window], moment: da
     assert windows.is_open(some, moment) is any(shows(moment, each) for each in some)
 
 
-@settings(deadline=None, max_examples=60)
-@given(some_windows(), MOMENTS)
-def test_next_change_is_the_first_minute_that_differs(some: list[Window], moment: datetime) -> None:
+NEAR = st.builds("{:02}:{:02}".format, st.integers(1, 3), st.sampled_from([0, 15, 30, 45]))
+BERLIN_NIGHTS = st.builds(
+    lambda start, end: [Window(start=start, end=end, time_zone="Europe/Berlin")], NEAR, NEAR
+).filter(lambda some: some[0].start != some[0].end)
+NEAR_CHANGES = st.builds(
+    lambda change, minutes: change + timedelta(minutes=minutes),
+    st.sampled_from(CHANGES_OF_CLOCKS[:2]),
+    st.integers(-150, 150),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.tuples(some_windows(), MOMENTS) | st.tuples(BERLIN_NIGHTS, NEAR_CHANGES))
+def test_next_change_is_the_first_minute_that_differs(case: tuple[list[Window], datetime]) -> None:
     """Minute by minute: all clocks of these zones change at whole minutes."""
+    some, moment = case
     moment = moment.replace(second=0, microsecond=0)
     current = any(shows(moment, each) for each in some)
     change = windows.next_change(some, moment)
