@@ -278,7 +278,7 @@ class Demo:
         story.say(f"   {BURST} pages at once:")
         story.indent(table(resource))
         await burst
-        await self.event(NAME, "AwakeSetChanged")
+        await self.event(NAME, "AwakeSetChanged", "requests wait")
 
     async def arbitration(self, manifest: Path) -> None:
         """Two resources on the same GPUs, too large to be there together: the idle one makes way."""
@@ -311,18 +311,17 @@ class Demo:
                 await asyncio.sleep(0.2)
         return address
 
-    async def event(self, name: str, reason: str) -> None:
-        """Print the newest Event of that reason, once there is one."""
+    async def event(self, name: str, reason: str, part: str = "") -> None:
+        """Print the Event of that reason with `part` in its message, once there is one."""
         fields = f"involvedObject.name={name},reason={reason}"
         async with asyncio.timeout(PATIENCE):
-            while not (items := await self.events(fields)):  # noqa: ASYNC110 - in another process
+            while not (found := [m for m in await self.messages(fields) if part in m]):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
-        self._story.say(f"   Event {reason}: {items[-1]['message']}")
+        self._story.say(f"   Event {reason}: {found[-1]}")
 
-    async def events(self, fields: str) -> list[dict[str, Any]]:
+    async def messages(self, fields: str) -> list[str]:
         found = await self.kubectl("get", "events", "--field-selector", fields, "-o", "json", show=False)
-        items: list[dict[str, Any]] = json.loads(found)["items"]
-        return items
+        return [item["message"] for item in json.loads(found)["items"]]
 
     async def plugin(self, *arguments: str) -> None:
         """`kubectl ocr`, as its user types it."""

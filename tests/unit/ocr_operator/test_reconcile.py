@@ -18,9 +18,11 @@ from ocr_operator import api, names, podwire, stuck
 from ocr_operator.children import Children
 from ocr_operator.manifests import Defaults
 from ocr_operator.metrics import Metrics
+from ocr_operator.passes import REFUSED_SECONDS
 from ocr_operator.podclient import PodClient
-from ocr_operator.reconcile import REFUSED_SECONDS, STATUS_SPACING_SECONDS, Reconciler
+from ocr_operator.reconcile import Reconciler
 from ocr_operator.recorder import Recorder
+from ocr_operator.reports import STATUS_SPACING_SECONDS
 from ocr_operator.settings import Settings
 from ocr_operator.wakeups import Key
 from ocr_operator.world import World
