@@ -11,7 +11,7 @@ def test_every_reason_and_every_failure_has_a_rule() -> None:
 def test_every_rule_has_a_type_and_those_that_pass_say_when() -> None:
     for rule in (*errors.REFUSALS.values(), *errors.FAILURES.values(), errors.UNKNOWN):
         assert rule.status in errors.TYPES
-        assert rule.retry == (rule.status in {429, 503})
+        assert rule.retry == (rule.status in {429, 503} or rule.code == "model_busy")
         assert (errors.of(rule, "m").retry_after_seconds is not None) == rule.retry
 
 
