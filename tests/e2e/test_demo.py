@@ -61,7 +61,9 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing(tmp_path: Path) -> No
     ]
     assert "requests wait for 1 awake pod, more than 1 each" in story
     assert re.search(r"Event GpuMemoryYielded: pp-ocr of default/receipts-\S+ makes way on GPU-", story)
-    turns = [line.split()[-1] for line in story.splitlines() if "default/receipts-" in line and "pp-ocr" in line]
+    turns = [
+        line.split()[-1] for line in story.splitlines() if "default/receipts-" in line and "pp-ocr" in line
+    ]
     assert sorted(turns[-2:]) == ["cpu", "gpu"]
     assert not folder.exists()
     assert processes_with(str(folder)) == []
