@@ -79,9 +79,9 @@ class Api:
         ) as answer:
             answer.raise_for_status()
 
-    async def changes(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def changes(self, path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
         """Every object of a list as it is, and as often as it changes."""
-        query = {"watch": "true", "timeoutSeconds": "3600"}
+        query |= {"watch": "true", "timeoutSeconds": "3600"}
         timeout = aiohttp.ClientTimeout(total=None)
         async with self._http.get(
             self._url + path,
@@ -102,18 +102,8 @@ class Api:
             answer.raise_for_status()
 
     async def watch(self, path: str, name: str, into: Watched) -> None:
-        query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": "3600"}
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with self._http.get(
-            self._url + path,
-            params=query,
-            headers=self._headers,
-            ssl=self._tls,
-            timeout=timeout,
-            read_bufsize=2**20,
-        ) as answer:
-            async for line in answer.content:
-                into.put(json.loads(line)["object"])
+        async for body in self.changes(path, fieldSelector=f"metadata.name={name}"):
+            into.put(body)
 
 
 async def follow(http: aiohttp.ClientSession, address: str, into: Watched) -> None:

@@ -136,17 +136,15 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl as administrator and return its output; a failure raises DevclusterError with what it printed."""
-        return self._run(str(self._kubectl()), f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+        return self._run("kubectl", f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
 
     def plugin(self, *arguments: str) -> str:
         """Run `kubectl ocr` as administrator and return its output; fails as `kubectl` does."""
         return self._run(str(Path(sys.executable).with_name("kubectl-ocr")), *arguments)
 
-    def _kubectl(self) -> Path:
-        return Toolbox(os.environ, Progress(sys.stderr)).kubectl()
-
     def _run(self, *command: str, stdin: str = "") -> str:
-        path = f"{self._kubectl().parent}{os.pathsep}{os.environ['PATH']}"
+        kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
+        path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command,
             input=stdin,

@@ -150,16 +150,9 @@ async def offload(
     """Asks for the offload of a model that is idle and ready for so long; whether its weights are off the GPU now.
     False: the pod says that it isn't, and nothing has happened. Raises `PodError`.
     """
+    asked = {"model": model, "if_idle": True, "min_resident_seconds": min_resident_seconds}
     try:
-        async with session.post(
-            f"{target.url}/gpu/offload",
-            json={"model": model, "if_idle": True, "min_resident_seconds": min_resident_seconds},
-            headers={"Authorization": f"Bearer {token}"},
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=OFFLOAD_SECONDS, sock_connect=CONNECT_SECONDS),
-        ) as response:
-            await _bounded(response)
-            status = response.status
+        status = await _post(session, target, token, "/gpu/offload", asked, seconds=OFFLOAD_SECONDS)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise PodError("Unreachable", f"no answer to the offload ({type(error).__name__})") from error
     if status not in (200, 409):
@@ -172,21 +165,36 @@ async def load(session: aiohttp.ClientSession, target: Target, token: str, model
     `PodError`.
     """
     try:
-        async with session.post(
-            f"{target.url}/gpu/load",
-            json={"model": model},
-            headers={"Authorization": f"Bearer {token}"},
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=LOAD_SECONDS, sock_connect=CONNECT_SECONDS),
-        ) as response:
-            if response.status != 200:
-                raise PodError("LoadRefused", f"POST /gpu/load answered {response.status}")
+        status = await _post(session, target, token, "/gpu/load", {"model": model}, seconds=LOAD_SECONDS)
     except aiohttp.ServerTimeoutError as error:
         raise PodError("Unreachable", "no connection for a wake") from error
     except TimeoutError:
         return
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise PodError("Unreachable", f"no answer to the wake ({type(error).__name__})") from error
+    if status != 200:
+        raise PodError("LoadRefused", f"POST /gpu/load answered {status}")
+
+
+async def _post(
+    session: aiohttp.ClientSession,
+    target: Target,
+    token: str,
+    path: str,
+    asked: dict[str, object],
+    *,
+    seconds: float,
+) -> int:
+    """One of the pod's controls; the status of its answer, which is read and says nothing more."""
+    async with session.post(
+        target.url + path,
+        json=asked,
+        headers={"Authorization": f"Bearer {token}"},
+        allow_redirects=False,
+        timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+    ) as response:
+        await _bounded(response)
+        return response.status
 
 
 def _echo(answer: bytes, live: LiveSettings) -> podstate.Echo:
