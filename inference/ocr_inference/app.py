@@ -185,6 +185,7 @@ def create_manager(
         device,
         environ=environ,
         cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
+        standby_engines=[name for name, info in engines.ENGINES.items() if info.stands_by],
         books=gpu.books(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
         nursery=settings.nursery,

@@ -148,6 +148,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     revision: str | None = None
     gpu_uuid: str | None = None
     """Which one, where `device` is `cuda`: a worker sees no other."""
+    compute_capability: tuple[int, int] | None = None
+    """Of that GPU, where the server knows it: a worker that asks CUDA begins to use the GPU."""
     dtype: str = "auto"
     attention: str = "auto"
     options: dict[str, bool | int | float | str] = {}
@@ -169,6 +171,10 @@ class Engine(Protocol):
 
     def offload(self) -> Footprint:
         """Ready → host tier: the device's memory is free when this returns."""
+
+    def stand_by(self) -> Footprint:
+        """Do what a restore can have done before it is asked for: in a process that never loaded, all but the device,
+        of which nothing is touched. The host tier is full, and stays as it is."""
 
     def restore(self) -> Footprint:
         """Host tier → ready, also in a process that never loaded."""
@@ -220,7 +226,7 @@ class Start(Struct, frozen=True, tag="start"):
 
 class LifeCycleCall(Struct, frozen=True, tag="call"):
     id: int
-    call: Literal["load", "offload", "restore", "unload", "exit"]
+    call: Literal["load", "offload", "stand_by", "restore", "unload", "exit"]
 
 
 class InferCall(Struct, frozen=True, tag="infer"):

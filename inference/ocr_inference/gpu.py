@@ -36,6 +36,8 @@ class Device:
     product: str | None = None
     memory_total_bytes: int = 0
     """0 on a CPU: its memory isn't ours to budget."""
+    compute_capability: tuple[int, int] | None = None
+    """Of a CUDA device."""
 
 
 class NoDevice(Exception):
@@ -337,7 +339,15 @@ def _cuda(library: ctypes.CDLL, settings: Settings) -> Device:
         gpus.append(gpu)
         used[gpu.uuid] = taken
     gpu = _served(settings, gpus, used)
-    return Device("cuda", gpu.uuid, gpu.product, gpu.memory_bytes)
+    return Device("cuda", gpu.uuid, gpu.product, gpu.memory_bytes, _compute_capability(library, gpu.uuid))
+
+
+def _compute_capability(library: ctypes.CDLL, uuid: str) -> tuple[int, int]:
+    handle, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
+    check(library.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
+    asked = library.nvmlDeviceGetCudaComputeCapability
+    check(asked(handle, ctypes.byref(major), ctypes.byref(minor)), "nvmlDeviceGetCudaComputeCapability")
+    return major.value, minor.value
 
 
 def cuda_gpu(library: ctypes.CDLL, index: int) -> tuple[Gpu, int]:

@@ -32,7 +32,8 @@ from ocr_inference.lifecycle import Event, State
 from ocr_inference.nursery import Nurseries
 from ocr_inference.progress import Telling
 from ocr_inference.settings import Config, Effective, ModelConfig
-from ocr_inference.snapshot import LastFailure, ModelSnapshot, Snapshot, take
+from ocr_inference.snapshot import LastFailure, ModelSnapshot, Processes, Snapshot, take
+from ocr_inference.standby import Standbys
 from ocr_inference.worker import Result, Worker
 from ocr_inference.world import (
     Acquire,
@@ -208,6 +209,7 @@ class Manager:
         *,
         environ: Mapping[str, str],
         cuda_engines: Iterable[str] = (),
+        standby_engines: Iterable[str] = (),
         books: Books | None = None,
         cache_dir: str = "",
         nursery: bool = True,
@@ -216,11 +218,14 @@ class Manager:
     ) -> None:
         """`environ` is what workers inherit from, `cuda_engines` are those that compute on a CUDA device: models of
         others stay in host memory beside it. With `nursery`, workers are forked from processes that have their
-        imports done. `now` must be the event loop's kind of clock (monotonic seconds)."""
+        imports done, and models of `standby_engines` have standbys in deep idle. `now` must be the event loop's kind of
+        clock (monotonic seconds)."""
         self.now = now
         self._epoch = wall() - now()
         self._device = device
         self._nurseries = Nurseries(environ, enabled=nursery)
+        self._standbys = Standbys(self._nurseries, lambda: self.post(Tick()))
+        self._standby_engines = frozenset(standby_engines) if nursery else frozenset()
         self._books: Books = NoBooks() if books is None else books
         self._specs = {
             each.name: _spec(each, device, each.engine in set(cuda_engines), cache_dir)
@@ -368,7 +373,7 @@ class Manager:
         try:
             for name in self._specs:
                 self._hosts[name] = HostTier.create(name)
-            async with self._nurseries, asyncio.TaskGroup() as self._tasks:
+            async with self._nurseries, self._standbys, asyncio.TaskGroup() as self._tasks:
                 self._step(Tick())
                 self._publish()
                 while not self._world.closed:
@@ -438,7 +443,9 @@ class Manager:
 
     def _take(self) -> Snapshot:
         pids = {name: worker.pid for name, worker in self._workers.items() if not worker.ended}
-        return take(self._world, self._specs, pids, self._device, self._epoch)
+        return take(
+            self._world, self._specs, Processes(pids, self._standbys.ready), self._device, self._epoch
+        )
 
     # --- questions and answers --------------------------------------------------------------------------------
 
@@ -539,6 +546,8 @@ class Manager:
             case "exit":
                 if worker is not None:
                     await worker.stop()
+                if self._specs[model].engine in self._standby_engines:
+                    self._standbys.begin(self._pinned(model), self._hosts[model])
                 return Footprint(host_bytes=self._hosts[model].size)
             case "unload":
                 if worker is not None:
@@ -548,6 +557,7 @@ class Manager:
                 if worker is not None:
                     worker.kill()
                     await worker.gone()
+        self._standbys.drop(model)
         self._hosts[model].resize(0)
         return Footprint()
 
@@ -565,18 +575,23 @@ class Manager:
 
     async def _start(self, model: str, serial: int) -> Worker:
         assert self._tasks is not None
-        # Once loaded, it stays the same commit: nothing may drift between two loads of one pod.
-        spec = self._specs[model]
-        spec = msgspec.structs.replace(spec, revision=self._world.models[model].revision or spec.revision)
-        worker = await Worker.start(spec, self._hosts[model], self._nurseries)
+        if (standby := self._standbys.take(model)) is not None:
+            worker, end = standby.worker, standby.end
+        else:
+            worker = await Worker.start(self._pinned(model), self._hosts[model], self._nurseries)
+            end = self._tasks.create_task(worker.run(), name=f"worker of {model}")
         self._workers[model] = worker
-        self._tasks.create_task(self._watch(model, serial, worker), name=f"worker of {model}")
+        self._tasks.create_task(self._watch(model, serial, end), name=f"watch of {model}")
         self.post(Tick())  # the snapshot has its process id
         return worker
 
-    async def _watch(self, model: str, serial: int, worker: Worker) -> None:
-        failure = await worker.run()
-        self.post(WorkerDied(model, serial, failure))
+    def _pinned(self, model: str) -> ModelSpec:
+        """Once loaded, it stays the same commit: nothing may drift between two loads of one pod."""
+        spec = self._specs[model]
+        return msgspec.structs.replace(spec, revision=self._world.models[model].revision or spec.revision)
+
+    async def _watch(self, model: str, serial: int, end: "asyncio.Task[Failure]") -> None:
+        self.post(WorkerDied(model, serial, await end))
 
     def _charged(self, model: str, footprint: Footprint) -> Footprint:
         """A simulated GPU holds as much as the model declares, since the real memory is the host's."""
@@ -605,6 +620,7 @@ def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -
         repo=hub.repo if hub else None,
         revision=hub.revision if hub else None,
         gpu_uuid=device.uuid if device.kind == "cuda" else None,
+        compute_capability=device.compute_capability,
         dtype=model.dtype,
         attention=model.attention,
         options=dict(model.options),

@@ -233,6 +233,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     state: str
     location: str
     worker: Literal["running", "exited"]
+    standby: bool
+    """Whether a process waits that has the checkpoint opened, and nothing on the GPU, to make the next wake shorter."""
     since: str
     """When the state was entered: no value here ticks while nothing happens."""
     in_flight: int

@@ -1,6 +1,6 @@
 """What the outside sees of the world: values to read, made anew after each change and equal while nothing happens."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ocr_inference import lifecycle
@@ -8,6 +8,16 @@ from ocr_inference.engine import ModelSpec
 from ocr_inference.gpu import Device
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.world import Model, World
+
+
+@dataclass(frozen=True)
+class Processes:
+    """What runs for models, by name."""
+
+    workers: Mapping[str, int]
+    """Their process ids."""
+    standbys: Collection[str]
+    """Those that are ready."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class ModelSnapshot:
     location: Location
     worker_running: bool
     worker_pid: int | None
+    standby: bool
+    """Whether a process waits that has the checkpoint opened and nothing on the device."""
     since: float
     """Unix time at which the state was entered."""
     last_activity: float
@@ -93,10 +105,10 @@ class Snapshot:
 
 
 def take(
-    world: World, specs: Mapping[str, ModelSpec], pids: Mapping[str, int], device: Device, epoch: float
+    world: World, specs: Mapping[str, ModelSpec], processes: Processes, device: Device, epoch: float
 ) -> Snapshot:
     """`epoch` turns the world's clock into Unix time; it must not change between snapshots."""
-    models = tuple(_model(each, specs[each.name], pids, epoch) for each in world.models.values())
+    models = tuple(_model(each, specs[each.name], processes, epoch) for each in world.models.values())
     return Snapshot(
         device=device,
         memory_used_bytes=sum(model.memory_bytes for model in models),
@@ -108,7 +120,7 @@ def take(
     )
 
 
-def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float) -> ModelSnapshot:
+def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) -> ModelSnapshot:
     on_gpu = spec.device != "cpu"
     left = model.unloading_from
     if model.worker is None and left in (State.READY, State.OFFLOADING):
@@ -121,7 +133,8 @@ def _model(model: Model, spec: ModelSpec, pids: Mapping[str, int], epoch: float)
         state=model.state,
         location=lifecycle.location(model.state, on_gpu=on_gpu, unloading_from=left),
         worker_running=model.worker is not None,
-        worker_pid=pids.get(model.name),
+        worker_pid=processes.workers.get(model.name),
+        standby=model.name in processes.standbys,
         since=epoch + model.since,
         last_activity=epoch + model.last_activity,
         waits_for=None if lack is None else Lack(lack.needed_bytes, lack.free_bytes, epoch + lack.since),

@@ -37,10 +37,11 @@ from ocr_inference.processes import Process, Starter
 
 log = logging.getLogger(__name__)
 
-CallName = Literal["load", "offload", "restore", "unload", "exit"]
+CallName = Literal["load", "offload", "stand_by", "restore", "unload", "exit"]
 
 LIMIT_SECONDS: Mapping[CallName, float] = {
     "load": 3600,
+    "stand_by": 300,
     "restore": 300,
     "offload": 120,
     "unload": 60,

@@ -17,11 +17,15 @@ class EngineInfo:
     """The extra of the distribution that brings its libraries."""
     uses_cuda: bool = False
     """Computes on a CUDA device where there is one; others stay in host memory beside it."""
+    stands_by: bool = False
+    """`Engine.stand_by` takes so long that a process is worth having that has done it before a wake from deep idle."""
 
 
 ENGINES: Mapping[str, EngineInfo] = {
     "rapidocr": EngineInfo("ocr_inference.engines.rapidocr", extra="rapidocr"),
-    "transformers": EngineInfo("ocr_inference.engines.transformers", extra="transformers", uses_cuda=True),
+    "transformers": EngineInfo(
+        "ocr_inference.engines.transformers", extra="transformers", uses_cuda=True, stands_by=True
+    ),
     "fake": EngineInfo("ocr_inference.engines.fake", extra="inference"),
 }
 

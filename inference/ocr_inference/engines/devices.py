@@ -86,7 +86,8 @@ class Cuda:
     one is on its way, the other is filled."""
 
     def __init__(self) -> None:
-        self._device = torch.device("cuda", torch.cuda.current_device())
+        # The one that this process sees. Asking for the current one would start CUDA, which a standby must not.
+        self._device = torch.device("cuda", 0)
         self._pinning: Pinning | None = None
         self._slots: tuple[_Slot, ...] | None = None
         self._turn = 0

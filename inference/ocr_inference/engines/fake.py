@@ -1,8 +1,8 @@
 """An engine that reads nothing, for tests and demonstrations: it takes as long and as much as its options say.
 
-Options: `load_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes` (64 KiB),
-`device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a call
-(`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
+Options: `load_seconds stand_by_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes`
+(64 KiB), `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a
+call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
 that it is fake, and depends on nothing but the page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
@@ -44,7 +44,7 @@ PICTURE_TOKENS = 100
 HANG_SECONDS = 3600.0
 _MAX_FAULTS_BYTES = 65_536
 _MAX_BYTES = 1 << 40
-_CALLS = ("load", "restore", "offload", "unload", "infer")
+_CALLS = ("load", "stand_by", "restore", "offload", "unload", "infer")
 _NUMBERS = {
     **{f"{call}_seconds": 0.0 for call in _CALLS},
     "host_bytes": 65_536.0,
@@ -85,6 +85,11 @@ class Fake:
         self._act("offload")
         self._weights = None
         return Footprint(device_bytes=0, host_bytes=self._host.size)
+
+    def stand_by(self) -> Footprint:
+        self._act("stand_by")
+        self._find_files()
+        return Footprint(host_bytes=self._host.size)
 
     def restore(self) -> Footprint:
         self._act("restore")

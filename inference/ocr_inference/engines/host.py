@@ -132,6 +132,7 @@ class Host:
         calls: dict[str, Callable[[], Footprint]] = {
             "load": engine.load,
             "offload": engine.offload,
+            "stand_by": engine.stand_by,
             "restore": engine.restore,
             "unload": engine.unload,
         }

@@ -74,11 +74,15 @@ class Weights:
             raise
         memory.settle()
 
-    def restore(self) -> None:
-        """Host tier → device, also in a process that never loaded."""
+    def stand_by(self) -> None:
+        """Open the checkpoint, if that isn't done, and bind its model to the host tier. Touches no device."""
         if self._flat is None:
             self._open(unread=False)
             memory.settle()
+
+    def restore(self) -> None:
+        """Host tier → device, also in a process that never loaded."""
+        self.stand_by()
         assert self._flat is not None
         if not self._flat.sealed:
             message = "host memory doesn't hold this model's weights"
@@ -114,7 +118,9 @@ class Weights:
         self._close()
         spec = self._spec
         checkpoint = sources.fetch(spec, Path(spec.cache_dir), self._report, self._environ)
-        capability = torch.cuda.get_device_capability() if spec.device == "cuda" else None
+        capability = spec.compute_capability
+        if spec.device == "cuda" and capability is None:
+            capability = torch.cuda.get_device_capability()
         opened = checkpoints.open(
             checkpoint.folder,
             spec.dtype,
@@ -131,8 +137,10 @@ class Weights:
         return flat, opened, checkpoint, plan
 
     def _close(self) -> None:
-        if self._flat is not None:
-            self._flat.close()
+        if self._flat is None:
+            # In a new process there's nothing to give back, and what its nursery froze would be copied by a look at it.
+            return
+        self._flat.close()
         self._flat = self._opened = None
         memory.unsettle()
         memory.release(self.device)

@@ -16,6 +16,13 @@ DECODERS = tuple(f"PIL.{name}ImagePlugin" for name in ("Png", "Jpeg", "WebP", "T
 MAX_SIDE = 65_535
 
 
+def blank() -> bytes:
+    """A small white page, encoded."""
+    page = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(page, "PNG")
+    return page.getvalue()
+
+
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     """The picture as it is looked at (EXIF orientation applied, transparency on white); raises `EngineError`."""
     # The limit is ours, stated in the request; Pillow's own would warn below it and raise above.

@@ -73,6 +73,10 @@ class RapidOcr:
         self._reader = None
         return Footprint(device_bytes=0, host_bytes=self._host.size)
 
+    def stand_by(self) -> Footprint:
+        """Nothing: its sessions are what ready means."""
+        return Footprint(host_bytes=self._host.size)
+
     def restore(self) -> Footprint:
         expected = sum(self._sizes.values())
         if self._host.size != expected:

@@ -8,6 +8,7 @@ A page that fails fails alone. Where memory runs out, a page waits for one that 
 only if it is alone; a CUDA error that sticks ends the process, since nothing frees the device else.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -104,6 +105,13 @@ class TransformersEngine:
         self._forget_pages()
         with _device_errors():
             self._weights.offload()
+        return self._weights.footprint()
+
+    def stand_by(self) -> Footprint:
+        self._weights.stand_by()
+        # A processor's first page takes some 40 ms longer than the next ones.
+        with contextlib.suppress(EngineError):
+            self._prepare(InferRequest(image=pictures.blank()))
         return self._weights.footprint()
 
     def restore(self) -> Footprint:

@@ -115,6 +115,7 @@ def _model(model: ModelSnapshot) -> ModelInfo:
         state=model.state,
         location=model.location,
         worker="running" if model.worker_running else "exited",
+        standby=model.standby,
         since=timestamp(model.since),
         in_flight=model.in_flight,
         waiting=model.waiting,

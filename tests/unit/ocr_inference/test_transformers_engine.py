@@ -1,14 +1,17 @@
 """The engine of vision-language models on tiny checkpoints: the right text in any company, and what goes wrong."""
 
+import gc
 import hashlib
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 pytest.importorskip("torch", reason="needs the extra `transformers`")
 
@@ -151,6 +154,10 @@ def test_together_alone_and_after_any_cycle_it_writes_what_generate_writes(
     successor = made.engine()
     successor.restore()
     assert told(successor.infer(requests)) == wanted
+    standby = made.engine()
+    assert standby.stand_by().device_bytes == 0
+    standby.restore()
+    assert told(standby.infer(requests[:2])) == wanted[:2]
     assert made.digest() == digest
 
 
@@ -472,6 +479,42 @@ def test_giving_back_memory_starts_no_device() -> None:
     """A context would lie on the GPU while gigabytes are downloaded; here, starting one raises."""
     memory.release(torch.device("cuda"))
     assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("kind", [QUICK, "deepseek_ocr"])
+def test_a_standby_starts_no_device(kind: str, bench: Callable[..., Bench]) -> None:
+    """In deep idle nothing is on the GPU; here, starting CUDA raises."""
+    made = bench(kind)
+    made.spec = structs.replace(made.spec, dtype="float32")
+    made.engine().load()
+    made.spec = structs.replace(made.spec, device="cuda", compute_capability=(9, 0))
+    with pytest.MonkeyPatch.context() as environ:
+        environ.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        standby = made.engine()
+        assert standby.stand_by().device_bytes == 0
+    assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with pytest.raises((RuntimeError, AssertionError), match=r"CUDA|NVIDIA"):
+        standby.restore()
+
+
+def test_a_forks_first_opening_leaves_what_its_nursery_froze(bench: Callable[..., Bench]) -> None:
+    """A look at it would copy its pages, and take longer than the opening itself."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    made = bench()
+    made.engine().load()
+    frozen = Cycle()
+    there = weakref.ref(frozen)
+    gc.freeze()
+    del frozen
+    made.engine().stand_by()
+    assert there() is not None
+    memory.unsettle()
+    memory.collect()
+    assert there() is None
 
 
 def test_errors_of_memory_are_told_from_others() -> None:
