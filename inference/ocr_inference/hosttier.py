@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Final, Self
 
+_MADV_POPULATE_READ: Final = 22
+"""Of Linux 5.14; Python has no name for it yet."""
 CGROUP: Final = Path("/sys/fs/cgroup")
 MEMINFO: Final = Path("/proc/meminfo")
 
@@ -56,6 +58,13 @@ class HostTier:
         with contextlib.suppress(OSError):
             tier.madvise(mmap.MADV_HUGEPAGE)
         return tier
+
+    @staticmethod
+    def enter_pages(tier: mmap.mmap) -> None:
+        """Have the kernel enter all pages of a full tier in this process's tables: who reads them first has no faults
+        then, which are a third of a copy's time. Older kernels do nothing."""
+        with contextlib.suppress(OSError):
+            tier.madvise(_MADV_POPULATE_READ)
 
     def close(self) -> None:
         os.close(self.fd)

@@ -75,19 +75,12 @@ class Weights:
         memory.settle()
 
     def stand_by(self) -> None:
-        """Open the checkpoint, if that isn't done, and bind its model to the host tier. Touches no device."""
-        if self._flat is None:
-            self._open(unread=False)
-            memory.settle()
+        """All of a restore but the device, in a process that never loaded."""
+        self._sealed().stand_by()
 
     def restore(self) -> None:
         """Host tier → device, also in a process that never loaded."""
-        self.stand_by()
-        assert self._flat is not None
-        if not self._flat.sealed:
-            message = "host memory doesn't hold this model's weights"
-            raise EngineError(Failure(kind=FailureKind.FAILED, message=message))
-        self._flat.to_device()
+        self._sealed().to_device()
 
     def offload(self) -> None:
         """All that pages took must be gone before: what still holds on to it would keep it on the device."""
@@ -112,6 +105,18 @@ class Weights:
         return Footprint(device_bytes=on_device, host_bytes=self._host.size)
 
     # --- parts ------------------------------------------------------------------------------------------------
+
+    def _sealed(self) -> FlatModel:
+        """The model, for which the host tier holds the weights; opened where that isn't done."""
+        if self._flat is None:
+            flat = self._open(unread=False)[0]
+            memory.settle()
+        else:
+            flat = self._flat
+        if not flat.sealed:
+            message = "host memory doesn't hold this model's weights"
+            raise EngineError(Failure(kind=FailureKind.FAILED, message=message))
+        return flat
 
     def _open(self, *, unread: bool) -> tuple[FlatModel, Opened, Checkpoint, Layout]:
         """Everything but the weights."""

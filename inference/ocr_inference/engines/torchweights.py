@@ -144,6 +144,12 @@ class FlatModel:
             self._bind(self._mapped())
             self._on_host = True
 
+    def stand_by(self) -> None:
+        """Bind to the host, and have its pages at hand for the copy that comes."""
+        self.bind_host()
+        assert self._map is not None
+        HostTier.enter_pages(self._map)
+
     def drop_device(self) -> None:
         """Bind to the host, and free the device's buffer and all that its runtime keeps. Copies nothing."""
         if self._device is not None:

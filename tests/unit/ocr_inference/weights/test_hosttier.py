@@ -57,6 +57,18 @@ def test_memory_goes_back_when_it_is_emptied_even_while_it_is_mapped() -> None:
     tier.close()
 
 
+def test_entered_pages_need_no_faults() -> None:
+    """As /proc counts them: nobody has read a byte of what is resident then."""
+    tier = HostTier.create("x")
+    tier.resize(64 * MIB)
+    os.pwrite(tier.fd, b"w" * 64 * MIB, 0)
+    with tier.map() as mapped:
+        before = resident_kib()
+        HostTier.enter_pages(mapped)
+        assert resident_kib() - before > 60 * 1024
+    tier.close()
+
+
 def make_limits(folder: Path, available: int = 1000, **cgroup: str) -> tuple[Path, Path]:
     meminfo = folder / "meminfo"
     meminfo.write_text(f"MemTotal: 9999 kB\nMemAvailable: {available} kB\nHugePages_Total: 0\n")

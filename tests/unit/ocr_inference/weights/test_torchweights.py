@@ -274,6 +274,8 @@ def test_another_process_restores_what_one_loaded(folder: Path, host: HostTier, 
     flat.close()
     model, flat, _ = make_flat(host, Simulated())
     assert flat.sealed
+    flat.stand_by()
+    assert (flat.device_bytes, flat.copied_to_device) == (0, 0)
     flat.to_device()
     assert same(model, reference)
     flat.close()
