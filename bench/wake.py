@@ -6,46 +6,37 @@ rapidocr on the CPU, and a tiny DeepSeek-OCR where transformers is installed.
 """
 
 import asyncio
-import base64
-import contextlib
-import json
 import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
+from bench import report
+from bench.sleeper import Sleeper, sleeper
 
-from bench import report, server, storm
-
-CPU: Final = "models: [{name: pp-ocr, engine: rapidocr}]\n"
+CPU: Final = "models: [{{name: pp-ocr, engine: rapidocr, options: {{threads: {threads}}}}}]\n"
 VLM: Final = (
-    "models: [{{name: deepseek-ocr, engine: transformers, source: {{path: {folder}}}, gpuMemory: 12Gi}}]\n"
+    "models: [{{name: deepseek-ocr, engine: transformers, source: {{path: {folder}}}, gpuMemory: 12Gi,"
+    " options: {{threads: {threads}}}}}]\n"
 )
-LIVE: Final = """
-queue: {limit: 1000, deadlineSeconds: 3600}
-idle: {offloadAfterSeconds: -1, exitAfterSeconds: -1, releaseAfterSeconds: -1}
-"""
 ROUNDS: Final = 12
 STEADY: Final = 3
-"""Pages before each wake, all of which count for the steady state."""
+"""Pages of the ready model before each wake."""
+PAIRS: Final = 30
+GPU_PAIRS: Final = 8
+"""Pages there vary less, and `make bench-gpu` has ten minutes for all."""
 CROWD: Final = 200
+DOCUMENT: Final = Path(__file__).parents[1] / "examples" / "invoice.png"
+DOCUMENT_TOKENS: Final = 128
 
 
 @dataclass
 class Samples:
-    steady: list[float] = field(default_factory=list)
-    """Seconds in the engine, of pages that a ready model reads."""
-    after_offload: list[float] = field(default_factory=list)
-    """Seconds in the engine, of the first page after a wake from host memory."""
-    after_exit: list[float] = field(default_factory=list)
-    """The same, after the worker process had exited."""
     wake_offloaded: list[float] = field(default_factory=list)
     """Seconds of the restore itself."""
     wake_exited: list[float] = field(default_factory=list)
@@ -53,122 +44,23 @@ class Samples:
     """Seconds from sending a page to its whole answer."""
     answer_offloaded: list[float] = field(default_factory=list)
     answer_exited: list[float] = field(default_factory=list)
+    """In deep idle for so long that whatever is done for the next wake is done."""
+    answer_leaving: list[float] = field(default_factory=list)
+    """At once after the worker's exit."""
     first_piece: list[float] = field(default_factory=list)
     """Seconds from sending a page to an exited model to the first piece of its answer."""
 
 
-class Sleeper:
-    """A server process with one model, and what the measurement does to it."""
+@dataclass
+class Pairs:
+    """Seconds in the engine for a document's page; samples of the same place were taken one after the other."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, model: str, page: bytes) -> None:
-        self.http = http
-        self.url = url
-        self.model = model
-        self.page = page
-        self._revision = 0
-
-    async def read(self) -> tuple[float, float]:
-        """Seconds until the answer, and seconds in the engine."""
-        asked = {"prompt_type": "ocr", "model": self.model, "max_tokens": "32", "resolution": "tiny"}
-        form = aiohttp.FormData(asked)
-        form.add_field("file", self.page, filename="page.png", content_type="image/png")
-        began = time.perf_counter()
-        async with self.http.post(f"{self.url}/ocr", data=form) as answer:
-            body = await answer.json()
-            answer.raise_for_status()
-        return time.perf_counter() - began, float(body["metadata"]["engine_seconds"])
-
-    async def first_piece(self) -> float:
-        """Seconds until the answer begins to come."""
-        picture = "data:image/png;base64," + base64.b64encode(self.page).decode()
-        content = [{"type": "image_url", "image_url": {"url": picture}}]
-        asked = {
-            "model": self.model,
-            "stream": True,
-            "max_tokens": 32,
-            "messages": [{"role": "user", "content": content}],
-            "ocr": {"task": "ocr", "resolution": "tiny"},
-        }
-        began = time.perf_counter()
-        async with self.http.post(f"{self.url}/v1/chat/completions", json=asked) as answer:
-            answer.raise_for_status()
-            async for line in answer.content:
-                if line.startswith(b"data: {"):
-                    choice = json.loads(line[6:])["choices"][0]
-                    if choice["delta"].get("content") or choice["finish_reason"]:
-                        return time.perf_counter() - began
-        raise RuntimeError("the answer ended before it began")
-
-    async def declare(self, **idle: float) -> None:
-        self._revision += 1
-        values = {
-            "idle": {"offloadAfterSeconds": -1, "exitAfterSeconds": -1, "releaseAfterSeconds": -1} | idle
-        }
-        wanted = {"generation": 1, "revision": self._revision, "values": values}
-        async with self.http.put(f"{self.url}/v1/settings", json=wanted) as answer:
-            answer.raise_for_status()
-
-    async def sleep(self, *, deep: bool) -> None:
-        """Offload; when `deep`, let the worker exit, too. Returns when that is done, with timers off."""
-        await self.declare(**({"exitAfterSeconds": 0} if deep else {"offloadAfterSeconds": 0}))
-        wanted = {"state": "offloaded", "worker": "exited" if deep else "running"}
-        await self.until(**wanted)
-        await self.declare()
-
-    async def state(self) -> dict[str, Any]:
-        async with self.http.get(f"{self.url}/v1/state") as answer:
-            body: dict[str, Any] = await answer.json()
-        return body
-
-    async def until(self, **wanted: object) -> None:
-        timeout = aiohttp.ClientTimeout(total=300)
-        async with self.http.get(f"{self.url}/v1/state?watch=true", timeout=timeout) as answer:
-            async for line in answer.content:
-                if line.startswith(b"data:") and wanted.items() <= self._of(json.loads(line[5:])).items():
-                    return
-        raise RuntimeError(f"the server ended before its model had {wanted}")
-
-    async def last_wake(self) -> float:
-        return float(self._of(await self.state())["last_wake_seconds"])
-
-    def _of(self, state: dict[str, Any]) -> dict[str, Any]:
-        return next(model for model in state["models"] if model["name"] == self.model)
-
-
-@contextlib.asynccontextmanager
-async def sleeper(config: str, environ: dict[str, str]) -> AsyncIterator[Sleeper]:
-    """Started, and its model loaded once."""
-    timeout = aiohttp.ClientTimeout(total=600)
-    unlimited = aiohttp.TCPConnector(limit=0)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(config + LIVE)
-        file.flush()
-        async with (
-            aiohttp.ClientSession(connector=unlimited, timeout=timeout) as http,
-            started(http, file.name, environ) as url,
-        ):
-            async with http.get(f"{url}/v1/models") as answer:
-                model = (await answer.json())["data"][0]["id"]
-            found = Sleeper(http, url, model, storm.page(1))
-            await found.read()
-            yield found
-
-
-@contextlib.asynccontextmanager
-async def started(http: aiohttp.ClientSession, config: str, environ: dict[str, str]) -> AsyncIterator[str]:
-    port = server.free_port()
-    arguments = ("serve", "--config", config, "--host", "127.0.0.1", "--port", str(port))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ocr_inference", *arguments),
-        env=environ,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await server.answers(http, f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
+    before_offload: list[float] = field(default_factory=list)
+    after_offload: list[float] = field(default_factory=list)
+    """Of the first page after a wake from host memory."""
+    before_exit: list[float] = field(default_factory=list)
+    after_exit: list[float] = field(default_factory=list)
+    """The same, after the worker process had exited."""
 
 
 async def rounds(sleeper: Sleeper) -> Samples:
@@ -177,18 +69,31 @@ async def rounds(sleeper: Sleeper) -> Samples:
     for _ in range(ROUNDS):
         for deep in (False, True):
             for _ in range(STEADY):
-                waited, engine = await sleeper.read()
-                samples.answer_steady.append(waited)
-                samples.steady.append(engine)
+                samples.answer_steady.append((await sleeper.read())[0])
             await sleeper.sleep(deep=deep)
-            waited, engine = await sleeper.read()
+            (samples.answer_exited if deep else samples.answer_offloaded).append((await sleeper.read())[0])
             wake = await sleeper.last_wake()
-            (samples.answer_exited if deep else samples.answer_offloaded).append(waited)
-            (samples.after_exit if deep else samples.after_offload).append(engine)
             (samples.wake_exited if deep else samples.wake_offloaded).append(wake)
         await sleeper.sleep(deep=True)
         samples.first_piece.append(await sleeper.first_piece())
+        await sleeper.sleep(deep=True, settled=False)
+        samples.answer_leaving.append((await sleeper.read())[0])
     return samples
+
+
+async def pairs(sleeper: Sleeper, count: int) -> Pairs:
+    """A page of a document by the ready model, the same page after a wake, and again, in turn from both depths."""
+    found, page = Pairs(), await asyncio.to_thread(DOCUMENT.read_bytes)
+    await sleeper.read(page, DOCUMENT_TOKENS)
+    for _ in range(count):
+        for before, after, deep in (
+            (found.before_offload, found.after_offload, False),
+            (found.before_exit, found.after_exit, True),
+        ):
+            before.append((await sleeper.read(page, DOCUMENT_TOKENS))[1])
+            await sleeper.sleep(deep=deep)
+            after.append((await sleeper.read(page, DOCUMENT_TOKENS))[1])
+    return found
 
 
 async def crowd(sleeper: Sleeper) -> tuple[int, int]:
@@ -215,16 +120,21 @@ async def measure() -> report.Result:
         folder = Path(name)
         environ = dict(os.environ) | {"OCR_CACHE_DIR": str(folder / "cache")}
         if given := environ.get("OCR_BENCH_CONFIG"):
-            return await on(await asyncio.to_thread(Path(given).read_text), environ)
+            config = await asyncio.to_thread(Path(given).read_text)
+            return await on(config, config, environ)
         if await gpu_mib() is not None:
             await checkpoint(folder / "checkpoint", "published")
-            return await on(VLM.format(folder=folder / "checkpoint"), environ | {"OCR_DEVICE": "cuda"})
+            config = VLM.format(folder=folder / "checkpoint", threads=0)
+            return await on(config, config, environ | {"OCR_DEVICE": "cuda"})
         environ |= {"OCR_DEVICE": "cpu"}
-        found = await on(CPU, environ)
+        found = await on(CPU.format(threads=0), CPU.format(threads=1), environ)
         if find_spec("transformers") is None:
             return found
         await checkpoint(folder / "checkpoint", "tiny")
-        return both(found, await on(VLM.format(folder=folder / "checkpoint"), environ))
+        all_threads, one_thread = (
+            VLM.format(folder=folder / "checkpoint", threads=count) for count in (0, 1)
+        )
+        return both(found, await on(all_threads, one_thread, environ))
 
 
 async def checkpoint(folder: Path, size: str) -> None:
@@ -243,7 +153,8 @@ def both(pp_ocr: report.Result, tiny: report.Result) -> report.Result:
     )
 
 
-async def on(config: str, environ: dict[str, str]) -> report.Result:
+async def on(config: str, for_pairs: str, environ: dict[str, str]) -> report.Result:
+    """`for_pairs`: the same with one thread on a CPU: with all cores taken, a page's time varies by a third."""
     empty = await gpu_mib()
     async with sleeper(config, environ) as asleep:
         samples = await rounds(asleep)
@@ -251,20 +162,27 @@ async def on(config: str, environ: dict[str, str]) -> report.Result:
         await asleep.sleep(deep=True)
         deep = await gpu_mib()
         state = await asleep.state()
+    gpu = state["device"]["kind"] == "cuda"
+    async with sleeper(for_pairs, environ) as asleep:
+        compared = await pairs(asleep, GPU_PAIRS if gpu else PAIRS)
     directly = []
     async with sleeper(config, environ | {"OCR_NURSERY": "off"}) as asleep:
         for _ in range(STEADY):
             await asleep.sleep(deep=True)
             directly.append((await asleep.read())[0])
-    gpu = state["device"]["kind"] == "cuda"
-    rows = (*_rows(samples, directly, gpu=gpu), *_crowd_rows(wakes, answered), *_gpu_rows(empty, deep))
-    kept = {name: getattr(samples, name) for name in Samples.__dataclass_fields__} | {"directly": directly}
+    rows = (
+        *_rows(samples, directly, gpu=gpu),
+        *_pair_rows(compared),
+        *_crowd_rows(wakes, answered),
+        *_gpu_rows(empty, deep),
+    )
+    kept = {**vars(samples), **vars(compared), "directly": directly}
     accelerator = str(state["device"]["product"]) if gpu else "none"
-    return report.Result("wake", _method(state), rows, kept, accelerator)
+    return report.Result("wake", _method(state, len(compared.after_exit)), rows, kept, accelerator)
 
 
 def _rows(samples: Samples, directly: Sequence[float], *, gpu: bool) -> tuple[report.Row, ...]:
-    steady, first = report.median(samples.steady), report.median(samples.first_piece) * 1000
+    first = report.median(samples.first_piece) * 1000
     piece = "exited → first piece of the answer, median"
     return (
         report.plain("a page by a ready model, median", report.median(samples.answer_steady) * 1000, "ms"),
@@ -272,22 +190,27 @@ def _rows(samples: Samples, directly: Sequence[float], *, gpu: bool) -> tuple[re
         report.plain("exited → answer, median", report.median(samples.answer_exited) * 1000, "ms"),
         report.plain("exited → answer, p95", report.percentile(samples.answer_exited, 0.95) * 1000, "ms"),
         report.at_most(piece, first, "ms", 2000) if gpu else report.plain(piece, first, "ms"),
+        report.plain(
+            "exiting a moment ago → answer, median", report.median(samples.answer_leaving) * 1000, "ms"
+        ),
         report.plain("exited → answer without a nursery, median", report.median(directly) * 1000, "ms"),
         report.plain("of it the wake: offloaded, median", report.median(samples.wake_offloaded) * 1000, "ms"),
         report.plain("of it the wake: exited, median", report.median(samples.wake_exited) * 1000, "ms"),
-        report.at_most(
-            "first page after a wake ÷ steady, in the engine",
-            report.median(samples.after_offload) / steady,
-            "×",
-            1.05,
-        ),
-        report.at_most(
-            "first page after deep idle ÷ steady, in the engine",
-            report.median(samples.after_exit) / steady,
-            "×",
-            1.05,
-        ),
     )
+
+
+def _pair_rows(found: Pairs) -> tuple[report.Row, ...]:
+    rows = []
+    for what, before, after in (
+        ("an offload", found.before_offload, found.after_offload),
+        ("deep idle", found.before_exit, found.after_exit),
+    ):
+        ratio = report.median([late / early for early, late in zip(before, after, strict=True)])
+        rows += [
+            report.at_most(f"first page after {what} ÷ steady, in the engine", ratio, "×", 1.05),
+            report.plain(f"of it the steady page, before {what}", report.median(before) * 1000, "ms"),
+        ]
+    return tuple(rows)
 
 
 def _crowd_rows(wakes: int, answered: int) -> tuple[report.Row, ...]:
@@ -304,15 +227,18 @@ def _gpu_rows(empty: list[int] | None, deep: list[int] | None) -> tuple[report.R
     return (report.at_most("left on the GPU in deep idle, by NVML", left, "MiB", 0),)
 
 
-def _method(state: dict[str, Any]) -> str:
+def _method(state: dict[str, Any], pairs: int) -> str:
     device, engine = state["device"], state["models"][0]["engine"]
     return (
         f"the server in a process of its own, one model of engine {engine} on device {device['kind']}"
-        f" ({device['product'] or 'no GPU'}), {state['models'][0]['host_bytes']} bytes in host memory, a page of 320 ×"
-        f" 240 pixels, 32 tokens at most. {ROUNDS} rounds: {STEADY} pages by the ready model, offload, a page,"
-        f" {STEADY} pages, offload with exit of the worker, a page; exit, a streamed page. `in the engine` is the time"
-        f" that the worker itself counts for the page, without waking and waiting. Then {CROWD} requests at once to"
-        f" the exited model; then {STEADY} wakes from deep idle by workers that are started without a nursery. Client"
-        " and server share the machine's cores. NVML's numbers are those of nvidia-smi, before the server starts and"
-        " while the model is in deep idle."
+        f" ({device['product'] or 'no GPU'}), {state['models'][0]['host_bytes']} bytes in host memory, a page of 320"
+        f" × 240 pixels, 32 tokens at most. {ROUNDS} rounds: {STEADY} pages by the ready model, offload, a page,"
+        f" {STEADY} pages, deep idle with the standby ready where the engine has one, a page; the same, a streamed"
+        f" page; exit of the worker and a page at once. Then {CROWD} requests at once to the exited model. Then"
+        f" {pairs} pairs each, alternating: a page of a document (examples/invoice.png, {DOCUMENT_TOKENS} tokens at"
+        " most) by the ready model, on a CPU with one thread; offload or deep idle; the same page. The row is the"
+        " median of the pairs' ratios, and `in the engine` the time that the worker itself counts for the page,"
+        f" without waking and waiting. Then {STEADY} wakes from deep idle by workers that are started without a"
+        " nursery. Client and server share the machine's cores. NVML's numbers are those of nvidia-smi, before the"
+        " server starts and while the model is in deep idle."
     )

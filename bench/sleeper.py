@@ -1,0 +1,144 @@
+"""A real server in a process of its own with one model that is sent to sleep and woken: what `bench.wake` measures."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import aiohttp
+
+from bench import server, storm
+from ocr_inference import engines
+
+LIVE: Final = """
+queue: {limit: 1000, deadlineSeconds: 3600}
+idle: {offloadAfterSeconds: -1, exitAfterSeconds: -1, releaseAfterSeconds: -1}
+"""
+
+
+class Sleeper:
+    """A server process with one model, and what the measurement does to it."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, model: str, *, stands_by: bool) -> None:
+        self.http = http
+        self.url = url
+        self.model = model
+        self.page = storm.page(1)
+        self.stands_by = stands_by
+        self._revision = 0
+
+    async def read(self, page: bytes | None = None, max_tokens: int = 32) -> tuple[float, float]:
+        """Seconds until the answer, and seconds in the engine."""
+        asked = {
+            "prompt_type": "ocr",
+            "model": self.model,
+            "max_tokens": str(max_tokens),
+            "resolution": "tiny",
+        }
+        form = aiohttp.FormData(asked)
+        form.add_field("file", page or self.page, filename="page.png", content_type="image/png")
+        began = time.perf_counter()
+        async with self.http.post(f"{self.url}/ocr", data=form) as answer:
+            body = await answer.json()
+            answer.raise_for_status()
+        return time.perf_counter() - began, float(body["metadata"]["engine_seconds"])
+
+    async def first_piece(self) -> float:
+        """Seconds until the answer begins to come."""
+        picture = "data:image/png;base64," + base64.b64encode(self.page).decode()
+        content = [{"type": "image_url", "image_url": {"url": picture}}]
+        asked = {
+            "model": self.model,
+            "stream": True,
+            "max_tokens": 32,
+            "messages": [{"role": "user", "content": content}],
+            "ocr": {"task": "ocr", "resolution": "tiny"},
+        }
+        began = time.perf_counter()
+        async with self.http.post(f"{self.url}/v1/chat/completions", json=asked) as answer:
+            answer.raise_for_status()
+            async for line in answer.content:
+                if line.startswith(b"data: {"):
+                    choice = json.loads(line[6:])["choices"][0]
+                    if choice["delta"].get("content") or choice["finish_reason"]:
+                        return time.perf_counter() - began
+        raise RuntimeError("the answer ended before it began")
+
+    async def declare(self, **idle: float) -> None:
+        self._revision += 1
+        values = {
+            "idle": {"offloadAfterSeconds": -1, "exitAfterSeconds": -1, "releaseAfterSeconds": -1} | idle
+        }
+        wanted = {"generation": 1, "revision": self._revision, "values": values}
+        async with self.http.put(f"{self.url}/v1/settings", json=wanted) as answer:
+            answer.raise_for_status()
+
+    async def sleep(self, *, deep: bool, settled: bool = True) -> None:
+        """Offload; when `deep`, let the worker exit, too. Returns when that is done, with timers off; when `settled`,
+        with the standby ready, if the engine has one."""
+        await self.declare(**({"exitAfterSeconds": 0} if deep else {"offloadAfterSeconds": 0}))
+        await self.until(state="offloaded", worker="exited" if deep else "running")
+        await self.declare()
+        if deep and settled and self.stands_by:
+            await self.until(standby=True)
+
+    async def state(self) -> dict[str, Any]:
+        async with self.http.get(f"{self.url}/v1/state") as answer:
+            body: dict[str, Any] = await answer.json()
+        return body
+
+    async def until(self, **wanted: object) -> None:
+        timeout = aiohttp.ClientTimeout(total=300)
+        async with self.http.get(f"{self.url}/v1/state?watch=true", timeout=timeout) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data:") and wanted.items() <= self._of(json.loads(line[5:])).items():
+                    return
+        raise RuntimeError(f"the server ended before its model had {wanted}")
+
+    async def last_wake(self) -> float:
+        return float(self._of(await self.state())["last_wake_seconds"])
+
+    def _of(self, state: dict[str, Any]) -> dict[str, Any]:
+        return next(model for model in state["models"] if model["name"] == self.model)
+
+
+@contextlib.asynccontextmanager
+async def sleeper(config: str, environ: dict[str, str]) -> AsyncIterator[Sleeper]:
+    """Started, and its model loaded once."""
+    timeout = aiohttp.ClientTimeout(total=600)
+    unlimited = aiohttp.TCPConnector(limit=0)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(config + LIVE)
+        file.flush()
+        async with (
+            aiohttp.ClientSession(connector=unlimited, timeout=timeout) as http,
+            started(http, file.name, environ) as url,
+        ):
+            async with http.get(f"{url}/v1/state") as answer:
+                (model,) = (await answer.json())["models"][:1]
+            stands_by = engines.ENGINES[model["engine"]].stands_by and environ.get("OCR_NURSERY") != "off"
+            found = Sleeper(http, url, model["name"], stands_by=stands_by)
+            await found.read()
+            yield found
+
+
+@contextlib.asynccontextmanager
+async def started(http: aiohttp.ClientSession, config: str, environ: dict[str, str]) -> AsyncIterator[str]:
+    port = server.free_port()
+    arguments = ("serve", "--config", config, "--host", "127.0.0.1", "--port", str(port))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ocr_inference", *arguments),
+        env=environ,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await server.answers(http, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
