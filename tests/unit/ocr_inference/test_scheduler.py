@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ocr_inference import neighbours, scheduler
+from ocr_inference import neighbours, outcomes, scheduler
 from ocr_inference.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.lifecycle import CALLS, Event, State
 from ocr_inference.settings import Batching, Effective, Idle, ModelPolicy, Queue
@@ -491,7 +491,7 @@ def test_loads_that_go_on_failing_back_off() -> None:
         assert story.state() is State.LOADING
         story.end(outcome=BROKEN)
         story.end()
-        delay = scheduler.retry_delay(failures)
+        delay = outcomes.retry_delay(failures)
         if delay:
             refused = story.ask()
             assert story.refused(refused) is Reason.LOAD_FAILED
@@ -499,8 +499,8 @@ def test_loads_that_go_on_failing_back_off() -> None:
             assert isinstance(answer, Reject)
             assert answer.refusal.retry_after_seconds == delay
         story.now += delay
-    assert scheduler.retry_delay(1) == 0
-    assert scheduler.retry_delay(100) == scheduler.MAX_RETRY_SECONDS
+    assert outcomes.retry_delay(1) == 0
+    assert outcomes.retry_delay(100) == outcomes.MAX_RETRY_SECONDS
 
 
 def test_success_forgets_failures() -> None:
