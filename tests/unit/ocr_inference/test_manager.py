@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ocr_inference.books import SimulatedBooks
 from ocr_inference.engine import EngineError, FailureKind, InferRequest
-from ocr_inference.gpu import SimulatedBooks
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.manager import Manager, Refused, Snapshot
 from ocr_inference.settings import Config, QueueValues
