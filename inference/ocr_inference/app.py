@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from ocr_inference import __version__, engines, gpu, keys, live, middleware
+from ocr_inference import __version__, books, engines, gpu, keys, live, middleware
 from ocr_inference.feed import Feed
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.live import Live
@@ -186,7 +186,7 @@ def create_manager(
         environ=environ,
         cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
         standby_engines=[name for name, info in engines.ENGINES.items() if info.stands_by],
-        books=gpu.books(settings, device, os.getpid()),
+        books=books.of(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
         nursery=settings.nursery,
     )

@@ -1,4 +1,5 @@
-"""The device that models are served on: which one, how large, and what is taken of it.
+"""The device that models are served on: which one it is, how large, and how to read it. What is taken of it is in
+`books`.
 
 `cuda` is seen through NVIDIA's management library (NVML), never through CUDA itself, so the server's process takes
 nothing of the GPU. `simulated` is a declared stand-in for a GPU, for demonstrations and tests: a folder holds
@@ -7,12 +8,11 @@ nothing of the GPU. `simulated` is a declared stand-in for a GPU, for demonstrat
 
 import contextlib
 import ctypes
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -57,106 +57,6 @@ class Usage(Struct, frozen=True):
     utilization: Annotated[float, Meta(ge=0, le=1)]
 
 
-class Books(Protocol):
-    """Where the server says what it takes of the device, and learns what others take."""
-
-    def report(self, memory_bytes: int, utilization: float) -> None:
-        """What our models hold, taken room included."""
-
-    def others_bytes(self, ours_bytes: int) -> int:
-        """What others hold, where our own models may hold `ours_bytes`."""
-
-    def take(self, need_bytes: int) -> bool:
-        """Whether there is room for so much more at this moment. A simulated device books it, as the allocation
-        would that comes next on a real one; the next `report` confirms it."""
-
-    def close(self) -> None: ...
-
-
-class NoBooks:
-    """A CPU's memory isn't ours to keep books of."""
-
-    def report(self, memory_bytes: int, utilization: float) -> None:
-        pass
-
-    def others_bytes(self, ours_bytes: int) -> int:  # noqa: ARG002 nobody counts here
-        return 0
-
-    def take(self, need_bytes: int) -> bool:  # noqa: ARG002
-        return True
-
-    def close(self) -> None:
-        pass
-
-
-class SimulatedBooks:
-    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it.
-
-    The files of all processes together never say more than the GPU has: who takes room looks and books while nobody
-    else can, under a lock of the operating system on their folder, held for as long as that takes.
-    """
-
-    def __init__(self, folder: Path, uuid: str, pid: int, total_bytes: int) -> None:
-        self._folder, self._uuid = folder, uuid
-        self._file = folder / "usage" / uuid / f"{pid}.json"
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._last: Usage | None = None
-        self._total = total_bytes
-
-    def report(self, memory_bytes: int, utilization: float) -> None:
-        usage = Usage(memory_bytes, utilization)
-        if usage == self._last:
-            return
-        part = self._file.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(usage))
-        part.replace(self._file)
-        self._last = usage
-
-    def others_bytes(self, ours_bytes: int = 0) -> int:  # noqa: ARG002 everybody's file tells
-        taken = usages(self._folder, self._uuid)
-        return sum(usage.memory_bytes for pid, usage in taken if pid != int(self._file.stem))
-
-    def take(self, need_bytes: int) -> bool:
-        held = self._last or Usage(0, 0.0)
-        with _locked(self._file.parent):
-            if held.memory_bytes + need_bytes + self.others_bytes() > self._total:
-                return False
-            self.report(held.memory_bytes + need_bytes, held.utilization)
-        return True
-
-    def close(self) -> None:
-        self._file.unlink(missing_ok=True)
-
-
-class NvmlBooks:
-    """A real device keeps its own books; what it holds beyond what our models may hold counts as others': contexts of
-    our workers, too."""
-
-    def __init__(self, uuid: str) -> None:
-        self._uuid = uuid
-        self._open = contextlib.ExitStack()
-        self._library = self._open.enter_context(nvml())
-
-    def report(self, memory_bytes: int, utilization: float) -> None:
-        pass  # the GPU knows its own
-
-    def others_bytes(self, ours_bytes: int) -> int:
-        return max(0, int(self._memory().used) - ours_bytes)
-
-    def take(self, need_bytes: int) -> bool:
-        return need_bytes <= int(self._memory().free)
-
-    def _memory(self) -> "MemoryInfo":
-        handle, memory = ctypes.c_void_p(), MemoryInfo()
-        function = self._library.nvmlDeviceGetHandleByUUID
-        check(function(self._uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
-        check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)), "nvmlDeviceGetMemoryInfo")
-        return memory
-
-    def close(self) -> None:
-        self._open.close()
-
-
 def resolve(settings: Settings) -> Device:
     """The one device to serve on; raises `NoDevice`."""
     kind = settings.device
@@ -174,16 +74,6 @@ def resolve(settings: Settings) -> Device:
         if kind == "auto" and (hidden or settings.visible_devices in (None, "all", "auto")):
             return Device("cpu")
         raise
-
-
-def books(settings: Settings, device: Device, pid: int) -> Books:
-    if device.kind == "cpu":
-        return NoBooks()
-    assert device.uuid is not None
-    if device.kind == "cuda":
-        return NvmlBooks(device.uuid)
-    assert settings.simulated_gpu_dir is not None
-    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid, device.memory_total_bytes)
 
 
 # --- choosing -------------------------------------------------------------------------------------------------
@@ -261,17 +151,6 @@ def usages(folder: Path, uuid: str) -> Iterator[tuple[int, Usage]]:
         usage = _read(folder / name, Usage)
         if not isinstance(usage, str):
             yield int(stem), usage
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else is in here for this folder, in whatever process."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(opened)
 
 
 def _alive(pid: int) -> bool:

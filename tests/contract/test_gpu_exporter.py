@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ocr_inference import gpu, gpuexporter
+from ocr_inference import books, gpu, gpuexporter
 from ocr_inference.settings import Settings
 from ocr_operator import dcgm
 from ocr_operator.dcgm import GpuReading
@@ -26,7 +26,7 @@ GIB = 1 << 30
 def folder(tmp_path: Path) -> Path:
     rows = [{"uuid": f"GPU-{each}", "product": "NVIDIA-L40S", "memory_bytes": 45 * GIB} for each in "ab"]
     (tmp_path / "gpus.json").write_text(json.dumps(rows))
-    gpu.SimulatedBooks(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(12 * GIB, 0.5)
+    books.SimulatedBooks(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(12 * GIB, 0.5)
     return tmp_path
 
 

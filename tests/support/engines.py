@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -117,3 +118,20 @@ async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
         await asyncio.sleep(0.01)
+
+
+class Faults:
+    """Tells a running fake engine how its next calls go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "faults.json"
+        self.set()
+
+    def set(self, **faults: str) -> None:
+        part = self.file.with_suffix(".part")
+        part.write_text(json.dumps(faults))
+        part.replace(self.file)
+
+
+def faulty(faults: Faults) -> Config:
+    return make_config(make_model(faults_file=str(faults.file)))

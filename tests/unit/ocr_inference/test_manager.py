@@ -1,44 +1,23 @@
-"""The owner task with real worker processes: waking, draining, deaths, deadlines, settings that change."""
+"""The owner task with real worker processes: waking, draining, closing, settings that change."""
 
 import asyncio
-import json
 import os
-import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from ocr_inference.engine import EngineError, FailureKind, InferRequest
-from ocr_inference.gpu import SimulatedBooks
+from ocr_inference.engine import EngineError
 from ocr_inference.lifecycle import Location, State
 from ocr_inference.manager import Manager, Refused, Snapshot
-from ocr_inference.settings import Config, QueueValues
 from ocr_inference.world import Reason
 from tests.support import engines
-from tests.support.engines import idle, make_config, make_model, read, running, seen, until
-
-
-class Faults:
-    """Tells a running fake engine how its next calls go."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "faults.json"
-        self.set()
-
-    def set(self, **faults: str) -> None:
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(faults))
-        part.replace(self.file)
+from tests.support.engines import Faults, faulty, idle, make_config, make_model, read, running, seen, until
 
 
 @pytest.fixture
 def faults(tmp_path: Path) -> Faults:
     return Faults(tmp_path)
-
-
-def faulty(faults: Faults) -> Config:
-    return make_config(make_model(faults_file=str(faults.file)))
 
 
 async def test_a_request_wakes_the_model_and_reads() -> None:
@@ -111,141 +90,6 @@ async def test_timeouts_change_while_it_runs_and_requests_do_not_notice() -> Non
         manager.apply(engines.live(config, idle=idle(release=0)))
         await until(manager, lambda model: model.state is State.UNLOADED)
         assert seen(manager).host_bytes == 0
-
-
-async def test_an_exited_model_is_restored_from_host_memory_by_a_new_process() -> None:
-    config = make_config(make_model())
-    async with running(config) as manager:
-        manager.apply(engines.live(config, idle=idle(leave=0)))
-        first = await read(manager)
-        pid = seen(manager).worker_pid
-        await until(manager, lambda model: not model.worker_running)
-        manager.apply(engines.live(config, idle=idle()))
-        assert (await read(manager)).text == first.text
-        model = seen(manager)
-        assert (model.loads, model.wakes) == (1, 1)
-        assert model.worker_pid != pid
-
-
-async def test_a_worker_killed_while_reading_costs_a_second_try() -> None:
-    async with running(make_config(make_model(infer_seconds=0.5))) as manager:
-        reading = asyncio.create_task(read(manager))
-        model = await until(manager, lambda model: model.in_flight == 1)
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
-        assert (await reading).width == 40
-        model = seen(manager)
-        assert model.loads == 2
-        assert model.last_failure is not None
-        assert (model.last_failure.reason, model.last_failure.exit_code) == ("WorkerDied", -9)
-
-
-async def test_a_page_that_kills_every_worker_is_an_error_and_the_next_one_is_read(faults: Faults) -> None:
-    async with running(faulty(faults)) as manager:
-        await read(manager)
-        faults.set(infer="crash")
-        with pytest.raises(EngineError, match="SIGKILL") as error:
-            await read(manager)
-        assert error.value.failure.kind is FailureKind.WORKER_DIED
-        faults.set()
-        assert (await read(manager)).width == 40
-
-
-async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request_loads_again() -> None:
-    async with running(make_config(make_model(load_seconds=0.5))) as manager:
-        reading = [asyncio.create_task(read(manager)) for _ in range(3)]
-        model = await until(
-            manager, lambda model: model.state is State.LOADING and model.worker_pid is not None
-        )
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
-        for task in reading:
-            with pytest.raises(Refused, match=r"could not be loaded.*SIGKILL") as error:
-                await task
-            assert error.value.refusal.reason is Reason.LOAD_FAILED
-        assert (await read(manager)).width == 40
-
-
-@pytest.mark.parametrize(("fault", "reason"), [("fail", "LoadFailed"), ("oom", "OutOfMemory")])
-async def test_a_failing_load_says_why_and_recovers(faults: Faults, fault: str, reason: str) -> None:
-    faults.set(load=fault)
-    async with running(faulty(faults)) as manager:
-        with pytest.raises(Refused, match="as the faults file says"):
-            await read(manager)
-        model = await until(manager, lambda model: model.state is State.UNLOADED)
-        assert model.last_failure is not None
-        assert model.last_failure.reason == reason
-        assert model.host_bytes == 0
-        faults.set()
-        assert (await read(manager)).width == 40
-
-
-@pytest.mark.parametrize("call", ["offload", "restore", "unload"])
-async def test_calls_that_fail_end_in_a_model_that_loads_again(faults: Faults, call: str) -> None:
-    async with running(faulty(faults)) as manager:
-        await read(manager)
-        faults.set(**{call: "fail"})
-        await manager.offload()
-        if call == "restore":
-            with pytest.raises(Refused, match="restore fails"):
-                await read(manager)
-        await manager.release()
-        assert (seen(manager).state, seen(manager).worker_running) == (State.UNLOADED, False)
-        faults.set()
-        assert (await read(manager)).width == 40
-
-
-async def test_running_out_of_memory_while_reading_fails_the_page_only(faults: Faults) -> None:
-    async with running(faulty(faults)) as manager:
-        await read(manager)
-        faults.set(infer="oom")
-        with pytest.raises(EngineError) as error:
-            await read(manager)
-        assert error.value.failure.kind is FailureKind.OUT_OF_MEMORY
-        faults.set()
-        await read(manager)
-        assert seen(manager).loads == 1
-
-
-async def test_a_bad_page_harms_neither_its_neighbours_nor_the_model() -> None:
-    async with running() as manager:
-        bad = read(manager, request=InferRequest(image=engines.picture()[:50]))
-        outcomes = await asyncio.gather(read(manager), bad, read(manager), return_exceptions=True)
-        assert [type(outcome).__name__ for outcome in outcomes] == ["PageResult", "EngineError", "PageResult"]
-        assert seen(manager).loads == 1
-
-
-async def test_a_client_that_goes_leaves_the_queue() -> None:
-    async with running(make_config(make_model(load_seconds=0.5))) as manager:
-        gone = asyncio.create_task(read(manager))
-        await until(manager, lambda model: model.waiting == 1)
-        gone.cancel()
-        await until(manager, lambda model: model.waiting == 0)
-        await until(manager, lambda model: model.state is State.READY)
-        assert seen(manager).in_flight == 0
-
-
-async def test_a_lease_ends_with_the_work_not_with_the_client() -> None:
-    async with running(make_config(make_model(infer_seconds=0.5))) as manager:
-        gone = asyncio.create_task(read(manager))
-        await until(manager, lambda model: model.in_flight == 1)
-        gone.cancel()
-        await asyncio.wait([gone])
-        assert seen(manager).in_flight == 1
-        await until(manager, lambda model: model.in_flight == 0)
-
-
-async def test_deadlines_hold_while_waiting_and_while_reading() -> None:
-    async with running(make_config(make_model(load_seconds=0.5, infer_seconds=0.5))) as manager:
-        with pytest.raises(Refused, match="waiting for model alpha") as error:
-            async with manager.lease("alpha", manager.now() + 0.1):
-                pass
-        assert error.value.refusal.reason is Reason.DEADLINE
-        await until(manager, lambda model: model.state is State.READY)
-        with pytest.raises(Refused, match="reading the page"):
-            async with manager.lease("alpha", manager.now() + 0.1) as lease:
-                await lease.infer(engines.page())
-        await until(manager, lambda model: model.in_flight == 0)
 
 
 async def test_a_full_queue_and_unknown_models_are_refused() -> None:
@@ -347,81 +191,6 @@ async def test_nothing_changes_while_nothing_happens() -> None:
             await read(manager, "nobody")
         assert manager.snapshot() is before
         assert seen(manager) == settled
-
-
-async def test_the_books_of_a_simulated_gpu_follow(tmp_path: Path) -> None:
-    config = make_config(make_model(memory=700_000, host_bytes=100))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
-    file = tmp_path / "usage" / "GPU-test" / f"{os.getpid()}.json"
-
-    def used() -> int:
-        return int(json.loads(file.read_text())["memory_bytes"])
-
-    async with running(config, books=books) as manager:
-        await read(manager)
-        assert used() == 700_000
-        assert seen(manager).memory_bytes == 700_000
-        await manager.offload()
-        assert used() == 0
-    assert not file.exists()
-
-
-async def test_a_page_waits_for_memory_that_others_hold_and_says_for_how_much(tmp_path: Path) -> None:
-    config = make_config(make_model(memory=700_000, host_bytes=100))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
-    other = tmp_path / "usage" / "GPU-test" / f"{os.getppid()}.json"
-    other.write_text('{"memory_bytes": 400000, "utilization": 0.0}')
-    async with running(config, books=books) as manager:
-        reading = asyncio.create_task(read(manager))
-        model = await until(manager, lambda model: model.waits_for is not None)
-        assert model.waits_for is not None
-        assert (model.waits_for.needed_bytes, model.waits_for.free_bytes) == (700_000, 600_000)
-        assert (model.state, model.idle_since) == (State.UNLOADED, None)
-        other.unlink()
-        await reading
-        model = seen(manager)
-        assert (model.state, model.waits_for, model.loads) == (State.READY, None, 1)
-
-
-async def test_who_gets_no_memory_in_time_is_refused(tmp_path: Path) -> None:
-    config = Config(models=(make_model(memory=700_000),), queue=QueueValues(patience_seconds=0))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
-    other = tmp_path / "usage" / "GPU-test" / f"{os.getppid()}.json"
-    other.write_text('{"memory_bytes": 400000, "utilization": 0.0}')
-    async with running(config, books=books) as manager:
-        with pytest.raises(Refused, match="needs 700000 bytes of GPU memory, 600000 are free") as refused:
-            await read(manager)
-        assert refused.value.refusal.reason is Reason.GPU_MEMORY
-        assert seen(manager).waits_for is None
-
-
-class LateBooks(SimulatedBooks):
-    """Others come between the look and the booking, as often as the test says."""
-
-    def __init__(self, folder: Path, times: int) -> None:
-        super().__init__(folder, "GPU-test", os.getpid(), 1_000_000)
-        self.times = times
-
-    def take(self, need_bytes: int) -> bool:
-        self.times -= 1
-        return self.times < 0 and super().take(need_bytes)
-
-
-async def test_a_lost_race_for_memory_is_tried_again_and_fails_nothing(tmp_path: Path) -> None:
-    config = make_config(make_model(memory=700_000))
-    async with running(config, books=LateBooks(tmp_path, times=3)) as manager:
-        await read(manager)
-        model = seen(manager)
-        assert (model.state, model.loads, model.last_failure) == (State.READY, 1, None)
-
-
-async def test_a_simulated_model_that_takes_more_than_there_is_fails_its_load(tmp_path: Path) -> None:
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
-    async with running(make_config(make_model(device_bytes=1_100_000)), books=books) as manager:
-        with pytest.raises(Refused, match="takes 1100000 bytes of GPU-test, which hasn't so much left"):
-            await read(manager)
-        await until(manager, lambda model: model.state is State.UNLOADED)
-        assert manager.snapshot().memory_used_bytes == 0
 
 
 async def test_an_idle_model_is_offloaded_for_others_and_a_busy_one_is_not() -> None:

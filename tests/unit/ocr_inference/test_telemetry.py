@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference import gpu, telemetry
+from ocr_inference import books, gpu, telemetry
 from ocr_inference.gpu import Device
 from ocr_inference.meter import NvmlMeter, SimulatedMeter
 from ocr_inference.schema import GpuInfo
@@ -112,7 +112,7 @@ def test_a_claimed_gpu_is_served_on_whatever_the_variable_says(tmp_path: Path, v
 
 def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     simulated(tmp_path)
-    first, second = (gpu.SimulatedBooks(tmp_path, "GPU-b", pid, 45 * GIB) for pid in (1, os.getpid()))
+    first, second = (books.SimulatedBooks(tmp_path, "GPU-b", pid, 45 * GIB) for pid in (1, os.getpid()))
     first.report(3 * GIB, 0.75)
     second.report(2 * GIB, 0.75)
     a, b = SimulatedMeter(tmp_path).read()
