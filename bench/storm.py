@@ -330,19 +330,21 @@ def host_tiers(models: Sequence[str]) -> dict[str, tuple[int, str]]:
 @contextlib.asynccontextmanager
 async def managed(config: Config, device_bytes: int) -> AsyncIterator[Manager]:
     device = Device("simulated", "GPU-storm", "NVIDIA-L40S", device_bytes)
-    manager = Manager(
-        config,
-        effective(config, LiveSettings()),
-        device,
-        environ=os.environ,
-        standby_engines=STANDBY_ENGINES,
-    )
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(manager.run())
-        try:
-            yield manager
-        finally:
-            await manager.close(grace_seconds=30)
+    with tempfile.TemporaryDirectory() as cache:
+        manager = Manager(
+            config,
+            effective(config, LiveSettings()),
+            device,
+            environ=os.environ,
+            standby_engines=STANDBY_ENGINES,
+            cache_dir=cache,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(manager.run())
+            try:
+                yield manager
+            finally:
+                await manager.close(grace_seconds=30)
 
 
 async def storm(
