@@ -45,15 +45,15 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Generator[Non
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """etcd, API server, controller manager and scheduler, with our resource definitions and no nodes."""
-    with support.started(tmp_path_factory.mktemp("control-plane") / "cluster") as cluster:
-        support.apply_crds(cluster)
+    with support.started(tmp_path_factory.mktemp("control-plane") / "cluster", defined=True) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane with two process nodes of two simulated GPUs each, without the operator."""
-    with support.started(tmp_path_factory.mktemp("cluster") / "cluster", nodes=2, gpus=2) as cluster:
+    """A control plane with two process nodes of two simulated GPUs each, with our definitions, no operator."""
+    directory = tmp_path_factory.mktemp("cluster") / "cluster"
+    with support.started(directory, nodes=2, gpus=2, defined=True) as cluster:
         yield cluster
 
 

@@ -20,6 +20,7 @@ from devcluster.errors import DevclusterError
 from devcluster.node import process
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
+from tests.support import cluster as support
 
 pytestmark = pytest.mark.cluster
 
@@ -71,10 +72,10 @@ class NodeProcess:
 
     def ready(self) -> str | None:
         """The status of the Node's Ready condition; None while there is no Node."""
-        try:
-            status = json.loads(self.cluster.kubectl("get", "node", self.name, "-o", "json"))["status"]
-        except DevclusterError:
+        found = support.find(self.cluster, f"/api/v1/nodes/{self.name}")
+        if found is None:
             return None
+        status = found["status"]
         self._boot = status["nodeInfo"]["bootID"]
         conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
         return conditions.get("Ready")
@@ -141,7 +142,7 @@ class Pods:
         self._cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
 
     def get(self, name: str) -> dict:
-        found: dict = json.loads(self._cluster.kubectl("get", "pod", name, "-o", "json"))
+        found: dict = support.ask(self._cluster, f"/api/v1/namespaces/default/pods/{name}")
         return found
 
     def container(self, name: str) -> dict:
@@ -170,11 +171,8 @@ class Pods:
         return until(lambda: found if (found := self.get(name))["status"]["phase"] in wanted else None)
 
     def events(self, name: str) -> set[str]:
-        selector = f"--field-selector=involvedObject.name={name}"
-        return {
-            event["reason"]
-            for event in json.loads(self._cluster.kubectl("get", "events", selector, "-o", "json"))["items"]
-        }
+        path = f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name}"
+        return {event["reason"] for event in support.ask(self._cluster, path)["items"]}
 
 
 @pytest.fixture
