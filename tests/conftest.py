@@ -14,7 +14,11 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give cluster tests time: a limit includes the start of the cluster, which takes long on a busy machine."""
+    """Long files begin first, so that no worker ends minutes after the others.
+
+    Cluster tests get time: a limit includes the start of the cluster, which takes long on a busy machine.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
