@@ -1,4 +1,4 @@
-"""Real clusters for tests: one a session and worker, or a skip that says why there is none."""
+"""Real clusters for tests: one a worker, or a skip that says why there is none."""
 
 import contextlib
 import functools
@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -53,6 +53,33 @@ def started(
         directory, nodes=nodes, gpus=gpus, operator=operator, definitions=_CRDS if defined else None
     ) as cluster:
         yield cluster
+
+
+class Clusters:
+    """Clusters that several files use, one by each name; the `with` block ends those that run."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._running: dict[str, Cluster] = {}
+        self._stack = contextlib.ExitStack()
+
+    def get(self, name: str, **arguments: Any) -> Cluster:
+        """The one that runs, or a new one, made as `started` makes it."""
+        if name not in self._running:
+            directory = self._folders.mktemp(name) / "cluster"
+            self._running[name] = self._stack.enter_context(started(directory, **arguments))
+        return self._running[name]
+
+    def end(self) -> None:
+        """All of them; who wants one later gets a new one."""
+        self._running.clear()
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def ask(cluster: Cluster, path: str, body: object = None) -> Any:
