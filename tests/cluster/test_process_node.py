@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -553,14 +554,20 @@ def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods, websockets: str) 
                 ]
                 for connection in connections:
                     connection.sendall(text + b"\n")
-                for connection in connections:
-                    assert b"".join(iter(lambda: connection.recv(65536), b"")) == (text + b"\n") * 2  # noqa: B023
+                # All at once: SPDY can't slow down one stream, so kubectl stops them all while one isn't read.
+                with ThreadPoolExecutor(len(connections)) as readers:
+                    assert list(readers.map(read, connections)) == [(text + b"\n") * 2] * len(connections)
     with kubectl_forwards(node.cluster, pod, 8071, websockets) as (forwarder, port):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             assert connection.recv(1) == b""
         assert forwarder.wait(30) != 0
         assert forwarder.stderr is not None
         assert "error forwarding port 8071" in forwarder.stderr.read()
+
+
+def read(connection: socket.socket) -> bytes:
+    """All that comes until the other side ends."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @contextlib.contextmanager
