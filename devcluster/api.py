@@ -15,8 +15,15 @@ FIELD_MANAGER: Final = "devcluster"
 _PATHS: Final = {
     "Namespace": "/api/v1/namespaces/{name}",
     "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses/{name}",
+    "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}",
     "DaemonSet": "/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}",
 }
+
+
+def path_of(resource: Mapping[str, Any]) -> str:
+    """Where an object of a kind that devcluster applies lies."""
+    metadata = resource["metadata"]
+    return _PATHS[resource["kind"]].format(name=metadata["name"], namespace=metadata.get("namespace", ""))
 
 
 class Api:
@@ -55,10 +62,8 @@ class Api:
 
     async def apply(self, resource: Mapping[str, Any]) -> None:
         """Create or update an object by server-side apply."""
-        metadata = resource["metadata"]
-        path = _PATHS[resource["kind"]].format(name=metadata["name"], namespace=metadata.get("namespace", ""))
         async with self._session.patch(
-            path,
+            path_of(resource),
             params={"fieldManager": FIELD_MANAGER, "force": "true"},
             data=json.dumps(resource),
             headers={"Content-Type": "application/apply-patch+yaml"},

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from devcluster import access, bootstrap, helm, processes, readiness
 from devcluster.addresses import Block
-from devcluster.api import Api
+from devcluster.api import Api, path_of
 from devcluster.controlplane import Component, ControlPlane
 from devcluster.errors import StartFailed
 from devcluster.layout import MARKER, Layout, ProcessRecord, State
@@ -67,6 +67,7 @@ class Assembly:
         self._plan.write_kubeconfigs()
         async with self._api() as api:
             await self._until("kube-apiserver", api.ready)
+            await self._define(api)
             # The nodes take about as long as the controllers: let them start together.
             for component in self._plan.controllers:
                 self._run(component)
@@ -103,6 +104,17 @@ class Assembly:
             processes.end(leftovers, grace_seconds=0.0)
             _reap_adopted()
         self._layout.clear(keep_logs=failed)
+
+    async def _define(self, api: Api) -> None:
+        """Before the controllers: the garbage collector asks for new kinds twice a minute only, and until it knows
+        one, children of its resources stay when their owner goes.
+        """
+        for definition in self._order.definitions:
+            await api.apply(definition)
+            await self._until(
+                "kube-apiserver",
+                functools.partial(readiness.condition, api, path_of(definition), "Established"),
+            )
 
     async def _start_nodes(self, api: Api) -> None:
         began = time.monotonic()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import msgspec
+import yaml
 
 from devcluster import processes
 from devcluster.errors import DevclusterError, StartFailed
@@ -56,13 +57,18 @@ class Cluster:
         nodes: int = 0,
         gpus: int = 2,
         operator: bool = False,
+        definitions: Path | None = None,
         say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
         """Start a cluster in the folder and return when all of it is ready; without nodes it is a control plane alone.
 
+        The CustomResourceDefinitions in the folder `definitions` are served before any controller runs.
         Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part fails.
         """
         order = _order(directory.resolve(), nodes=nodes, gpus=gpus, operator=operator, detached=False)
+        if definitions is not None:
+            texts = (path.read_text(encoding="utf-8") for path in sorted(definitions.glob("*.yaml")))
+            order = msgspec.structs.replace(order, definitions=tuple(map(yaml.safe_load, texts)))
         return cls(directory.resolve(), _launch(order, say))
 
     @classmethod

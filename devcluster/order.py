@@ -1,7 +1,7 @@
 """What is said between the supervisor of a cluster and whoever ordered it: one order in, reports out."""
 
 import string
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -23,6 +23,8 @@ class Order(msgspec.Struct, frozen=True):
     nodes: int
     gpus: int
     detached: bool
+    definitions: tuple[dict[str, Any], ...] = ()
+    """CustomResourceDefinitions that are there before the controllers start."""
 
 
 class Report(msgspec.Struct, frozen=True):

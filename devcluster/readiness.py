@@ -35,8 +35,8 @@ async def exists(api: Api, path: str) -> bool:
 
 async def condition(api: Api, path: str, kind: str) -> bool:
     found = await api.get(path)
-    conditions = found.get("status", {}).get("conditions", ()) if found else ()
-    return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+    conditions = found.get("status", {}).get("conditions") if found else None  # null in a new definition
+    return any(one["type"] == kind and one["status"] == "True" for one in conditions or ())
 
 
 async def exporters_ready(api: Api, wanted: int) -> bool:

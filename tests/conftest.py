@@ -14,7 +14,12 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give cluster tests time: a limit includes the start of the cluster, which takes long on a busy machine."""
+    """Long files begin first, so that no worker ends minutes after the others; then those that share clusters.
+
+    Cluster tests get time: a limit includes the start of the cluster, which takes long on a busy machine.
+    """
+    files = {item.path for item in items if item.get_closest_marker("cluster")}
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, item.path not in files))
     for item in items:
         if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
@@ -43,24 +48,33 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Generator[Non
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.Clusters]:
+    with support.Clusters(tmp_path_factory) as clusters:
+        yield clusters
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_clusters(request: pytest.FixtureRequest, clusters: support.Clusters) -> None:
+    """An idle cluster takes a tenth of a core: none runs beside the files that come after its own."""
+    if not any(
+        item.path == request.path for item in request.session.items if item.get_closest_marker("cluster")
+    ):
+        clusters.end()
+
+
+@pytest.fixture(scope="module")
+def control_plane(clusters: support.Clusters) -> Cluster:
     """etcd, API server, controller manager and scheduler, with our resource definitions and no nodes."""
-    with support.started(tmp_path_factory.mktemp("control-plane") / "cluster") as cluster:
-        support.apply_crds(cluster)
-        yield cluster
+    return clusters.get("control-plane", defined=True)
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane with two process nodes of two simulated GPUs each, without the operator."""
-    with support.started(tmp_path_factory.mktemp("cluster") / "cluster", nodes=2, gpus=2) as cluster:
-        yield cluster
+@pytest.fixture(scope="module")
+def cluster(clusters: support.Clusters) -> Cluster:
+    """A control plane with two process nodes of two simulated GPUs each, with our definitions, no operator."""
+    return clusters.get("cluster", nodes=2, gpus=2, defined=True)
 
 
-@pytest.fixture(scope="session")
-def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def operator_cluster(clusters: support.Clusters) -> Cluster:
     """What `python -m devcluster up` makes: three nodes of two simulated GPUs, the operator installed by Helm."""
-    with support.started(
-        tmp_path_factory.mktemp("operator") / "cluster", nodes=3, gpus=2, operator=True
-    ) as cluster:
-        yield cluster
+    return clusters.get("operator", nodes=3, gpus=2, operator=True)

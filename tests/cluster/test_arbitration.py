@@ -36,14 +36,15 @@ def apply(cluster: Cluster, team: str) -> None:
 
 
 def get(cluster: Cluster, team: str, what: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = json.loads(cluster.kubectl("-n", team, "get", what, "-o", "json"))["items"]
+    group = f"/apis/{names.API_VERSION}" if what == names.PLURAL else "/api/v1"
+    items: list[dict[str, Any]] = support.ask(cluster, f"{group}/namespaces/{team}/{what}")["items"]
     return items
 
 
 def ready(cluster: Cluster, team: str) -> bool:
     return any(
         condition["type"] == "Ready" and condition["status"] == "True"
-        for each in get(cluster, team, "ocr")
+        for each in get(cluster, team, names.PLURAL)
         for condition in each.get("status", {}).get("conditions", [])
     )
 
@@ -52,7 +53,7 @@ def locations(cluster: Cluster) -> list[str]:
     return [
         where
         for team in TEAMS
-        for each in get(cluster, team, "ocr")
+        for each in get(cluster, team, names.PLURAL)
         for where, count in each["status"]["locations"].items()
         if count
     ]
@@ -72,8 +73,7 @@ def test_memory_of_an_idle_resource_goes_to_one_of_another_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OPERATOR_ARBITRATION_RESIDENT_SECONDS", "0")
-    with support.started(tmp_path / "one", nodes=1, gpus=1) as cluster:
-        support.apply_crds(cluster)
+    with support.started(tmp_path / "one", nodes=1, gpus=1, defined=True) as cluster:
         for team in TEAMS:
             cluster.kubectl("create", "namespace", team)
         operator = Operator(cluster, ",".join(TEAMS), tmp_path / "operator.log")

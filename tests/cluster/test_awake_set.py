@@ -13,7 +13,7 @@ import pytest
 
 from bench import fakepods
 from ocr_operator import names
-from tests.cluster.test_operator import PORT, Operator, crds, operator, until  # noqa: F401  fixtures, too
+from tests.cluster.test_operator import PORT, Operator, operator, until  # noqa: F401  a fixture, too
 from tests.support import pages
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]

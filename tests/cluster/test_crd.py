@@ -1,10 +1,8 @@
 """The definition and the manifests on a real API server: what it refuses, fills in, prints, and finds unchanged."""
 
 import json
-import ssl
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,12 +31,12 @@ metadata:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def api(control_plane: Cluster) -> Iterator[Cluster]:
     """A control plane without nodes: pods are created and stay at their gate."""
-    with support.started(tmp_path_factory.mktemp("crd") / "cluster") as cluster:
-        support.apply_crds(cluster)
-        cluster.kubectl("apply", "-f", "-", stdin=RESTRICTED)
-        yield cluster
+    control_plane.kubectl("apply", "-f", "-", stdin=RESTRICTED)
+    yield control_plane
+    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    control_plane.kubectl("delete", "ocridle", "--all")
 
 
 def create(api: Cluster, body: dict[str, Any], *arguments: str) -> dict[str, Any]:
@@ -49,23 +47,12 @@ def create(api: Cluster, body: dict[str, Any], *arguments: str) -> dict[str, Any
     return stored
 
 
-def ask(api: Cluster, path: str, body: dict[str, Any]) -> None:
-    request = urllib.request.Request(
-        f"{api.url}{path}",
-        data=json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"},
-    )
-    trust = ssl.create_default_context(cafile=str(api.authority))
-    urllib.request.urlopen(request, context=trust).close()
-
-
 @pytest.mark.parametrize("case", resources.INVALID, ids=lambda case: case.id)
 def test_invalid_resource_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
-    """Asked directly: a kubectl process for each of these cases would take most of this file's time."""
     name = {"name": case.body["metadata"]["name"]}
     path = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}?dryRun=All"
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        ask(api, path, {**case.body, "metadata": name})
+        support.ask(api, path, {**case.body, "metadata": name})
     with refusal.value as answer:
         assert answer.code == 422
         assert case.field in json.load(answer)["message"]
@@ -186,7 +173,7 @@ def test_status_is_kept_whole_and_printed_in_columns(api: Cluster) -> None:
 def test_invalid_policy_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
     body = {**case.body, "metadata": {"name": case.body["metadata"]["name"]}}
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        ask(api, f"/apis/{names.API_VERSION}/{names.POLICY_PLURAL}?dryRun=All", body)
+        support.ask(api, f"/apis/{names.API_VERSION}/{names.POLICY_PLURAL}?dryRun=All", body)
     with refusal.value as answer:
         assert answer.code == 422
         assert case.field in json.load(answer)["message"]
@@ -282,8 +269,8 @@ def test_drift_is_repaired_and_what_is_no_longer_wanted_goes(api: Cluster) -> No
 
 def pods(api: Cluster, name: str) -> list[dict[str, Any]]:
     label = f"{names.LABEL_DEPLOYMENT}={name}"
-    items: list[dict[str, Any]] = json.loads(
-        api.kubectl("get", "pods", "-n", NAMESPACE, "-l", label, "-o", "json")
+    items: list[dict[str, Any]] = support.ask(
+        api, f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={label}"
     )["items"]
     return items
 

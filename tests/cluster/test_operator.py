@@ -77,7 +77,8 @@ class Operator:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
     def resource(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", "ocr", "invoices", "-o", "json"))
+        path = f"/apis/{names.API_VERSION}/namespaces/{self.namespace}/{names.PLURAL}/invoices"
+        found: dict[str, Any] = support.ask(self.cluster, path)
         return found
 
     def holds(self, type_: str, status: str = "True") -> bool:
@@ -90,7 +91,7 @@ class Operator:
         )
 
     def pods(self) -> dict[str, dict[str, Any]]:
-        items = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
+        items = support.ask(self.cluster, f"/api/v1/namespaces/{self.namespace}/pods")["items"]
         return {each["metadata"]["name"]: each for each in items}
 
     def server(self, pod: dict[str, Any]) -> int:
@@ -125,11 +126,6 @@ def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
             ours.process.wait()
         sys.stdout.write(ours.log.read_text(errors="replace"))
         cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-
-
-@pytest.fixture(autouse=True)
-def crds(cluster: Cluster) -> None:
-    support.apply_crds(cluster)
 
 
 def test_life_of_a_resource(operator: Operator) -> None:

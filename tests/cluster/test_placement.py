@@ -22,7 +22,6 @@ from devcluster.progress import Progress
 from devcluster.tools import Toolbox
 from ocr_operator import dcgm, names
 from tests.cluster.test_operator import Operator, until
-from tests.support import cluster as support
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -33,7 +32,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def ours(cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
     """The operator's own process, in a namespace of its own."""
-    support.apply_crds(cluster)
     namespace = f"placement-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", namespace)
     operator = Operator(cluster, namespace, tmp_path / "operator.log")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from devcluster.errors import DevclusterError
 from devcluster.node import process
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
+from tests.support import cluster as support
 
 pytestmark = pytest.mark.cluster
 
@@ -71,10 +73,10 @@ class NodeProcess:
 
     def ready(self) -> str | None:
         """The status of the Node's Ready condition; None while there is no Node."""
-        try:
-            status = json.loads(self.cluster.kubectl("get", "node", self.name, "-o", "json"))["status"]
-        except DevclusterError:
+        found = support.find(self.cluster, f"/api/v1/nodes/{self.name}")
+        if found is None:
             return None
+        status = found["status"]
         self._boot = status["nodeInfo"]["bootID"]
         conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
         return conditions.get("Ready")
@@ -141,7 +143,7 @@ class Pods:
         self._cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
 
     def get(self, name: str) -> dict:
-        found: dict = json.loads(self._cluster.kubectl("get", "pod", name, "-o", "json"))
+        found: dict = support.ask(self._cluster, f"/api/v1/namespaces/default/pods/{name}")
         return found
 
     def container(self, name: str) -> dict:
@@ -170,11 +172,8 @@ class Pods:
         return until(lambda: found if (found := self.get(name))["status"]["phase"] in wanted else None)
 
     def events(self, name: str) -> set[str]:
-        selector = f"--field-selector=involvedObject.name={name}"
-        return {
-            event["reason"]
-            for event in json.loads(self._cluster.kubectl("get", "events", selector, "-o", "json"))["items"]
-        }
+        path = f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name}"
+        return {event["reason"] for event in support.ask(self._cluster, path)["items"]}
 
 
 @pytest.fixture
@@ -555,14 +554,20 @@ def test_kubectl_forwards_ports(node: NodeProcess, pods: Pods, websockets: str) 
                 ]
                 for connection in connections:
                     connection.sendall(text + b"\n")
-                for connection in connections:
-                    assert b"".join(iter(lambda: connection.recv(65536), b"")) == (text + b"\n") * 2  # noqa: B023
+                # All at once: SPDY can't slow down one stream, so kubectl stops them all while one isn't read.
+                with ThreadPoolExecutor(len(connections)) as readers:
+                    assert list(readers.map(read, connections)) == [(text + b"\n") * 2] * len(connections)
     with kubectl_forwards(node.cluster, pod, 8071, websockets) as (forwarder, port):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             assert connection.recv(1) == b""
         assert forwarder.wait(30) != 0
         assert forwarder.stderr is not None
         assert "error forwarding port 8071" in forwarder.stderr.read()
+
+
+def read(connection: socket.socket) -> bytes:
+    """All that comes until the other side ends."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @contextlib.contextmanager

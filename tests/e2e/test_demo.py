@@ -12,7 +12,7 @@ from tests.support import cluster as support
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 def processes_with(text: str) -> list[str]:

@@ -37,8 +37,11 @@ from ocr_inference.hosttier import HostTier
 from tests.support import chatmodels, greedy
 from tests.support.engines import picture
 
-# Processors of transformers hand Pillow's pictures to numpy in a way that numpy will drop.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.long,
+    # Processors of transformers hand Pillow's pictures to numpy in a way that numpy will drop.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 KINDS = sorted(greedy.CASES)
 QUICK = "lighton_ocr"
