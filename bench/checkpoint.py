@@ -1,4 +1,4 @@
-"""`python -m bench.checkpoint FOLDER published|tiny [SEED]`: DeepSeek-OCR in its published form, with random weights.
+"""`python -m bench.checkpoint FOLDER published|tiny`: DeepSeek-OCR in its published form, with random weights.
 
 What it writes means nothing; in its published size it loads, wakes and writes as fast as the real one. A process
 of its own, since whoever measures that nothing is left on a device must not use it.
@@ -54,8 +54,7 @@ def model_on(device: str) -> UnlimitedOcrForConditionalGeneration:
             torch.set_default_dtype(before)
 
 
-def make(folder: Path, seed: int) -> None:
-    torch.manual_seed(seed)
+def make(folder: Path) -> None:
     model = model_on("cuda" if torch.cuda.is_available() else "cpu")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -74,9 +73,9 @@ def make(folder: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    where, size, seed = Path(sys.argv[1]), sys.argv[2], int("".join(sys.argv[3:]) or 0)
-    where.mkdir(parents=True, exist_ok=True)
+    where, size = Path(sys.argv[1]), sys.argv[2]
+    where.mkdir(exist_ok=True)
     if size == "published":
-        make(where, seed)
+        make(where)
     else:
-        checkpoints.make_deepseek_ocr(where, seed=seed)
+        checkpoints.make_deepseek_ocr(where)
