@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 from _pytest.terminal import TerminalReporter
 
@@ -11,6 +12,10 @@ from tests.support import cluster as support
 
 # Read when the library is imported, by whichever test comes first: no test talks to the outside.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+# An example that takes 200 ms tells of a busy machine, not of our code.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
