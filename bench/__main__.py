@@ -6,7 +6,19 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bench import arbitration, awake, control, fleet, placement, report, server, storm, wake, weights
+from bench import (
+    arbitration,
+    awake,
+    control,
+    fleet,
+    placement,
+    report,
+    server,
+    serverstorm,
+    storm,
+    wake,
+    weights,
+)
 
 MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]] = {
     "server": server.measure,
@@ -15,6 +27,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "fleet": fleet.measure,
     "weights": weights.measure,
     "storm": storm.measure,
+    "serverstorm": serverstorm.measure,
     "wake": wake.measure,
     "placement": placement.measure,
     "arbitration": arbitration.measure,

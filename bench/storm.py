@@ -143,6 +143,21 @@ async def read_pieces(manager: Manager, model: str, image: bytes) -> str:
         return "".join([piece.text async for piece in pieces if isinstance(piece, Delta)])
 
 
+def weather(draw: random.Random, models: Sequence[str]) -> LiveValues:
+    """Settings by chance, of every kind that may change live."""
+    return LiveValues(
+        batching=BatchingValues(max_pages=draw.randint(1, 4), max_wait_milliseconds=draw.choice((0, 2))),
+        models={
+            model: ModelValues(
+                idle=IdleValues(*(draw.choice(TIMEOUTS) for _ in range(3))),
+                priority=draw.choice((0, 0, 1)),
+                preload=draw.random() < 0.2,
+            )
+            for model in models
+        },
+    )
+
+
 class Storm:
     def __init__(self, manager: Manager, config: Config, seed: int, *, kills: bool = False) -> None:
         self.tally = Tally()
@@ -244,25 +259,10 @@ class Storm:
                 case 3:
                     await self._manager.release(model)
                 case 4 | 5 | 6:
-                    self._apply(self._weather())
+                    self._apply(weather(self._random, self._models))
                 case 7 if self._kills:
                     self._kill()
             await asyncio.sleep(self._random.random() * 0.01)
-
-    def _weather(self) -> LiveValues:
-        """Settings by chance, of every kind that may change live."""
-        draw = self._random
-        return LiveValues(
-            batching=BatchingValues(max_pages=draw.randint(1, 4), max_wait_milliseconds=draw.choice((0, 2))),
-            models={
-                model: ModelValues(
-                    idle=IdleValues(*(draw.choice(TIMEOUTS) for _ in range(3))),
-                    priority=draw.choice((0, 0, 1)),
-                    preload=draw.random() < 0.2,
-                )
-                for model in self._models
-            },
-        )
 
     def _kill(self) -> None:
         pids = [m.worker_pid for m in self._manager.snapshot().models if m.worker_pid is not None]
@@ -297,11 +297,13 @@ class _Measured:
     descriptors: int
 
 
-def host_tiers(models: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Size and hash of each model's host tier, found where the system shows this process's open files."""
+def host_tiers(models: Sequence[str], pid: int | None = None) -> dict[str, tuple[int, str]]:
+    """Size and hash of each model's host tier, found where the system shows the open files of the server, this
+    process where `pid` names no other."""
     found = {}
-    for descriptor in os.listdir("/proc/self/fd"):
-        path = f"/proc/self/fd/{descriptor}"
+    folder = f"/proc/{pid or 'self'}/fd"
+    for descriptor in os.listdir(folder):
+        path = f"{folder}/{descriptor}"
         with contextlib.suppress(OSError):
             name = os.readlink(path).removeprefix("/memfd:ocr-weights-").removesuffix(" (deleted)")
             if name in models:
