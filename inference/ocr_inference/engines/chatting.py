@@ -62,9 +62,6 @@ class Chat:
         return mark if isinstance(mark, str) else None
 
     def __call__(self, request: InferRequest) -> Inputs:
-        if request.resolution is not None:
-            message = f"model type {self.model_type} chooses the resolution of each page itself"
-            raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="resolution"))
         page = pictures.decode(request.image, request.max_pixels)
         words = chat.prompt(self.model_type, Task(request.task), request.prompt)
         with self._one_by_one:
