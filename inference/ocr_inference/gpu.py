@@ -221,11 +221,12 @@ def _cuda(library: ctypes.CDLL, settings: Settings) -> Device:
     return Device("cuda", gpu.uuid, gpu.product, gpu.memory_bytes, _compute_capability(library, gpu.uuid))
 
 
-def _compute_capability(library: ctypes.CDLL, uuid: str) -> tuple[int, int]:
+def _compute_capability(library: ctypes.CDLL, uuid: str) -> tuple[int, int] | None:
+    """None where the driver doesn't say; workers ask CUDA then."""
     handle, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
     check(library.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
-    asked = library.nvmlDeviceGetCudaComputeCapability
-    check(asked(handle, ctypes.byref(major), ctypes.byref(minor)), "nvmlDeviceGetCudaComputeCapability")
+    if library.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor)):
+        return None
     return major.value, minor.value
 
 

@@ -119,3 +119,5 @@ def test_cuda_is_seen_through_nvml() -> None:
     assert device.uuid is not None
     assert device.uuid.startswith("GPU-")
     assert device.memory_total_bytes > 1 << 30
+    assert device.compute_capability is not None
+    assert device.compute_capability >= (5, 0)
