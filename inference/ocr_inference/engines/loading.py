@@ -75,8 +75,10 @@ class Weights:
         memory.settle()
 
     def stand_by(self) -> None:
-        """All of a restore but the device, in a process that never loaded."""
-        self._sealed().stand_by()
+        """All of a restore but the device, in a process that never loaded; nothing where only CUDA could say which
+        dtype the device computes in."""
+        if self._spec.device != "cuda" or self._spec.compute_capability is not None:
+            self._sealed().stand_by()
 
     def restore(self) -> None:
         """Host tier → device, also in a process that never loaded."""

@@ -228,7 +228,9 @@ def test_words_for_chat_models_are_text(standard: Callable[[str], Opened], kind:
     plain = [each for each in ids(opened, task="freeform", prompt="x") if each in special]
     marked = [each for each in ids(opened, task="freeform", prompt=marks) if each in special]
     assert marked == plain
-    assert ids(opened, resolution="tiny") == ids(opened), "it chooses the resolution itself; the answer says so"
+    assert ids(opened, resolution="tiny") == ids(opened), (
+        "it chooses the resolution itself; the answer says so"
+    )
 
 
 @pytest.mark.parametrize("kind", ["deepseek_ocr", "glm_ocr"])

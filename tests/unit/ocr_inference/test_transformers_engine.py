@@ -484,13 +484,16 @@ def test_giving_back_memory_starts_no_device() -> None:
     assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.parametrize("capability", [(9, 0), None])
 @pytest.mark.parametrize("kind", [QUICK, "deepseek_ocr"])
-def test_a_standby_starts_no_device(kind: str, bench: Callable[..., Bench]) -> None:
+def test_a_standby_starts_no_device(
+    kind: str, capability: tuple[int, int] | None, bench: Callable[..., Bench]
+) -> None:
     """In deep idle nothing is on the GPU; here, starting CUDA raises."""
     made = bench(kind)
     made.spec = structs.replace(made.spec, dtype="float32")
     made.engine().load()
-    made.spec = structs.replace(made.spec, device="cuda", compute_capability=(9, 0))
+    made.spec = structs.replace(made.spec, device="cuda", compute_capability=capability)
     with pytest.MonkeyPatch.context() as environ:
         environ.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         standby = made.engine()
