@@ -29,11 +29,12 @@ def opened(pid: int) -> int:
 
 
 def offspring(pid: int) -> list[int]:
-    """Its child processes and theirs."""
+    """Its child processes and theirs, as far as they live while this looks."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *offspring(int(child))]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *offspring(int(child))]
     return found
 
 

@@ -1,6 +1,7 @@
 """Standbys of a real manager with real workers: a model in deep idle has one, the next wake takes it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import vlmserver
 from ocr_inference.lifecycle import State
 from ocr_inference.manager import Manager
 from tests.support import engines
@@ -19,15 +21,13 @@ NAME = "alpha"
 
 
 def processes() -> set[int]:
-    """The workers and standbys of the model, which are named like it."""
+    """The workers and standbys of the model, which are named like it: other tests' are no offspring of ours."""
     found = set()
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdecimal() and (folder / "comm").read_text() == f"{NAME}\n":
-                found.add(int(folder.name))
-        except OSError:
-            pass  # it has ended meanwhile
-    return {pid for pid in found if engines.alive(pid)}
+    for pid in vlmserver.offspring(os.getpid()):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if Path(f"/proc/{pid}/comm").read_text() == f"{NAME}\n" and engines.alive(pid):
+                found.add(pid)
+    return found
 
 
 @asynccontextmanager
