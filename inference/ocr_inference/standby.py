@@ -33,6 +33,8 @@ class _Standby:
     running: Running | None = None
     """None until the process is there."""
     ready: bool = False
+    wanted: bool = True
+    """Not taken or dropped."""
 
 
 class Standbys:
@@ -60,7 +62,9 @@ class Standbys:
         """The model's standby, the caller's from now on. It may not be done yet: its next call is behind that, and
         still earlier than one to a worker that begins now."""
         standby = self._standbys.pop(model, None)
-        running = standby.running if standby is not None else None
+        if standby is None:
+            return None
+        standby.wanted, running = False, standby.running
         return None if running is None or running.worker.ended else running
 
     def drop(self, model: str) -> None:
@@ -92,7 +96,8 @@ class Standbys:
             await worker.call("stand_by")
         except (EngineError, OSError) as error:
             # Nothing is lost: the next wake starts a worker, and says what is wrong if it's still so.
-            log.warning("no standby: %s", error, extra=fields)
+            if standby.wanted:
+                log.warning("no standby: %s", error, extra=fields)
             if self._forget(spec.name, standby) and standby.running is not None:
                 standby.running.worker.kill()
             return
