@@ -107,11 +107,9 @@ class Api:
 
 
 async def follow(http: aiohttp.ClientSession, address: str, into: Watched) -> None:
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with http.get(f"http://{address}:8001/v1/state?watch=true", timeout=timeout) as answer:
-        async for line in answer.content:
-            if line.startswith(b"data:"):
-                into.put(json.loads(line[5:]))
+    async with contextlib.aclosing(server.states(http, f"http://{address}:8001")) as states:
+        async for state in states:
+            into.put(state)
 
 
 @contextlib.asynccontextmanager

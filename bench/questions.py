@@ -19,18 +19,21 @@ class Ask:
     @property
     def fields(self) -> dict[str, str]:
         told = {"model": self.model, "max_tokens": str(self.tokens), "prompt_type": self.task}
-        own = {"resolution": "tiny"} if self.model == "deepseek" else {}
-        return told | own | {"loop_guard": str(self.guard).lower()}
+        return told | self._size | {"loop_guard": str(self.guard).lower()}
+
+    @property
+    def _size(self) -> dict[str, str]:
+        """Chat models choose it themselves."""
+        return {"resolution": "tiny"} if self.model == "deepseek" else {}
 
     def chat(self, picture: str) -> dict[str, Any]:
-        own = {"resolution": "tiny"} if self.model == "deepseek" else {}
         return {
             "model": self.model,
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_tokens": self.tokens,
             "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": picture}}]}],
-            "ocr": {"task": self.task, "loop_guard": self.guard} | own,
+            "ocr": {"task": self.task, "loop_guard": self.guard} | self._size,
         }
 
 

@@ -1,14 +1,15 @@
 """What the server costs: the time it adds to a page, and how it answers probes while it reads."""
 
 import asyncio
+import json
 import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -29,20 +30,43 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(http: aiohttp.ClientSession) -> AsyncIterator[str]:
+async def started(
+    environ: Mapping[str, str], *arguments: str, stderr: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """A server in a process of its own that accepts requests: its address, and the process."""
     port = free_port()
-    command = (sys.executable, "-m", "ocr_inference", "serve", "--host", "127.0.0.1", "--port", str(port))
-    environment = {**os.environ, "OCR_DEVICE": "cpu", "GPU_IDLE_TIMEOUT": "-1"}
     process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stderr=asyncio.subprocess.DEVNULL
+        *(
+            sys.executable,
+            "-m",
+            "ocr_inference",
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            *arguments,
+        ),
+        env=environ,
+        stderr=stderr,
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        await answers(http, url)
-        yield url
+        async with aiohttp.ClientSession() as http:
+            await answers(http, url)
+        yield url, process
     finally:
         process.terminate()
-        await process.wait()
+        await process.communicate()
+
+
+async def states(http: aiohttp.ClientSession, url: str) -> AsyncGenerator[dict[str, Any], None]:
+    """What the server says of itself, now and after each change, until it ends. Use it in `contextlib.aclosing`."""
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with http.get(f"{url}/v1/state?watch=true", timeout=timeout) as answer:
+        async for line in answer.content:
+            if line.startswith(b"data:"):
+                yield json.loads(line[5:])
 
 
 async def answers(http: aiohttp.ClientSession, url: str) -> None:
@@ -99,7 +123,8 @@ async def probe(http: aiohttp.ClientSession, url: str, stop: asyncio.Event) -> l
 
 async def measure() -> report.Result:
     page = PAGE.read_bytes()
-    async with aiohttp.ClientSession() as http, serving(http) as url:
+    environ = {**os.environ, "OCR_DEVICE": "cpu", "GPU_IDLE_TIMEOUT": "-1"}
+    async with aiohttp.ClientSession() as http, started(environ) as (url, _):
         engine = bare(page)
         await read(http, url, page)
         await asyncio.to_thread(engine.read)

@@ -6,7 +6,6 @@ mind, while others offload, release, reconfigure and kill. Between the rounds al
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import re
@@ -21,7 +20,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from bench import questions, report, storm
+from bench import questions, report, server, storm
 from bench.questions import Answer, Ask, Failed
 from bench.vlmserver import MODELS, make, offspring, opened, resident, served
 from ocr_inference.settings import IdleValues, LiveValues
@@ -322,17 +321,18 @@ class Storm:
 
     async def _asleep(self, *, standbys: bool = False) -> dict[str, Any]:
         """The state in which no model has a worker or is on the device; with all the `standbys` that come then."""
-        async with asyncio.timeout(ANSWER_SECONDS), self._http.get("/v1/state?watch=true") as answer:
-            async for line in answer.content:
-                if line.startswith(b"data: "):
-                    state: dict[str, Any] = json.loads(line[6:])
-                    if all(
-                        each["state"] in ("offloaded", "unloaded")
-                        and each["worker"] != "running"
-                        and (not standbys or each["standby"] == (each["state"] == "offloaded"))
-                        for each in state["models"]
-                    ):
-                        return state
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            contextlib.aclosing(server.states(self._http, "")) as states,
+        ):
+            async for state in states:
+                if all(
+                    each["state"] in ("offloaded", "unloaded")
+                    and each["worker"] != "running"
+                    and (not standbys or each["standby"] == (each["state"] == "offloaded"))
+                    for each in state["models"]
+                ):
+                    return state
         raise RuntimeError("the server ended in the storm")
 
 

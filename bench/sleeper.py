@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -93,10 +92,9 @@ class Sleeper:
         return body
 
     async def until(self, **wanted: object) -> None:
-        timeout = aiohttp.ClientTimeout(total=300)
-        async with self.http.get(f"{self.url}/v1/state?watch=true", timeout=timeout) as answer:
-            async for line in answer.content:
-                if line.startswith(b"data:") and wanted.items() <= self._of(json.loads(line[5:])).items():
+        async with asyncio.timeout(300), contextlib.aclosing(server.states(self.http, self.url)) as states:
+            async for state in states:
+                if wanted.items() <= self._of(state).items():
                     return
         raise RuntimeError(f"the server ended before its model had {wanted}")
 
@@ -117,7 +115,7 @@ async def sleeper(config: str, environ: dict[str, str]) -> AsyncIterator[Sleeper
         file.flush()
         async with (
             aiohttp.ClientSession(connector=unlimited, timeout=timeout) as http,
-            started(http, file.name, environ) as url,
+            server.started(environ, "--config", file.name) as (url, _),
         ):
             async with http.get(f"{url}/v1/state") as answer:
                 (model,) = (await answer.json())["models"][:1]
@@ -125,20 +123,3 @@ async def sleeper(config: str, environ: dict[str, str]) -> AsyncIterator[Sleeper
             found = Sleeper(http, url, model["name"], stands_by=stands_by)
             await found.read()
             yield found
-
-
-@contextlib.asynccontextmanager
-async def started(http: aiohttp.ClientSession, config: str, environ: dict[str, str]) -> AsyncIterator[str]:
-    port = server.free_port()
-    arguments = ("serve", "--config", config, "--host", "127.0.0.1", "--port", str(port))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ocr_inference", *arguments),
-        env=environ,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await server.answers(http, f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -63,27 +62,20 @@ async def served(
     gpu = {"uuid": "GPU-storm", "product": "NVIDIA-L40S", "memory_bytes": DEVICE_BYTES}
     (folder / "gpus.json").write_text(json.dumps([gpu]))
     (folder / "config.yaml").write_text(json.dumps(config(folder)))
-    port = server.free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ocr_inference", "serve", "--config", str(folder / "config.yaml")),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        env=os.environ
-        | {
-            "OCR_CACHE_DIR": str(folder / "cache"),
-            "OCR_DEVICE": device,
-            "OCR_SIMULATED_GPU_DIR": str(folder),
-        },
-        stderr=asyncio.subprocess.PIPE,
-    )
-    url, unlimited = f"http://127.0.0.1:{port}", aiohttp.ClientTimeout(total=None)
-    connections = aiohttp.TCPConnector(limit=0, force_close=True)
-    try:
+    told = {
+        "OCR_CACHE_DIR": str(folder / "cache"),
+        "OCR_DEVICE": device,
+        "OCR_SIMULATED_GPU_DIR": str(folder),
+    }
+    unlimited = aiohttp.ClientTimeout(total=None)
+    arguments = ("--config", str(folder / "config.yaml"))
+    async with server.started(os.environ | told, *arguments, stderr=asyncio.subprocess.PIPE) as (
+        url,
+        process,
+    ):
+        connections = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(url, timeout=unlimited, connector=connections) as http:
-            await server.answers(http, url)
             yield http, process
-    finally:
-        process.terminate()
-        await process.communicate()
 
 
 def make(folder: Path) -> None:
