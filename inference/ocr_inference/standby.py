@@ -88,28 +88,25 @@ class Standbys:
         try:
             worker = await Worker.start(spec, host, self._starter)
             end = self._tasks.create_task(worker.run(), name=f"standby worker of {spec.name}")
-            if self._standbys.get(spec.name) is not standby:
-                worker.kill()  # nobody wants it any more
+            if not standby.wanted:
+                worker.kill()
                 return
             standby.running = Running(worker, end)
-            end.add_done_callback(lambda _: self._forget(spec.name, standby))
             await worker.call("stand_by")
         except (EngineError, OSError) as error:
             # Nothing is lost: the next wake starts a worker, and says what is wrong if it's still so.
             if standby.wanted:
                 log.warning("no standby: %s", error, extra=fields)
-            if self._forget(spec.name, standby) and standby.running is not None:
-                standby.running.worker.kill()
+                self.drop(spec.name)
             return
         standby.ready = True
-        if self._standbys.get(spec.name) is standby:
+        end.add_done_callback(lambda _: self._ended(spec.name, standby))
+        if standby.wanted:
             log.info("standby ready", extra=fields | {"pid": worker.pid})
             self._changed()
 
-    def _forget(self, model: str, standby: _Standby) -> bool:
-        """Whether it was ours, and not taken."""
-        ours = self._standbys.get(model) is standby
-        if ours:
-            del self._standbys[model]
+    def _ended(self, model: str, standby: _Standby) -> None:
+        """Its process has, whoever wanted that."""
+        if standby.wanted:
+            self.take(model)
             self._changed()
-        return ours

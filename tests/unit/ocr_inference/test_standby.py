@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -92,9 +91,9 @@ async def test_one_that_was_killed_is_not_missed() -> None:
 async def test_one_that_cant_be_had_costs_nothing(
     fault: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    faults = tmp_path / "faults.json"
-    faults.write_text(json.dumps({"stand_by": fault}))
-    async with sleeper(faults_file=str(faults)) as manager:
+    faults = engines.Faults(tmp_path)
+    faults.set(stand_by=fault)
+    async with sleeper(faults_file=str(faults.file)) as manager:
         await until(manager, lambda model: not model.worker_running)
         await eventually(lambda: "no standby" in caplog.text)
         await eventually(lambda: not processes())
