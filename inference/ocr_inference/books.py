@@ -112,9 +112,7 @@ class NvmlBooks:
         return need_bytes <= int(self._memory().free)
 
     def _memory(self) -> "gpu.MemoryInfo":
-        handle, memory = ctypes.c_void_p(), gpu.MemoryInfo()
-        function = self._library.nvmlDeviceGetHandleByUUID
-        gpu.check(function(self._uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
+        handle, memory = gpu.by_uuid(self._library, self._uuid), gpu.MemoryInfo()
         gpu.check(
             self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)),
             "nvmlDeviceGetMemoryInfo",

@@ -224,9 +224,12 @@ class Start(Struct, frozen=True, tag="start"):
     spec: ModelSpec
 
 
+CallName = Literal["load", "offload", "stand_by", "restore", "unload", "exit"]
+
+
 class LifeCycleCall(Struct, frozen=True, tag="call"):
     id: int
-    call: Literal["load", "offload", "stand_by", "restore", "unload", "exit"]
+    call: CallName
 
 
 class InferCall(Struct, frozen=True, tag="infer"):

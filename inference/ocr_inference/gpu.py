@@ -223,11 +223,17 @@ def _cuda(library: ctypes.CDLL, settings: Settings) -> Device:
 
 def _compute_capability(library: ctypes.CDLL, uuid: str) -> tuple[int, int] | None:
     """None where the driver doesn't say; workers ask CUDA then."""
-    handle, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
-    check(library.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
+    handle, major, minor = by_uuid(library, uuid), ctypes.c_int(), ctypes.c_int()
     if library.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor)):
         return None
     return major.value, minor.value
+
+
+def by_uuid(library: ctypes.CDLL, uuid: str) -> ctypes.c_void_p:
+    """NVML's handle of a GPU."""
+    handle = ctypes.c_void_p()
+    check(library.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)), "nvmlDeviceGetHandleByUUID")
+    return handle
 
 
 def cuda_gpu(library: ctypes.CDLL, index: int) -> tuple[Gpu, int]:

@@ -11,13 +11,13 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
 from ocr_inference import frames, processes
 from ocr_inference.engine import (
     Answer,
+    CallName,
     CancelCall,
     Delta,
     EngineError,
@@ -36,8 +36,6 @@ from ocr_inference.hosttier import HostTier
 from ocr_inference.processes import Process, Starter
 
 log = logging.getLogger(__name__)
-
-CallName = Literal["load", "offload", "stand_by", "restore", "unload", "exit"]
 
 LIMIT_SECONDS: Mapping[CallName, float] = {
     "load": 3600,
