@@ -309,5 +309,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert world.closed
 
 
-AnyOrder.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=50, deadline=None)
+AnyOrder.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=50)
 TestAnyOrder = AnyOrder.TestCase

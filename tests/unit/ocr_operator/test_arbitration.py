@@ -382,7 +382,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Waiter], list[Resident], list[Asked]]:
     return waiters, residents, recent
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(worlds(), st.randoms(use_true_random=False), st.integers(0, 8))
 def test_any_plan_keeps_the_promises(
     world: tuple[list[Waiter], list[Resident], list[Asked]], random: Any, limit: int
@@ -412,7 +412,6 @@ def test_any_plan_keeps_the_promises(
     assert answer.look_again is None or answer.look_again > 0
 
 
-@settings(deadline=None)
 @given(worlds(), st.integers(1, 30))
 def test_the_victims_are_the_fewest_that_suffice(
     world: tuple[list[Waiter], list[Resident], list[Asked]], lack: int
@@ -431,7 +430,6 @@ def test_the_victims_are_the_fewest_that_suffice(
     assert sum(each.held_bytes for each in below) < lack, "no higher a priority than needed"
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_two_resources_cannot_thrash(world: tuple[list[Waiter], list[Resident], list[Asked]]) -> None:
     """Waiters that are never content: whatever the plans are, the asks of each minute stay within the bound."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator import dcgm
@@ -121,7 +121,6 @@ def test_hostile_text_is_read_in_bounded_time() -> None:
     assert time.process_time() - start < 10
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet='DCGM_FI_DEV_FB_USED{}gpu="0",UI-\\\n 19.e+NaN#', max_size=300) | st.binary(max_size=300)
 )
@@ -129,13 +128,11 @@ def test_no_text_raises(text: str | bytes) -> None:
     dcgm.parse(text, "node")
 
 
-@settings(deadline=None)
 @given(st.permutations((SAMPLES / "shared.txt").read_text().splitlines()))
 def test_the_order_of_lines_is_irrelevant(lines: list[str]) -> None:
     assert dcgm.parse("\n".join(lines), "", NOW) == read("shared")
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(dcgm.INTERESTING), st.floats() | st.integers(-(2**70), 2**70), min_size=1)
 )

@@ -217,7 +217,7 @@ def oracle(resource: OcrDeployment, fleet: list[Policy], path: str, *places: boo
     return None
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(RESOURCES, FLEETS)
 def test_every_field_comes_from_the_strongest_layer_that_says_it(
     resource: OcrDeployment, fleet: list[Policy]
@@ -235,7 +235,7 @@ def test_every_field_comes_from_the_strongest_layer_that_says_it(
             assert said(values["models"]["pp-ocr"], False, path) == expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(RESOURCES, FLEETS, st.randoms(use_true_random=False))
 def test_order_of_policies_is_irrelevant(
     resource: OcrDeployment, fleet: list[Policy], shuffler: random.Random
@@ -245,7 +245,7 @@ def test_order_of_policies_is_irrelevant(
     assert of(resource, *shuffled) == of(resource, *fleet)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(RESOURCES, FLEETS)
 def test_the_outcome_is_a_valid_spec_and_says_where_it_comes_from(
     resource: OcrDeployment, fleet: list[Policy]
@@ -259,7 +259,7 @@ def test_the_outcome_is_a_valid_spec_and_says_where_it_comes_from(
     assert settings.standing.winners | settings.standing.losers <= settings.standing.selected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(RESOURCES, FLEETS)
 def test_nothing_but_live_fields_changes(resource: OcrDeployment, fleet: list[Policy]) -> None:
     for name in ("replicas", "gpu", "cache", "server", "template"):

@@ -97,7 +97,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(REQUESTS, max_size=12), st.integers(1, 3), st.floats(0, 44))
 def test_one_turn_always_fits_beside_what_is_reserved(
     requests: list[Request], count: int, foreign: float

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator import names, observed
@@ -191,7 +191,6 @@ FIELDS = [
 PART = st.dictionaries(st.sampled_from(FIELDS), JSON) | JSON
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), PART))
 def test_nothing_raises(raw: dict[str, Any]) -> None:
     observed.pod(raw)

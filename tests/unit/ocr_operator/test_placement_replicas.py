@@ -129,7 +129,7 @@ class TestReplicas:
             spec = make_deployment(models=models, gpu={"sharing": "exclusive", "resourceName": resource})
             assert placement.request(spec, pod).memory_bytes == memory * GIB
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.lists(st.tuples(st.floats(0, 30), st.sampled_from(["", "GPU-1", "GPU-2"])), max_size=8),
         st.lists(st.floats(0, 45), max_size=10),

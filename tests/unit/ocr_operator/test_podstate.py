@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator import podstate
@@ -141,13 +141,11 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["pod", "device", "models", "settings", "queue", "version", "draining"]), JSON)
 def test_nothing_raises(field: str, value: object) -> None:
     assert isinstance(podstate.parse(raw_state() | {field: value}), PodState | InvalidState)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise(payload: bytes) -> None:
     assert isinstance(podstate.parse(payload), InvalidState)

@@ -82,7 +82,7 @@ JSON = st.recursive(
 FIELDS = st.sampled_from(["selector", "priority", "mode", "windows", "models", "idle", "logLevel", "routing"])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(JSON | st.dictionaries(FIELDS, JSON), JSON)
 def test_any_body_will_do(spec: Any, meta: Any) -> None:
     policy = policies.parse({"metadata": meta, "spec": spec})

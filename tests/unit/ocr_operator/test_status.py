@@ -622,7 +622,7 @@ def sights(draw: st.DrawFn) -> tuple[OcrDeployment, Seen]:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sights(), st.randoms(use_true_random=False))
 def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuffler: random.Random) -> None:
     resource, seen = sight
@@ -631,7 +631,7 @@ def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuf
     assert status.aggregate(resource, replace(seen, pods=tuple(pods)), NOW) == status.aggregate(*sight, NOW)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sights())
 def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight
@@ -641,7 +641,7 @@ def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
     assert status.events(first, again) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sights())
 def test_counts_and_conditions_agree(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight

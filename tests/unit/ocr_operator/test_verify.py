@@ -100,7 +100,7 @@ HOSTILE_TEXT = st.text(max_size=60) | st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(LIES, LIES, st.text(max_size=40))
 def test_lying_metrics_never_stop_a_placement(used: str, free: str, noise: str) -> None:
     """A GPU whose numbers can't be is decided by allocation; it neither vanishes nor attracts."""
@@ -131,7 +131,7 @@ def test_metrics_that_vanish_are_used_for_five_minutes_and_then_not() -> None:
     assert bases == [Basis.METRICS, Basis.RECENT_METRICS, Basis.ALLOCATION, Basis.ALLOCATION]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(HOSTILE_TEXT, HOSTILE_TEXT, HOSTILE_TEXT)
 def test_hand_edited_annotations_and_odd_claims_are_survived(uuids: str, record: str, uuid: str) -> None:
     raw = raw_pod(

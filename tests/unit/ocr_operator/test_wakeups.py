@@ -152,7 +152,7 @@ async def test_an_error_that_escapes_ends_the_owner() -> None:
         await asyncio.wait_for(wakeups.run(), 5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 3))
 def test_every_wakeup_is_followed_by_a_pass(signals: list[tuple[str, bool]], slots: int) -> None:
     """Whatever the order: after the last signal of an object, a pass over it begins."""

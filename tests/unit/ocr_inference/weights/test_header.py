@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
@@ -231,7 +231,6 @@ nearly_headers = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     nearly_headers.map(lambda items: json.dumps(items).encode()) | st.binary(max_size=64), st.integers(0, 80)
 )
@@ -254,7 +253,6 @@ def test_whatever_is_believed_covers_the_file_exactly(text: bytes, data_bytes: i
         raise AssertionError(f"believed {text!r}, which safetensors refuses: {error}") from error
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.text(max_size=8), json_values, max_size=4).map(
         lambda items: json.dumps(items).encode()

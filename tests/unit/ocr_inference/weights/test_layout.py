@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_inference.weights.layout import ALIGNMENT, ELEMENT_BYTES, Entry, plan
@@ -18,7 +18,6 @@ entries = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(entries)
 def test_slots_are_aligned_apart_and_inside(found: list[Entry]) -> None:
     layout = plan(found)
@@ -32,7 +31,6 @@ def test_slots_are_aligned_apart_and_inside(found: list[Entry]) -> None:
     assert layout.weight_bytes <= layout.total_bytes <= layout.weight_bytes + ALIGNMENT * len(found)
 
 
-@settings(deadline=None)
 @given(entries, st.randoms())
 def test_the_order_of_entries_means_nothing(found: list[Entry], random: object) -> None:
     shuffled = list(found)

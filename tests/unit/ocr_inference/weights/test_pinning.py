@@ -36,7 +36,7 @@ class Registrar:
         del self.pinned[address]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 70))
 def test_all_is_pinned_in_chunks_as_far_as_allowed_and_unpinned_again(
     nbytes: int, chunk: int, limit: int

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_inference.weights import header, scatter
@@ -37,7 +37,6 @@ def copied(chunks: Iterator[scatter.Chunk], source: bytes, total: int) -> bytear
     return buffer
 
 
-@settings(deadline=None)
 @given(sizes, st.sets(st.text("abcdef", min_size=1, max_size=3)), st.integers(1, 900))
 def test_every_wanted_byte_lands_in_its_slot_once(tensors: Sizes, without: set[str], step: int) -> None:
     head, layout = make_header(tensors), make_layout(tensors, without)
@@ -58,7 +57,6 @@ def test_every_wanted_byte_lands_in_its_slot_once(tensors: Sizes, without: set[s
             at += piece.nbytes
 
 
-@settings(deadline=None)
 @given(sizes, st.integers(1, 900))
 def test_runs_cover_the_pieces_and_nothing_of_others(tensors: Sizes, step: int) -> None:
     head, layout = make_header(tensors), make_layout(tensors)
@@ -77,7 +75,6 @@ def test_a_file_in_the_layouts_order_is_one_run_per_chunk() -> None:
     assert chunk.runs() == [(0, 868)]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 60))
 def test_a_range_is_cut_on_the_grid(offset: int, nbytes: int, step: int) -> None:
     parts = list(scatter.cut(offset, nbytes, step))

@@ -362,7 +362,7 @@ def test_a_copy_that_fails_half_way_is_undone(folder: Path, host: HostTier, refe
     flat.close()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["restore", "full", "broken", "offload", "exit"]), max_size=12))
 def test_a_model_is_whole_after_any_order_of_moves(folder: Path, reference: Any, moves: list[str]) -> None:
     host, device = HostTier.create("moves"), Books()
