@@ -263,7 +263,7 @@ class Manager:
         self._ledger.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
         models = self._world.models.values()
         self._calls.retain([each.name for each in models if each.state is not State.UNLOADED or each.waiters])
-        self._newest.put(snapshot)
+        self._newest.publish(snapshot)
 
     def _take(self) -> Snapshot:
         return take(self._world, self._specs, self._calls.processes(), self._device, self._epoch)
