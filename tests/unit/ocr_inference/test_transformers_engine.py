@@ -8,7 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from msgspec import structs
@@ -260,17 +260,22 @@ def test_a_converted_checkpoint_is_converted_once(bench: Callable[..., Bench]) -
 
 
 class Fault:
-    """Makes a forward pass of the model's decoder raise: the `at`-th, of prompts or of all."""
+    """Makes a forward pass of the model's decoder raise: the `at`-th of all, of prompts or of steps."""
 
     def __init__(
-        self, engine: TransformersEngine, error: Exception, at: int = 1, *, prompts: bool = False
+        self,
+        engine: TransformersEngine,
+        error: Exception,
+        at: int = 1,
+        of: Literal["all", "prompts", "steps"] = "all",
     ) -> None:
-        self.left, self.error, self.prompts = at, error, prompts
+        self.left, self.error, self.of = at, error, of
         decoder: Any = engine._weights.opened.model.base_model.language_model
         decoder.register_forward_pre_hook(self.strike, with_kwargs=True)
 
     def strike(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if self.prompts and named["inputs_embeds"].shape[1] == 1:
+        kind = "steps" if named["inputs_embeds"].shape[1] == 1 else "prompts"
+        if self.of not in ("all", kind):
             return
         self.left -= 1
         if self.left == 0:
@@ -322,7 +327,7 @@ def test_a_page_without_memory_waits_for_one_that_is_written(bench: Callable[...
     engine.admit(0, ask())
     while not any(isinstance(event, Delta) for _, event in engine.step()):
         pass
-    fault = Fault(engine, MemoryError(), prompts=True)
+    fault = Fault(engine, MemoryError(), of="prompts")
     events = stepped(engine, {1: ask(color="blue")})
     assert fault.left < 0
     results = {number: event for number, event in events if not isinstance(event, Delta)}
@@ -345,7 +350,8 @@ def test_a_step_that_fails_fails_its_pages_and_leaves_the_engine_empty(bench: Ca
     engine = bench().engine()
     engine.load()
     wanted = told(engine.infer([ask()]))
-    Fault(engine, ValueError("as the test wants"), 4)
+    # Of steps: where the second page is prepared late, its prompt would be the fourth pass of all.
+    Fault(engine, ValueError("as the test wants"), 2, of="steps")
     with pytest.raises(ValueError, match="as the test wants"):
         engine.infer([ask(), ask()])
     assert engine.free_slots == engine.max_batch
