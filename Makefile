@@ -72,7 +72,7 @@ OWN_PYTHON := $(if $(filter $(PY),$(PYTHON)),init-vlm)
 ON_GPU := PYTHONPATH=inference:operator$${PYTHONPATH:+:$$PYTHONPATH} timeout --signal INT 595 $(PYTHON)
 
 test-gpu: $(OWN_PYTHON) ## What needs a CUDA device: make test-gpu [PYTHON=python3]
-	$(ON_GPU) -m pytest -m gpu --timeout 540 tests/gpu tests/unit/ocr_inference/test_gpu.py tests/unit/ocr_inference/test_books.py
+	$(ON_GPU) -m pytest -m gpu --timeout 540 tests/gpu tests/unit/ocr_inference/device/test_gpu.py tests/unit/ocr_inference/device/test_memory_accounting.py
 
 bench-gpu: $(OWN_PYTHON) ## Measure weights and wakes on a CUDA device: make bench-gpu [PYTHON=python3]
 	$(ON_GPU) -m bench $(GPU_BENCHES)

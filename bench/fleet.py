@@ -18,7 +18,7 @@ import aiohttp
 from bench import report
 from bench.control import Api
 from devcluster.cluster import Cluster
-from ocr_operator import names
+from ocr_operator.resources import names
 from tests.support import fakepod
 from tests.support.fakepod import FakePod
 

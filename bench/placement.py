@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bench import report
-from ocr_operator import dcgm, placement, readings
-from ocr_operator.dcgm import GpuReading
-from ocr_operator.observed import Node
-from ocr_operator.placement import Placement, Request, Reservation
+from ocr_operator.decide import placement
+from ocr_operator.decide.placement import Placement, Request, Reservation
+from ocr_operator.gpuload import dcgm, readings
+from ocr_operator.gpuload.dcgm import GpuReading
+from ocr_operator.resources.observed import Node
 
 MIB: Final = 2**20
 GIB: Final = 2**30

@@ -23,7 +23,7 @@ import msgspec
 from bench import questions, report, server, storm
 from bench.questions import Answer, Ask, Failed
 from bench.vlmserver import MODELS, make, offspring, opened, resident, served
-from ocr_inference.settings import IdleValues, LiveValues
+from ocr_inference.config.settings import IdleValues, LiveValues
 
 TRANSITIONS: Final = 600
 ROUNDS: Final = 6
@@ -36,7 +36,7 @@ ANSWER_SECONDS: Final = 180.0
 SPREAD: Final = 1.05
 """What of the largest memory in the first third of the rounds the later ones may reach: pages of an allocator come
 and go by some percent."""
-CALL: Final = re.compile(rb" INFO ocr_inference\.manager .* call=(\w+) reason=(.+)$")
+CALL: Final = re.compile(rb" INFO ocr_inference\.manager\.manager .* call=(\w+) reason=(.+)$")
 STARTED: Final = re.compile(rb" worker started model=(\S+) pid=(\d+)")
 KILLED: Final = frozenset({"worker_died", "load_failed"})
 """Errors that a killed worker explains."""

@@ -20,11 +20,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from bench import report
-from ocr_inference.engine import Delta, EngineError, InferRequest
-from ocr_inference.gpu import Device
-from ocr_inference.lifecycle import State
-from ocr_inference.manager import Manager, Refused
-from ocr_inference.settings import (
+from ocr_inference.config.settings import (
     BatchingValues,
     Config,
     IdleValues,
@@ -35,6 +31,10 @@ from ocr_inference.settings import (
     QueueValues,
     effective,
 )
+from ocr_inference.device.gpu import Device
+from ocr_inference.manager.manager import Manager, Refused
+from ocr_inference.protocol.engine import Delta, EngineError, InferRequest
+from ocr_inference.scheduling.lifecycle import State
 
 TRANSITIONS: Final = 10_000
 RAPIDOCR_TRANSITIONS: Final = 150
@@ -98,7 +98,7 @@ class Counting(logging.Handler):
 
 @contextlib.contextmanager
 def counting(tally: Tally) -> Any:
-    log, handler = logging.getLogger("ocr_inference.manager"), Counting(tally)
+    log, handler = logging.getLogger("ocr_inference.manager.manager"), Counting(tally)
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ocr_inference import scheduler
-from ocr_inference.engine import Failure, FailureKind, Footprint
-from ocr_inference.lifecycle import Location, State, location
-from ocr_inference.settings import Batching, Effective, Idle, ModelPolicy, Queue
-from ocr_inference.world import (
+from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
+from ocr_inference.protocol.engine import Failure, FailureKind, Footprint
+from ocr_inference.scheduling import scheduler
+from ocr_inference.scheduling.lifecycle import Location, State, location
+from ocr_inference.scheduling.state import (
     Acquire,
     Cancel,
     Command,
@@ -40,9 +40,11 @@ from ocr_inference.world import (
     World,
     Yield,
 )
-from ocr_operator import arbitration, names, podstate
-from ocr_operator.arbitration import Asked, Outcome, Rules, Told
-from ocr_operator.observed import Pod
+from ocr_operator.decide import preemption
+from ocr_operator.decide.preemption import Asked, Outcome, Rules, Told
+from ocr_operator.pods import podstate
+from ocr_operator.resources import names
+from ocr_operator.resources.observed import Pod
 
 GPUS: Final = 3
 SERVERS: Final = 12
@@ -185,7 +187,7 @@ class Storm:
         asks = sorted((each.gpu, each.at) for each in self._asked.values())
         for gpu, began in asks:
             window = [
-                1 for other, when in asks if other == gpu and timedelta() <= when - began < arbitration.WINDOW
+                1 for other, when in asks if other == gpu and timedelta() <= when - began < preemption.WINDOW
             ]
             self.tally.most_asks_in_a_minute = max(self.tally.most_asks_in_a_minute, len(window))
         return self.tally
@@ -332,9 +334,9 @@ class Storm:
             return
         self._look_at = None
         now = at(self.now)
-        waiters, residents = arbitration.view((server.told() for server in self.servers), now)
-        recent = [each for each in self._asked.values() if now - each.at < arbitration.WINDOW]
-        plan = arbitration.plan(waiters, residents, recent, RULES, now)
+        waiters, residents = preemption.view((server.told() for server in self.servers), now)
+        recent = [each for each in self._asked.values() if now - each.at < preemption.WINDOW]
+        plan = preemption.plan(waiters, residents, recent, RULES, now)
         servers = {server.pod.uid: server for server in self.servers}
         for ask in plan.asks:
             number = next(self._numbers)

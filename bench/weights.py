@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench import report
-from ocr_inference.hosttier import HostTier
+from ocr_inference.protocol.host_tier import HostTier
 
 if TYPE_CHECKING:
     import torch
     import transformers
 
-    from ocr_inference.engines.torchweights import FlatModel
-    from ocr_inference.weights.layout import Layout
+    from ocr_inference.checkpoints.weights.layout import Layout
+    from ocr_inference.engines.transformers.torchweights import FlatModel
 
 CPU_BYTES: Final = 1 << 30
 GPU_BYTES: Final = 6_670_000_000
@@ -69,8 +69,8 @@ def layers(nbytes: int) -> "torch.nn.Module":
 def make_subject(folder: Path, nbytes: int) -> Subject:
     import torch  # noqa: PLC0415
 
-    from ocr_inference.engines import torchweights  # noqa: PLC0415
-    from ocr_inference.weights import image, layout  # noqa: PLC0415
+    from ocr_inference.checkpoints.weights import image, layout  # noqa: PLC0415
+    from ocr_inference.engines.transformers import torchweights  # noqa: PLC0415
 
     with torch.device("meta"):
         model = layers(nbytes)
@@ -87,8 +87,8 @@ def make_subject(folder: Path, nbytes: int) -> Subject:
 @contextmanager
 def loaded(subject: Subject, device: str) -> "Iterator[tuple[FlatModel, HostTier, float]]":
     """A model in its host tier and on its device, with the seconds that it took; everything is freed afterwards."""
-    from ocr_inference.engines import devices, torchweights  # noqa: PLC0415
-    from ocr_inference.weights import reading  # noqa: PLC0415
+    from ocr_inference.checkpoints.weights import reading  # noqa: PLC0415
+    from ocr_inference.engines.transformers import devices, torchweights  # noqa: PLC0415
 
     model = subject.model()
     host = HostTier.create("bench")
@@ -288,8 +288,8 @@ def build(config: "transformers.PretrainedConfig") -> "transformers.PreTrainedMo
 def load_ours(folder: Path, config: "transformers.PretrainedConfig", kind: str) -> float:
     import torch  # noqa: PLC0415
 
-    from ocr_inference.engines import devices, torchweights  # noqa: PLC0415
-    from ocr_inference.weights import layout, reading  # noqa: PLC0415
+    from ocr_inference.checkpoints.weights import layout, reading  # noqa: PLC0415
+    from ocr_inference.engines.transformers import devices, torchweights  # noqa: PLC0415
 
     host = HostTier.create("bench")
     began = time.perf_counter()

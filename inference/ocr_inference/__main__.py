@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ocr_inference import __version__, app, environment, gpu, gpuexporter, logs, parsing, reader
-from ocr_inference.schema import Task
-from ocr_inference.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
+from ocr_inference import __version__, app, logs, reader
+from ocr_inference.config import environment, parsing
+from ocr_inference.config.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
+from ocr_inference.device import gpu, gpu_exporter
+from ocr_inference.protocol.page import Task
 
 log = logging.getLogger("ocr_inference")
 
@@ -43,7 +45,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return asyncio.run(
             reader.read(settings, config, asked, environ=environ, out=sys.stdout, progress=sys.stderr)
         )
-    except (InvalidSettings, gpu.NoDevice, gpuexporter.CannotExport) as error:
+    except (InvalidSettings, gpu.NoDevice, gpu_exporter.CannotExport) as error:
         print(f"ocr-inference: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -64,7 +66,7 @@ def load_config(path: Path | None) -> Config:
 
 async def _export(settings: Settings, environ: Mapping[str, str]) -> int:
     stop = _stopped_by_signal()
-    async with gpuexporter.serving(settings, environ):
+    async with gpu_exporter.serving(settings, environ):
         await stop.wait()
     return OK
 
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--host", help="address to listen at (OCR_HOST; all)")
     export.add_argument(
-        "--port", type=_port, default=gpuexporter.PORT, help=f"port to listen at ({gpuexporter.PORT})"
+        "--port", type=_port, default=gpu_exporter.PORT, help=f"port to listen at ({gpu_exporter.PORT})"
     )
     return parser
 

@@ -11,28 +11,35 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from ocr_inference import __version__, books, engines, gpu, keys, live, middleware
-from ocr_inference.feed import Feed
-from ocr_inference.lifecycle import Location, State
-from ocr_inference.live import Live
-from ocr_inference.manager import Manager, ModelSnapshot
+from ocr_inference import __version__, engines
+from ocr_inference.api import appkeys, middleware
+from ocr_inference.api.control import controls, health
+from ocr_inference.api.control import settings as settings_route
+from ocr_inference.api.control import state as state_route
+from ocr_inference.api.control.feed import Feed
+from ocr_inference.api.control.telemetry import Telemetry
+from ocr_inference.api.ocr import routes as ocr_routes
+from ocr_inference.api.openai import models
+from ocr_inference.api.openai import routes as chat_routes
+from ocr_inference.api.tokens import TokenFile
+from ocr_inference.api.ui import page
+from ocr_inference.config import live_settings
+from ocr_inference.config.live_settings import Live
+from ocr_inference.config.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
+from ocr_inference.device import gpu, memory_accounting
+from ocr_inference.manager.manager import Manager, ModelSnapshot
 from ocr_inference.metrics import Metrics, Observed, ObservedModel
-from ocr_inference.routes import chat, controls, health, models, ocr, page
-from ocr_inference.routes import settings as settings_route
-from ocr_inference.routes import state as state_route
-from ocr_inference.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
-from ocr_inference.telemetry import Telemetry
-from ocr_inference.tokens import TokenFile
+from ocr_inference.scheduling.lifecycle import Location, State
 
 log = logging.getLogger(__name__)
 
-CALLS: tuple[tuple[str, str, keys.Handler], ...] = (
-    ("POST", "/ocr", ocr.ocr),
-    ("POST", "/v1/chat/completions", chat.completions),
+CALLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
+    ("POST", "/ocr", ocr_routes.ocr),
+    ("POST", "/v1/chat/completions", chat_routes.completions),
 )
 """Need an API key where a keys file is configured."""
 
-CONTROLS: tuple[tuple[str, str, keys.Handler], ...] = (
+CONTROLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("POST", "/gpu/load", controls.load),
     ("POST", "/gpu/offload", controls.offload),
     ("POST", "/gpu/release", controls.release),
@@ -42,7 +49,7 @@ CONTROLS: tuple[tuple[str, str, keys.Handler], ...] = (
 )
 """Need the admin token where a token file is configured."""
 
-OPEN: tuple[tuple[str, str, keys.Handler], ...] = (
+OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("GET", "/", page.page),
     ("GET", "/health", health.health),
     ("GET", "/gpu/status", health.gpu_status),
@@ -91,9 +98,9 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
             await runner.setup()
             try:
                 await web.SockSite(runner, listener).start()
-                yield Running(_url(settings, listener), app[keys.MANAGER], running_live)
+                yield Running(_url(settings, listener), app[appkeys.MANAGER], running_live)
                 # Still listening: probes, metrics and the state answer while work is refused.
-                await app[keys.MANAGER].close(settings.drain_seconds)
+                await app[appkeys.MANAGER].close(settings.drain_seconds)
             finally:
                 feed.close()
                 await runner.cleanup()
@@ -106,7 +113,7 @@ async def _managed(
     settings: Settings, config: Config, device: gpu.Device, environ: Mapping[str, str]
 ) -> AsyncIterator[tuple[web.Application, Live, Feed]]:
     """The application with its owner tasks running."""
-    declared = live.at_start(settings.live_settings_file, config)
+    declared = live_settings.at_start(settings.live_settings_file, config)
     feed = Feed()
 
     def publish() -> None:
@@ -186,7 +193,7 @@ def create_manager(
         environ=environ,
         cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
         standby_engines=[name for name, info in engines.ENGINES.items() if info.stands_by],
-        books=books.of(settings, device, os.getpid()),
+        books=memory_accounting.of(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
         nursery=settings.nursery,
     )
@@ -207,15 +214,15 @@ def create_app(
         middlewares=(middleware.observe, middleware.render_errors, middleware.authorize),
         client_max_size=MAX_FILE_BYTES,
     )
-    app[keys.SETTINGS] = settings
-    app[keys.CONFIG] = config
-    app[keys.MANAGER] = manager
-    app[keys.LIVE] = running_live
-    app[keys.FEED] = feed
-    app[keys.METRICS] = metrics
-    app[keys.TELEMETRY] = telemetry
-    app[keys.STARTED] = int(time.time())
-    app[keys.ACCESS] = keys.Access(
+    app[appkeys.SETTINGS] = settings
+    app[appkeys.CONFIG] = config
+    app[appkeys.MANAGER] = manager
+    app[appkeys.LIVE] = running_live
+    app[appkeys.FEED] = feed
+    app[appkeys.METRICS] = metrics
+    app[appkeys.TELEMETRY] = telemetry
+    app[appkeys.STARTED] = int(time.time())
+    app[appkeys.ACCESS] = appkeys.Access(
         calls=TokenFile(settings.api_keys_file) if settings.api_keys_file else None,
         controls=TokenFile(settings.admin_token_file) if settings.admin_token_file else None,
         call_routes=frozenset((method, path) for method, path, _ in CALLS),

@@ -11,13 +11,16 @@ from typing import Any, TextIO
 
 import msgspec
 
-from ocr_inference import app, families, gpu, images, pdf
-from ocr_inference.engine import EngineError
+from ocr_inference import app, families
+from ocr_inference.api.ocr import routes
+from ocr_inference.api.schema import OcrAnswer, OcrRequest
+from ocr_inference.config.settings import NEVER, Config, LiveSettings, Settings, effective
+from ocr_inference.device import gpu
+from ocr_inference.documents import images, pdf
 from ocr_inference.errors import ApiError
-from ocr_inference.manager import Manager, Refused
-from ocr_inference.routes import ocr
-from ocr_inference.schema import OcrAnswer, OcrRequest, Task
-from ocr_inference.settings import NEVER, Config, LiveSettings, Settings, effective
+from ocr_inference.manager.manager import Manager, Refused
+from ocr_inference.protocol.engine import EngineError
+from ocr_inference.protocol.page import Task
 
 MAX_FILE_BYTES = 1 << 30
 CLOSE_SECONDS = 5.0
@@ -48,8 +51,8 @@ async def read(
         request = OcrRequest(task=asked.task, find_term=asked.find_term, model=asked.model)
         if asked.task is Task.FIND and not asked.find_term:
             raise ApiError(422, "missing_value", "--task find needs --find TERM")
-        model = ocr.choose_model(config, asked.model)
-        ocr.refuse_unsupported(asked.task, model, families.of(model.engine))
+        model = routes.choose_model(config, asked.model)
+        routes.refuse_unsupported(asked.task, model, families.of(model.engine))
         manager = app.create_manager(
             settings,
             config,
@@ -78,7 +81,7 @@ async def read(
 async def _read_pages(
     config: Config, asked: Asked, request: OcrRequest, manager: Manager, progress: TextIO
 ) -> list[OcrAnswer]:
-    model = ocr.choose_model(config, asked.model)
+    model = routes.choose_model(config, asked.model)
     pixels = config.server.limits.max_image_pixels
     backend = manager.snapshot().device.kind
     answers = []
@@ -89,8 +92,8 @@ async def _read_pages(
             began = time.perf_counter()
             async with manager.lease(model.name) as lease:
                 waited = time.perf_counter() - began
-                page = await lease.infer(ocr.infer_request(picture, request, pixels))
-            answers.append(ocr.answer(page, request, model, backend=backend, waited=waited))
+                page = await lease.infer(routes.infer_request(picture, request, pixels))
+            answers.append(routes.answer(page, request, model, backend=backend, waited=waited))
             taken = time.perf_counter() - began
             _say(progress, f"page {number} of {count}: {len(page.lines)} lines in {taken:.2f} s")
     return answers

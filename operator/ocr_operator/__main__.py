@@ -16,9 +16,13 @@ from functools import partial
 import kopf
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
-from ocr_operator import api, handlers, kube, logs, names, podwire, probes
-from ocr_operator.controller import Controller
+from ocr_operator import kube, logs, probes
+from ocr_operator.controllers import handlers
+from ocr_operator.controllers.controller import Controller
+from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
+from ocr_operator.pods import wire
+from ocr_operator.resources import names
 from ocr_operator.settings import VERSION, InvalidSetting, Settings
 
 log = logging.getLogger(__name__)
@@ -53,7 +57,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
-    async with kube.connect(environ) as client, podwire.session() as session:
+    async with kube.connect(environ) as client, wire.session() as session:
         controller = Controller(
             client,
             session,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bench import fakepods
-from ocr_operator import names
+from ocr_operator.resources import names
 from tests.cluster.test_operator import PORT, Operator, operator, until  # noqa: F401  a fixture, too
 from tests.support import pages
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ from devcluster.errors import DevclusterError
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
 from tests.support import cluster as support
+from tests.support.paths import CRDS
 
 pytestmark = pytest.mark.cluster
 
@@ -177,7 +177,7 @@ def test_uninstalling_keeps_resources_and_installing_again_takes_them_up(
 def test_definition_applied_by_hand_can_be_taken_over(bare: Cluster, helm: Helm, notes: str) -> None:
     helm("uninstall", "ocr-operator")
     bare.kubectl("delete", "crd/ocrdeployments.ocr-operator.io")
-    bare.kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
+    bare.kubectl("apply", "--server-side", "-f", str(CRDS))
     helm("install", "ocr-operator", str(devcluster_helm.CHART), "--take-ownership")
     owner = "jsonpath={.metadata.annotations.meta\\.helm\\.sh/release-name}"
     assert bare.kubectl("get", "crd/ocrdeployments.ocr-operator.io", "-o", owner) == "ocr-operator"

@@ -12,10 +12,12 @@ import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
-from ocr_operator import manifests, names, plan, policies
-from ocr_operator import spec as specs
+from ocr_operator.decide import manifests, plan
+from ocr_operator.resources import names, policies
+from ocr_operator.resources import spec as specs
 from tests.support import cluster as support
 from tests.support import resources
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 
@@ -63,8 +65,8 @@ def test_misspelt_field_is_refused(api: Cluster) -> None:
         create(api, resources.make_body(idle={"offloadAfterSecond": 5}), "--dry-run=server")
 
 
-VALID = sorted((resources.ROOT / "tests" / "golden" / "input").glob("*.yaml")) + sorted(
-    (resources.ROOT / "examples").glob("*.yaml")
+VALID = sorted((ROOT / "tests" / "golden" / "input").glob("*.yaml")) + sorted(
+    (ROOT / "examples").glob("*.yaml")
 )
 
 
@@ -180,7 +182,7 @@ def test_invalid_policy_is_refused_by_field(api: Cluster, case: resources.Invali
 
 
 def test_policy_is_stored_as_written_and_printed_in_columns(api: Cluster) -> None:
-    example = resources.ROOT / "examples" / "office-hours.yaml"
+    example = ROOT / "examples" / "office-hours.yaml"
     api.kubectl("apply", "-f", str(example))
     for written in yaml.safe_load_all(example.read_text(encoding="utf-8")):
         name = written["metadata"]["name"]
@@ -241,7 +243,7 @@ def desired(stored: dict[str, Any], **spec: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", ["minimal", "laptop", "shared-gpu", "sidecar"])
 def test_what_was_applied_is_found_unchanged(api: Cluster, case: str) -> None:
-    path = resources.ROOT / "tests" / "golden" / "input" / f"{case}.yaml"
+    path = ROOT / "tests" / "golden" / "input" / f"{case}.yaml"
     stored = create(api, yaml.safe_load(path.read_text(encoding="utf-8")))
     wanted, name = desired(stored), stored["metadata"]["name"]
     apply(api, plan.plan(wanted, owned(api, name)))

@@ -18,10 +18,10 @@ from devcluster.progress import Progress
 from devcluster.tools import Toolbox
 from kubectl_ocr.errors import Exit
 from tests.support import fakepod
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-ROOT = Path(__file__).parents[2]
 PORT = fakepod.free_port()
 
 

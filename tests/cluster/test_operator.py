@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from ocr_operator import names
+from ocr_operator.resources import names
 from tests.support import cluster as support
 from tests.support import fakepod
 

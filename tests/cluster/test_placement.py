@@ -20,13 +20,14 @@ from devcluster.cluster import Cluster
 from devcluster.node import devices
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
-from ocr_operator import dcgm, names
+from ocr_operator.gpuload import dcgm
+from ocr_operator.resources import names
 from tests.cluster.test_operator import Operator, until
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 DRIVER = "gpu.nvidia.com"
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

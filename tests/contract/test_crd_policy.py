@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocr_operator import names, policies
+from ocr_operator.resources import names, policies
 from tests.contract import test_crd_spec as deployments
 from tests.support import resources
 

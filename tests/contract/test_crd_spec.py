@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocr_operator import names, quantity
-from ocr_operator import spec as specs
+from ocr_operator.resources import names, quantity
+from ocr_operator.resources import spec as specs
 from tests.support import crd_docs, resources
 
 KEYWORDS = {

@@ -13,11 +13,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ocr_inference import books, gpu, gpuexporter
-from ocr_inference.settings import Settings
-from ocr_operator import dcgm
-from ocr_operator.dcgm import GpuReading
+from ocr_inference.config.settings import Settings
+from ocr_inference.device import gpu, gpu_exporter, memory_accounting
+from ocr_operator.gpuload import dcgm
+from ocr_operator.gpuload.dcgm import GpuReading
 from tests.support import fakepod
+from tests.support.paths import GOLDEN
 
 GIB = 1 << 30
 
@@ -26,7 +27,7 @@ GIB = 1 << 30
 def folder(tmp_path: Path) -> Path:
     rows = [{"uuid": f"GPU-{each}", "product": "NVIDIA-L40S", "memory_bytes": 45 * GIB} for each in "ab"]
     (tmp_path / "gpus.json").write_text(json.dumps(rows))
-    books.SimulatedBooks(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(12 * GIB, 0.5)
+    memory_accounting.SimulatedBooks(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(12 * GIB, 0.5)
     return tmp_path
 
 
@@ -39,7 +40,7 @@ def settings(folder: Path | None) -> Settings:
 @asynccontextmanager
 async def scraped(folder: Path) -> AsyncIterator[str]:
     async with (
-        gpuexporter.serving(settings(folder), {"NODE_NAME": "gpu-a"}) as url,
+        gpu_exporter.serving(settings(folder), {"NODE_NAME": "gpu-a"}) as url,
         aiohttp.ClientSession() as http,
         http.get(url) as response,
     ):
@@ -66,12 +67,12 @@ async def test_the_operator_reads_what_it_says(folder: Path) -> None:
 async def test_its_lines_are_those_of_the_stored_sample(folder: Path) -> None:
     """tests/golden/dcgm/own.txt is what other tests and the docs know of it."""
     async with scraped(folder) as text:
-        assert text == (Path(__file__).parents[1] / "golden" / "dcgm" / "own.txt").read_text()
+        assert text == (GOLDEN / "dcgm" / "own.txt").read_text()
 
 
 async def test_gpus_that_cannot_be_read_are_an_error_and_no_empty_list(folder: Path) -> None:
     async with (
-        gpuexporter.serving(settings(folder), {}) as url,
+        gpu_exporter.serving(settings(folder), {}) as url,
         aiohttp.ClientSession() as http,
     ):
         (folder / "gpus.json").write_text("{")
@@ -82,9 +83,9 @@ async def test_gpus_that_cannot_be_read_are_an_error_and_no_empty_list(folder: P
 
 async def test_an_address_that_is_taken_is_named(folder: Path) -> None:
     one = settings(folder)
-    async with gpuexporter.serving(one, {}):
-        with pytest.raises(gpuexporter.CannotExport, match=f"can't listen at {one.host}:{one.port}"):
-            async with gpuexporter.serving(one, {}):
+    async with gpu_exporter.serving(one, {}):
+        with pytest.raises(gpu_exporter.CannotExport, match=f"can't listen at {one.host}:{one.port}"):
+            async with gpu_exporter.serving(one, {}):
                 pass
 
 
@@ -110,5 +111,5 @@ def test_the_command_serves_until_it_is_told_to_stop(folder: Path) -> None:
 
 async def test_without_a_driver_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(gpu.NoDevice, match=r"gpus\.json"):
-        async with asyncio.timeout(20), gpuexporter.serving(settings(tmp_path), {}):
+        async with asyncio.timeout(20), gpu_exporter.serving(settings(tmp_path), {}):
             pass

@@ -3,21 +3,21 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
 
-from ocr_inference import settings
-from ocr_operator import livesettings, podstate
+from ocr_inference.config import settings
+from ocr_operator.pods import podstate
+from ocr_operator.resources import live_settings
 from tests.support import inference, pages
 from tests.support.inference import Server
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "state"
 
 VALUES = {
@@ -226,13 +226,13 @@ async def test_a_wrong_hash_is_refused_and_a_right_one_taken(server: Server) -> 
     now = await revision(server) + 1
     status, body = await server.json("PUT", "/v1/settings", json=envelope(now, hash="0" * 16))
     assert (status, body["error"]["param"]) == (422, "hash")
-    wanted = envelope(now, hash=livesettings.digest(VALUES))
+    wanted = envelope(now, hash=live_settings.digest(VALUES))
     assert (await server.json("PUT", "/v1/settings", json=wanted))[0] == 200
 
 
 async def test_both_sides_hash_alike(server: Server) -> None:
     for values in (VALUES, {}, {"idle": {"offloadAfterSeconds": 2.0, "exitAfterSeconds": 0.25}}):
-        assert settings.digest(values) == livesettings.digest(values)
+        assert settings.digest(values) == live_settings.digest(values)
 
 
 async def test_a_local_timeout_lasts_until_newer_settings(server: Server) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ocr_operator import api, kube
+from ocr_operator import kube
+from ocr_operator.kube import api
 from tests.support import resources
 from tests.support.fakekube import FakeKube
 

@@ -1,16 +1,15 @@
 """docs/models.md says what families do: prompts, resolutions and tokens, loop guards, types written together."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from ocr_inference import families
 from ocr_inference.families import chat, deepseek_ocr, deepseek_ocr2, grounded, tags
 from ocr_inference.families.tiling import views
-from ocr_inference.schema import Task
+from ocr_inference.protocol.page import Task
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -97,7 +96,7 @@ def test_own_prompts_of_chat_models() -> None:
 
 def test_types_that_are_written_together() -> None:
     pytest.importorskip("torch", reason="needs the extra `transformers`")
-    from ocr_inference.engines import generation
+    from ocr_inference.engines.transformers import generation
 
     told = (ROOT / "docs" / "engine-transformers.md").read_text(encoding="utf-8")
     row = next(line for line in told.splitlines() if "every other type" in line)

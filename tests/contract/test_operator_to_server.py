@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference import parsing
-from ocr_inference import settings as server
-from ocr_operator import livesettings, manifests, names
+from ocr_inference.config import parsing
+from ocr_inference.config import settings as server
+from ocr_operator.decide import manifests
+from ocr_operator.resources import live_settings, names
 from tests.support import resources
 
 MODELS = [
@@ -59,9 +60,9 @@ def test_defaults_of_both_sides_agree() -> None:
     assert server.effective(config, told) == server.effective(config, server.LiveSettings())
 
 
-def envelope(revision: int, **spec: Any) -> livesettings.LiveSettings:
-    values = livesettings.values(resources.make_deployment(**spec).spec)
-    return livesettings.envelope(4, livesettings.Revision(revision, livesettings.digest(values)), values)
+def envelope(revision: int, **spec: Any) -> live_settings.LiveSettings:
+    values = live_settings.values(resources.make_deployment(**spec).spec)
+    return live_settings.envelope(4, live_settings.Revision(revision, live_settings.digest(values)), values)
 
 
 SECONDS = st.integers(-1, 31_536_000)
@@ -87,7 +88,7 @@ def test_server_echoes_the_envelope_that_it_was_told(
     )
     echo = parsing.parse_live(sent.to_json(), ("pp-ocr",)).to_json()
     assert echo == json.loads(sent.to_json())
-    assert livesettings.parse(json.dumps(echo)) == sent
+    assert live_settings.parse(json.dumps(echo)) == sent
 
 
 BOUNDS = [

@@ -9,12 +9,15 @@ import pytest
 from kubectl_ocr import cli, decision, names, objects, podhttp, tree
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.objects import Pod, Resource
-from ocr_inference import schema, settings
-from ocr_operator import livesettings, observed, podstate, status
-from ocr_operator import names as operator_names
-from ocr_operator.manifests import common
-from ocr_operator.placement import types
-from ocr_operator.status import PodSeen, Seen
+from ocr_inference.config import settings
+from ocr_inference.protocol import page
+from ocr_operator.decide import status
+from ocr_operator.decide.manifests import common
+from ocr_operator.decide.placement import types
+from ocr_operator.decide.status import PodSeen, Seen
+from ocr_operator.pods import podstate
+from ocr_operator.resources import live_settings, observed
+from ocr_operator.resources import names as operator_names
 from tests.support import inference, pages, resources
 from tests.support.observations import raw_pod, raw_state
 
@@ -32,15 +35,15 @@ def test_names_are_the_operators() -> None:
 
 
 def test_words_and_bounds_are_the_servers() -> None:
-    assert {each.value for each in schema.Task} == set(cli.TASKS)
+    assert {each.value for each in page.Task} == set(cli.TASKS)
     assert cli.MAX_SECONDS == settings.MAX_TIMEOUT_SECONDS
 
 
 def test_decision_live_settings_and_status_are_read() -> None:
     """A pod as the operator annotates it, and its entry in the status."""
     deployment = resources.make_deployment(idle={"offloadAfterSeconds": 42})
-    values = livesettings.values(deployment.spec)
-    live = livesettings.envelope(3, livesettings.Revision(2, livesettings.digest(values)), values)
+    values = live_settings.values(deployment.spec)
+    live = live_settings.envelope(3, live_settings.Revision(2, live_settings.digest(values)), values)
     placed = types.Placement(
         pod="default/a",
         uid="uid-a",

@@ -1,12 +1,11 @@
 """Each route, setting and metric of the server has its place in the documentation."""
 
 import re
-from pathlib import Path
 
-from ocr_inference import app, settings
+from ocr_inference import app
+from ocr_inference.config import settings
 from ocr_inference.metrics import Metrics, Observed, ObservedModel
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def test_every_route_is_documented() -> None:
@@ -17,7 +16,7 @@ def test_every_route_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "server-settings.md").read_text()
-    source = (ROOT / "inference" / "ocr_inference" / "environment.py").read_text()
+    source = (ROOT / "inference" / "ocr_inference" / "config" / "environment.py").read_text()
     variables = set(re.findall(r'"((?:OCR|POD|GPU|NVIDIA|FORCE)_[A-Z_]+|PORT)"', source))
     assert len(variables) >= 12
     parts = (

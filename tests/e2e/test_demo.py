@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import cluster as support
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(400)]
 

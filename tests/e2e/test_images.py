@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-ROOT = Path(__file__).parents[2]
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 IMAGES = {"operator": "ocr-operator", "inference": "ocr-inference"}
 MEBIBYTE = 2**20

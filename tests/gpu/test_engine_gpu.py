@@ -13,11 +13,11 @@ pytest.importorskip("transformers")
 
 import torch
 
-from ocr_inference.engine import Delta, Failure, FailureKind, InferRequest, ModelSpec, PageResult
-from ocr_inference.engines import checkpoints as opening
-from ocr_inference.engines import transformers
-from ocr_inference.engines.transformers import TransformersEngine
-from ocr_inference.hosttier import HostTier
+from ocr_inference.engines.transformers import checkpoints as opening
+from ocr_inference.engines.transformers import engine as transformers
+from ocr_inference.engines.transformers.engine import TransformersEngine
+from ocr_inference.protocol.engine import Delta, Failure, FailureKind, InferRequest, ModelSpec, PageResult
+from ocr_inference.protocol.host_tier import HostTier
 from tests.support import checkpoints, greedy
 from tests.support.engines import picture
 

@@ -9,11 +9,11 @@ pytest.importorskip("torch")
 
 import torch
 
-from ocr_inference.engines import devices, torchweights
-from ocr_inference.engines.torchweights import FlatModel
-from ocr_inference.hosttier import HostTier
-from ocr_inference.weights import layout
-from ocr_inference.weights.pinning import CHUNK_BYTES
+from ocr_inference.checkpoints.weights import layout
+from ocr_inference.checkpoints.weights.pinning import CHUNK_BYTES
+from ocr_inference.engines.transformers import devices, torchweights
+from ocr_inference.engines.transformers.torchweights import FlatModel
+from ocr_inference.protocol.host_tier import HostTier
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ocr_operator import api, names
+from ocr_operator.kube import api
+from ocr_operator.resources import names
 from tests.support import pages
 from tests.support.fakepod import FakePod
 from tests.support.realpods import PATIENT, RealStage, apply_on_demand, read, real_stage, states

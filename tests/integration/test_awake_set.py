@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from ocr_operator import api, names
+from ocr_operator.kube import api
+from ocr_operator.resources import names
 from tests.support.fakepod import FakePod
 from tests.support.stage import Stage, stage, until
 

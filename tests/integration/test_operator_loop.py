@@ -4,14 +4,15 @@ import asyncio
 import json
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from ocr_operator import api, names
+from ocr_operator.kube import api
+from ocr_operator.resources import names
 from tests.support import fakepod
+from tests.support.paths import DOCS
 from tests.support.stage import Stage, stage, until
 
 
@@ -266,7 +267,7 @@ async def test_pod_that_fits_nowhere_waits_with_the_reason_and_is_placed_when_th
 
 async def test_gate_removed_by_hand_is_tolerated() -> None:
     """The command of docs/architecture.md, while nothing fits: the pod runs, and the operator takes it as it is."""
-    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    text = (DOCS / "architecture.md").read_text()
     command = re.search(r"kubectl patch pod <pod> --type json -p '(.+)'", text)
     assert command is not None
     async with stage(gpus={"gpu-a": {"GPU-a0": 45_500}}) as cluster:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ocr_inference import pdf
+from ocr_inference.documents import pdf
 from ocr_inference.errors import ApiError
 from tests.support import pages
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from ocr_operator import api
+from ocr_operator.kube import api
 from tests.support.stage import Stage, stage, until
 
 OFFLOAD = "idle.offloadAfterSeconds"

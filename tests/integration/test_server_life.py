@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ocr_inference.routes import state
+from ocr_inference.api.control import state
 from tests.support import inference, pages
 
 GPU = {"uuid": "GPU-1", "product": "NVIDIA-L40S", "memory_bytes": 46_068 << 20}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ocr_inference.sources import selection
+from ocr_inference.checkpoints.sources import selection
 from tests.support import inference, pages
 
 pytest.importorskip("transformers")

@@ -18,11 +18,12 @@ from devcluster.cluster import Cluster
 from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
+from tests.support.paths import CRDS
 
 NO_CONTROL_PLANE = "no control plane: "
 """Reasons of skipped cluster tests begin with it; the last line of pytest's summary counts them."""
 
-_CRDS = Path(__file__).parents[2] / "crds"
+_CRDS = CRDS
 
 
 @functools.cache

@@ -8,9 +8,8 @@ import yaml
 
 
 def _mark(plural: str, test: str) -> str:
-    return (
-        f"<!-- Made from crds/{plural}.yaml: UPDATE_GOLDEN=1 pytest tests/unit/ocr_operator/{test}.py -->\n"
-    )
+    page = f"tests/unit/ocr_operator/resources/{test}.py"
+    return f"<!-- Made from crds/{plural}.yaml: UPDATE_GOLDEN=1 pytest {page} -->\n"
 
 
 MARK = _mark("ocrdeployments", "test_crd")

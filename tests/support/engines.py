@@ -11,10 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ocr_inference.engine import InferRequest, PageResult
-from ocr_inference.gpu import Device
-from ocr_inference.manager import Manager, ModelSnapshot, Snapshot
-from ocr_inference.settings import (
+from ocr_inference.config.settings import (
     Config,
     Effective,
     IdleValues,
@@ -24,8 +21,10 @@ from ocr_inference.settings import (
     QueueValues,
     effective,
 )
+from ocr_inference.device.gpu import Device
+from ocr_inference.manager.manager import Manager, ModelSnapshot, Snapshot
+from ocr_inference.protocol.engine import InferRequest, PageResult
 
-INVOICE = Path(__file__).parents[2] / "examples" / "invoice.png"
 SIMULATED = Device("simulated", "GPU-test", "NVIDIA-L40S", 1_000_000)
 
 

@@ -1,4 +1,4 @@
-"""A small API server in memory: what `ocr_operator.api.Kube` promises, and knobs to make it misbehave.
+"""A small API server in memory: what `ocr_operator.kube.api.Kube` promises, and knobs to make it misbehave.
 
 It passes tests/contract/test_kube.py, as the real one does. It validates nothing and knows no other writer's
 field ownership: a list is one value.
@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from ocr_operator import api
-from ocr_operator.mirror import raw
+from ocr_operator.kube import api
+from ocr_operator.kube.informer import raw
 
 Path = tuple[str, ...]
 

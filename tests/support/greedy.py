@@ -14,13 +14,13 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from ocr_inference.engine import InferRequest
-from ocr_inference.engines import checkpoints as opening
-from ocr_inference.engines.checkpoints import Opened
-from ocr_inference.engines.inputs import Inputs
-from tests.support import chatmodels, checkpoints
+from ocr_inference.engines.transformers import checkpoints as opening
+from ocr_inference.engines.transformers.checkpoints import Opened
+from ocr_inference.engines.transformers.inputs import Inputs
+from ocr_inference.protocol.engine import InferRequest
+from tests.support import chatmodels, checkpoints, paths
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "vlm" / "greedy.json"
+GOLDEN = paths.GOLDEN / "vlm" / "greedy.json"
 SEEDS: Mapping[str, int] = {"deepseek_ocr": 2}
 """With which no choice of a token is close."""
 CLEAR = 3e-4

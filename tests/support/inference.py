@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from ocr_inference import app, parsing
-from ocr_inference.settings import Settings
+from ocr_inference import app
+from ocr_inference.config import parsing
+from ocr_inference.config.settings import Settings
 
 FAKE = """
 models:

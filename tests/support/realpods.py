@@ -12,7 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from ocr_operator import api, names
+from ocr_operator.kube import api
+from ocr_operator.resources import names
 from tests.support import inference
 from tests.support.fakekube import FakeKube
 from tests.support.stage import MIB, PORT, Stage, played

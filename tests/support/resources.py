@@ -7,15 +7,13 @@ recognise them when they slip through, both naming the same field.
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ocr_operator import names, policies
-from ocr_operator import spec as specs
-
-ROOT = Path(__file__).resolve().parents[2]
+from ocr_operator.resources import names, policies
+from ocr_operator.resources import spec as specs
+from tests.support.paths import ROOT
 
 RAPIDOCR: Mapping[str, Any] = {"name": "pp-ocr", "engine": "rapidocr"}
 DEEPSEEK: Mapping[str, Any] = {

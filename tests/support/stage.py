@@ -20,9 +20,11 @@ from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from ocr_operator import api, names, podwire
-from ocr_operator.controller import Controller
+from ocr_operator.controllers.controller import Controller
+from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
+from ocr_operator.pods import wire
+from ocr_operator.resources import names
 from ocr_operator.settings import Settings
 from tests.support import fakepod
 from tests.support.fakekube import FakeKube
@@ -141,7 +143,7 @@ class Stage:
         ready = asyncio.Event()
 
         async def run() -> None:
-            async with podwire.session() as session, asyncio.TaskGroup() as tasks:
+            async with wire.session() as session, asyncio.TaskGroup() as tasks:
                 self.registry = CollectorRegistry()
                 self.controller = Controller(
                     self.kube,

@@ -1,10 +1,10 @@
 """A world in which engine calls take as long as a test wants, told command by command."""
 
-from ocr_inference import scheduler
-from ocr_inference.engine import Failure, FailureKind, Footprint, Progress
-from ocr_inference.lifecycle import Event, State
-from ocr_inference.settings import Batching, Effective, Idle, ModelPolicy, Queue
-from ocr_inference.world import (
+from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
+from ocr_inference.protocol.engine import Failure, FailureKind, Footprint, Progress
+from ocr_inference.scheduling import scheduler
+from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.state import (
     Acquire,
     Ask,
     Command,

@@ -14,10 +14,11 @@ import yaml
 
 from devcluster.progress import Progress
 from devcluster.tools import Toolbox
-from ocr_operator import api, names
+from ocr_operator.kube import api
+from ocr_operator.resources import names
 from ocr_operator.settings import Settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "ocr-operator"
 Documents = list[dict[str, Any]]
 Render = Callable[..., Documents]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "charts/**/*.md", "examples/**/*.md", "bench/**/*.md")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from ocr_inference.engine import Engine, EngineError, Failure, FailureKind, ModelSpec, Report
-from ocr_inference.hosttier import HostTier
+from ocr_inference.protocol.engine import Engine, EngineError, Failure, FailureKind, ModelSpec, Report
+from ocr_inference.protocol.host_tier import HostTier
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EngineInfo:
 ENGINES: Mapping[str, EngineInfo] = {
     "rapidocr": EngineInfo("ocr_inference.engines.rapidocr", extra="rapidocr"),
     "transformers": EngineInfo(
-        "ocr_inference.engines.transformers", extra="transformers", uses_cuda=True, stands_by=True
+        "ocr_inference.engines.transformers.engine", extra="transformers", uses_cuda=True, stands_by=True
     ),
     "fake": EngineInfo("ocr_inference.engines.fake", extra="inference"),
 }

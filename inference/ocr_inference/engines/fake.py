@@ -23,8 +23,9 @@ from pathlib import Path
 
 import msgspec
 
-from ocr_inference import sources
-from ocr_inference.engine import (
+from ocr_inference.checkpoints import sources
+from ocr_inference.engines import pictures
+from ocr_inference.protocol.engine import (
     Delta,
     EngineError,
     Event,
@@ -37,8 +38,7 @@ from ocr_inference.engine import (
     PageResult,
     Report,
 )
-from ocr_inference.engines import pictures
-from ocr_inference.hosttier import HostTier
+from ocr_inference.protocol.host_tier import HostTier
 
 PICTURE_TOKENS = 100
 HANG_SECONDS = 3600.0

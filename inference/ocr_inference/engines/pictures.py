@@ -5,7 +5,7 @@ import warnings
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ocr_inference.engine import EngineError, Failure, FailureKind
+from ocr_inference.protocol.engine import EngineError, Failure, FailureKind
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """Only what scanners and browsers make: each further decoder is attack surface."""

@@ -17,7 +17,8 @@ import rapidocr
 from PIL import Image
 from rapidocr.main import RapidOCR
 
-from ocr_inference.engine import (
+from ocr_inference.engines import pictures
+from ocr_inference.protocol.engine import (
     EngineError,
     Failure,
     FailureKind,
@@ -28,8 +29,7 @@ from ocr_inference.engine import (
     PageResult,
     Report,
 )
-from ocr_inference.engines import pictures
-from ocr_inference.hosttier import HostTier
+from ocr_inference.protocol.host_tier import HostTier
 
 PRELOAD = (*pictures.DECODERS, "rapidocr.inference_engine.onnxruntime.main")
 """What the first load and the first page import beyond this module; a nursery does that, too."""

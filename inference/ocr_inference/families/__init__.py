@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from ocr_inference.families import chat, deepseek_ocr, deepseek_ocr2, grounded, plain
 from ocr_inference.families.page import Answer, Page, Read
-from ocr_inference.schema import Task
+from ocr_inference.protocol.page import Task
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ocr_inference.schema import Box, Task
+from ocr_inference.protocol.page import Box, Task
 
 
 class Line(Protocol):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 
 from ocr_inference.families.page import Line
-from ocr_inference.schema import Box, Task
+from ocr_inference.protocol.page import Box, Task
 
 TASKS = (Task.DOCUMENT, Task.OCR, Task.FREE, Task.FIND)
 

@@ -17,7 +17,8 @@ import aiohttp
 import msgspec
 from kubernetes.aio import client as kubernetes_client
 
-from ocr_operator import api, names
+from ocr_operator.kube import api
+from ocr_operator.resources import names
 
 PAGE: Final = 500
 """Items of one list request: a page of 500 pods is about 1 MB, decoded in some 10 ms."""

@@ -1,14 +1,12 @@
 """The command line and its completion: words in, options or candidates out."""
 
 import shlex
-from pathlib import Path
 
 import pytest
 
 from kubectl_ocr import cli, completion, names
 from kubectl_ocr.cli import Options
-
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
 
 
 def test_options_of_kubectl_may_stand_before_and_after_the_command() -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import random
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 
 from kubectl_ocr import decision, gpus, objects, text, tree
 from kubectl_ocr.objects import Node, Pod, Resource
+from tests.support import paths
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "kubectl"
+GOLDEN = paths.GOLDEN / "kubectl"
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 
 
@@ -64,7 +64,7 @@ def test_table_is_the_stored_one(name: str) -> None:
 
 
 def test_the_page_shows_the_stored_tables() -> None:
-    page = (GOLDEN.parents[2] / "docs" / "kubectl-plugin.md").read_text()
+    page = (paths.DOCS / "kubectl-plugin.md").read_text()
     for each in (shown("status"), shown("top"), why("invoices-59d8b84b99-5ztl9")):
         assert f"\n{each}\n```" in page
 

@@ -1,10 +1,9 @@
-from pathlib import Path
-
 from prometheus_client import CollectorRegistry
 
 from ocr_operator.metrics import Metrics
+from tests.support import paths
 
-DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
+DOCS = paths.DOCS / "metrics.md"
 
 
 def names(registry: CollectorRegistry) -> list[str]:

@@ -1,11 +1,11 @@
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from ocr_operator.settings import PREFIX, InvalidSetting, Settings
+from tests.support import paths
 
-DOCS = Path(__file__).parents[3] / "docs" / "operator-settings.md"
+DOCS = paths.DOCS / "operator-settings.md"
 
 
 def test_nothing_set_is_the_defaults() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ocr_inference.families import chat
 from ocr_inference.families.page import Line
-from ocr_inference.schema import Task
+from ocr_inference.protocol.page import Task
 
 
 @dataclass(frozen=True)

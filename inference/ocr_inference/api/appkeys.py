@@ -1,0 +1,46 @@
+"""What handlers find in the application, typed; `app` puts it there."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from ocr_inference.api.control.feed import Feed
+from ocr_inference.api.control.telemetry import Telemetry
+from ocr_inference.api.tokens import TokenFile
+from ocr_inference.config.live_settings import Live
+from ocr_inference.config.settings import Config, Settings
+from ocr_inference.manager.manager import Manager
+from ocr_inference.metrics import Metrics
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call what; None is open to all. Keys are (method, route)."""
+
+    calls: TokenFile | None
+    controls: TokenFile | None
+    call_routes: frozenset[tuple[str, str]]
+    control_routes: frozenset[tuple[str, str]]
+
+
+SETTINGS = web.AppKey("settings", Settings)
+CONFIG = web.AppKey("config", Config)
+MANAGER = web.AppKey("manager", Manager)
+LIVE = web.AppKey("live", Live)
+FEED = web.AppKey("feed", Feed)
+METRICS = web.AppKey("metrics", Metrics)
+TELEMETRY = web.AppKey("telemetry", Telemetry)
+ACCESS = web.AppKey("access", Access)
+STARTED = web.AppKey("started", int)
+"""Unix time of the start, whole seconds."""
+
+REQUEST_ID = web.RequestKey("request_id", str)
+
+
+def respond(value: object, status: int = 200) -> web.Response:
+    """A JSON answer."""
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

@@ -1,0 +1,1 @@
+"""The server's own state, settings and controls: for the operator, probes and people."""

@@ -1,0 +1,9 @@
+"""`PUT /v1/settings`: newer live settings, applied at once and echoed."""
+
+from aiohttp import web
+
+from ocr_inference.api.appkeys import LIVE, respond
+
+
+async def put(request: web.Request) -> web.Response:
+    return respond(request.app[LIVE].declare(await request.read()).to_json())

@@ -1,0 +1,1 @@
+"""The classic OCR calls: a picture in, its text and boxes out."""

@@ -1,0 +1,291 @@
+"""Chat completions in OpenAI's shape: what a request asks of a page (`completion` writes the answer).
+
+The last user turn is what is asked; the page is its picture, or the nearest earlier user turn's. Its text is the
+prompt, word for word, unless the extra object `ocr` names a task. Decoding is greedy. What was sent and has no
+effect is named in the answer (`ignored`), not refused: clients send sampling parameters whether they matter or not.
+What would make the answer another one than was asked for (several answers, JSON by schema) is refused by name.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from ocr_inference.api import schema
+from ocr_inference.api.schema import MAX_PROMPT, MAX_TERM, MAX_TOKENS, OcrRequest
+from ocr_inference.errors import ApiError
+from ocr_inference.protocol.page import Task
+
+MAX_MESSAGES = 256
+MAX_PARTS = 64
+MAX_STOPS = 4
+"""As many as OpenAI allows."""
+MAX_STOP = 256
+MAX_COMMAS = 100_000
+"""In a body: each value in it but the first of an array or object has one before it, and base64 has none. So a few
+megabytes of `1,1,1` don't become gigabytes of values."""
+MAX_IGNORED = 64
+"""Names of fields without effect that are told; each is cut, too."""
+
+_T = TypeVar("_T")
+
+
+# --- the request's shape --------------------------------------------------------------------------------------
+
+
+class _ImageUrl(Struct, frozen=True):
+    url: str
+
+
+class _Part(Struct, frozen=True):
+    type: Annotated[str, Meta(max_length=64)]
+    text: str | None = None
+    image_url: _ImageUrl | str | None = None
+
+
+class _Message(Struct, frozen=True):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | Annotated[tuple[_Part, ...], Meta(max_length=MAX_PARTS)] | None = None
+
+
+class _StreamOptions(Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class _Format(Struct, frozen=True):
+    type: Annotated[str, Meta(max_length=64)] = "text"
+
+
+class _Options(Struct, frozen=True):
+    """`ocr`: what `POST /ocr` has as form fields."""
+
+    task: Annotated[str, Meta(max_length=64)] | None = None
+    resolution: Annotated[str, Meta(max_length=64)] | None = None
+    find_term: Annotated[str, Meta(max_length=MAX_TERM)] | None = None
+    grounding: bool | None = None
+    loop_guard: bool | None = None
+
+
+class _Body(Struct, frozen=True):
+    messages: Annotated[tuple[_Message, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    model: Annotated[str, Meta(max_length=200)] | None = None
+    ocr: _Options | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    stop: str | Annotated[tuple[str, ...], Meta(max_length=MAX_STOPS)] | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    response_format: _Format | None = None
+
+
+# --- what it asks for -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    asked: OcrRequest
+    picture: str
+    """A URL as it was sent."""
+    picture_param: str
+    """Where it stands in the request: `messages[0].content[1].image_url.url`."""
+    prompt_param: str | None = None
+    """Where the prompt stands, if it makes the task."""
+    wants_parsed: bool = False
+    """Whether `ocr` was sent, and so the parsed answer is wanted beside the raw one."""
+    stream: bool = False
+    include_usage: bool = False
+    stop: tuple[str, ...] = ()
+
+    def param(self, field: str | None) -> str | None:
+        """Where a field of `POST /ocr` stands in this request: engines know only those."""
+        match field:
+            case "file":
+                return self.picture_param
+            case "custom_prompt":
+                return self.prompt_param or "messages"
+            case "prompt_type":
+                return "ocr.task"
+            case "find_term" | "resolution" | "grounding" | "loop_guard":
+                return f"ocr.{field}"
+        return field
+
+
+def parse(body: bytes | bytearray) -> ChatRequest:
+    """A body → what it asks for; raises `ApiError` that names the field by its JSON path."""
+    if body.count(b",") > MAX_COMMAS:
+        raise ApiError(413, "body_too_large", f"the body has more than {MAX_COMMAS} values")
+    fields = _decoded(body, dict[str, Raw])
+    sent = _decoded(body, _Body)
+    _refuse_unsupported(sent)
+    prompt, prompt_at, picture, picture_at, unused = _turn(sent.messages)
+    options = sent.ocr or _Options()
+    ignored = [name for name in fields if name not in _Body.__struct_encode_fields__]
+    if sent.temperature:
+        ignored.append("temperature")
+    if sent.max_tokens is not None and sent.max_completion_tokens is not None:
+        ignored.append("max_tokens")
+    if sent.ocr is not None:
+        own = _decoded(fields["ocr"], dict[str, Raw])
+        ignored += [f"ocr.{name}" for name in own if name not in _Options.__struct_encode_fields__]
+    task = _task(options, prompt)
+    if task is not Task.FREEFORM and prompt is not None:
+        unused = (*unused, prompt_at)
+    return ChatRequest(
+        asked=OcrRequest(
+            task=task,
+            find_term=(options.find_term or "").strip() or None,
+            custom_prompt=prompt if task is Task.FREEFORM else None,
+            grounding=bool(options.grounding),
+            resolution=schema.resolution(options.resolution, "ocr.resolution"),
+            max_tokens=sent.max_completion_tokens or sent.max_tokens,
+            loop_guard=options.loop_guard is not False,
+            model=sent.model or None,
+            ignored=_shown((*ignored, *unused)),
+        ),
+        picture=picture,
+        picture_param=picture_at,
+        prompt_param=prompt_at if options.task is None and prompt is not None else None,
+        wants_parsed=sent.ocr is not None,
+        stream=bool(sent.stream),
+        include_usage=bool(sent.stream_options and sent.stream_options.include_usage),
+        stop=_stops(sent.stop),
+    )
+
+
+def fitted(chat: ChatRequest, tasks: Sequence[Task]) -> ChatRequest:
+    """`chat` for a model that can do `tasks`: one that follows no prompt reads every line, and says that it
+    ignored the prompt. A prompt comes with every picture in some clients, so it isn't refused."""
+    if chat.prompt_param is None or Task.FREEFORM in tasks:
+        return chat
+    ignored = _shown((*chat.asked.ignored, chat.prompt_param))
+    return replace(
+        chat,
+        asked=replace(chat.asked, task=Task.OCR, custom_prompt=None, ignored=ignored),
+        prompt_param=None,
+    )
+
+
+def _task(options: _Options, prompt: str | None) -> Task:
+    if options.task is None:
+        return Task.FREEFORM if prompt is not None else Task.DOCUMENT
+    task = schema.task(options.task, "ocr.task")
+    if task is Task.FIND and not (options.find_term or "").strip():
+        raise _invalid("task 'find' needs find_term, the text to look for", "ocr.find_term")
+    if task is Task.FREEFORM and prompt is None:
+        raise _invalid("task 'freeform' needs a text in the last user turn: it is the prompt", "messages")
+    return task
+
+
+def _turn(messages: Sequence[_Message]) -> tuple[str | None, str, str, str, tuple[str, ...]]:
+    """(prompt, where it stands, picture's URL, where it stands, where turns without effect stand)."""
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    if not users:
+        raise _invalid("messages has no user turn: send the picture in one", "messages")
+    last = users[-1]
+    prompt = _text(messages[last], f"messages[{last}].content")
+    for index in reversed(users):
+        if pictures := _pictures(messages[index], index):
+            break
+    else:
+        raise ApiError(
+            422,
+            "missing_image",
+            "the user turns have no picture: send one as {type: image_url, image_url: {url: data:…}}",
+            param="messages",
+        )
+    if len(pictures) > 1:
+        raise ApiError(
+            422,
+            "several_images",
+            f"the user turn has {len(pictures)} pictures, and a model reads one page at a time: send a request "
+            "for each",
+            param=pictures[1][1],
+        )
+    url, at = pictures[0]
+    unused = tuple(f"messages[{each}]" for each in range(len(messages)) if each not in (index, last))
+    if index != last and _text(messages[index], f"messages[{index}].content") is not None:
+        unused = (*unused, f"messages[{index}].content")
+    return prompt, f"messages[{last}].content", url, at, unused
+
+
+def _text(message: _Message, at: str) -> str | None:
+    """The turn's text as it was sent; several parts are lines."""
+    if isinstance(message.content, str):
+        text = message.content
+    else:
+        text = "\n".join(part.text for part in message.content or () if part.type == "text" and part.text)
+    if len(text) > MAX_PROMPT:
+        raise _invalid(f"the text has {len(text)} characters; {MAX_PROMPT} are allowed", at)
+    return text if text.strip() else None
+
+
+def _pictures(message: _Message, index: int) -> list[tuple[str, str]]:
+    """(URL, where it stands) of each picture; a part of a kind that nobody reads here is refused."""
+    pictures = []
+    parts = () if isinstance(message.content, str) else message.content or ()
+    for number, part in enumerate(parts):
+        at = f"messages[{index}].content[{number}]"
+        match part.type, part.image_url:
+            case "text", _:
+                if part.text is None:
+                    raise _invalid("a part of type text needs text", f"{at}.text")
+            case "image_url", None:
+                raise _invalid("a part of type image_url needs image_url: {url: data:…}", f"{at}.image_url")
+            case "image_url", _ImageUrl(url):
+                pictures.append((url, f"{at}.image_url.url"))
+            case "image_url", str() as url:
+                pictures.append((url, f"{at}.image_url"))
+            case other, _:
+                known = "there are text and image_url"
+                raise _invalid(f"no part of type {other[:40]!r} is read here; {known}", f"{at}.type")
+    return pictures
+
+
+def _refuse_unsupported(sent: _Body) -> None:
+    if sent.n not in (None, 1):
+        raise _unsupported("n can only be 1: decoding is greedy, so every answer would be the same", "n")
+    if sent.logprobs:
+        raise _unsupported("logprobs aren't told", "logprobs")
+    if sent.response_format is not None and sent.response_format.type != "text":
+        message = f"response_format {sent.response_format.type[:40]!r} can't be kept to; only text can"
+        raise _unsupported(message, "response_format")
+
+
+def _stops(stop: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else stop or ()
+    for each in stops:
+        if not 1 <= len(each) <= MAX_STOP:
+            raise _invalid(f"a stop text has 1 to {MAX_STOP} characters, not {len(each)}", "stop")
+    return stops
+
+
+def _shown(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({name[:64] for name in names})[:MAX_IGNORED])
+
+
+def _invalid(message: str, param: str | None) -> ApiError:
+    return ApiError(422, "invalid_value", message, param=param)
+
+
+def _unsupported(message: str, param: str) -> ApiError:
+    return ApiError(422, "unsupported", message, param=param)
+
+
+_AT = re.compile(r"^(?P<message>.*?) - at (?:`key` in )?`\$\.?(?P<path>.*)`$", re.DOTALL)
+
+
+def _decoded(body: bytes | bytearray | Raw, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        found = _AT.match(str(error))
+        message = found["message"] if found else str(error)
+        raise _invalid(message[:1].lower() + message[1:300], found["path"] if found else None) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, "invalid_json", f"the body is no valid JSON: {str(error)[:200]}") from None

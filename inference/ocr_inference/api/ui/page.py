@@ -1,0 +1,19 @@
+"""`GET /`: a page to try the server with, one file without anything from elsewhere."""
+
+from importlib.resources import files
+
+from aiohttp import web
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' blob:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HTML = files("ocr_inference.api.ui").joinpath("page.html").read_text()
+
+
+async def page(_request: web.Request) -> web.Response:
+    return web.Response(
+        text=_HTML,
+        content_type="text/html",
+        headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"},
+    )

@@ -1,0 +1,1 @@
+"""From a hub or a folder to verified weights in host memory."""

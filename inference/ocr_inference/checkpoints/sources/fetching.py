@@ -1,0 +1,90 @@
+"""From what a model's configuration says to a folder on a disk."""
+
+import hashlib
+import importlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from ocr_inference.checkpoints.sources import checking, faults
+from ocr_inference.checkpoints.sources.cache import Place
+from ocr_inference.checkpoints.sources.rate_limiter import Pace
+from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress, Report
+
+log = logging.getLogger(__name__)
+
+_TRUE: Final = frozenset({"1", "on", "yes", "true"})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    folder: Path
+    """Complete and checked; read only."""
+    revision: str | None
+    """The commit, where it comes from a hub."""
+    key: str
+    """Names the content: equal keys, equal files. For what is derived from a checkpoint and kept beside it."""
+
+
+def fetch(
+    spec: ModelSpec,
+    cache_dir: Path,
+    report: Report,
+    environ: Mapping[str, str] | None = None,
+    pace: Pace | None = None,
+) -> Checkpoint:
+    """The model's checkpoint: the mounted folder, or the hub's files in `cache_dir`, downloaded where they lack.
+
+    1. A folder is checked and used as it is.
+    2. A revision that is a commit, complete in the cache, is used without asking anybody.
+    3. Offline, or where the hub can't be asked, what a branch or tag last stood for is used if it is complete.
+    4. Else the hub says which commit the revision is now, and what is missing of that is downloaded.
+
+    Raises `EngineError`. `environ` (the process's, if None) has `HF_ENDPOINT`, `HF_TOKEN` and the like.
+    """
+    if spec.path is not None:
+        return _mounted(Path(spec.path))
+    if spec.repo is None:
+        message = f"model {spec.name}: engine {spec.engine} needs a source, huggingFace or path"
+        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="source"))
+    environ = os.environ if environ is None else environ
+    place, revision = Place(cache_dir, spec.repo), spec.revision or "main"
+    known = place.pinned(revision)
+    usable = known if known is not None and place.complete(known) else None
+    if usable is not None and usable == revision:
+        commit = usable
+    elif environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
+        if usable is None:
+            message = f"{spec.repo} at {revision} is not complete in the cache, and HF_HUB_OFFLINE is set"
+            raise faults.unavailable(message)
+        commit = usable
+    else:
+        try:
+            # Only here: its imports take longer than all else where nothing has to be downloaded.
+            downloading = importlib.import_module("ocr_inference.checkpoints.sources.downloading")
+        except ImportError as error:
+            message = f"downloads need huggingface_hub ({error}); pip install 'ocr-operator[transformers]'"
+            raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
+        asked = downloading.Asked(spec.repo, revision, place, usable, environ)
+        commit = cast("str", downloading.bring(asked, report, pace or Pace.told(environ)))
+    folder = place.folder(commit)
+    report(Progress(phase="checking", revision=commit))
+    _check(folder)
+    return Checkpoint(folder, commit, commit)
+
+
+def _mounted(folder: Path) -> Checkpoint:
+    _check(folder)
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        found = file.stat()
+        digest.update(f"{file.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return Checkpoint(folder, None, f"path-{digest.hexdigest()[:32]}")
+
+
+def _check(folder: Path) -> None:
+    if names := checking.check(folder).remote_code:
+        log.warning("the checkpoint names code of its own, which is not executed: %s", ", ".join(names))

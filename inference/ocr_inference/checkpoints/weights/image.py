@@ -1,0 +1,239 @@
+"""Weight images: a model's weights in its own names and dtype, as one plain safetensors file beside the cache.
+
+A checkpoint that isn't stored as its model holds it (fused experts, another dtype) is converted once, and what came
+of it written here from the host tier. From then on it's read as fast as any file. Several pods may read and write
+the same one: a name stands for one content, files appear whole or not at all, and the first to use one verifies its
+checksum.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ocr_inference.checkpoints.weights import header, reading, scatter
+from ocr_inference.checkpoints.weights.header import BadWeights
+from ocr_inference.checkpoints.weights.layout import Layout
+from ocr_inference.checkpoints.weights.reading import OnRange
+
+CHUNK_BYTES: Final = reading.CHUNK_BYTES
+"""Of the checksum, which is the SHA-256 of the SHA-256 of each chunk: chunks are verified as they come, in parallel.
+Part of the format."""
+CHECKSUM: Final = "ocr_operator.sha256_of_16MiB_chunks"
+PART: Final = ".part"
+VERIFIED: Final = ".verified"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What the bytes of an image depend on."""
+
+    source: str
+    """A repository's name or a folder."""
+    revision: str
+    """A commit, or whatever else changes with the checkpoint's content."""
+    dtype: str
+    library: str
+    """`transformers 5.23.0`: another version may convert otherwise."""
+    layout: bytes
+    """The digest of the model's layout."""
+
+
+class ImageNotWritten(Exception):
+    """No image came of it (disk full, read-only); the message says what and where. The weights are unharmed."""
+
+
+def path(cache_dir: Path, key: Key) -> Path:
+    """`<cache_dir>/images/<source with -->/<digest of the key>.safetensors`"""
+    folder = re.sub(r"[^A-Za-z0-9._-]+", "-", key.source.replace("/", "--")).strip(".")[:100] or "-"
+    words = f"{key.source}\n{key.revision}\n{key.dtype}\n{key.library}\n{key.layout.hex()}"
+    return cache_dir / "images" / folder / f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.safetensors"
+
+
+def write(
+    file: Path,
+    layout: Layout,
+    buffer: memoryview,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    threads: int = 4,
+) -> None:
+    """Write what `buffer` holds: all slots, computed buffers too. Raises `ImageNotWritten`, and leaves nothing then."""
+    head = _header(layout, dict(metadata or {}) | {CHECKSUM: "0" * 64})
+    plan = header.parse(head[header.PREFIX_BYTES :], len(head) + layout.weight_bytes, file.name)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(file.parent)
+        with _part(file) as fd:
+            os.posix_fallocate(fd, 0, plan.data_begin + layout.weight_bytes)
+            chunks = list(scatter.chunks(plan, layout, CHUNK_BYTES))
+            with ThreadPoolExecutor(threads, "write-image") as pool:
+                digests = list(pool.map(lambda chunk: _write_chunk(fd, chunk, buffer), chunks))
+            checksum = _checksum(digests)
+            os.pwrite(fd, _header(layout, dict(metadata or {}) | {CHECKSUM: checksum}), 0)
+            os.fsync(fd)
+    except OSError as error:
+        free = _free_bytes(file.parent)
+        message = (
+            f"weight image {file} of {layout.weight_bytes} bytes can't be written: {error.strerror}; {free}"
+        )
+        raise ImageNotWritten(message) from error
+
+
+def read(
+    file: Path,
+    layout: Layout,
+    buffer: memoryview,
+    *,
+    on_range: OnRange | None = None,
+    threads: int = reading.THREADS,
+) -> int:
+    """Fill every slot; returns bytes read. Verifies the checksum unless somebody did since the file was written.
+    Raises `BadWeights` for a damaged image (`discard` it and convert again), `FileNotFoundError` where there's none."""
+    inside = file.parent.resolve(strict=True)
+    if not file.exists():
+        raise FileNotFoundError(f"no weight image {file}")
+    shard = reading.open_shard(file, inside)
+    with reading.Checkpoint({shard.name: shard}, file.name) as checkpoint:
+        checksum = shard.header.metadata.get(CHECKSUM)
+        if checksum is None or checkpoint.tensors.keys() != layout.slots.keys():
+            raise BadWeights(file.name, "", "is no weight image of this model")
+        token = _token(shard.fd, checksum)
+        verified = _is_verified(file, token)
+        digests: dict[tuple[str, int], bytes] | None = None if verified else {}
+        count = checkpoint.read(
+            layout, buffer, on_range=on_range, chunk_bytes=CHUNK_BYTES, threads=threads, digests=digests
+        )
+    if digests is not None:
+        if _checksum([digests[each] for each in sorted(digests)]) != checksum:
+            raise BadWeights(file.name, CHECKSUM, "the weights are others: the image is damaged")
+        _mark_verified(file, token)
+    return count
+
+
+def discard(file: Path) -> None:
+    """Remove an image that is damaged; whoever reads it now is not disturbed."""
+    for each in (file, file.with_suffix(VERIFIED)):
+        each.unlink(missing_ok=True)
+
+
+# --- the format -----------------------------------------------------------------------------------------------
+
+
+def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """Prefix and header of a file with all slots, one after another."""
+    items: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    at = 0
+    for name, slot in layout.slots.items():
+        end = at + slot.entry.nbytes
+        items[name] = {
+            "dtype": slot.entry.dtype,
+            "shape": list(slot.entry.shape),
+            "data_offsets": [at, end],
+        }
+        at = end
+    data = json.dumps(items, separators=(",", ":"), ensure_ascii=False).encode()
+    data += b" " * (-len(data) % 8)  # the data part begins at a multiple of 8, as the format wants it
+    return len(data).to_bytes(header.PREFIX_BYTES, "little") + data
+
+
+def _write_chunk(fd: int, chunk: scatter.Chunk, buffer: memoryview) -> bytes:
+    for piece in chunk.pieces:
+        with buffer[piece.buffer_offset : piece.buffer_offset + piece.nbytes] as view:
+            at = 0
+            while at < piece.nbytes:
+                with view[at:] as rest:
+                    at += os.pwrite(fd, rest, piece.file_offset + at)
+    return reading.digest(chunk.pieces, buffer)
+
+
+def _checksum(digests: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _part(file: Path) -> Iterator[int]:
+    """A file that takes the name of `file` when the block ends well, and disappears when it doesn't. It's locked, so
+    that others can tell it from one whose writer died."""
+    part, fd = _locked(file)
+    try:
+        yield fd
+        part.rename(file)
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _locked(file: Path) -> tuple[Path, int]:
+    """A new file beside `file`, that nobody sweeps away."""
+    while True:
+        part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{PART}")
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return part, fd
+        except BaseException:
+            part.unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        os.close(fd)  # swept between being made and being locked
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left behind that were killed: nobody holds a lock on it."""
+    for part in folder.glob(f"*{PART}"):
+        with contextlib.suppress(OSError):
+            fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(fd)
+
+
+def _token(fd: int, checksum: str) -> str:
+    """Stands for a file as it is: a copy, or one written again, has another."""
+    status = os.fstat(fd)
+    return f"{checksum} {status.st_size} {status.st_mtime_ns}"
+
+
+def _is_verified(file: Path, token: str) -> bool:
+    try:
+        return file.with_suffix(VERIFIED).read_text()[:1000] == token
+    except (OSError, ValueError):
+        return False
+
+
+def _mark_verified(file: Path, token: str) -> None:
+    """Where the folder is read-only, each reader verifies for itself."""
+    with contextlib.suppress(OSError):
+        part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{VERIFIED}{PART}")
+        part.write_text(token)
+        part.replace(file.with_suffix(VERIFIED))
+
+
+def _free_bytes(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free} bytes are free in {folder}"
+    except OSError:
+        return f"folder {folder} can't be looked at"

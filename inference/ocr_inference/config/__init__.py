@@ -1,0 +1,1 @@
+"""What this process was told: by its environment, by its configuration FILE, and live; parsed strictly, then merged."""

@@ -1,0 +1,90 @@
+"""The process's settings from its environment variables and command line, parsed strictly."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ocr_inference.config.settings import MAX_TIMEOUT_SECONDS, Device, InvalidSettings, Settings, shown
+
+
+def read(
+    environ: Mapping[str, str],
+    *,
+    config_file: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+) -> Settings:
+    """Environment → `Settings`; the command line wins. Raises `InvalidSettings` naming the variable."""
+    given = _Environment(environ)
+    device = given.choice("OCR_DEVICE", ("auto", "cuda", "cpu", "simulated"), "auto")
+    forced = given.choice("FORCE_BACKEND", ("cuda", "cpu"), "auto")
+    return Settings(
+        host=host or environ.get("OCR_HOST") or "0.0.0.0",
+        port=port if port is not None else int(given.number("PORT", 8001, low=0, high=65_535, whole=True)),
+        device=cast("Device", device if device != "auto" else forced),
+        visible_devices=environ.get("NVIDIA_VISIBLE_DEVICES") or None,
+        promised_gpu_uuids=given.listed("OCR_PROMISED_GPU_UUIDS", most=16, longest=128),
+        simulated_gpu_dir=given.path("OCR_SIMULATED_GPU_DIR"),
+        gpu_idle_timeout=given.timeout("GPU_IDLE_TIMEOUT"),
+        config_file=Path(config_file) if config_file else None,
+        live_settings_file=given.path("OCR_LIVE_SETTINGS_FILE"),
+        admin_token_file=given.path("OCR_ADMIN_TOKEN_FILE"),
+        api_keys_file=given.path("OCR_API_KEYS_FILE"),
+        cache_dir=given.path("OCR_CACHE_DIR") or _cache_home(environ) / "ocr-inference",
+        pod_name=environ.get("POD_NAME", ""),
+        pod_uid=environ.get("POD_UID", ""),
+        drain_seconds=given.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
+        nursery=given.choice("OCR_NURSERY", ("on", "off"), "on") == "on",
+    )
+
+
+def _cache_home(environ: Mapping[str, str]) -> Path:
+    if home := environ.get("XDG_CACHE_HOME"):
+        return Path(home)
+    return Path(environ.get("HOME") or "/tmp") / ".cache"  # noqa: S108
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """Reads typed variables; an empty one counts as unset, as compose files and charts leave them."""
+
+    environ: Mapping[str, str]
+
+    def choice(self, name: str, known: tuple[str, ...], default: str) -> str:
+        value = self.environ.get(name) or default
+        if value not in {*known, default}:
+            raise InvalidSettings(f"expected {' | '.join(known)}; got {shown(value)!r}", name)
+        return value
+
+    def number(self, name: str, default: float, *, low: float, high: float, whole: bool = False) -> float:
+        text = self.environ.get(name) or str(default)
+        try:
+            value = float(int(text) if whole else float(text))
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise InvalidSettings(f"expected {kind} from {low:g} to {high:g}; got {shown(text)!r}", name)
+        return value
+
+    def timeout(self, name: str) -> float | None:
+        if not self.environ.get(name):
+            return None
+        value = self.number(name, 0.0, low=-1, high=MAX_TIMEOUT_SECONDS)
+        if -1 < value < 0:
+            raise InvalidSettings("expected seconds >= 0, or -1 for never", name)
+        return value
+
+    def path(self, name: str) -> Path | None:
+        value = self.environ.get(name)
+        return Path(value) if value else None
+
+    def listed(self, name: str, *, most: int, longest: int) -> tuple[str, ...]:
+        parts = tuple(part.strip() for part in self.environ.get(name, "").split(",") if part.strip())
+        if len(parts) > most or any(len(part) > longest for part in parts):
+            raise InvalidSettings(
+                f"expected at most {most} comma-separated names of {longest} characters", name
+            )
+        return parts

@@ -1,0 +1,1 @@
+"""The GPU: what it is, what it carries, and the accounting of its memory."""

@@ -1,0 +1,1 @@
+"""Vision-language models by transformers and torch, without remote code."""

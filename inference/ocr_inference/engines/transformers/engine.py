@@ -1,0 +1,366 @@
+"""Vision-language models by transformers: pages in, text out, several pages at once, token by token.
+
+Weights are one flat buffer in the host tier and, while ready on a device, one there (`loading`, `torchweights`);
+pages are prepared by threads beside the device (`checkpoints`) and written together (`generation`). No code that
+comes with a checkpoint is ever run.
+
+A page that fails fails alone. Where memory runs out, a page waits for one that is being written to end, and fails
+only if it is alone; a CUDA error that sticks ends the process, since nothing frees the device else.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers.utils import logging as library_logging
+
+from ocr_inference.engines import pictures
+from ocr_inference.engines.transformers import generation, memory, vision
+from ocr_inference.engines.transformers.generation import Generator, Prompt, Written
+from ocr_inference.engines.transformers.inputs import Inputs
+from ocr_inference.engines.transformers.loading import Weights
+from ocr_inference.engines.transformers.text import Pieces
+from ocr_inference.protocol.engine import (
+    Broken,
+    Delta,
+    EngineError,
+    Event,
+    Failure,
+    FailureKind,
+    Footprint,
+    InferRequest,
+    ModelSpec,
+    PageResult,
+    Report,
+)
+from ocr_inference.protocol.host_tier import HostTier
+
+log = logging.getLogger(__name__)
+
+PRELOAD = (
+    *pictures.DECODERS,
+    "transformers.generation.utils",
+    "transformers.models.auto.processing_auto",
+    "transformers.models.auto.video_processing_auto",
+    "transformers.models.deepseek_ocr2.modeling_deepseek_ocr2",
+    "transformers.models.unlimited_ocr.modeling_unlimited_ocr",
+)
+"""What a load and a first page import beyond this module; a nursery does that, too."""
+MAX_BATCH = 32
+"""Pages at once, where the settings allow as many; the memory for keys and values is what bounds it in practice."""
+PREPARING = 2
+"""Threads that decode pages and cut them into tiles while others are written."""
+_POLL_SECONDS = 0.05
+"""How long a step waits for a page to be prepared where there is nothing else to do."""
+_MAX_MESSAGE = 1000
+
+
+@dataclass
+class _Page:
+    """A page in the engine: being prepared, waiting for memory, or being written."""
+
+    number: int
+    began: float
+    job: "Future[Inputs]"
+    pieces: Pieces
+    prompt: Prompt | None = None
+    """On the device, its picture looked at."""
+    text: list[str] = field(default_factory=list)
+    tokens: int = 0
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.job.result()
+
+
+class TransformersEngine:
+    """A `SteppingEngine`."""
+
+    def __init__(self, weights: Weights, max_batch: int) -> None:
+        self.max_batch = max_batch
+        self._weights = weights
+        self._pages: dict[int, _Page] = {}
+        """All pages in the engine, in the order in which they came."""
+        self._generator: Generator | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._short_of_memory = False
+        """Whether new pages wait until one that is being written has ended."""
+
+    # --- life cycle -------------------------------------------------------------------------------------------
+
+    def load(self) -> Footprint:
+        with _device_errors():
+            self._weights.load()
+        return self._weights.footprint()
+
+    def offload(self) -> Footprint:
+        self._forget_pages()
+        with _device_errors():
+            self._weights.offload()
+        return self._weights.footprint()
+
+    def stand_by(self) -> Footprint:
+        self._weights.stand_by()
+        # A processor's first page takes some 40 ms longer than the next ones.
+        with contextlib.suppress(EngineError):
+            self._prepare(InferRequest(image=pictures.blank()))
+        return self._weights.footprint()
+
+    def restore(self) -> Footprint:
+        with _device_errors():
+            self._weights.restore()
+        return self._weights.footprint()
+
+    def unload(self) -> Footprint:
+        self._forget_pages()
+        self._generator = None
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+            self._threads = None
+        self._weights.unload()
+        return self._weights.footprint()
+
+    def _forget_pages(self) -> None:
+        for page in self._pages.values():
+            page.job.cancel()
+        self._pages.clear()
+        self._short_of_memory = False
+        if self._generator is not None:
+            self._generator.clear()
+
+    # --- pages ------------------------------------------------------------------------------------------------
+
+    @property
+    def free_slots(self) -> int:
+        return self.max_batch - len(self._pages)
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(PREPARING, "prepare")
+        job = self._threads.submit(self._prepare, request)
+        self._pages[number] = _Page(number, time.perf_counter(), job, Pieces(self._decode))
+
+    def _prepare(self, request: InferRequest) -> Inputs:
+        return self._weights.opened.prepare(request)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._weights.opened.decode(tokens)
+
+    def cancel(self, number: int) -> None:
+        if (page := self._pages.pop(number, None)) is not None:
+            page.job.cancel()
+            if self._generator is not None:
+                self._generator.drop(number)
+            self._short_of_memory = False
+
+    def step(self) -> list[Event]:
+        """Begin with the pages that are prepared, then write a token of each."""
+        try:
+            events = self._begin_pages()
+            return events + self._write()
+        except BaseException:
+            self._forget_pages()
+            raise
+
+    def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
+        """All pages to their end; for callers that don't step."""
+        answers: dict[int, PageResult | Failure] = {}
+        waiting = list(enumerate(requests))
+        while len(answers) < len(requests):
+            while waiting and self.free_slots:
+                self.admit(*waiting.pop(0))
+            answers |= {number: event for number, event in self.step() if not isinstance(event, Delta)}
+        return [answers[number] for number in range(len(requests))]
+
+    def _begin_pages(self) -> list[Event]:
+        writing = self._writing()
+        waiting = [page for page in self._pages.values() if page.number not in writing]
+        if not waiting or self._short_of_memory:
+            return []
+        if not writing:
+            wait([page.job for page in waiting], _POLL_SECONDS, FIRST_COMPLETED)
+        ready = [page for page in waiting if page.job.done()]
+        events = self._look_at([page for page in ready if page.prompt is None])
+        for page in ready:
+            if page.prompt is not None and not self._short_of_memory:
+                events += self._begin(page, page.prompt)
+                if writing:
+                    break  # those that are being written go on in between
+        return events
+
+    def _look_at(self, pages: Sequence[_Page]) -> list[Event]:
+        """Bring pages to the device and see their pictures, all together."""
+        events: list[Event] = []
+        for page in pages:
+            events += self._try(page, functools.partial(self._bring, page))
+        brought = [page for page in pages if page.prompt is not None]
+        if not brought:
+            return events
+        prompts = [page.prompt for page in brought if page.prompt is not None]
+        for page, prompt in zip(brought, vision.seen(self._weights.opened.model, prompts), strict=True):
+            page.prompt = prompt
+        return events
+
+    def _bring(self, page: _Page) -> list[Event]:
+        inputs = page.inputs
+        tensors = {name: self._on_device(value) for name, value in inputs.tensors.items()}
+        page.prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
+        return []
+
+    def _begin(self, page: _Page, prompt: Prompt) -> list[Event]:
+        return self._try(page, lambda: self._told([self._writer().begin(page.number, prompt)]))
+
+    def _try(self, page: _Page, work: Callable[[], list[Event]]) -> list[Event]:
+        """Work on one page, before it is being written; its failure is its own."""
+        failure: Failure | None = None
+        try:
+            return work()
+        except EngineError as error:
+            failure = error.failure
+        except Exception as error:  # noqa: BLE001 libraries raise what they like; one page must not harm others
+            _raise_if_broken(error)
+            if memory.ran_out(error):
+                failure = Failure(
+                    kind=FailureKind.OUT_OF_MEMORY, message=_shown("no memory for the page", error)
+                )
+            else:
+                traceback.print_exc()
+                failure = Failure(
+                    kind=FailureKind.FAILED, message=_shown("the model refused the page", error)
+                )
+        if failure.kind is FailureKind.OUT_OF_MEMORY:
+            # Only now is the traceback gone that held on to what was allocated.
+            memory.release(self._weights.device)
+            if self._writing():
+                log.warning("page waits for memory: %s", failure.message)
+                self._short_of_memory = True
+                return []
+        del self._pages[page.number]
+        return [(page.number, failure)]
+
+    def _write(self) -> list[Event]:
+        """A token of each page that has begun; where memory runs out, the newest page makes room."""
+        if (generator := self._generator) is None:
+            return []
+        before = generator.numbers
+        message = ""
+        try:
+            return self._told(generator.step())
+        except Exception as error:
+            _raise_if_broken(error)
+            if not memory.ran_out(error):
+                raise
+            message = _shown("no memory for what the page says", error)
+        lost = set(before) - set(generator.numbers) or {before[-1]}
+        for number in lost:
+            generator.drop(number)
+            del self._pages[number]
+        memory.release(self._weights.device)
+        self._short_of_memory = bool(generator.numbers)
+        failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
+        return [(number, failure) for number in lost]
+
+    def _told(self, written: Sequence[Written]) -> list[Event]:
+        events: list[Event] = []
+        for each in written:
+            page = self._pages[each.number]
+            piece = ""
+            if each.token is not None:
+                page.tokens += 1
+                piece = page.pieces.add(each.token)
+            if each.end is not None:
+                piece += page.pieces.rest()
+            if piece:
+                page.text.append(piece)
+                prompt_tokens = page.inputs.prompt_tokens
+                delta = Delta(text=piece, prompt_tokens=prompt_tokens, completion_tokens=page.tokens)
+                events.append((each.number, delta))
+            if each.end is not None:
+                events.append((each.number, self._result(page, each)))
+                del self._pages[each.number]
+                self._short_of_memory = False
+                self._weights.pin()
+        return events
+
+    def _result(self, page: _Page, last: Written) -> PageResult:
+        return PageResult(
+            text="".join(page.text),
+            width=page.inputs.width,
+            height=page.inputs.height,
+            finish_reason=last.end or "stop",
+            prompt_tokens=page.inputs.prompt_tokens,
+            completion_tokens=page.tokens,
+            seconds=time.perf_counter() - page.began,
+            family=self._weights.opened.family.name,
+        )
+
+    def _writing(self) -> Sequence[int]:
+        """The pages that have begun."""
+        return [] if self._generator is None else self._generator.numbers
+
+    def _writer(self) -> Generator:
+        if self._generator is None:
+            opened = self._weights.opened
+            self._generator = generation.of(opened.model, opened.eos_ids)
+        return self._generator
+
+    def _on_device(self, value: object) -> object:
+        return value.to(self._weights.device, non_blocking=True) if isinstance(value, Tensor) else value
+
+
+def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngine:
+    max_batch = _option(spec, "max_batch", MAX_BATCH, 256)
+    threads = _option(spec, "threads", 0, 256) or memory.threads()
+    if unknown := sorted(set(spec.options) - {"max_batch", "threads"}):
+        message = f"model {spec.name}: engine transformers has no option {unknown[0]!r}"
+        failure = Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{unknown[0]}")
+        raise EngineError(failure)
+    if spec.device == "cuda" and spec.gpu_uuid is not None:
+        # Read when CUDA starts, which nothing has done yet in this process.
+        os.environ["CUDA_VISIBLE_DEVICES"] = spec.gpu_uuid
+    torch.set_num_threads(threads)
+    # Bars are no lines of a log, and what it warns of are its defaults; what matters is reported or raised.
+    library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    return TransformersEngine(Weights(spec, host, report, os.environ), max(1, max_batch))
+
+
+def _option(spec: ModelSpec, name: str, default: int, most: int) -> int:
+    value = spec.options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        message = f"model {spec.name}: option {name} is a whole number from 0 to {most}, not {value!r}"
+        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
+    return value
+
+
+@contextmanager
+def _device_errors() -> Iterator[None]:
+    """Around what moves weights: whole models, so what runs out of memory here is no page's business."""
+    try:
+        yield
+    except Exception as error:
+        _raise_if_broken(error)
+        if isinstance(error, EngineError | MemoryError) or not memory.ran_out(error):
+            raise
+        # Without the cause: its traceback would hold on to what it failed with.
+        raise MemoryError(str(error)[:_MAX_MESSAGE]) from None
+
+
+def _raise_if_broken(error: Exception) -> None:
+    if memory.sticks(error):
+        traceback.print_exc()
+        message = _shown("the GPU reports an error after which this process can't use it", error)
+        raise Broken(Failure(kind=FailureKind.WORKER_DIED, message=message)) from None
+
+
+def _shown(what: str, error: BaseException) -> str:
+    return f"{what}: {type(error).__name__}: {error}"[:_MAX_MESSAGE]

@@ -1,0 +1,210 @@
+"""A model's weights on their way: from a source into the host tier, from there to the device, and away again.
+
+A checkpoint whose tensors are the model's own is read straight into the host tier. One that transformers has to
+convert is converted once, and read from a weight image from then on.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import transformers
+
+from ocr_inference.checkpoints import sources
+from ocr_inference.checkpoints.sources import Checkpoint, faults
+from ocr_inference.checkpoints.weights import image, layout, reading
+from ocr_inference.checkpoints.weights.header import BadWeights
+from ocr_inference.checkpoints.weights.layout import Layout
+from ocr_inference.checkpoints.weights.reading import OnRange
+from ocr_inference.engines.transformers import checkpoints, devices, memory, torchweights
+from ocr_inference.engines.transformers.checkpoints import Opened
+from ocr_inference.engines.transformers.torchweights import FlatModel
+from ocr_inference.protocol.engine import (
+    EngineError,
+    Failure,
+    FailureKind,
+    Footprint,
+    ModelSpec,
+    Progress,
+    Report,
+)
+from ocr_inference.protocol.host_tier import HostTier
+
+log = logging.getLogger(__name__)
+
+
+class Weights:
+    """Whole or gone: every method ends with the model in the place that it names, or raises and leaves it on the
+    host if that was filled, else nowhere."""
+
+    def __init__(self, spec: ModelSpec, host: HostTier, report: Report, environ: Mapping[str, str]) -> None:
+        self._spec = spec
+        self._host = host
+        self._report = report
+        self._environ = environ
+        self._opened: Opened | None = None
+        self._flat: FlatModel | None = None
+
+    @property
+    def opened(self) -> Opened:
+        """The checkpoint, with its model bound to wherever it is; raises `EngineError` before `load` or `restore`."""
+        if self._opened is None:
+            raise EngineError(Failure(kind=FailureKind.FAILED, message="the model is not loaded"))
+        return self._opened
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return torch.device("cuda" if self._spec.device == "cuda" else "cpu")
+
+    def load(self) -> None:
+        """Source → host tier and device."""
+        flat, opened, checkpoint, plan = self._open(unread=True)
+        try:
+            if opened.conversion_needed:
+                self._load_converted(flat, opened, checkpoint, plan)
+            else:
+                self._load_as_is(flat, opened, checkpoint, plan)
+        except BadWeights as error:
+            self._close()
+            raise faults.invalid("", "", str(error)) from None
+        except BaseException:
+            self._close()
+            raise
+        memory.settle()
+
+    def stand_by(self) -> None:
+        """All of a restore but the device, in a process that never loaded; nothing where only CUDA could say which
+        dtype the device computes in."""
+        if self._spec.device != "cuda" or self._spec.compute_capability is not None:
+            self._sealed().stand_by()
+
+    def restore(self) -> None:
+        """Host tier → device, also in a process that never loaded."""
+        self._sealed().to_device()
+
+    def offload(self) -> None:
+        """All that pages took must be gone before: what still holds on to it would keep it on the device."""
+        assert self._flat is not None
+        memory.collect()
+        self._flat.drop_device()
+
+    def pin(self) -> None:
+        """Make the next restores faster, in the background, if that isn't done. Not before the first answer."""
+        if self._flat is not None:
+            self._flat.pin()
+
+    def unload(self) -> None:
+        self._close()
+        self._host.resize(0)
+
+    def footprint(self) -> Footprint:
+        """The device's part counts what pages took on top of the weights, as far as this process has seen."""
+        on_device = 0 if self._flat is None else self._flat.device_bytes
+        if on_device:
+            on_device = max(on_device, memory.peak_bytes(self.device))
+        return Footprint(device_bytes=on_device, host_bytes=self._host.size)
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    def _sealed(self) -> FlatModel:
+        """The model, for which the host tier holds the weights; opened where that isn't done."""
+        if self._flat is None:
+            flat = self._open(unread=False)[0]
+            memory.settle()
+        else:
+            flat = self._flat
+        if not flat.sealed:
+            message = "host memory doesn't hold this model's weights"
+            raise EngineError(Failure(kind=FailureKind.FAILED, message=message))
+        return flat
+
+    def _open(self, *, unread: bool) -> tuple[FlatModel, Opened, Checkpoint, Layout]:
+        """Everything but the weights."""
+        self._close()
+        spec = self._spec
+        checkpoint = sources.fetch(spec, Path(spec.cache_dir), self._report, self._environ)
+        capability = spec.compute_capability
+        if spec.device == "cuda" and capability is None:
+            capability = torch.cuda.get_device_capability()
+        opened = checkpoints.open(
+            checkpoint.folder,
+            spec.dtype,
+            spec.attention,
+            device=self.device.type,
+            capability=capability,
+            unread=unread,
+        )
+        for reason in opened.reasons:
+            log.warning("model %s: %s", spec.name, reason)
+        plan = layout.plan(*torchweights.entries(opened.model))
+        flat = FlatModel(opened.model, plan, self._host, devices.device(spec.device))
+        self._opened, self._flat = opened, flat
+        return flat, opened, checkpoint, plan
+
+    def _close(self) -> None:
+        if self._flat is None:
+            # In a new process there's nothing to give back, and what its nursery froze would be copied by a look at it.
+            return
+        self._flat.close()
+        self._flat = self._opened = None
+        memory.unsettle()
+        memory.release(self.device)
+
+    def _load_as_is(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
+        with reading.Checkpoint.open(checkpoint.folder, within=Path("/")) as files:
+
+            def read(buffer: memoryview, on_range: OnRange) -> int:
+                return files.read(plan, buffer, on_range=self._counted(on_range, plan))
+
+            flat.load(read, opened.buffers())
+
+    def _load_converted(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
+        """From the weight image, which the first load makes."""
+        key = image.Key(
+            source=self._spec.repo or self._spec.path or "",
+            revision=checkpoint.key,
+            dtype=str(opened.dtype),
+            library=f"transformers {transformers.__version__}",
+            layout=plan.digest,
+        )
+        file = image.path(Path(self._spec.cache_dir), key)
+
+        def read(buffer: memoryview, on_range: OnRange) -> int:
+            return image.read(file, plan, buffer, on_range=self._counted(on_range, plan))
+
+        try:
+            flat.load(read)
+        except FileNotFoundError:
+            log.info("model %s: converting the checkpoint, once", self._spec.name)
+        except BadWeights as error:
+            log.warning("model %s: converting the checkpoint again: %s", self._spec.name, error)
+            image.discard(file)
+        else:
+            return
+        self._report(Progress(phase="converting", total_bytes=plan.weight_bytes))
+        flat.load(values=_tensors(opened.converted(), plan))
+        with self._host.map() as tier, memoryview(tier) as everything:
+            try:
+                image.write(file, plan, everything[: plan.total_bytes])
+            except image.ImageNotWritten as error:
+                log.warning("model %s: the next load converts again: %s", self._spec.name, error)
+
+    def _counted(self, on_range: OnRange, plan: Layout) -> OnRange:
+        done = 0
+
+        def count(offset: int, nbytes: int) -> None:
+            nonlocal done
+            on_range(offset, nbytes)
+            done += nbytes
+            self._report(Progress(phase="reading", done_bytes=done, total_bytes=plan.weight_bytes))
+
+        return count
+
+
+def _tensors(model: torch.nn.Module, plan: Layout) -> dict[str, torch.Tensor]:
+    """Of a model with its weights, by the names of the layout."""
+    found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    found |= dict(model.named_buffers(remove_duplicate=False))
+    return {name: found[name].detach() for name in plan.slots}

@@ -1,0 +1,107 @@
+"""Pictures of several pages through a model's vision tower at once, ahead of their prompts.
+
+What a tower makes of a picture takes little memory, what it needs meanwhile takes much. So pages that come together
+are looked at in groups of a bounded size, and then read in one after another.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ocr_inference.engines.transformers.generation import Prompt
+
+GROUP_ELEMENTS = 8 * 3 * 1024 * 1024
+"""Of pixel tensors in one pass: eight views of 1024 px, whose attention biases take some 3 GB in DeepSeek-OCR."""
+
+_PIXELS = "pixel_values"
+
+
+@torch.inference_mode()
+def seen(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with features in the place of pixels, as far as the model takes them; in order.
+
+    A group that can't be looked at together (no memory, say) stays as it is: each page sees for itself then, and
+    fails by itself.
+    """
+    tower: Any = getattr(model, "get_image_features", None)
+    if tower is None or "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
+        return list(prompts)
+    known = frozenset(inspect.signature(tower).parameters)
+    done = list(prompts)
+    for group in _groups(prompts, known):
+        if len(group) > 1:
+            for index, prompt in zip(
+                group, _together(tower, [prompts[index] for index in group], known), strict=True
+            ):
+                done[index] = prompt
+    return done
+
+
+def _groups(prompts: Sequence[Prompt], known: frozenset[str]) -> Iterator[list[int]]:
+    """Indexes of prompts that go together: same arguments, same shapes but for the first dimension."""
+    alike: dict[object, list[int]] = {}
+    sizes: dict[object, int] = {}
+    for index, prompt in enumerate(prompts):
+        picture = {name: value for name, value in prompt.tensors.items() if name in known}
+        if not isinstance(picture.get(_PIXELS), Tensor):
+            continue
+        key = tuple((name, _shape(value)) for name, value in sorted(picture.items()))
+        size = sum(value.numel() for value in picture.values() if isinstance(value, Tensor))
+        if key in alike and sizes[key] + size > GROUP_ELEMENTS:
+            yield alike.pop(key)
+        alike.setdefault(key, []).append(index)
+        sizes[key] = size if len(alike[key]) == 1 else sizes[key] + size
+    yield from alike.values()
+
+
+def _shape(value: object) -> object:
+    return (tuple(value.shape[1:]), value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _together(tower: Any, prompts: Sequence[Prompt], known: frozenset[str]) -> Sequence[Prompt]:
+    arguments = {
+        name: _joined([prompt.tensors[name] for prompt in prompts])
+        for name in prompts[0].tensors
+        if name in known and name != "input_ids"
+    }
+    try:
+        features = tower(**arguments, return_dict=True).pooler_output
+    except (RuntimeError, MemoryError):
+        return prompts
+    if isinstance(features, Tensor):
+        counts = [prompt.tensors[_PIXELS].shape[0] for prompt in prompts]
+        if sum(counts) != features.shape[0]:
+            return prompts
+        parts: list[Any] = list(torch.split(features, counts))
+    else:
+        counts = [_pictures(prompt.tensors) for prompt in prompts]
+        if sum(counts) != len(features):
+            return prompts
+        left = iter(features)
+        parts = [[next(left) for _ in range(count)] for count in counts]
+    return [_with(prompt, part) for prompt, part in zip(prompts, parts, strict=True)]
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values), dim=0)
+    return [each for value in values for each in value]
+
+
+def _pictures(tensors: Mapping[str, Any]) -> int:
+    for name in ("image_grid_thw", "image_sizes", "num_local_patches", _PIXELS):
+        if name in tensors:
+            return len(tensors[name])
+    return 0
+
+
+def _with(prompt: Prompt, features: Any) -> Prompt:
+    tensors = {name: value for name, value in prompt.tensors.items() if not name.startswith(_PIXELS)}
+    tensors["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}
+    return replace(prompt, tensors=tensors)

@@ -1,0 +1,186 @@
+"""Carries out life-cycle calls: the workers of all models, their weights in host memory, and the room on the device
+that a load or restore books. Decides nothing; what happens meanwhile goes to the owner task as commands.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+
+from ocr_inference.config.settings import Config, ModelConfig
+from ocr_inference.device.gpu import Device
+from ocr_inference.device.memory_accounting import Ledger
+from ocr_inference.manager.snapshot import Processes
+from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint, ModelSpec
+from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.scheduling.state import Command, Model, Progressed, StartCall, Tick, WorkerDied
+from ocr_inference.workers.forkserver_client import Nurseries
+from ocr_inference.workers.progress import Telling
+from ocr_inference.workers.standby import Standbys
+from ocr_inference.workers.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+class Taken(Exception):
+    """Others have the room that a load or restore was to begin with; nothing has moved."""
+
+
+class Calls:
+    """Works inside an `open` block; the calls of one model come one at a time."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        device: Device,
+        ledger: Ledger,
+        nurseries: Nurseries,
+        post: Callable[[Command], None],
+        *,
+        standby_engines: Collection[str] = (),
+    ) -> None:
+        """Models of `standby_engines` have standbys in deep idle."""
+        self._specs = specs
+        self._device = device
+        self._ledger = ledger
+        self._nurseries = nurseries
+        self._post = post
+        self._standbys = Standbys(nurseries, lambda: post(Tick()))
+        self._standby_engines = standby_engines
+        self._hosts: dict[str, HostTier] = {}
+        self._workers: dict[str, Worker] = {}
+        """The newest of each model, also when it has ended."""
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[asyncio.TaskGroup]:
+        """Host memory for all models, and the tasks of calls and workers, which end before the block does. Cancelled,
+        it kills the workers; in any case it gives all memory back."""
+        try:
+            for name in self._specs:
+                self._hosts[name] = HostTier.create(name)
+            async with self._nurseries, self._standbys, asyncio.TaskGroup() as self._tasks:
+                yield self._tasks
+        finally:
+            for host in self._hosts.values():
+                host.close()
+
+    def worker(self, model: str) -> Worker:
+        """The one that was started last; it may have died a moment ago."""
+        return self._workers[model]
+
+    def processes(self) -> Processes:
+        """Workers that run, and standbys."""
+        pids = {name: worker.pid for name, worker in self._workers.items() if not worker.ended}
+        return Processes(pids, self._standbys.ready)
+
+    def retain(self, models: Collection[str]) -> None:
+        """These models are used: what makes their next worker start quickly stays, others' goes."""
+        self._nurseries.retain({self._specs[name].engine for name in models})
+
+    def kill(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
+
+    async def carry_out(self, effect: StartCall, model: Model) -> Footprint:
+        """What the model holds afterwards. Raises `EngineError`, `OSError`, and `Taken` for a load or restore; `model`
+        is as it was when the call was decided."""
+        worker = self._workers.get(model.name)
+        if worker is not None and worker.ended:
+            worker = None
+        match effect.call:
+            case "load" | "restore":
+                return await self._make_ready(effect, effect.call, model, worker)
+            case "offload":
+                if worker is None:
+                    raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
+                return await worker.call("offload")
+            case "exit":
+                if worker is not None:
+                    await worker.stop()
+                if self._specs[model.name].engine in self._standby_engines:
+                    self._standbys.begin(self._pinned(model), self._hosts[model.name])
+                return Footprint(host_bytes=self._hosts[model.name].size)
+            case "unload":
+                if worker is not None:
+                    await worker.call("unload")
+                    await worker.stop()
+            case "kill":
+                if worker is not None:
+                    worker.kill()
+                    await worker.gone()
+        self._standbys.drop(model.name)
+        self._hosts[model.name].resize(0)
+        return Footprint()
+
+    async def _make_ready(
+        self, effect: StartCall, call: Literal["load", "restore"], model: Model, worker: Worker | None
+    ) -> Footprint:
+        if not self._ledger.book(model.name, model.need_bytes):
+            raise Taken
+        if worker is None:
+            assert effect.worker is not None
+            worker = await self._start(model, effect.worker)
+        with Telling(model.name, lambda it: self._post(Progressed(model.name, effect.serial, it))) as tell:
+            return self._charged(model, await worker.call(call, tell))
+
+    async def _start(self, model: Model, serial: int) -> Worker:
+        assert self._tasks is not None
+        if (standby := self._standbys.take(model.name)) is not None:
+            worker, end = standby.worker, standby.end
+        else:
+            worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._nurseries)
+            end = self._tasks.create_task(worker.run(), name=f"worker of {model.name}")
+        self._workers[model.name] = worker
+        self._tasks.create_task(self._watch(model.name, serial, end), name=f"watch of {model.name}")
+        self._post(Tick())  # the snapshot has its process id
+        return worker
+
+    def _pinned(self, model: Model) -> ModelSpec:
+        """Once loaded, it stays the same commit: nothing may drift between two loads of one pod."""
+        spec = self._specs[model.name]
+        return msgspec.structs.replace(spec, revision=model.revision or spec.revision)
+
+    async def _watch(self, model: str, serial: int, end: "asyncio.Task[Failure]") -> None:
+        self._post(WorkerDied(model, serial, await end))
+
+    def _charged(self, model: Model, footprint: Footprint) -> Footprint:
+        """A simulated GPU holds as much as the model declares, since the real memory is the host's."""
+        if self._specs[model.name].device != "simulated":
+            return footprint
+        held = max(model.declared_bytes or 0, footprint.device_bytes)
+        if not self._ledger.extend(model.name, held):
+            uuid = self._device.uuid
+            message = f"model {model.name} takes {held} bytes of {uuid}, which hasn't so much left"
+            raise EngineError(Failure(kind=FailureKind.OUT_OF_MEMORY, message=message))
+        return Footprint(device_bytes=held, host_bytes=footprint.host_bytes)
+
+
+def specs(
+    config: Config, device: Device, cuda_engines: Collection[str], cache_dir: str
+) -> dict[str, ModelSpec]:
+    """What the workers of each model are told. `cuda_engines` are those that compute on a CUDA device; models of others
+    stay in host memory beside it."""
+    return {each.name: _spec(each, device, each.engine in cuda_engines, cache_dir) for each in config.models}
+
+
+def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -> ModelSpec:
+    source = model.source
+    hub = source.hugging_face if source else None
+    return ModelSpec(
+        name=model.name,
+        engine=model.engine,
+        device="cpu" if device.kind == "cuda" and not uses_cuda else device.kind,
+        path=source.path if source else None,
+        repo=hub.repo if hub else None,
+        revision=hub.revision if hub else None,
+        gpu_uuid=device.uuid if device.kind == "cuda" else None,
+        compute_capability=device.compute_capability,
+        dtype=model.dtype,
+        attention=model.attention,
+        options=dict(model.options),
+        cache_dir=cache_dir,
+    )

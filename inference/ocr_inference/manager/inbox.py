@@ -1,0 +1,72 @@
+"""The way to the owner task and back: commands go in, and each question among them is answered once, by its ticket."""
+
+import asyncio
+import itertools
+
+from ocr_inference.scheduling.state import Command, Reason, Refusal
+from ocr_inference.workers.worker import Worker
+
+Answer = asyncio.Future[Worker | None]
+"""A lease's worker; None for what was asked of a model and is done."""
+
+
+class Refused(Exception):
+    """No lease, or none any more; `refusal` says why and when to try again."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Inbox:
+    """Anybody posts and asks; only the owner task takes commands out, answers and refuses."""
+
+    def __init__(self) -> None:
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._answers: dict[int, Answer] = {}
+        self._tickets = itertools.count(1)
+        self._closed = False
+
+    def post(self, command: Command) -> None:
+        self._commands.put_nowait(command)
+
+    def question(self) -> tuple[int, Answer]:
+        """A ticket for a command, and the answer that it will have: a result, or `Refused`. Cancelling the answer
+        forgets it; the owner has to be told by a command."""
+        ticket = next(self._tickets)
+        answer: Answer = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._closed:
+            answer.set_exception(Refused(Refusal(Reason.DRAINING, "the server has shut down", 1.0)))
+        else:
+            self._answers[ticket] = answer
+            answer.add_done_callback(lambda _: self._answers.pop(ticket, None))
+        return ticket, answer
+
+    # --- for the owner ----------------------------------------------------------------------------------------
+
+    async def get(self) -> Command:
+        return await self._commands.get()
+
+    def get_nowait(self) -> Command | None:
+        """None where nothing has come."""
+        return None if self._commands.empty() else self._commands.get_nowait()
+
+    def unanswered(self) -> tuple[int, ...]:
+        return tuple(self._answers)
+
+    def answer(self, ticket: int, worker: Worker | None = None) -> None:
+        answer = self._answers.pop(ticket, None)
+        if answer is not None and not answer.done():
+            answer.set_result(worker)
+
+    def refuse(self, ticket: int, refusal: Refusal) -> None:
+        answer = self._answers.pop(ticket, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(Refused(refusal))
+
+    def close(self) -> None:
+        """Refuse whatever is asked, now and from now on."""
+        self._closed = True
+        for ticket in self.unanswered():
+            self.refuse(ticket, Refusal(Reason.DRAINING, "the server has shut down", 1.0))

@@ -1,0 +1,170 @@
+"""What holds a model ready while somebody uses it, and the reading of pages under it.
+
+A page goes from the request's own task straight to the worker, since a lease guarantees that the model stays ready.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from ocr_inference.config.settings import Batching
+from ocr_inference.manager.inbox import Inbox, Refused
+from ocr_inference.protocol.engine import Delta, EngineError, FailureKind, InferRequest, PageResult
+from ocr_inference.scheduling.state import Acquire, Cancel, Reason, Refusal, Release
+from ocr_inference.workers.worker import Result, Worker
+
+log = logging.getLogger(__name__)
+
+Job = asyncio.Future[Result]
+
+STUCK_SECONDS = 60.0
+"""A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
+would hold its lease, and with it the device, for ever."""
+
+
+class Lease:
+    """The right to use a ready model, from a `Manager.lease` block; one page at a time."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        model: str,
+        deadline: float,
+        *,
+        since: float,
+        now: Callable[[], float],
+        batching: Callable[[], Batching],
+    ) -> None:
+        """`deadline` and `since` (when the request came) are times of the clock `now`; `batching` is asked anew for
+        each page."""
+        self.model = model
+        self.deadline = deadline
+        self.since = since
+        self._inbox = inbox
+        self._now = now
+        self._batching = batching
+        self._ticket = 0
+        self._worker: Worker | None = None
+        self._job: Job | None = None
+
+    async def infer(self, request: InferRequest) -> PageResult:
+        """Read one page. Raises `EngineError` (a bad page, an engine that fails) and `Refused` (deadline).
+
+        Reading a page changes nothing, so where the worker dies under it, it is tried once more, by a new worker.
+        """
+        async with aclosing(self._read(request, stream=False)) as answers:
+            async for answer in answers:
+                if isinstance(answer, PageResult):
+                    return answer
+        raise AssertionError("an answer ends with a result")
+
+    def stream(self, request: InferRequest) -> AsyncGenerator[Delta | PageResult, None]:
+        """Read one page and yield its answer as it is written: any number of `Delta`, then the `PageResult`.
+
+        The pieces, joined, are the result's text; from engines that don't write in pieces comes one. Raises what
+        `infer` raises; a worker that dies is tried again only while no piece has come. Use it in
+        `contextlib.aclosing`: leaving early tells the worker to stop writing.
+        """
+        return self._read(request, stream=True)
+
+    async def _read(self, request: InferRequest, *, stream: bool) -> AsyncGenerator[Delta | PageResult, None]:
+        begun = False
+        try:
+            async with aclosing(self._attempt(request, stream=stream)) as answers:
+                async for answer in answers:
+                    begun = True
+                    yield answer
+        except EngineError as error:
+            if begun or error.failure.kind is not FailureKind.WORKER_DIED:
+                raise
+            log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
+        else:
+            return
+        await self.acquire(again=True)
+        async with aclosing(self._attempt(request, stream=stream)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _attempt(
+        self, request: InferRequest, *, stream: bool
+    ) -> AsyncGenerator[Delta | PageResult, None]:
+        assert self._worker is not None
+        worker, batching = self._worker, self._batching()
+        pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
+        job = worker.infer(
+            request,
+            max_pages=batching.max_pages,
+            max_wait_seconds=batching.max_wait_milliseconds / 1000,
+            on_delta=pieces.put_nowait if stream else None,
+        )
+        job.add_done_callback(lambda _: pieces.put_nowait(None))
+        self._job = job
+        streamed = False
+        try:
+            while (piece := await self._next(pieces, worker, job)) is not None:
+                streamed = True
+                yield piece
+            result = job.result()
+            assert isinstance(result, PageResult)
+            if stream and result.text and not streamed:
+                yield Delta(
+                    text=result.text,
+                    prompt_tokens=result.prompt_tokens,
+                    completion_tokens=result.completion_tokens,
+                )
+            yield result
+        finally:
+            if not job.done():
+                worker.forget(job)
+
+    async def _next(self, pieces: "asyncio.Queue[Delta | None]", worker: Worker, job: Job) -> Delta | None:
+        try:
+            async with asyncio.timeout(max(0.0, self.deadline - self._now())):
+                # The worker goes on when the client has gone: the lease ends with its work, not with the wait.
+                return await pieces.get()
+        except TimeoutError:
+            _kill_if_stuck(worker, job)
+            message = f"the deadline passed while model {self.model} was reading the page"
+            raise Refused(Refusal(Reason.DEADLINE, message)) from None
+
+    async def acquire(self, *, again: bool = False) -> None:
+        """Queue and wait; for `Manager.lease` and for the second try."""
+        if again:
+            self.release()
+        self._ticket, self._worker, self._job = 0, None, None
+        since = self.since if again else None
+        ticket, answer = self._inbox.question()
+        self._inbox.post(Acquire(ticket, self.model, self.deadline, since))
+        try:
+            self._worker = await answer
+        except asyncio.CancelledError:
+            self._inbox.post(Cancel(ticket))
+            raise
+        assert self._worker is not None
+        self._ticket = ticket
+
+    def release(self) -> None:
+        """Give the lease back as soon as the worker is done with the page."""
+        ticket, job = self._ticket, self._job
+        self._ticket = 0
+        if not ticket:
+            return
+        if job is None or job.done():
+            self._inbox.post(Release(ticket))
+        else:
+            if self._worker is not None:
+                self._worker.forget(job)  # an answer in pieces that nobody reads on
+            job.add_done_callback(lambda _: self._inbox.post(Release(ticket)))
+
+
+def _kill_if_stuck(worker: Worker, job: Job) -> None:
+    """Kill the worker if the page isn't done some time after its deadline."""
+
+    def kill() -> None:
+        if not job.done():
+            log.error("page stuck: killing the worker", extra={"model": worker.name, "pid": worker.pid})
+            worker.kill()
+
+    handle = asyncio.get_running_loop().call_later(STUCK_SECONDS, kill)
+    job.add_done_callback(lambda _: handle.cancel())

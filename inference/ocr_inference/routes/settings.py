@@ -1,9 +1,0 @@
-"""`PUT /v1/settings`: newer live settings, applied at once and echoed."""
-
-from aiohttp import web
-
-from ocr_inference.keys import LIVE, respond
-
-
-async def put(request: web.Request) -> web.Response:
-    return respond(request.app[LIVE].declare(await request.read()).to_json())

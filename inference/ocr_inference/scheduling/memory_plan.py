@@ -1,0 +1,166 @@
+"""Decides who gets the device's memory: `plan(models, budget, patience, now) -> Plan`. Pure; carries out nothing.
+
+The models that somebody waits for claim memory, best claim first: first those that waited longer than `patience`
+(oldest first), then by priority, then by age. A claim starts if it fits, waits for memory that is on its way,
+evicts idle models, or closes the doors of busy ones (no new leases) until they have drained. Patience is what keeps
+steady traffic on one model from starving a waiter for another.
+
+Nothing has to be remembered between plans about who waits for whose memory: it is worked out anew. The one
+exception is a model that found the device fuller than the books say (`Model.after`): it's tried again when certain
+others are off the device.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ocr_inference.scheduling import eviction
+from ocr_inference.scheduling.lifecycle import State
+from ocr_inference.scheduling.state import Model
+
+SLEEPING = (State.UNLOADED, State.OFFLOADED)
+FREEING = (State.OFFLOADING, State.UNLOADING, State.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    action: Literal["start", "evict", "close"]
+    """Load or restore; offload now; grant no new leases, since it has to go once the last one ends."""
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    steps: tuple[Step, ...]
+    free_bytes: float
+    """What nobody claims; infinity where nothing bounds it."""
+    short: Mapping[str, int]
+    """Claims that would have their memory if others didn't hold it → the bytes that they could have all the same."""
+
+
+def plan(
+    models: Mapping[str, Model],
+    budget_bytes: int | None,
+    patience_seconds: float,
+    now: float,
+    others_bytes: int = 0,
+) -> Plan:
+    """What is due now, in order, on a device of which others hold `others_bytes`."""
+    return _Planner(models, patience_seconds, now, others_bytes).plan(budget_bytes)
+
+
+def make_way(models: Mapping[str, Model], name: str, patience_seconds: float, now: float) -> frozenset[str]:
+    """Who leaves the device for a second try of a waited-for model that didn't find the room that the books say
+    there is: enough for all that it needs, or as many as may be taken. Empty: nobody may, and no second try helps."""
+    planner = _Planner(models, patience_seconds, now)
+    candidates = planner.candidates(models[name])
+    chosen = eviction.choose(max(1, models[name].need_bytes), candidates)
+    return frozenset(each.name for each in (candidates if chosen is None else chosen))
+
+
+class _Planner:
+    def __init__(
+        self, models: Mapping[str, Model], patience_seconds: float, now: float, others_bytes: int = 0
+    ) -> None:
+        self._models = models
+        self._patience = patience_seconds
+        self._now = now
+        self._others = others_bytes
+        self._steps: list[Step] = []
+        self._short: dict[str, int] = {}
+        self._evicted: set[str] = set()
+
+    def plan(self, budget_bytes: int | None) -> Plan:
+        free, coming = self._memory(budget_bytes)
+        for model in sorted(self._claims(), key=self._rank):
+            need = model.need_bytes
+            waiting = self._clear(model)
+            if not waiting and need <= max(free, 0):
+                self._steps.append(Step("start", model.name, "requested"))
+                free -= need
+                continue
+            short = need - free - coming
+            if short > 0:
+                candidates = self.candidates(model)
+                victims = eviction.choose(math.ceil(short), candidates)
+                if victims is None:
+                    lacks = math.ceil(short) - sum(each.bytes for each in candidates)
+                    if lacks <= self._others:
+                        self._short[model.name] = max(0, need - lacks)
+                    if self._impatient(model):
+                        free = coming = 0  # whatever becomes free is this one's: nobody behind it may start
+                    continue
+                coming += sum(self._take_back(victim.name, model) for victim in victims)
+            taken = min(max(free, 0), need)
+            free, coming = free - taken, max(0, coming - (need - taken))
+        return Plan(tuple(self._steps), free, self._short)
+
+    def candidates(self, claim: Model) -> list[eviction.Candidate]:
+        """The models whose memory this claim may have."""
+        return [
+            eviction.Candidate(
+                name=model.name,
+                bytes=model.charged_bytes,
+                busy=bool(model.leases or model.servable),
+                priority=model.policy.priority,
+                preload=model.policy.preload,
+                last_granted=model.last_granted,
+            )
+            for model in self._models.values()
+            if model.state is State.READY and model.name not in self._evicted and self._may_take(claim, model)
+        ]
+
+    def _may_take(self, claim: Model, model: Model) -> bool:
+        outranked = model.policy.priority < claim.policy.priority
+        if model.leases or model.servable:
+            # A model whose own waiter has the better claim keeps its door open until that one is served.
+            behind = not model.servable or self._rank(model) > self._rank(claim)
+            return (self._impatient(claim) or outranked) and behind
+        equal = model.policy.priority == claim.policy.priority and not model.policy.preload
+        return self._impatient(claim) or outranked or equal
+
+    def _clear(self, claim: Model) -> bool:
+        """Send away whom the second try of `claim` waits for; whether one is still there."""
+        there = [
+            name
+            for name in sorted(claim.after)
+            if self._models[name].state in (State.READY, State.OFFLOADING)
+        ]
+        for name in there:
+            if self._models[name].state is State.READY and name not in self._evicted:
+                self._take_back(name, claim)
+        return bool(there)
+
+    def _take_back(self, name: str, claim: Model) -> int:
+        """Offload a victim now, or close its door until its leases have ended. Returns the bytes on their way."""
+        victim, why = self._models[name], f"evicted for {claim.name}"
+        if victim.leases:
+            self._steps.append(Step("close", name, why))
+            return 0
+        self._steps.append(Step("evict", name, why))
+        self._evicted.add(name)
+        return victim.charged_bytes
+
+    def _memory(self, budget_bytes: int | None) -> tuple[float, float]:
+        """Bytes that are free, and bytes that calls in flight are about to free."""
+        budget = math.inf if budget_bytes is None else budget_bytes - self._others
+        charged = sum(model.charged_bytes for model in self._models.values())
+        return budget - charged, sum(m.charged_bytes for m in self._models.values() if m.state in FREEING)
+
+    def _claims(self) -> Collection[Model]:
+        """Sleeping models that somebody waits for."""
+        return [
+            model
+            for model in self._models.values()
+            if model.state in SLEEPING and model.running is None and model.servable
+        ]
+
+    def _impatient(self, model: Model) -> bool:
+        return bool(model.servable) and self._now >= model.servable[0].since + self._patience
+
+    def _rank(self, model: Model) -> tuple[bool, int, float, int]:
+        """Smaller is served first; only for models with servable waiters."""
+        first, impatient = model.servable[0], self._impatient(model)
+        return (not impatient, 0 if impatient else -model.policy.priority, first.since, first.ticket)

@@ -1,0 +1,1 @@
+"""Worker processes: started, forked, standing by, called, ended."""

@@ -1,0 +1,112 @@
+"""Workers that wait beside models in deep idle: started, their checkpoint opened, with nothing on the GPU.
+
+A wake from deep idle takes a process with its imports done, the checkpoint opened, a context on the GPU and one copy.
+A nursery saves the imports; a standby saves the opening, too, which needs no GPU: building the model, reading the
+tokenizer. It costs a process's memory. Where there's none, a wake starts a worker as ever.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from ocr_inference.protocol.engine import EngineError, Failure, ModelSpec
+from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.workers.processes import Starter
+from ocr_inference.workers.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker, and the task that delivers its answers and ends with it."""
+
+    worker: Worker
+    end: "asyncio.Task[Failure]"
+
+
+@dataclass
+class _Standby:
+    running: Running | None = None
+    """None until the process is there."""
+    ready: bool = False
+    wanted: bool = True
+    """Not taken or dropped."""
+
+
+class Standbys:
+    """At most one standby of each model. An async context manager: leaving it ends them."""
+
+    def __init__(self, starter: Starter, changed: Callable[[], None]) -> None:
+        """`changed` is called after `ready` has changed by itself."""
+        self._starter = starter
+        self._changed = changed
+        self._tasks = asyncio.TaskGroup()
+        self._standbys: dict[str, _Standby] = {}
+
+    @property
+    def ready(self) -> Collection[str]:
+        """Models whose standby has done all that it can."""
+        return {model for model, standby in self._standbys.items() if standby.ready}
+
+    def begin(self, spec: ModelSpec, host: HostTier) -> None:
+        """Have one in a while, unless there is one."""
+        if spec.name not in self._standbys:
+            standby = self._standbys[spec.name] = _Standby()
+            self._tasks.create_task(self._prepare(standby, spec, host), name=f"standby of {spec.name}")
+
+    def take(self, model: str) -> Running | None:
+        """The model's standby, the caller's from now on. It may not be done yet: its next call is behind that, and
+        still earlier than one to a worker that begins now."""
+        standby = self._standbys.pop(model, None)
+        if standby is None:
+            return None
+        standby.wanted, running = False, standby.running
+        return None if running is None or running.worker.ended else running
+
+    def drop(self, model: str) -> None:
+        """End the model's standby, if there is one."""
+        if (running := self.take(model)) is not None:
+            running.worker.kill()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for model in list(self._standbys):
+            self.drop(model)
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def _prepare(self, standby: _Standby, spec: ModelSpec, host: HostTier) -> None:
+        fields = {"model": spec.name}
+        try:
+            worker = await Worker.start(spec, host, self._starter)
+            end = self._tasks.create_task(worker.run(), name=f"standby worker of {spec.name}")
+            if not standby.wanted:
+                worker.kill()
+                return
+            standby.running = Running(worker, end)
+            await worker.call("stand_by")
+        except (EngineError, OSError) as error:
+            # Nothing is lost: the next wake starts a worker, and says what is wrong if it's still so.
+            if standby.wanted:
+                log.warning("no standby: %s", error, extra=fields)
+                self.drop(spec.name)
+            return
+        standby.ready = True
+        end.add_done_callback(lambda _: self._ended(spec.name, standby))
+        if standby.wanted:
+            log.info("standby ready", extra=fields | {"pid": worker.pid})
+            self._changed()
+
+    def _ended(self, model: str, standby: _Standby) -> None:
+        """Its process has, whoever wanted that."""
+        if standby.wanted:
+            self.take(model)
+            self._changed()

@@ -1,0 +1,1 @@
+"""The control loops: what causes a reconcile, one reconcile, and its writes."""

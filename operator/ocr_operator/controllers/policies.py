@@ -1,0 +1,77 @@
+"""The one who looks after policies: writes their statuses, and notices when their windows open and close.
+
+A pass over a policy is level-based like one over a resource, and asks to be repeated at the next opening or closing.
+What a policy does to a resource is decided in the passes over that resource, which are woken here.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from ocr_operator.controllers.cluster_state import World
+from ocr_operator.decide import status
+from ocr_operator.kube import api
+from ocr_operator.metrics import Metrics
+from ocr_operator.resources import windows
+from ocr_operator.resources.observed import Key
+from ocr_operator.resources.policies import Policy
+
+CLOCK_SECONDS: Final = 60.0
+"""A policy with windows is looked at again after so long at most: the wall clock may be set, and machines sleep."""
+
+log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """`look` is one pass over one policy, which has no namespace; its key is `("", name)`."""
+
+    def __init__(
+        self, kube: api.Kube, world: World, *, metrics: Metrics, now: Callable[[], datetime]
+    ) -> None:
+        self._kube = kube
+        self._world = world
+        self._metrics = metrics
+        self._now = now
+        self._active: dict[str, bool] = {}
+        """Whether each policy with windows was active when the resources were last woken for it."""
+
+    async def look(self, key: Key) -> float | None:
+        """Seconds until the next look, None for "when something changes". Raises `api.KubeError`."""
+        policy = self._world.policies.get(key)
+        if policy is None:
+            self._active.pop(key[1], None)
+            return None
+        now = self._now()
+        again = self._follow(policy, now)
+        await self._write(policy, status.policy(policy, self._world.standings(), now))
+        return again
+
+    def _follow(self, policy: Policy, now: datetime) -> float | None:
+        """Wakes the selected resources if the policy became active or inactive since the last pass."""
+        if policy.rejection is not None or not policy.spec.windows:
+            self._active.pop(policy.name, None)
+            return None
+        active = policy.active(now)
+        if self._active.get(policy.name) is not active:
+            self._active[policy.name] = active
+            log.info("policy %s is %s", policy.name, "active" if active else "outside its windows")
+            self._world.wake_selected(policy)
+        change = windows.next_change(policy.spec.windows, now)
+        return min(CLOCK_SECONDS, (change - now).total_seconds()) if change else CLOCK_SECONDS
+
+    async def _write(self, policy: Policy, after: api.Json) -> None:
+        if after == policy.status:
+            return
+        ref = api.Ref(api.OCR_IDLE_POLICY, "", policy.name)
+        try:
+            answer = await self._kube.apply_status(ref, after, resource_version=policy.version)
+        except api.NotFound:
+            return
+        except api.KubeError as error:
+            self._metrics.status_writes.labels("failed").inc()
+            if isinstance(error, api.Conflict):
+                self._world.policies.put(await self._kube.get(ref))
+            raise
+        self._metrics.status_writes.labels("written").inc()
+        self._world.policies.put(answer)

@@ -1,0 +1,110 @@
+"""The one write of a status, and the Events that follow from it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.recorder import Recorder
+from ocr_operator.decide import status
+from ocr_operator.decide.placement import Placement
+from ocr_operator.decide.status import Event
+from ocr_operator.kube import api
+from ocr_operator.metrics import Metrics
+
+STATUS_SPACING_SECONDS: Final = 1.0
+"""Between two writes of a status that only pods caused; what a change of the spec leads to isn't held back."""
+MAX_NEWS: Final = 32
+"""Events that wait for the end of a pass which keeps failing; the oldest go first."""
+MAX_MOVES: Final = 1000
+"""Sentences kept for the next Event, which has the last one and their number."""
+MOVES_BURST: Final = 5
+MOVES_SPACING_SECONDS: Final = 120.0
+"""Of Events about an awake set, which may change all day: a few at once, then half of what the recorder grants."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Report:
+    """What is written and told of one resource, and not yet; all of it can be lost."""
+
+    written: float = float("-inf")
+    """When the status was last written."""
+    placements: list[Placement] = field(default_factory=list)
+    """Made, but not yet told by a status."""
+    moves: list[str] = field(default_factory=list)
+    """Changes of the awake set, but not yet told by an Event."""
+    moves_told: list[float] = field(default_factory=list)
+    """When the last ones were told."""
+    news: list[Event] = field(default_factory=list)
+    """Told by a status, but not yet as Events."""
+
+    def moved(self, sentences: tuple[str, ...]) -> None:
+        self.moves = [*self.moves, *sentences][-MAX_MOVES:]
+
+    def take_moves(self, now: float) -> list[str]:
+        """Those that an Event may tell now."""
+        self.moves_told = [
+            each for each in self.moves_told if now - each < MOVES_BURST * MOVES_SPACING_SECONDS
+        ]
+        if not self.moves or len(self.moves_told) >= MOVES_BURST:
+            return []
+        self.moves_told.append(now)
+        moves, self.moves = self.moves, []
+        return moves
+
+
+class Reporter:
+    """Writes statuses and records Events, for all resources."""
+
+    def __init__(
+        self, kube: api.Kube, world: World, recorder: Recorder, *, metrics: Metrics, time: Callable[[], float]
+    ) -> None:
+        self._kube = kube
+        self._world = world
+        self._recorder = recorder
+        self._metrics = metrics
+        self._time = time
+
+    async def write(
+        self, report: Report, body: api.Json, after: Mapping[str, Any], *, urgent: bool
+    ) -> api.Json | float:
+        """Writes a status that differs and notes its Events; the resource as it is then, or the seconds to wait
+        if it is too early.
+        """
+        before = body.get("status") or {}
+        if after == before:
+            return body
+        if not urgent and (early := report.written + STATUS_SPACING_SECONDS - self._time()) > 0:
+            return early
+        ref = api.ref_of(body)
+        try:
+            answer = await self._kube.apply_status(
+                ref, after, resource_version=body["metadata"]["resourceVersion"]
+            )
+        except api.KubeError as error:
+            self._metrics.status_writes.labels("failed").inc()
+            if isinstance(error, api.Conflict):
+                self._world.saw(await self._kube.get(ref))
+            raise
+        report.written = self._time()
+        self._metrics.status_writes.labels("written").inc()
+        self._world.saw(answer)
+        told, report.placements = report.placements, []
+        moves = report.take_moves(report.written)
+        report.news = (report.news + status.events(before, after, told, moves))[-MAX_NEWS:]
+        return answer
+
+    async def tell(self, report: Report, body: api.Json) -> None:
+        """Last, since nobody waits for an Event."""
+        ref = api.ref_of(body)
+        news, report.news = report.news, []
+        for event in news:
+            log.info(
+                "event %s",
+                event.reason,
+                extra={"resource": f"{ref.namespace}/{ref.name}", "type": event.type, "text": event.message},
+            )
+            await self._recorder.record(body, event)

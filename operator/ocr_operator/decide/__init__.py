@@ -1,0 +1,1 @@
+"""All decisions, pure: children, placement, routing (the awake set), preemption, status."""

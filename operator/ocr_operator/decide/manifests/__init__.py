@@ -1,0 +1,28 @@
+"""The children of a resource: a module a kind, builders without I/O.
+
+`desired` is deterministic: the same resource, defaults and token give the same manifests, byte for byte, so
+that an unchanged resource means nothing to write.
+"""
+
+from ocr_operator.decide.manifests.claim import claim
+from ocr_operator.decide.manifests.common import Defaults, Manifest, admin_secret_name, all_pods_service_name
+from ocr_operator.decide.manifests.deployment import deployment
+from ocr_operator.decide.manifests.secret import admin_secret
+from ocr_operator.decide.manifests.service import all_pods_service, service
+from ocr_operator.resources.spec import OcrDeployment
+
+__all__ = ["Defaults", "Manifest", "admin_secret_name", "all_pods_service_name", "claim", "desired"]
+
+
+def desired(resource: OcrDeployment, defaults: Defaults, token: str) -> list[Manifest]:
+    """Secret, Services and Deployment, in the order in which they are to be written.
+
+    `token` is the admin token of the pods: the one in the existing Secret, or a fresh random one when there
+    is none.
+    """
+    return [
+        admin_secret(resource, token),
+        service(resource),
+        all_pods_service(resource),
+        deployment(resource, defaults),
+    ]

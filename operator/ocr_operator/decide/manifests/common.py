@@ -1,0 +1,84 @@
+"""What the children share: names, labels, owner reference, and the seal that tells a changed manifest."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ocr_operator.resources import names
+from ocr_operator.resources.spec import OcrDeployment
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator's settings decide for every resource."""
+
+    image: str
+    """The inference image where `server.image` isn't set."""
+    image_pull_policy: str | None = None
+    """None leaves it to Kubernetes: Always for `:latest`, IfNotPresent otherwise."""
+
+
+def admin_secret_name(name: str) -> str:
+    """The Secret of the admin token of resource `name`."""
+    return f"{name}-ocr-admin"
+
+
+def all_pods_service_name(name: str) -> str:
+    """The headless Service that has every pod of resource `name`, ready or not."""
+    return f"{name}-all"
+
+
+def selector(name: str) -> dict[str, str]:
+    """Selects the pods of resource `name`. A Deployment can never change its selector, so this is one label."""
+    return {names.LABEL_DEPLOYMENT: name}
+
+
+def labels(name: str) -> dict[str, str]:
+    """The labels of every child of resource `name`, and of its pods."""
+    return {
+        names.LABEL_NAME: names.CONTAINER,
+        names.LABEL_INSTANCE: name,
+        names.LABEL_COMPONENT: "inference",
+        names.LABEL_MANAGED_BY: names.FIELD_MANAGER,
+        **selector(name),
+    }
+
+
+def child(deployment: OcrDeployment, api_version: str, kind: str, name: str, **parts: Any) -> Manifest:
+    """A manifest that belongs to `deployment`: garbage collection removes it with the resource."""
+    manifest = {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": deployment.namespace,
+            "labels": labels(deployment.name),
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": names.KIND,
+                    "name": deployment.name,
+                    "uid": deployment.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        **parts,
+    }
+    return _sealed(manifest)
+
+
+def _sealed(manifest: Manifest) -> Manifest:
+    """Adds the hash of the manifest as an annotation.
+
+    A subset comparison can't see that a field is no longer wanted, such as a variable removed from the
+    template: what is there still has all that we want. The hash differs, so the manifest is applied, and
+    server-side apply removes the field.
+    """
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+    manifest["metadata"]["annotations"] = {names.ANNOTATION_DESIRED: digest}
+    return manifest

@@ -1,0 +1,148 @@
+"""What a GPU carries: what is promised on it, what strangers use, how busy it is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from ocr_operator.decide.placement import nodes as eligible
+from ocr_operator.decide.placement.types import CLAIMED, Reservation
+from ocr_operator.gpuload import readings
+from ocr_operator.gpuload.dcgm import GpuReading
+from ocr_operator.resources.observed import Node
+
+LIVE_SECONDS: Final = int(readings.FRESH.total_seconds())
+USABLE_SECONDS: Final = int(readings.USABLE.total_seconds())
+NOISE: Final = 100
+"""Strangers' memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One GPU at the moment of the decision. Without usable data `foreign`, `live` and `busy` are 0."""
+
+    node: str
+    uuid: str
+    mig: str
+    """`<instance id>/<profile>`; empty for a whole GPU."""
+    product: str
+    total: int | None
+    age: int | None
+    """Seconds; None: there is no data that can be used."""
+    source: str
+    """Who told, empty without usable data."""
+    firm: int
+    """Bytes promised to pods that are pinned here, whatever the others do."""
+    reserved: int
+    """These, and the most that one pod here takes on demand."""
+    promised: int
+    """Bytes promised to all pods together: more than there is where many are on demand."""
+    foreign: int
+    """Bytes that nobody of the books accounts for."""
+    live: int
+    """Bytes in use now or soon: measured, and promised to pods that the data doesn't show yet."""
+    busy: float
+    tenants: int
+    taken: bool
+    """Somebody holds the GPU as a whole."""
+    holders: tuple[str, ...]
+    """`namespace/pod` of those to whom the exporter attributes it."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that nobody uses or is promised; 0 where the size is unknown."""
+        return self.left(on_demand=False)
+
+    def left(self, *, on_demand: bool) -> int:
+        """Bytes that a pod may be promised: on demand also what others have only on demand."""
+        return max(0, (self.total or 0) - (self.firm if on_demand else self.reserved) - self.foreign)
+
+    def fits(self, need: int, *, on_demand: bool = False) -> bool:
+        held = self.firm if on_demand else self.reserved
+        return self.total is not None and held + self.foreign + need <= self.total
+
+    def share(self, need: int) -> float:
+        """The part of the memory that is promised or used once `need` is there, strangers' noise cut off."""
+        if not self.total:
+            return 0.0
+        step = max(1, self.total // NOISE)
+        return (self.promised + self.foreign // step * step + need) / self.total
+
+
+def loads(node: Node, told: Iterable[GpuReading], here: Sequence[Reservation], now: datetime) -> list[Load]:
+    """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
+    newest: dict[tuple[str, str], GpuReading] = {}
+    for reading in told:
+        key = (reading.uuid, reading.mig)
+        if key not in newest or _newer(reading) > _newer(newest[key]):
+            newest[key] = reading
+    return [_load(node, reading, here, now) for _, reading in sorted(newest.items())]
+
+
+def _newer(reading: GpuReading) -> tuple[float, str]:
+    """Two exporters may tell of the same GPU at the same time: then their words decide, in any order."""
+    return (reading.read_at.timestamp() if reading.read_at else 0.0, repr(reading))
+
+
+def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
+    entries = [entry for entry in here if reading.uuid in entry.uuids] if here else []
+    pinned = [entry for entry in entries if not whole(node, entry)] if entries else []
+    total = reading.memory_total_bytes or eligible.memory_bytes(node)
+    used = reading.memory_used_bytes
+    if used is not None and total is not None and used > total:
+        used = None
+    age = _age(reading, now) if used is not None else None
+    shown = [entry for entry in pinned if _shows(reading, entry)] if pinned else []
+    foreign = live = 0
+    if age is not None and used is not None:
+        foreign = max(0, used - sum(_footprint(entry) for entry in shown))
+        live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
+    firm = sum(entry.memory_bytes for entry in pinned if not entry.on_demand)
+    strangers = (
+        bool(reading.holders)
+        and bool(set(reading.holders) - {entry.pod for entry in here})
+        and not eligible.shares(node)
+    )
+    return Load(
+        node=node.name,
+        uuid=reading.uuid,
+        mig=reading.mig,
+        product=reading.product,
+        total=total,
+        age=age,
+        source=reading.source.value if age is not None else "",
+        firm=firm,
+        reserved=firm + max((entry.memory_bytes for entry in pinned if entry.on_demand), default=0),
+        promised=sum(entry.memory_bytes for entry in pinned),
+        foreign=foreign,
+        live=live,
+        busy=(reading.utilization or 0.0) if age is not None else 0.0,
+        tenants=len(entries),
+        taken=strangers or len(pinned) < len(entries),
+        holders=reading.holders,
+    )
+
+
+def whole(node: Node, entry: Reservation) -> bool:
+    """Whether the entry's GPUs are its own: claimed, or given by the device plugin and no replica of a GPU."""
+    return entry.resource == CLAIMED or (bool(entry.count) and not eligible.shares(node, entry.resource))
+
+
+def _age(reading: GpuReading, now: datetime) -> int | None:
+    """Whole seconds; a clock that is a little ahead reads as 0."""
+    if reading.read_at is None:
+        return None
+    age = (now - reading.read_at).total_seconds()
+    return max(0, int(age)) if -LIVE_SECONDS <= age <= USABLE_SECONDS else None
+
+
+def _shows(reading: GpuReading, entry: Reservation) -> bool:
+    """The data was read after the pod came, and the pod is up: what it uses is in there already."""
+    return entry.up and (
+        entry.placed is None or (reading.read_at is not None and reading.read_at > entry.placed)
+    )
+
+
+def _footprint(entry: Reservation) -> int:
+    """What the measured memory may contain of this pod: never more than it was promised."""
+    return entry.memory_bytes if entry.used_bytes is None else min(entry.used_bytes, entry.memory_bytes)

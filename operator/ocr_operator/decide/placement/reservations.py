@@ -1,0 +1,115 @@
+"""The operator's books: who was promised which GPU. Kept nowhere but on the pods themselves."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Final
+
+import msgspec
+
+from ocr_operator.decide.placement import verify
+from ocr_operator.decide.placement.types import CLAIMED, Reservation
+from ocr_operator.gpuload import dcgm
+from ocr_operator.pods.podstate import PodState
+from ocr_operator.resources import names, observed
+from ocr_operator.resources.observed import Pod
+
+MAX_UUIDS: Final = 16
+"""GPUs of one pod."""
+OVERHEAD_BYTES: Final = 2**30
+"""What a worker may use beyond its model's own bytes (CUDA context, libraries: 0.3 to 0.8 GiB)."""
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    uuid: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    product: Annotated[str, msgspec.Meta(max_length=253)] = ""
+
+
+class Record(msgspec.Struct, frozen=True, rename="camel"):
+    """What the placement annotation is read back for."""
+
+    node: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    gpus: Annotated[tuple[Pinned, ...], msgspec.Meta(max_length=MAX_UUIDS)] = ()
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**60)] | None = None
+    placed_at: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+def record(pod: Pod) -> Record:
+    """The pod's placement annotation; an empty record where it is missing or was damaged by hand."""
+    text = pod.annotation(names.ANNOTATION_PLACEMENT)
+    try:
+        return _RECORD.decode(text) if text else Record()
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return Record()
+
+
+def ledger(
+    pods: Iterable[Pod],
+    needs: Mapping[str, int] | None = None,
+    states: Mapping[str, PodState] | None = None,
+) -> tuple[Reservation, ...]:
+    """Reservations of all placed pods, in order of their names; a terminating pod counts until it is gone.
+
+    `needs`: bytes that a pod of `namespace/name` (the resource) needs, for pods whose annotation is missing or
+    damaged. `states`: pod UID → its own state, for what it uses and, where the device plugin picked, which GPU
+    it got. Strangers' pods may be among `pods`: they count for the extended resources that they request.
+    """
+    entries = [entry for pod in pods for entry in _entries(pod, needs or {}, (states or {}).get(pod.uid))]
+    return tuple(sorted(entries, key=lambda entry: (entry.pod, entry.uid, entry.resource)))
+
+
+def merge(books: Iterable[Reservation], recent: Iterable[Reservation]) -> tuple[Reservation, ...]:
+    """`books` and those of `recent` (placed by us, not yet seen in the watch) that they don't have by UID."""
+    known = tuple(books)
+    uids = {entry.uid for entry in known}
+    return known + tuple(entry for entry in recent if entry.uid not in uids)
+
+
+_RECORD: Final = msgspec.json.Decoder(Record)
+
+
+def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iterator[Reservation]:
+    """One entry for the pinned GPUs, else one per extended resource that the pod requests."""
+    found = record(pod)
+    node = pod.node or found.node
+    if pod.finished or pod.gated or not node:
+        return
+    ours = f"{pod.namespace}/{pod.deployment}" if pod.deployment else ""
+    need = found.memory_bytes if found.memory_bytes is not None else needs.get(ours, 0)
+    base = Reservation(
+        pod=pod.key,
+        uid=pod.uid,
+        deployment=ours,
+        node=node,
+        memory_bytes=need if ours else 0,
+        placed=observed.time(found.placed_at),
+        up=pod.ready,
+        used_bytes=_used(state) if state else None,
+        on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
+    )
+    got = verify.actual(state)
+    pins = _pins(pod, found)
+    # A pod that got another GPU than promised counts where it is as well as where it should be.
+    uuids = tuple(sorted({*pins, *got}))
+    if ours and pod.annotation(names.ANNOTATION_CLAIM):
+        yield replace(base, resource=CLAIMED, count=1, uuids=uuids)
+        return
+    if pins:
+        yield replace(base, uuids=uuids)
+        return
+    for resource, count in pod.requests.items():
+        if count > 0:
+            yield replace(base, resource=resource, count=count, uuids=got)
+
+
+def _used(state: PodState) -> int | None:
+    """A worker that runs has a context on the GPU besides its models; when all have exited, nothing is left."""
+    told = state.device.memory_used_bytes
+    running = sum(model.worker == "running" for model in state.models)
+    return None if told is None else told + running * OVERHEAD_BYTES
+
+
+def _pins(pod: Pod, found: Record) -> tuple[str, ...]:
+    """The annotation that the container's environment is made from counts; the record only stands in for it."""
+    listed = pod.annotation(names.ANNOTATION_GPU_UUIDS)[: MAX_UUIDS * 128].split(",")
+    told = listed if any(listed) else [gpu.uuid for gpu in found.gpus]
+    return tuple(sorted({uuid for uuid in told if dcgm.UUID.fullmatch(uuid)}))[:MAX_UUIDS]

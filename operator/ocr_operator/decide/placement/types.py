@@ -1,0 +1,203 @@
+"""The words of placement: what is asked, what is booked, what is answered."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from ocr_operator.resources.observed import Pod, Toleration
+from ocr_operator.resources.spec import OcrDeployment, Sharing
+
+CLAIMED: Final = "claim"
+"""In the place of an extended resource's name: a device of the pod's own, by Dynamic Resource Allocation."""
+
+
+class Basis(StrEnum):
+    """What a decision rests on, best first."""
+
+    METRICS = "metrics"
+    """Exporter data no older than a minute."""
+    RECENT_METRICS = "recentMetrics"
+    """Exporter data of up to five minutes, and what was placed since."""
+    ALLOCATION = "allocation"
+    """No usable data: only what the operator and the API server know to be promised."""
+    SCHEDULER = "scheduler"
+    """Nothing fitted for minutes: the scheduler picks the node as soon as there is one."""
+    NONE = "none"
+    """No GPU was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    uuid: str
+    product: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What one pod is promised; counted in full while the pod exists: an idle model may wake any time."""
+
+    pod: str
+    """`namespace/name`."""
+    uid: str
+    deployment: str
+    """`namespace/name` of its resource; empty for a stranger's pod."""
+    node: str
+    uuids: tuple[str, ...] = ()
+    """The GPUs that it is promised or has; empty where the device plugin picks and hasn't told."""
+    memory_bytes: int = 0
+    """Per pinned GPU."""
+    resource: str = ""
+    """Extended resource, or `CLAIMED`; empty for a part of a pinned GPU."""
+    count: int = 0
+    """Devices taken from the node's `resource`."""
+    placed: datetime | None = None
+    """When the promise was made; a reading older than this doesn't show the pod yet. None: long ago."""
+    up: bool = False
+    """The pod is ready, so a reading younger than `placed` shows what it uses."""
+    used_bytes: int | None = None
+    """What its processes may hold right now, by its own state; None: unknown."""
+    on_demand: bool = False
+    """The memory isn't kept for the pod: others that are on demand may be promised it too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What one gated pod needs."""
+
+    pod: str
+    uid: str
+    deployment: str
+    sharing: Sharing
+    memory_bytes: int = 0
+    on_demand: bool = False
+    resource: str = "nvidia.com/gpu"
+    count: int = 1
+    products: tuple[str, ...] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    affinity: Mapping[str, Any] | None = None
+    refused: frozenset[str] = frozenset()
+    """Nodes from which the scheduler turned away a pod of the same resource lately: they come last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerUp:
+    node: str
+    uuid: str
+    """Empty where the device plugin picks."""
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A choice. `score` is the share of the GPU that stays free once the pod is there (1 best, 0 full)."""
+
+    pod: str
+    uid: str
+    deployment: str
+    sharing: Sharing
+    node: str
+    """Empty with `sharing: none`: the scheduler is free."""
+    gpus: tuple[Gpu, ...] = ()
+    """The pinned GPUs (`shared`, `claim`); empty where the device plugin picks one on the node."""
+    memory_bytes: int = 0
+    on_demand: bool = False
+    resource: str = ""
+    count: int = 0
+    score: float = 0.0
+    basis: Basis = Basis.NONE
+    data_age_seconds: int | None = None
+    data_source: str = ""
+    """Who measured the load (`exporter`, `prometheus`, `pod`); empty: nobody."""
+    runners_up: tuple[RunnerUp, ...] = ()
+    why: str = ""
+
+    def reservation(self, now: datetime) -> Reservation:
+        """The books' entry from the moment the patch is sent."""
+        return Reservation(
+            pod=self.pod,
+            uid=self.uid,
+            deployment=self.deployment,
+            node=self.node,
+            uuids=tuple(gpu.uuid for gpu in self.gpus),
+            memory_bytes=self.memory_bytes,
+            resource=self.resource,
+            count=self.count,
+            placed=now,
+            on_demand=self.on_demand,
+        )
+
+    def to_json(self, now: datetime) -> str:
+        """The pod's `ocr-operator.io/placement` annotation; deterministic."""
+        record = {
+            "node": self.node,
+            "gpus": [{"uuid": gpu.uuid, "product": gpu.product} for gpu in self.gpus],
+            "sharing": self.sharing,
+            "memoryBytes": self.memory_bytes,
+            "placedAt": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "basis": self.basis.value,
+            "score": self.score,
+            "dataAgeSeconds": self.data_age_seconds,
+            "dataSource": self.data_source,
+            "runnersUp": [
+                {"node": each.node, "uuid": each.uuid, "score": each.score} for each in self.runners_up
+            ],
+            "why": self.why,
+        }
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+
+class NoFitReason(StrEnum):
+    NO_NODES = "NoNodes"
+    """The cluster has no node at all."""
+    NO_ELIGIBLE_NODE = "NoEligibleNode"
+    """All nodes are cordoned, not ready, tainted or not selected."""
+    NO_MATCHING_PRODUCT = "NoMatchingProduct"
+    NO_GPUS = "NoGpus"
+    """No eligible node has the asked resource (or, shared, a GPU whose UUID is known)."""
+    INSUFFICIENT_MEMORY = "InsufficientGpuMemory"
+    INSUFFICIENT_GPUS = "InsufficientGpus"
+    """Every device of the resource is taken."""
+    CLAIM_REFUSED = "ClaimRefused"
+    """The API server takes no ResourceClaim for the pod; the message is its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoFit:
+    """Nothing fits, and why: both go into the condition `Placed` word for word."""
+
+    reason: NoFitReason
+    message: str
+
+
+def request(resource: OcrDeployment, pod: Pod, refused: frozenset[str] = frozenset()) -> Request:
+    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` and on demand the largest.
+
+    On a shared GPU others count on what is left, so all that may be ready at once is booked; a device that is one of
+    several replicas of a GPU (`nvidia.com/gpu.shared`) is shared all the same. Who has a GPU of its own only needs
+    one that the largest model fits on: the server evicts among its own models. On demand it does so too, and others
+    make way.
+    """
+    gpu, sizes = resource.spec.gpu, [int(model.gpu_memory or 0) for model in resource.spec.models]
+    exclusive, on_demand = gpu.sharing == "exclusive", gpu.memory_policy == "onDemand"
+    alone = gpu.sharing == "claim" or (exclusive and not gpu.resource_name.endswith(".shared"))
+    taken = {"exclusive": gpu.resource_name, "claim": CLAIMED}.get(gpu.sharing, "")
+    count = max(1, pod.requests.get(taken, 1)) if taken else 0
+    return Request(
+        pod=pod.key,
+        uid=pod.uid,
+        deployment=f"{resource.namespace}/{resource.name}",
+        sharing=gpu.sharing,
+        memory_bytes=max(sizes) if alone or on_demand else sum(sizes),
+        on_demand=on_demand,
+        resource=taken,
+        count=count,
+        products=gpu.products,
+        node_selector=pod.node_selector,
+        tolerations=pod.tolerations,
+        affinity=pod.affinity,
+        refused=refused,
+    )

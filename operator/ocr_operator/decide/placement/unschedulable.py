@@ -1,0 +1,54 @@
+"""When a pod that hangs on its node is replaced: one that was placed, and which that node can't take anymore.
+
+    memory, due = stuck.decide(memory, hanging, now)
+
+Its Deployment makes another, which is placed anew. Where the scheduler refuses node after node, what the pod asks for
+may be nowhere (CPU, a volume), and that isn't placement's fault: then each further try comes after twice as long.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ocr_operator.resources.observed import Pod
+
+SECONDS: Final = 20.0
+"""From the scheduler's refusal to the replacement."""
+DOUBLINGS: Final = 5
+"""At most: about ten minutes between two replacements."""
+REMEMBERED_SECONDS: Final = 600.0
+"""For so long a refusal counts, and the refused node comes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    """A pod that the scheduler finds no node for, though a placement named one."""
+
+    pod: Pod
+    node: str
+    lost: bool
+    """The node is gone or takes no pods; else somebody else took what the pod needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    since: Mapping[str, float] = field(default_factory=dict)
+    """Pod UID → since when it hangs."""
+    refusals: tuple[tuple[float, str], ...] = ()
+    """When which node was refused to a pod that was replaced for it."""
+
+
+def refused(memory: Memory, now: float) -> frozenset[str]:
+    """The nodes that come last."""
+    return frozenset(node for at, node in memory.refusals if now - at < REMEMBERED_SECONDS)
+
+
+def decide(memory: Memory, hanging: Sequence[Hanging], now: float) -> tuple[Memory, list[Hanging]]:
+    """The pods to replace now, and what to remember; `now` is any clock that only goes forward."""
+    recent = tuple(each for each in memory.refusals if now - each[0] < REMEMBERED_SECONDS)
+    times = len({at for at, _ in recent})
+    patience = SECONDS * 2.0 ** min(times, DOUBLINGS)
+    since = {each.pod.uid: memory.since.get(each.pod.uid, now) for each in hanging}
+    due = [each for each in hanging if now - since[each.pod.uid] >= (SECONDS if each.lost else patience)]
+    new = tuple(sorted((now, each.node) for each in due if not each.lost))
+    return Memory(since, recent + new), due

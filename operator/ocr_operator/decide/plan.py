@@ -1,0 +1,199 @@
+"""What to write and what to delete so that the owned objects become the desired ones.
+
+The API server returns more than was written (defaults, status, fields of other managers) and in other
+spellings, so an object is left alone when all that we want is a subset of what is there. That can't see a
+field that we stopped wanting; the manifests carry their own hash as an annotation, and that one then differs.
+
+Only the comparison of two lists of manifests: no client, no retry, no order beyond the given one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from ocr_operator.decide import merge
+from ocr_operator.resources import names, quantity
+
+Manifest = Mapping[str, Any]
+
+MAX_REASONS: Final = 3
+"""Differences told per object; the first ones are enough to see who changed what."""
+
+_QUANTITIES: Final = frozenset({"limits", "requests", "sizeLimit", "divisor", "storage"})
+"""Fields at and below which `1` and `"1"`, `1Gi` and `1024Mi` are the same."""
+_PRESENT: Final = frozenset({"emptyDir"})
+"""Objects that say something by being there, even empty."""
+_CONFIDENTIAL: Final = frozenset({"data", "env"})
+"""Fields at and below which values don't belong in a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do. `why` has a sentence for each object of `apply` and `delete`, for the log."""
+
+    apply: tuple[Manifest, ...] = ()
+    """Desired manifests, to be written by server-side apply with our field manager, in this order."""
+    delete: tuple[Manifest, ...] = ()
+    """Owned objects as read, to be deleted with their uid as precondition."""
+    why: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    """Sentences for desired objects whose name is taken by an object that isn't ours, or that is on its way
+    out: nothing is written over it, and nothing will be until somebody else acts.
+    """
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.apply or self.delete)
+
+
+def plan(desired: Sequence[Manifest], owned: Sequence[Manifest]) -> Plan:
+    """Compares by kind and name; all objects are of one namespace and bear their `kind`.
+
+    `owned` is everything there with our label, and may hold other objects that have a desired name: they are
+    recognised and left alone. Per desired object, in this order:
+
+    1. It isn't there: apply.
+    2. It is being deleted, or belongs to somebody else: blocked.
+    3. Something that we want is missing or different: apply.
+
+    Of the rest, what belongs to the same owner is deleted.
+    """
+    there = {_ref(actual): actual for actual in owned}
+    apply, why, blocked = [], [], []
+    for wanted in desired:
+        actual = there.pop(_ref(wanted), None)
+        if actual is None:
+            apply.append(wanted)
+            why.append(f"{_title(wanted)} is missing")
+        elif obstacle := _obstacle(wanted, actual):
+            blocked.append(f"{_title(wanted)} {obstacle}")
+        elif found := list(islice(_differences(wanted, actual), MAX_REASONS)):
+            apply.append(wanted)
+            why.append(f"{_title(wanted)}: {'; '.join(found)}")
+    owners = {_controller(wanted) for wanted in desired} - {None}
+    delete = [actual for actual in there.values() if _controller(actual) in owners and not _is_going(actual)]
+    why += [f"{_title(actual)} is no longer wanted" for actual in delete]
+    return Plan(apply=tuple(apply), delete=tuple(delete), why=tuple(why), blocked=tuple(blocked))
+
+
+def _ref(manifest: Manifest) -> tuple[str, str]:
+    return str(manifest.get("kind")), str(_metadata(manifest).get("name"))
+
+
+def _title(manifest: Manifest) -> str:
+    return " ".join(_ref(manifest))
+
+
+def _metadata(manifest: Manifest) -> Mapping[str, Any]:
+    metadata = manifest.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
+def _controller(manifest: Manifest) -> str | None:
+    """The uid of the object that this one belongs to."""
+    owners = _metadata(manifest).get("ownerReferences") or []
+    return next((str(owner.get("uid")) for owner in owners if owner.get("controller")), None)
+
+
+def _is_going(actual: Manifest) -> bool:
+    return bool(_metadata(actual).get("deletionTimestamp"))
+
+
+def _obstacle(wanted: Manifest, actual: Manifest) -> str | None:
+    """Why `wanted` can't be written over `actual`; None when it can.
+
+    An object without any controller that bears our label for this very resource is ours: backup tools
+    restore objects without their owner references.
+    """
+    if _is_going(actual):
+        return "is being deleted; it is written again once it is gone"
+    controller = _controller(actual)
+    if controller == _controller(wanted):
+        return None
+    if controller is not None:
+        return "belongs to another object; delete it or rename the resource"
+    theirs, ours = (_metadata(each).get("labels") or {} for each in (actual, wanted))
+    if theirs.get(names.LABEL_DEPLOYMENT) == ours.get(names.LABEL_DEPLOYMENT) is not None:
+        return None
+    return "exists and isn't the operator's; delete it or rename the resource"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a comparison is: its path for people, and what the names on the way mean."""
+
+    path: str = ""
+    field: str = ""
+    quantity: bool = False
+    confidential: bool = False
+
+    def at(self, field: str) -> "_Place":
+        plain = field.replace("-", "").replace("_", "").isalnum()
+        step = f".{field}" if plain else f"[{field!r}]"
+        return _Place(
+            path=f"{self.path}{step}".lstrip("."),
+            field=field,
+            quantity=self.quantity or field in _QUANTITIES,
+            confidential=self.confidential or field in _CONFIDENTIAL,
+        )
+
+    def item(self, key: object) -> "_Place":
+        return _Place(f"{self.path}[{key}]", "", self.quantity, self.confidential)
+
+    def differs(self, wanted: object, actual: object) -> str:
+        if self.confidential:
+            return f"{self.path} differs"
+        return f"{self.path} is {_short(actual)}, wanted {_short(wanted)}"
+
+
+def _short(value: object) -> str:
+    text = "missing" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _differences(wanted: Manifest, actual: Manifest) -> Iterator[str]:
+    """What of `wanted` isn't in `actual`, the reason of our own first and the seal's only if nothing else."""
+    seal = _metadata(wanted).get("annotations", {}).get(names.ANNOTATION_DESIRED)
+    sealed = (_metadata(actual).get("annotations") or {}).get(names.ANNOTATION_DESIRED)
+    found = False
+    for difference in _compare(wanted, actual, _Place()):
+        if names.ANNOTATION_DESIRED not in difference:
+            found = True
+            yield difference
+    if not found and seal != sealed:
+        yield "a field is no longer wanted"
+
+
+def _compare(wanted: Any, actual: Any, place: _Place) -> Iterator[str]:
+    if actual is None and not wanted and not isinstance(wanted, bool) and place.field not in _PRESENT:
+        return  # the API server drops empty values
+    match wanted, actual:
+        case Mapping(), Mapping():
+            for field, value in wanted.items():
+                yield from _compare(value, actual.get(field), place.at(field))
+        case list(), list() if place.field in merge.KEYS:
+            yield from _compare_keyed(wanted, actual, place)
+        case list(), list() if len(wanted) == len(actual):
+            for index, (ours, theirs) in enumerate(zip(wanted, actual, strict=True)):
+                yield from _compare(ours, theirs, place.item(index))
+        case _:
+            if not _same(wanted, actual, place):
+                yield place.differs(wanted, actual)
+
+
+def _compare_keyed(wanted: Sequence[Any], actual: Sequence[Any], place: _Place) -> Iterator[str]:
+    """Items are found by what identifies them; further items belong to others and may stay."""
+    there = {merge.identity(place.field, item): item for item in actual}
+    for index, item in enumerate(wanted):
+        key = merge.identity(place.field, item)
+        if key is not None:
+            yield from _compare(item, there.get(key), place.item(key[0][1]))
+        elif all(any(_compare(item, other, place)) for other in actual):
+            yield place.item(index).differs(item, None)
+
+
+def _same(wanted: object, actual: object, place: _Place) -> bool:
+    if isinstance(wanted, bool) or isinstance(actual, bool):
+        return wanted is actual or (wanted is False and actual is None)
+    return wanted == actual or (place.quantity and quantity.same(wanted, actual))

@@ -1,0 +1,101 @@
+"""From pods and what they say of themselves to candidates, and from a decision back to their labels."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from ocr_operator.decide.routing.types import Candidate, Memory, Standing, Warmth
+from ocr_operator.pods.podstate import Location, ModelState, PodState, State
+from ocr_operator.resources import names
+from ocr_operator.resources.observed import Pod
+from ocr_operator.resources.spec import Routing
+
+Operation = dict[str, Any]
+"""Of a JSON patch."""
+
+_ASLEEP: Final = frozenset({State.UNLOADED, State.UNLOADING, State.OFFLOADED, State.OFFLOADING})
+_WARMTH: Final = {
+    State.READY: Warmth.READY,
+    State.RESTORING: Warmth.RESTORING,
+    State.OFFLOADING: Warmth.CPU,
+    State.OFFLOADED: Warmth.CPU,
+    State.LOADING: Warmth.LOADING,
+    State.UNLOADING: Warmth.UNLOADED,
+    State.UNLOADED: Warmth.UNLOADED,
+    State.FAILED: Warmth.FAILED,
+}
+
+
+def candidates(
+    pods: Iterable[Pod], states: Mapping[str, PodState], lost: Collection[str], models: Sequence[str]
+) -> list[Candidate]:
+    """The pods that may be in the set. By UID: what they say of themselves, and who can't be asked any more.
+    `models` are the resource's, the default model first.
+    """
+    model = asked_for(states.values(), models)
+    return [
+        _candidate(pod, states.get(pod.uid), pod.uid not in lost, model)
+        for pod in pods
+        if not pod.gated and not pod.terminating and not pod.finished
+    ]
+
+
+def _candidate(pod: Pod, state: PodState | None, reachable: bool, model: str) -> Candidate:
+    label = pod.labels.get(names.LABEL_AWAKE)
+    if not pod.ready:
+        standing = Standing.OUT
+    elif not reachable or (state is not None and state.draining):
+        standing = Standing.DOUBTFUL
+    else:
+        standing = Standing.UNHEARD if state is None else Standing.USABLE
+    if state is None:
+        return Candidate(uid=pod.uid, name=pod.name, label=label, standing=standing)
+    found = next((each for each in state.models if each.name == model), None)
+    warmth = Warmth.UNKNOWN if found is None else _warmth(found)
+    seconds = None
+    if found is not None and warmth is not Warmth.READY:
+        seconds = found.last_wake_seconds if found.location is Location.CPU else found.last_load_seconds
+    return Candidate(
+        uid=pod.uid,
+        name=pod.name,
+        label=label,
+        standing=standing,
+        warmth=warmth,
+        wake_seconds=seconds,
+        waiting=state.queue.waiting,
+        in_flight=state.queue.in_flight,
+    )
+
+
+def asked_for(states: Iterable[PodState], models: Sequence[str]) -> str:
+    """The model whose wake matters now: the one that most requests wait for, else the default model."""
+    waiting = dict.fromkeys(models, 0)
+    for state in states:
+        for each in state.models:
+            if each.name in waiting:
+                waiting[each.name] += each.waiting
+    return max(models, key=lambda name: waiting[name])
+
+
+def _warmth(model: ModelState) -> Warmth:
+    if model.failures and model.state in _ASLEEP:
+        return Warmth.FAILED
+    warmth = _WARMTH[model.state]
+    return Warmth.EXITED if warmth is Warmth.CPU and model.worker == "exited" else warmth
+
+
+def place(pod: Pod, routing: Routing, memory: Memory) -> tuple[Memory, Operation]:
+    """The label of a pod whose gate is lifted, for the patch that does it: awake if the set has nobody yet."""
+    if routing.policy != "all" and memory.members:
+        return memory, _label(names.ASLEEP)
+    return replace(memory, members={**(memory.members or {}), pod.uid: pod.name}), _label(names.AWAKE)
+
+
+def patch(pod: Pod, *, awake: bool) -> list[Operation]:
+    """The label as a JSON patch of that very pod. Our pods have labels, or we would not know them."""
+    test = {"op": "test", "path": "/metadata/uid", "value": pod.uid}
+    return [test, _label(names.AWAKE if awake else names.ASLEEP)]
+
+
+def _label(value: str) -> Operation:
+    return {"op": "add", "path": f"/metadata/labels/{names.LABEL_AWAKE.replace('/', '~1')}", "value": value}

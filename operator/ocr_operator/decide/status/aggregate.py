@@ -1,0 +1,115 @@
+"""The status itself: counts, pods, conditions with their times."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from ocr_operator.decide.status import conditions, pods
+from ocr_operator.decide.status.conditions import Verdict
+from ocr_operator.decide.status.types import Seen
+from ocr_operator.pods.podstate import clean
+from ocr_operator.resources import names, observed
+from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
+
+MAX_PODS: Final = 100
+"""Pods listed, first by name: 100 with 8 models each are about 100 KiB of the 1.5 MiB of an object."""
+MAX_MESSAGE: Final = 1024
+
+
+def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, Any]:
+    """The complete status. `now` is used for what changed against `resource.status`, and to tell models that have
+    just become idle from those that stay so: equal inputs give an equal status, and feeding the answer back changes
+    nothing.
+    """
+    view = conditions.view(resource, seen)
+    verdicts = {kind: judge(view) for kind, judge in conditions.CONDITIONS.items()}
+    live = (seen.live.revision, seen.live.hash) if seen.live else None
+    models = [model.name for model in resource.spec.models]
+    entries = [pods.entry(each, resource.generation, live, models, now) for each in pods.current(seen.pods)]
+    where = [model["location"] for entry in entries for model in entry["models"]]
+    status: dict[str, Any] = {
+        "observedGeneration": resource.generation,
+        "phase": conditions.phase(view, verdicts),
+        "replicas": len(view.pods),
+        "readyReplicas": len(view.ready),
+        "awakeReplicas": sum(pods.awake(each) for each in view.ready),
+        "selector": f"{names.LABEL_DEPLOYMENT}={resource.name}",
+        "locations": {location: where.count(location) for location in pods.LOCATIONS},
+        "pods": entries[:MAX_PODS],
+        "conditions": renewed(resource.status, verdicts, resource.generation, now),
+    }
+    if live:
+        status["liveSettings"] = {
+            "revision": live[0],
+            "hash": live[1],
+            "sources": [msgspec.to_builtins(each) for each in seen.sources],
+        }
+    elif known := resource.status.get("liveSettings"):
+        status["liveSettings"] = known
+    return status
+
+
+def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dict[str, Any]:
+    """The status of a resource that doesn't parse: what was known before, and `Stalled=True`.
+
+    Pods that run go on with the spec that they were made from; nobody looks at them until the spec is mended.
+    """
+    meta, before = body.get("metadata"), body.get("status")
+    told = meta.get("generation") if isinstance(meta, Mapping) else None
+    generation = told if isinstance(told, int) and told >= 0 else 0
+    before = before if isinstance(before, Mapping) else {}
+    text = f"{problem.field}: {problem.message}"
+    verdicts = {
+        "Ready": Verdict("False", "InvalidSpec", text),
+        "Progressing": Verdict("False", "InvalidSpec", "waits for a change of the resource"),
+        "Stalled": Verdict("True", "InvalidSpec", text),
+    }
+    name = meta.get("name") if isinstance(meta, Mapping) else None
+    fixed = {
+        "observedGeneration": generation,
+        "phase": "Stalled",
+        "conditions": renewed(before, verdicts, generation, now),
+    }
+    return {"selector": f"{names.LABEL_DEPLOYMENT}={name}", **before, **fixed}
+
+
+def renewed(
+    before: Mapping[str, Any],
+    verdicts: Mapping[str, Verdict],
+    generation: int,
+    now: datetime,
+    kinds: Iterable[str] = conditions.CONDITIONS,
+) -> list[dict[str, Any]]:
+    """`metav1.Condition`s in the order of `kinds`; a condition without a verdict stays as it was."""
+    known = previous(before)
+    answer = []
+    for kind in kinds:
+        old, verdict = known.get(kind, {}), verdicts.get(kind)
+        if verdict is None:
+            answer.extend([dict(old)] if old else [])
+            continue
+        since = old.get("lastTransitionTime")
+        kept = old.get("status") == verdict.status and observed.time(since) is not None
+        answer.append(
+            {
+                "type": kind,
+                "status": verdict.status,
+                "observedGeneration": generation,
+                "lastTransitionTime": since if kept else observed.stamp(now),
+                "reason": verdict.reason,
+                "message": clean(verdict.message, MAX_MESSAGE),
+            }
+        )
+    return answer
+
+
+def previous(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The conditions of a status by type; whatever isn't one (the status may be edited by hand) is left out."""
+    listed = status.get("conditions")
+    return {
+        str(each["type"]): each
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, Mapping) and "type" in each
+    }

@@ -1,0 +1,230 @@
+"""Each condition as a pure function of what was seen. docs/status.md is the table of it, tested against this."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ocr_operator.decide.placement import NoFit
+from ocr_operator.decide.status import pods as podviews
+from ocr_operator.decide.status.types import PodSeen, Seen
+from ocr_operator.pods.podstate import Location, PodState, State, Unreachable
+from ocr_operator.resources.observed import Rollout
+from ocr_operator.resources.spec import OcrDeployment
+
+NAMED: Final = 3
+"""Pods that a message names; the rest is a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the verdicts look at: made once, so that they can't contradict each other."""
+
+    wanted: int
+    sharing: str
+    pods: tuple[PodSeen, ...]
+    """Neither finished nor terminating, by name."""
+    ready: tuple[PodSeen, ...]
+    gated: tuple[str, ...]
+    nofit: NoFit | None
+    """Of the first gated pod that has one."""
+    troubles: tuple[podviews.Trouble, ...]
+    """Worst first."""
+    rollout: Rollout | None
+    seen: Seen
+
+    @property
+    def complete(self) -> bool:
+        """Every wanted replica is ready and made from the newest template, and nothing older is left."""
+        now = self.rollout
+        return (
+            now is not None
+            and now.observed
+            and now.wanted == now.updated == now.replicas == self.wanted
+            and len(self.ready) >= self.wanted
+        )
+
+
+def view(resource: OcrDeployment, seen: Seen) -> View:
+    alive = tuple(each for each in podviews.current(seen.pods) if not each.pod.terminating)
+    gated = tuple(each.pod.name for each in alive if each.pod.gated)
+    troubles = [found for each in alive if (found := podviews.trouble(each))]
+    return View(
+        wanted=resource.spec.replicas,
+        sharing=resource.spec.gpu.sharing,
+        pods=alive,
+        ready=tuple(each for each in alive if podviews.ready(each)),
+        gated=gated,
+        nofit=next((seen.nofits[name] for name in gated if name in seen.nofits), None),
+        troubles=tuple(sorted(troubles, key=lambda each: (podviews.REASONS.index(each.reason), each.pod))),
+        rollout=seen.rollout,
+        seen=seen,
+    )
+
+
+def ready(now: View) -> Verdict:
+    """True only if every wanted replica of the newest template is ready: `helm --wait` and `kubectl wait` end when
+    the work is done, and no crash-looping, gated or unschedulable replica hides behind a healthy one.
+    """
+    if now.seen.refusal:
+        return Verdict("False", now.seen.refusal.reason, now.seen.refusal.message)
+    if now.wanted == 0:
+        return Verdict("True", "ScaledToZero", "no replicas are wanted")
+    if now.complete:
+        return _serving(now)
+    count = f"{len(now.ready)} of {now.wanted} replicas are ready"
+    if blocked := _blocked(now):
+        return Verdict("False", blocked.reason, f"{count}; {blocked.message}")
+    return Verdict("False", _stage(now), count)
+
+
+def progressing(now: View) -> Verdict:
+    """True while the operator or Kubernetes still works towards the spec; not kstatus' `Reconciling`."""
+    if now.seen.refusal:
+        return Verdict("False", now.seen.refusal.reason, "waits for a change of the resource")
+    if now.wanted == 0:
+        if now.pods:
+            return Verdict("True", "ScalingDown", f"{_pods(len(now.pods))} left")
+        return Verdict("False", "Complete", "no replicas are wanted")
+    if now.complete:
+        return Verdict("False", "Complete", f"{_replicas(now.wanted)} up to date")
+    if now.rollout and now.rollout.failed:
+        return Verdict("False", now.rollout.failed_reason, now.rollout.failed)
+    return Verdict("True", _stage(now), f"{len(now.ready)} of {now.wanted} replicas are ready")
+
+
+def degraded(now: View) -> Verdict:
+    """True while something is wrong that doesn't pass by waiting a moment."""
+    if now.seen.refusal:
+        return Verdict("True", now.seen.refusal.reason, now.seen.refusal.message)
+    if blocked := _blocked(now):
+        return Verdict("True", blocked.reason, blocked.message)
+    return Verdict("False", "AsExpected")
+
+
+def placed(now: View) -> Verdict:
+    """False with the placement's own reason and words while a pod finds no GPU."""
+    if now.gated and now.nofit:
+        return Verdict("False", now.nofit.reason.value, now.nofit.message)
+    if now.gated:
+        return Verdict("False", "Pending", f"not placed yet: {_some(now.gated)}")
+    if now.wanted == 0:
+        return Verdict("True", "NotNeeded", "no replicas are wanted")
+    if not now.pods:
+        return Verdict("Unknown", "NoPods", "no pods yet")
+    if now.sharing == "none":
+        return Verdict("True", "NotNeeded", "no GPU is asked for")
+    return Verdict("True", "Placed", f"{_pods(len(now.pods))} placed")
+
+
+def config_applied(now: View) -> Verdict:
+    """True only when every ready pod has echoed the current live settings."""
+    live = now.seen.live
+    if live is None or not now.ready:
+        return Verdict("Unknown", "NoReadyPods", "no ready pod to ask")
+    lagging = [
+        f"{each.pod.name} ({_lag(each, live.revision)})"
+        for each in now.ready
+        if not podviews.applied(each, live.revision, live.hash)
+    ]
+    if not lagging:
+        return Verdict("True", "Applied", f"{_pods(len(now.ready))} on revision {live.revision}")
+    of_ready = f"{len(lagging)} of {_pods(len(now.ready))}"
+    return Verdict("False", "PodsLag", f"{of_ready} lag behind revision {live.revision}: {_some(lagging)}")
+
+
+def stalled(now: View) -> Verdict:
+    """True when nothing happens any more until the resource is changed; abnormal-true, as kstatus reads it."""
+    if now.seen.refusal:
+        return Verdict("True", now.seen.refusal.reason, now.seen.refusal.message)
+    return Verdict("False", "AsExpected")
+
+
+CONDITIONS: Final[dict[str, Callable[[View], Verdict]]] = {
+    "Ready": ready,
+    "Progressing": progressing,
+    "Degraded": degraded,
+    "Placed": placed,
+    "ConfigApplied": config_applied,
+    "Stalled": stalled,
+}
+
+
+def phase(now: View, verdicts: dict[str, Verdict]) -> str:
+    """The conditions in one word, for printing: the first that holds."""
+    if verdicts["Stalled"].status == "True":
+        return "Stalled"
+    if verdicts["Degraded"].status == "True":
+        return "Degraded"
+    if verdicts["Ready"].status == "True":
+        return {"Standby": "Standby", "ScaledToZero": "ScaledToZero"}.get(verdicts["Ready"].reason, "Ready")
+    return "Progressing" if now.ready else "Pending"
+
+
+def _serving(now: View) -> Verdict:
+    """`Standby`: nothing is resident, and the next request loads or restores a model."""
+    count = f"{_replicas(now.wanted)} ready"
+    told = [podviews.state(each) for each in now.ready]
+    models = [model for each in told if isinstance(each, PodState) for model in each.models]
+    if any(model.state is State.READY or model.location is Location.GPU for model in models):
+        return Verdict("True", "Serving", count)
+    if not any(isinstance(each, PodState) for each in told):
+        return Verdict("True", "StateUnknown", f"{count}; where their models are is unknown")
+    return Verdict("True", "Standby", f"{count}; models load on use")
+
+
+def _blocked(now: View) -> Verdict | None:
+    """The worst trouble of the pods, else of the placement, else of the Deployment."""
+    if now.troubles:
+        worst = now.troubles[0].reason
+        texts = [f"{each.pod}: {each.message}" for each in now.troubles if each.reason == worst]
+        return Verdict("True", worst, _some(texts, "; "))
+    if now.nofit:
+        return Verdict("True", now.nofit.reason.value, now.nofit.message)
+    if now.rollout and now.rollout.failed and not now.complete:
+        return Verdict("True", now.rollout.failed_reason, now.rollout.failed)
+    return None
+
+
+def _stage(now: View) -> str:
+    """How far a rollout is: 1. no Deployment  2. pods wait for a placement  3. pods are replaced  4. pods start"""
+    if now.rollout is None:
+        return "Creating"
+    if now.gated:
+        return "WaitingForPlacement"
+    outdated = now.rollout.replicas > now.rollout.updated
+    if not now.rollout.observed or now.rollout.updated < now.wanted or outdated:
+        return "RollingOut"
+    return "WaitingForPods"
+
+
+def _lag(each: PodSeen, revision: int) -> str:
+    told = podviews.state(each)
+    if isinstance(told, Unreachable):
+        why = f"can't be asked ({told.message})"
+    elif told is None:
+        why = "hasn't answered yet"
+    elif told.settings.revision == revision:
+        why = f"has other values under revision {revision}"
+    else:
+        why = f"runs revision {told.settings.revision}"
+    return f"{why}; {each.push_error}" if each.push_error else why
+
+
+def _some(texts: Sequence[str], joint: str = ", ") -> str:
+    more = len(texts) - NAMED
+    return joint.join(texts[:NAMED]) + (f"{joint}and {more} more" if more > 0 else "")
+
+
+def _pods(count: int) -> str:
+    return f"{count} pod{'' if count == 1 else 's'}"
+
+
+def _replicas(count: int) -> str:
+    return "the replica is" if count == 1 else f"all {count} replicas are"

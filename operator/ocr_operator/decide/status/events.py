@@ -1,0 +1,145 @@
+"""Kubernetes Events, on transitions only and from the conditions alone, so that the two can't disagree.
+
+Models that move between GPU, host memory and disk are no Events: with short idle timeouts that is daily life,
+it stands in `status.pods`, in the pods' logs and in their metrics.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ocr_operator.decide.placement import Placement
+from ocr_operator.decide.status.aggregate import previous
+from ocr_operator.resources import names
+
+MAX_FAILURES: Final = 3
+"""Events of failures in one pass; a hundred pods that fail alike are one story, told by `Degraded`."""
+MAX_CHANGES: Final = 4
+"""Fields that an Event about changed settings names."""
+_POLICY: Final = names.POLICY_KIND
+_GOOD: Final = {
+    "Ready": "True",
+    "Degraded": "False",
+    "Placed": "True",
+    "ConfigApplied": "True",
+    "Stalled": "False",
+}
+"""The healthy side of each condition that tells of itself; `Progressing` is neither good nor bad."""
+_RECOVERED: Final = {"Degraded": "Recovered", "Stalled": "Resumed", "Placed": "Placed"}
+"""Good news only after bad news, and under these names: `AsExpected` says nothing in an Event."""
+_WARN: Final = frozenset({"Degraded", "Placed", "Stalled"})
+"""Starting up or waiting for an echo is no warning; if anything is wrong, `Degraded` says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def events(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    placements: Iterable[Placement] = (),
+    moves: Sequence[str] = (),
+) -> list[Event]:
+    """What changed between two statuses; `placements` are those made (and accepted) in this pass, `moves` the changes
+    of the awake set since they were told last, which make one Event.
+
+    1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
+    good, live settings that are applied everywhere included  4. a failure that a pod reports  5. the awake set
+    6. effective values that policies changed, all in one
+    """
+    found = [
+        Event(type="Normal", reason="PodPlaced", message=f"{each.pod.rpartition('/')[2]}: {each.why}")
+        for each in sorted(placements, key=lambda each: each.pod)
+    ]
+    old, new = previous(before), previous(after)
+    renewed = _revision(before) != _revision(after)
+    for kind, good in _GOOD.items():
+        was, now = old.get(kind, {}), new.get(kind, {})
+        if _bad(now, good):
+            if kind in _WARN and (not _bad(was, good) or was.get("reason") != now.get("reason")):
+                found.append(_event("Warning", str(now.get("reason")), now))
+            elif kind == "Ready" and was.get("status") == good:
+                found.append(_event("Normal", "NotReady", now))
+        elif now.get("status") == good:
+            if kind in _RECOVERED:
+                news = _bad(was, good)
+            else:
+                news = was.get("status") != good or (kind == "ConfigApplied" and renewed)
+            if news:
+                found.append(_event("Normal", _RECOVERED.get(kind, kind), now))
+    rest = _failures(before, after) + _moved(moves) + _by_policies(before, after)
+    return list(dict.fromkeys(found + rest))
+
+
+def _moved(moves: Sequence[str]) -> list[Event]:
+    if not moves:
+        return []
+    earlier = f"; {len(moves) - 1} more before" if len(moves) > 1 else ""
+    return [Event(type="Normal", reason="AwakeSetChanged", message=moves[-1] + earlier)]
+
+
+def _bad(condition: Mapping[str, Any], good: str) -> bool:
+    """`Pending` (a pod that is about to be placed) is no trouble, and neither is `Unknown`."""
+    return condition.get("status") in {"True", "False"} - {good} and condition.get("reason") != "Pending"
+
+
+def _event(kind: Literal["Normal", "Warning"], reason: str, condition: Mapping[str, Any]) -> Event:
+    return Event(type=kind, reason=reason, message=str(condition.get("message")) or reason)
+
+
+def _failures(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    known, found = _last_failures(before), _last_failures(after)
+    return [
+        Event(
+            type="Warning",
+            reason="PodFailure",
+            message=f"{pod}: {failure.get('reason')}: {failure.get('message')}",
+        )
+        for pod, failure in sorted(found.items())
+        if failure != known.get(pod)
+    ][:MAX_FAILURES]
+
+
+def _last_failures(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    listed = status.get("pods")
+    return {
+        str(pod.get("name")): pod["lastFailure"]
+        for pod in (listed if isinstance(listed, list) else [])
+        if isinstance(pod, Mapping) and isinstance(pod.get("lastFailure"), Mapping)
+    }
+
+
+def _by_policies(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    """What the person who changes the resource itself sees by `kubectl get`, they don't see of a policy."""
+    was, now = _sources(before), _sources(after)
+    changes = []
+    for field, (value, origin) in now.items():
+        old_value, old_origin = was.get(field, (value, origin))
+        if value != old_value and _POLICY in {origin.partition("/")[0], old_origin.partition("/")[0]}:
+            by = origin if origin.startswith(_POLICY) else f"{origin}, no longer {old_origin}"
+            changes.append(f"{field} {old_value} → {value} ({by})")
+    if not changes:
+        return []
+    more = len(changes) - MAX_CHANGES
+    text = ", ".join(changes[:MAX_CHANGES]) + (f" and {more} more" if more > 0 else "")
+    return [Event(type="Normal", reason="PolicyChangedSettings", message=text)]
+
+
+def _sources(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Field → its value and where it comes from."""
+    live = status.get("liveSettings")
+    listed = live.get("sources") if isinstance(live, Mapping) else None
+    return {
+        str(each.get("field")): (str(each.get("value")), str(each.get("from")))
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, Mapping)
+    }
+
+
+def _revision(status: Mapping[str, Any]) -> object:
+    live = status.get("liveSettings")
+    return live.get("revision") if isinstance(live, Mapping) else None

@@ -1,0 +1,235 @@
+"""One pod's entry in the status, and what is wrong with the pod: the one classifier that conditions use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from ocr_operator.decide.placement import reservations, verify
+from ocr_operator.decide.status.types import PodSeen
+from ocr_operator.gpuload import dcgm
+from ocr_operator.gpuload.readings import Homes
+from ocr_operator.pods.podstate import DeviceKind, ModelState, PodState, State, Unreachable, clean
+from ocr_operator.resources import names, observed
+from ocr_operator.resources.observed import Container, Pod
+
+UNKNOWN: Final = "unknown"
+LOCATIONS: Final = ("gpu", "cpu", "unloaded", UNKNOWN)
+
+_CANT_START: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""The kubelet's waiting reasons that a person has to do something about."""
+SETTLED: Final = timedelta(seconds=5)
+"""So long a model must be idle before the status says since when: else each page of a busy one would be two writes."""
+_LOOPING_RESTARTS: Final = 3
+"""So many restarts without getting ready are a loop, also in the seconds in which the container runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    reason: str
+    """A reason of the condition Degraded; docs/status.md lists them."""
+    pod: str
+    message: str
+
+
+REASONS: Final = (
+    "CrashLooping",
+    "ContainerCannotStart",
+    "Unschedulable",
+    "WrongGpu",
+    "ModelFailed",
+    "Unreachable",
+)
+"""The troubles of a pod, worst first."""
+
+
+def current(pods: Sequence[PodSeen]) -> list[PodSeen]:
+    """The pods that the status lists, by name: neither finished nor (unless they still answer) terminating."""
+    listed = [
+        each
+        for each in pods
+        if not each.pod.finished and (not each.pod.terminating or isinstance(each.state, PodState))
+    ]
+    return sorted(listed, key=lambda each: (each.pod.name, each.pod.uid))
+
+
+def ready(each: PodSeen) -> bool:
+    return each.pod.ready and not each.pod.terminating
+
+
+def awake(each: PodSeen) -> bool:
+    """Whether the Service sends requests to it: the label as it is, not as it should be."""
+    return ready(each) and each.pod.labels.get(names.LABEL_AWAKE) == names.AWAKE
+
+
+def state(each: PodSeen) -> PodState | Unreachable | None:
+    """The pod's state; an answer that another pod gave (addresses are reused) counts as none."""
+    told = each.state
+    if isinstance(told, PodState) and told.pod.uid and each.pod.uid and told.pod.uid != each.pod.uid:
+        return Unreachable(reason="WrongPod", message=f"pod {told.pod.name} answers at its address")
+    return told
+
+
+def applied(each: PodSeen, revision: int, digest: str) -> bool:
+    told = state(each)
+    return isinstance(told, PodState) and (told.settings.revision, told.settings.hash) == (revision, digest)
+
+
+def trouble(each: PodSeen) -> Trouble | None:
+    """What is wrong with the pod beyond "not ready yet"; None while it is only starting.
+
+    1. the scheduler finds no node  2. a container can't start  3. or ends again and again  4. the server
+    can't be asked though the pod is ready  5. another GPU than promised  6. a model gave up
+    """
+    pod, told = each.pod, state(each)
+    if pod.terminating:
+        return None
+    if pod.unschedulable:
+        return Trouble(reason="Unschedulable", pod=pod.name, message=clean(pod.unschedulable))
+    for container in pod.containers:
+        if container.waiting_reason in _CANT_START:
+            text = f"{container.name}: {container.waiting_reason}: {clean(container.waiting_message)}"
+            return Trouble(reason="ContainerCannotStart", pod=pod.name, message=text.rstrip(": "))
+        if _loops(container, pod_ready=pod.ready):
+            return Trouble(reason="CrashLooping", pod=pod.name, message=_end(container))
+    if isinstance(told, Unreachable) and pod.ready:
+        return Trouble(reason="Unreachable", pod=pod.name, message=clean(told.message))
+    return _reported(pod, told, each.homes) if isinstance(told, PodState) else None
+
+
+def _reported(pod: Pod, told: PodState, homes: Homes) -> Trouble | None:
+    """What the pod itself tells: numbers 5 and 6 of `trouble`."""
+    if wrong := verify.doubt(pod, told, homes):
+        return Trouble(reason="WrongGpu", pod=pod.name, message=wrong)
+    for model in told.models:
+        if model.state is State.FAILED:
+            what = f": {model.last_failure.message}" if model.last_failure else ""
+            return Trouble(reason="ModelFailed", pod=pod.name, message=f"{model.name}{what}")
+    return None
+
+
+def entry(
+    each: PodSeen,
+    generation: int,
+    current_settings: tuple[int, str] | None,
+    models: Sequence[str],
+    now: datetime,
+) -> dict[str, Any]:
+    """One element of `status.pods`; absent fields are left out, so that nothing is written that isn't known."""
+    pod, told = each.pod, state(each)
+    found = reservations.record(pod)
+    answer: dict[str, Any] = {"name": pod.name}
+    if node := pod.node or found.node:
+        answer["node"] = node
+    if isinstance(told, PodState):
+        gpu = told.device
+        on_gpu = gpu.kind is not DeviceKind.CPU and gpu.uuid
+        answer["gpus"] = [_gpu(gpu.uuid or "", gpu.product or "")] if on_gpu else []
+        answer["device"] = gpu.kind.value
+    else:
+        pinned = {pin.uuid: pin.product for pin in found.gpus if dcgm.UUID.fullmatch(pin.uuid)}
+        answer["gpus"] = [_gpu(uuid, pinned[uuid][:128]) for uuid in sorted(pinned)]
+    answer["ready"] = ready(each)
+    answer["awake"] = awake(each)
+    if isinstance(told, PodState):
+        same = current_settings is not None and applied(each, *current_settings)
+        answer["appliedGeneration"] = generation if same else told.settings.generation
+        answer["models"] = [
+            {"name": model.name, "state": model.state.value, "location": model.location.value}
+            | ({"since": _precise(model.since)} if model.since else {})
+            | ({"idleSince": _precise(idle)} if (idle := idle_since(model)) and now - idle >= SETTLED else {})
+            for model in sorted(told.models, key=lambda model: model.name)
+        ]
+    else:
+        where = _unasked(each)
+        answer["models"] = [{"name": name, "state": where, "location": where} for name in sorted(models)]
+    if failure := _last_failure(each):
+        answer["lastFailure"] = failure
+    return answer
+
+
+def idle_since(model: ModelState) -> datetime | None:
+    """Since when an idle timer runs for the model's weights; None while it is in use, or holds none."""
+    return model.idle_since if model.state in {State.READY, State.OFFLOADED} else None
+
+
+def settles(pods: Sequence[PodSeen], now: datetime) -> float | None:
+    """Seconds until the status has a new `idleSince` to tell, None for "when something changes"."""
+    models = (model for each in pods if isinstance(told := state(each), PodState) for model in told.models)
+    left = [SETTLED - (now - idle) for model in models if (idle := idle_since(model)) is not None]
+    # A clock that is ahead of ours by more than that is wrong: it must not keep us looking.
+    return min((each.total_seconds() for each in left if timedelta() < each <= 2 * SETTLED), default=None)
+
+
+def _unasked(each: PodSeen) -> str:
+    """Where the weights of a silent pod are: certainly nowhere while no process of it runs, else unknown."""
+    server = each.pod.server
+    running = server is not None and server.running
+    starting = state(each) is None and not each.pod.ready
+    return "unloaded" if starting or not running else UNKNOWN
+
+
+def _loops(container: Container, *, pod_ready: bool) -> bool:
+    if container.waiting_reason == "CrashLoopBackOff":
+        return True
+    return not pod_ready and not container.ready and container.restarts >= _LOOPING_RESTARTS
+
+
+def _end(container: Container) -> str:
+    code = "" if container.exit_code is None else f" with exit code {container.exit_code}"
+    reason = f" ({clean(container.terminated_reason, 64)})" if container.terminated_reason else ""
+    return f"{container.name} ends again and again{', last' + code + reason if code or reason else ''}"
+
+
+def _last_failure(each: PodSeen) -> dict[str, Any] | None:
+    """The newest of what the models report and how the containers ended."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for container in each.pod.containers:
+        if container.terminated_at and (container.exit_code or 0) != 0:
+            said = clean(container.terminated_message)
+            at = observed.stamp(container.terminated_at)
+            found.append(
+                (
+                    at,
+                    {
+                        "reason": clean(container.terminated_reason, 64) or "Error",
+                        "message": f"{container.name} ended" + (f": {said}" if said else ""),
+                        "time": at,
+                        "exitCode": container.exit_code,
+                    },
+                )
+            )
+    told = state(each)
+    for model in told.models if isinstance(told, PodState) else ():
+        if model.last_failure and model.last_failure.time:
+            at = _precise(model.last_failure.time)
+            failure: dict[str, Any] = {
+                "reason": model.last_failure.reason or "Failed",
+                "message": f"{model.name}: {model.last_failure.message}",
+                "time": at,
+            }
+            if model.last_failure.exit_code is not None:
+                failure["exitCode"] = model.last_failure.exit_code
+            found.append((at, failure))
+    return max(found, key=lambda pair: (pair[0], str(pair[1])))[1] if found else None
+
+
+def _gpu(uuid: str, product: str) -> dict[str, str]:
+    return {"uuid": uuid, "product": product} if product else {"uuid": uuid}
+
+
+def _precise(at: datetime) -> str:
+    """Milliseconds, as the server writes them."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

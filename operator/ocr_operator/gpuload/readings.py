@@ -1,0 +1,129 @@
+"""What is known of every GPU, out of all sources: exporters, Prometheus, and the pods that run there.
+
+Sources disagree: in age, since each has its period; in truth, since a pod runs other people's code. So exporters and
+Prometheus, which nobody who asks for a GPU can influence, win while they are fresh, and a pod's own reading stands
+in where they are silent.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from ocr_operator.gpuload import dcgm
+from ocr_operator.gpuload.dcgm import GpuReading, Source
+from ocr_operator.pods.podstate import PodState
+from ocr_operator.resources.observed import Pod
+
+FRESH: Final = timedelta(seconds=60)
+"""Two periods of the exporter's default (30 s)."""
+USABLE: Final = timedelta(minutes=5)
+"""Older data says nothing: a model is loaded and offloaded in less. Trimaran draws the same line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """Which node has which GPU, by those who measure whole nodes: exporters and Prometheus, no pods."""
+
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """UUID → node."""
+    told: frozenset[str] = frozenset()
+    """Nodes that somebody tells of."""
+
+
+NOBODY: Final = Homes()
+
+
+def merge(sources: Iterable[GpuReading], now: datetime) -> list[GpuReading]:
+    """One reading per GPU (or MIG instance), whatever the order of `sources`, sorted by node and UUID.
+
+    1. one that tells memory and is fresh, before one that is merely usable, before the rest  2. not a pod's own
+    3. the newest. Who holds the GPU, which no pod knows, is kept from the others.
+
+    A UUID is of one GPU: where sources name several nodes, the most trustworthy is right and the others' words are
+    dropped. So is what a pod says of a GPU that is cut into MIG instances, since it sees the whole.
+    """
+    every: dict[str, list[GpuReading]] = {}
+    for each in sources:
+        every.setdefault(each.uuid, []).append(each)
+    best: list[GpuReading] = []
+    for group in every.values():
+        if len(group) == 1:
+            best.append(group[0])
+            continue
+        home = max(group, key=_trust).node
+        cut = any(each.mig for each in group)
+        instances: dict[str, list[GpuReading]] = {}
+        for each in group:
+            if each.node == home and not (cut and each.source is Source.POD):
+                instances.setdefault(each.mig, []).append(each)
+        best.extend(_best(each, now) for each in instances.values())
+    return sorted(best, key=lambda each: (each.node, each.uuid, each.mig))
+
+
+def homes(sources: Iterable[GpuReading]) -> Homes:
+    """The node of each GPU by its most trustworthy source, then the newest; pods' own words don't count."""
+    found: dict[str, GpuReading] = {}
+    for each in sources:
+        if each.source is Source.POD:
+            continue
+        known = found.get(each.uuid)
+        if known is None or _trust(each) > _trust(known):
+            found[each.uuid] = each
+    nodes = {uuid: each.node for uuid, each in found.items()}
+    return Homes(nodes, frozenset(nodes.values()))
+
+
+def of_pods(pods: Iterable[Pod], states: Mapping[str, PodState], now: datetime) -> list[GpuReading]:
+    """What pods measure of the GPUs they run on. A state is as young as its stream, which is live or gone."""
+    found = []
+    for pod in pods:
+        state = states.get(pod.uid)
+        if state is None or not pod.node:
+            continue
+        device, whole = state.device, state.device.gpu
+        if whole is None or not device.uuid or not dcgm.UUID.fullmatch(device.uuid):
+            continue
+        if not 0 < whole.memory_total_bytes <= dcgm.MAX_MEMORY_MEBIBYTES * dcgm.MEBIBYTE:
+            continue
+        found.append(
+            GpuReading(
+                node=pod.node,
+                uuid=device.uuid,
+                product=dcgm.product(device.product or "")[:63],
+                memory_used_bytes=whole.memory_used_bytes,
+                memory_total_bytes=whole.memory_total_bytes,
+                utilization=whole.utilization,
+                read_at=now,
+                source=Source.POD,
+            )
+        )
+    return found
+
+
+def _best(group: Iterable[GpuReading], now: datetime) -> GpuReading:
+    ordered = sorted(group, key=lambda each: _worth(each, now))
+    holders = next((each.holders for each in reversed(ordered) if each.source is not Source.POD), ())
+    return replace(ordered[-1], holders=holders) if ordered[-1].source is Source.POD else ordered[-1]
+
+
+def _worth(each: GpuReading, now: datetime) -> tuple[object, ...]:
+    age = now - each.read_at if each.read_at else None
+    usable = each.memory_used_bytes is not None and age is not None and -FRESH <= age <= USABLE
+    fresh = usable and age is not None and age <= FRESH
+    return (usable + fresh, *_trust(each))
+
+
+def _trust(each: GpuReading) -> tuple[object, ...]:
+    """No pod's own, then the newest; then whatever they say, so that no order of the inputs matters."""
+    at = each.read_at.timestamp() if each.read_at else 0.0
+    used, free, total = each.memory_used_bytes, each.memory_free_bytes, each.memory_total_bytes
+    words = (each.node, used or 0, free or 0, total or 0, each.utilization or 0.0, each.index or 0)
+    return (
+        each.source is not Source.POD,
+        at,
+        each.source is Source.EXPORTER,
+        *words,
+        each.product,
+        each.holders,
+    )

@@ -1,0 +1,1 @@
+"""The wire to inference pods: state up, live settings down."""

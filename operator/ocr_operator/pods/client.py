@@ -1,0 +1,320 @@
+"""The links to all pods: a state stream up, live settings down.
+
+Level-triggered like everything else: `follow` says which pods there are and which settings they should run
+with; a link keeps its stream open, pushes until the pod echoes, and reports every change. It decides nothing
+about resources.
+"""
+
+import asyncio
+import functools
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from ocr_operator.metrics import Metrics
+from ocr_operator.pods import podstate, wire
+from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods.wire import PodError, Target
+from ocr_operator.resources.live_settings import LiveSettings
+from ocr_operator.resources.observed import Key
+
+SILENCE_SECONDS: Final = 12.0
+"""A stream without a whole line for so long is dead. Pods send a heartbeat every 10 s; a pod that vanishes is
+`unknown` in the status within 15 s, the second between two writes of a status included.
+"""
+MAX_DELAY_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 5.0
+"""A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
+CONCURRENT_PUSHES: Final = 64
+CROWD_SPACING_SECONDS: Final = 0.1
+"""Between two crowds of a resource that are urgent: at hundreds of requests a second, queues come and go."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """Written only by the link's own two tasks and by `PodClient.follow`, all in one event loop."""
+
+    target: Target
+    wanted: LiveSettings
+    token: str
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something that the pushing task looks at is new."""
+    crowd: int = 0
+    """More waiting requests than these, and the awake set may have to grow."""
+    crowded: bool = False
+    """Until no more than half of that wait: each crowd is news once."""
+    state: PodState | Unreachable | None = None
+    acked: podstate.Echo | None = None
+    """What a push was answered with on this connection: newer than a state that was already on its way."""
+    answered: LiveSettings | None = None
+    """The envelope that the pod last took, whatever it echoes."""
+    push_error: str = ""
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def due(self) -> bool:
+        """Whether the pod runs with other values than it should, or with an older generation's stamp."""
+        if not isinstance(self.state, PodState):
+            return False
+        echo, wanted = self.state.settings, self.wanted
+        if (echo.revision, echo.hash) != (wanted.revision, wanted.hash):
+            return True
+        return echo.generation < wanted.generation and self.answered != wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Wake:
+    link: _Link
+    model: str
+
+
+class PodClient:
+    """All links. `run` owns their tasks; `on_change(key, urgent)` hears of every change."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        on_change: Callable[[Key, bool], None],
+        metrics: Metrics,
+        rng: random.Random,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        self._session = session
+        self._on_change = on_change
+        self._metrics = metrics
+        self._rng = rng
+        self._silence = silence
+        self._links: dict[Key, dict[str, _Link]] = {}
+        self._crowds: dict[Key, float] = {}
+        """When the last crowd of a resource was urgent."""
+        self._new: asyncio.Queue[_Link | _Wake] = asyncio.Queue()
+        self._news: dict[Key, asyncio.Event] = {}
+        """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
+        self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
+        metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
+        metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                link = await self._new.get()
+                if isinstance(link, _Wake):
+                    tasks.create_task(self._wake(link))
+                elif self._links.get(link.target.key, {}).get(link.target.uid) is link:
+                    link.tasks = [
+                        tasks.create_task(self._stream_forever(link)),
+                        tasks.create_task(self._push_forever(link)),
+                    ]
+
+    def follow(
+        self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str, *, crowd: int
+    ) -> None:
+        """These are all running pods of a resource, and what they should run with. A pod in which more than
+        `crowd` requests wait is urgent news. Returns at once.
+        """
+        links = self._links.setdefault(key, {})
+        wanted = {each.uid: each for each in targets}
+        for uid, link in list(links.items()):
+            if wanted.get(uid) != link.target:
+                self._drop(links.pop(uid))
+        for uid, each in wanted.items():
+            if (known := links.get(uid)) is None:
+                links[uid] = _Link(each, live, token)
+                self._new.put_nowait(links[uid])
+            elif (known.wanted, known.token) != (live, token):
+                known.wanted, known.token = live, token
+                known.changed.set()
+        for link in links.values():
+            link.crowd = crowd
+        if not links:
+            del self._links[key]
+
+    async def caught_up(self, key: Key, seconds: float) -> None:
+        """Returns when every pod that can be heard runs with what it should, at the latest after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(link.due() for link in self._links.get(key, {}).values()):
+                    await self._news.setdefault(key, asyncio.Event()).wait()
+        except TimeoutError:
+            return
+
+    def forget(self, key: Key) -> None:
+        """The resource is gone."""
+        self._news.pop(key, asyncio.Event()).set()
+        self._crowds.pop(key, None)
+        for link in self._links.pop(key, {}).values():
+            self._drop(link)
+
+    def state(self, key: Key, uid: str) -> tuple[PodState | Unreachable | None, str]:
+        """What is known of a pod, and why the last push failed (empty: it didn't)."""
+        link = self._links.get(key, {}).get(uid)
+        return (link.state, link.push_error) if link else (None, "")
+
+    def states(self) -> dict[str, PodState]:
+        """Pod UID → state, of all pods that can be heard."""
+        return {
+            uid: link.state
+            for links in self._links.values()
+            for uid, link in links.items()
+            if isinstance(link.state, PodState)
+        }
+
+    def heard(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
+        """The pods of a resource that can be heard: what they say, and what they should run with."""
+        links = self._links.get(key, {}).values()
+        return [(link.target, link.state, link.wanted) for link in links if isinstance(link.state, PodState)]
+
+    def all_heard(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
+        for key in self._links:
+            for target, state, live in self.heard(key):
+                yield key, target, state, live
+
+    async def offload(self, key: Key, uid: str, model: str, min_resident_seconds: float) -> bool:
+        """Asks a pod to offload a model if it is idle; False where it isn't. Raises `PodError`."""
+        link = self._links.get(key, {}).get(uid)
+        if link is None:
+            raise PodError("Unreachable", "the pod is gone")
+        return await wire.offload(self._session, link.target, link.token, model, min_resident_seconds)
+
+    def wake(self, key: Key, uid: str, model: str) -> None:
+        """Has a pod make a model ready, ahead of a request. Returns at once; the log tells of a pod that can't."""
+        if (link := self._links.get(key, {}).get(uid)) is not None:
+            self._new.put_nowait(_Wake(link, model))
+
+    async def _wake(self, wake: _Wake) -> None:
+        target = wake.link.target
+        try:
+            await wire.load(self._session, target, wake.link.token, wake.model)
+        except PodError as error:
+            log.info("not woken pod=%s/%s why=%s", target.key[0], target.name, error)
+
+    def _drop(self, link: _Link) -> None:
+        for task in link.tasks:
+            task.cancel()
+
+    def _connected(self, connected: bool) -> int:
+        links = (link for links in self._links.values() for link in links.values())
+        return sum(isinstance(link.state, PodState) is connected for link in links)
+
+    # The stream
+
+    async def _stream_forever(self, link: _Link) -> None:
+        """Reconnects for as long as the pod is there. A pod that was never heard gets the silence's time to
+        start before it counts as unreachable; one that was heard gets a single quick second try.
+        """
+        loop = asyncio.get_running_loop()
+        grace, tries = loop.time() + self._silence, 0
+        while True:
+            began = loop.time()
+            error = await self._listen(link)
+            link.acked, trouble = None, error.trouble
+            tries = 1 if loop.time() - began > STEADY_SECONDS else tries + 1
+            starting = link.state is None and loop.time() < grace and trouble.reason == "Unreachable"
+            second_try = isinstance(link.state, PodState) and tries == 1 and not error.lasting
+            if not starting and not second_try and link.state != trouble:
+                log.info("pod lost pod=%s/%s why=%s", link.target.key[0], link.target.name, trouble.message)
+                link.state = trouble
+                self._changed(link, urgent=True)
+            await asyncio.sleep(self._delay(tries - 1))
+
+    async def _listen(self, link: _Link) -> PodError:
+        """One connection; why it ended."""
+        try:
+            await wire.listen(
+                self._session, link.target, functools.partial(self._heard, link), silence=self._silence
+            )
+        except PodError as error:
+            return error
+        except Exception:
+            log.exception("state stream failed pod=%s/%s", link.target.key[0], link.target.name)
+        return PodError("Unreachable", "the operator failed on the pod's answer")
+
+    def _heard(self, link: _Link, state: PodState) -> None:
+        if link.acked is not None and state.settings.revision < link.acked.revision:
+            state = msgspec.structs.replace(state, settings=link.acked)
+        if state == link.state:
+            return
+        urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
+        urgent = self._crowd_grew(link, state.queue.waiting) or urgent
+        if not isinstance(link.state, PodState):
+            link.answered = None  # perhaps another process, which knows only its file
+        link.state = state
+        link.changed.set()
+        self._changed(link, urgent=urgent)
+
+    def _crowd_grew(self, link: _Link, waiting: int) -> bool:
+        before = link.crowded
+        link.crowded = waiting > (link.crowd // 2 if before else link.crowd)
+        if before or not link.crowded:
+            return False
+        key, now = link.target.key, asyncio.get_running_loop().time()
+        if now - self._crowds.get(key, float("-inf")) < CROWD_SPACING_SECONDS:
+            return False
+        self._crowds[key] = now
+        return True
+
+    # The push
+
+    async def _push_forever(self, link: _Link) -> None:
+        """Pushes whenever the pod runs with something else than it should, until it echoes."""
+        tries = 0
+        while True:
+            link.changed.clear()
+            if not link.due():
+                tries = 0
+                await link.changed.wait()
+                continue
+            wait = await self._push_once(link, tries)
+            tries += 1
+            if wait is not None and link.due():
+                await self._until_changed(link, wait)
+
+    async def _push_once(self, link: _Link, tries: int) -> float | None:
+        """One try; the seconds to wait before the next one, None when it worked."""
+        wanted, before = link.wanted, link.push_error
+        try:
+            async with self._pushes:
+                with self._metrics.push_seconds.time():
+                    echo = await wire.push(self._session, link.target, wanted, link.token)
+        except PodError as error:
+            link.push_error = str(error)
+            self._metrics.pushes.labels("failed").inc()
+            if link.push_error != before:
+                log.warning(
+                    "push failed pod=%s/%s revision=%d why=%s",
+                    link.target.key[0], link.target.name, wanted.revision, link.push_error,
+                )  # fmt: skip
+                self._changed(link, urgent=False)
+            return 30.0 if error.lasting else max(0.05, self._delay(tries))
+        link.push_error, link.answered, link.acked = "", wanted, echo
+        self._metrics.pushes.labels("applied").inc()
+        log.info("pushed pod=%s/%s revision=%d", link.target.key[0], link.target.name, echo.revision)
+        if isinstance(link.state, PodState):
+            link.state = msgspec.structs.replace(link.state, settings=echo)
+        self._changed(link, urgent=True)
+        return None
+
+    async def _until_changed(self, link: _Link, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await link.changed.wait()
+        except TimeoutError:
+            return
+
+    def _changed(self, link: _Link, *, urgent: bool) -> None:
+        if (news := self._news.pop(link.target.key, None)) is not None:
+            news.set()
+        self._on_change(link.target.key, urgent)
+
+    def _delay(self, tries: int) -> float:
+        """0 before the second try, then growing, spread over half of the interval."""
+        if tries <= 0:
+            return 0.0
+        return float(min(MAX_DELAY_SECONDS, 0.1 * 2.0 ** min(tries - 1, 10)) * self._rng.uniform(0.5, 1.0))

@@ -1,0 +1,70 @@
+"""Victims: enough, no more than that, the least worthy, whatever the order in which they are named."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocr_inference.scheduling.eviction import Candidate, choose
+
+
+def make(name: str, size: int = 10, **other: object) -> Candidate:
+    base = Candidate(name=name, bytes=size, busy=False, priority=0, preload=False, last_granted=0.0)
+    return replace(base, **other)  # type: ignore[arg-type]
+
+
+def names(chosen: tuple[Candidate, ...] | None) -> list[str]:
+    assert chosen is not None
+    return [each.name for each in chosen]
+
+
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        name=st.sampled_from("abcdefgh"),
+        bytes=st.integers(0, 20),
+        busy=st.booleans(),
+        priority=st.integers(-2, 2),
+        preload=st.booleans(),
+        last_granted=st.floats(0, 100),
+    ),
+    unique_by=lambda each: each.name,
+)
+
+
+@given(st.integers(1, 60), candidates)
+def test_frees_enough_with_no_victim_to_spare(needed: int, all_of_them: list[Candidate]) -> None:
+    chosen = choose(needed, all_of_them)
+    if chosen is None:
+        assert sum(each.bytes for each in all_of_them) < needed
+        return
+    freed = sum(each.bytes for each in chosen)
+    assert freed >= needed
+    assert all(freed - each.bytes < needed for each in chosen)
+
+
+@given(st.integers(1, 60), candidates, st.randoms(use_true_random=False))
+def test_order_of_naming_does_not_matter(needed: int, some: list[Candidate], random: object) -> None:
+    shuffled = list(some)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert choose(needed, some) == choose(needed, shuffled)
+
+
+def test_idle_before_busy_low_before_high_lazy_before_preloaded_old_before_new() -> None:
+    worth = [
+        make("idle-low", priority=-1, last_granted=9),
+        make("idle-old", last_granted=1),
+        make("idle-new", last_granted=2),
+        make("idle-preloaded", preload=True),
+        make("idle-high", priority=1),
+        make("busy", busy=True, priority=-9),
+    ]
+    assert names(choose(60, worth)) == [each.name for each in worth]
+    for taken in range(1, 6):
+        assert names(choose(10 * taken, worth)) == [each.name for each in worth[:taken]]
+
+
+def test_small_ones_are_spared_when_a_large_one_is_needed_anyway() -> None:
+    assert names(choose(50, [make("small", 5, last_granted=1), make("large", 50, last_granted=2)])) == [
+        "large"
+    ]

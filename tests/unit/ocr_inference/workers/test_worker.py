@@ -1,0 +1,201 @@
+"""Real worker processes with the fake engine: answers, deaths, what they are told and what not."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest, ModelSpec, PageResult
+from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.workers.processes import Direct, environment
+from ocr_inference.workers.worker import Worker
+from tests.support import engines
+
+
+@asynccontextmanager
+async def started(host: HostTier | None = None, **options: float | str) -> AsyncIterator[Worker]:
+    tier = host or HostTier.create("test")
+    worker = await Worker.start(ModelSpec(name="m", engine="fake", options=options), tier, Direct(os.environ))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.kill()
+            await running
+            if host is None:
+                tier.close()
+
+
+def infer(worker: Worker, request: InferRequest | None = None, pages: int = 1) -> asyncio.Future[object]:
+    return worker.infer(request or engines.page(), max_pages=pages, max_wait_seconds=0.0)  # type: ignore[return-value]
+
+
+async def test_calls_are_answered_and_the_host_tier_outlives_the_worker() -> None:
+    host = HostTier.create("test")
+    async with started(host, host_bytes=1000) as worker:
+        assert (await worker.call("load")).host_bytes == 1000
+        result = await infer(worker)
+        assert isinstance(result, PageResult)
+        assert result.text.startswith("fake ocr of page")
+        await worker.stop()
+    assert host.size == 1000
+    async with started(host, host_bytes=1000) as worker:
+        assert (await worker.call("restore")).device_bytes == 1000
+        again = await infer(worker)
+        assert isinstance(again, PageResult)
+        assert again.text == result.text
+        await worker.call("unload")
+    assert host.size == 0
+    host.close()
+
+
+async def test_a_bad_page_fails_alone() -> None:
+    async with started() as worker:
+        await worker.call("load")
+        good, bad = infer(worker), infer(worker, InferRequest(image=b"no picture"))
+        with pytest.raises(EngineError, match="not a picture") as error:
+            await bad
+        assert error.value.failure.kind is FailureKind.INVALID_IMAGE
+        assert isinstance(await good, PageResult)
+        assert isinstance(await infer(worker), PageResult)
+
+
+async def test_kill_during_a_call_fails_everything_in_flight_and_later_calls() -> None:
+    async with started(infer_seconds=30) as worker:
+        await worker.call("load")
+        pages = [infer(worker), infer(worker)]
+        os.kill(worker.pid, signal.SIGKILL)
+        for page in pages:
+            with pytest.raises(EngineError, match="SIGKILL") as error:
+                await page
+            assert error.value.failure.exit_code == -9
+        with pytest.raises(EngineError):
+            await worker.call("offload")
+        assert worker.ended
+
+
+async def test_what_engines_raise_becomes_an_answer(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.json"
+    async with started(faults_file=str(faults)) as worker:
+        for fault, kind in (("fail", FailureKind.FAILED), ("oom", FailureKind.OUT_OF_MEMORY)):
+            faults.write_text(json.dumps({"load": fault}))
+            with pytest.raises(EngineError, match="faults file") as error:
+                await worker.call("load")
+            assert error.value.failure.kind is kind
+        faults.write_text("not JSON")
+        with pytest.raises(EngineError, match="JSONDecodeError"):
+            await worker.call("load")
+        faults.unlink()
+        await worker.call("load")
+
+
+async def test_an_engine_that_is_not_there_is_a_failure_with_the_way_out() -> None:
+    host = HostTier.create("test")
+    worker = await Worker.start(ModelSpec(name="m", engine="magic"), host, Direct(os.environ))
+    running = asyncio.create_task(worker.run())
+    with pytest.raises(EngineError, match="no engine 'magic'; there are rapidocr, "):
+        await worker.call("load")
+    await worker.stop()
+    await running
+    host.close()
+
+
+async def test_a_page_nobody_waits_for_is_left_out() -> None:
+    async with started(infer_seconds=0.2) as worker:
+        await worker.call("load")
+        first, unwanted, last = infer(worker), infer(worker), infer(worker)
+        worker.forget(unwanted)  # type: ignore[arg-type]
+        assert isinstance(await first, PageResult)
+        with pytest.raises(EngineError, match="cancelled"):
+            await unwanted
+        assert isinstance(await last, PageResult)
+
+
+async def test_pages_that_come_together_are_read_together() -> None:
+    async with started(infer_seconds=0.5, max_batch=4) as worker:
+        await worker.call("load")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        # The first one may start alone; the other four make one batch.
+        await asyncio.gather(*(infer(worker, pages=4) for _ in range(5)))
+        assert loop.time() - began < 5 * 0.5
+
+
+async def test_a_stopped_worker_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    async with started() as worker:
+        await worker.stop()
+        assert not engines.alive(worker.pid)
+
+
+async def test_what_a_worker_says_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    faults = tmp_path / "faults.json"
+    faults.write_text("not JSON")
+    async with started(faults_file=str(faults)) as worker:
+        with pytest.raises(EngineError):
+            await worker.call("load")
+        await worker.stop()
+    assert "JSONDecodeError" in caplog.text
+
+
+def test_a_worker_gets_no_secrets() -> None:
+    environ = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0", "OCR_ADMIN_TOKEN_FILE": "/x", "AWS_SECRET": "x"}
+    assert not {"OCR_ADMIN_TOKEN_FILE", "AWS_SECRET"} & set(environment(environ))
+    assert environ.items() & environment(environ).items() == {("PATH", "/bin"), ("CUDA_VISIBLE_DEVICES", "0")}
+
+
+def test_no_library_reports_to_its_maker() -> None:
+    told = environment({"ORT_DISABLE_TELEMETRY": "0"})
+    assert (told["ORT_DISABLE_TELEMETRY"], told["HF_HUB_DISABLE_TELEMETRY"]) == ("1", "1")
+
+
+def test_fresh_memory_comes_in_large_pages_unless_somebody_says_otherwise() -> None:
+    assert environment({})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    assert environment({"GLIBC_TUNABLES": ""})["GLIBC_TUNABLES"] == ""
+
+
+SERVER_THAT_IS_KILLED = """
+import asyncio, os
+from ocr_inference.protocol.engine import ModelSpec
+from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.workers.processes import Direct
+from ocr_inference.workers.worker import Worker
+
+async def main():
+    worker = await Worker.start(ModelSpec(name="m", engine="fake"), HostTier.create("m"), Direct(os.environ))
+    running = asyncio.create_task(worker.run())
+    await worker.call("load")
+    print(worker.pid, flush=True)
+    await running
+
+asyncio.run(main())
+"""
+
+
+async def test_a_worker_dies_with_its_server() -> None:
+    arguments = (sys.executable, "-c", SERVER_THAT_IS_KILLED)
+    server = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout is not None
+    pid = int(await server.stdout.readline())
+    assert engines.alive(pid)
+    server.kill()
+    await server.wait()
+    await engines.eventually(lambda: not engines.alive(pid))
+
+
+def test_the_server_imports_no_runtime_of_models() -> None:
+    heavy = ("onnxruntime", "rapidocr", "numpy", "cv2", "torch", "transformers")
+    code = (
+        f"import sys, ocr_inference.manager.manager; print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,368 @@
+"""What a resource becomes. Golden pairs show whole manifests, the other tests say what must hold for any
+resource.
+"""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocr_operator.decide import manifests
+from ocr_operator.resources import live_settings, names, policies
+from ocr_operator.resources import spec as specs
+from tests.support import resources
+from tests.support.paths import ROOT
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+GOLDEN = ROOT / "tests" / "golden"
+TOKEN = "golden-token"
+DEFAULTS = manifests.Defaults(image="ghcr.io/ocr-operator/ocr-inference:golden")
+
+
+def make_pod(**spec: Any) -> dict[str, Any]:
+    """The pod template's spec of a resource."""
+    pod: dict[str, Any] = make_deployment_spec(**spec)["template"]["spec"]
+    return pod
+
+
+def make_deployment_spec(**spec: Any) -> dict[str, Any]:
+    made: dict[str, Any] = desired(resources.make_deployment(**spec))["Deployment invoices"]["spec"]
+    return made
+
+
+def desired(resource: specs.OcrDeployment) -> dict[str, dict[str, Any]]:
+    made = manifests.desired(resource, DEFAULTS, TOKEN)
+    return {f"{each['kind']} {each['metadata']['name']}": each for each in made}
+
+
+def container(pod: dict[str, Any], name: str = "ocr-inference") -> dict[str, Any]:
+    [found] = [each for each in pod["containers"] if isinstance(each, dict) and each.get("name") == name]
+    assert isinstance(found, dict)
+    return found
+
+
+def env(pod: dict[str, Any]) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container(pod)["env"]}
+
+
+class Plain(yaml.SafeDumper):
+    """YAML without anchors: each manifest reads by itself."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+CASES = sorted((GOLDEN / "input").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_golden(case: Path) -> None:
+    parsed = specs.parse(yaml.safe_load(case.read_text(encoding="utf-8")))
+    assert isinstance(parsed, specs.OcrDeployment), parsed
+    text = yaml.dump_all(manifests.desired(parsed, DEFAULTS, TOKEN), Dumper=Plain, sort_keys=True, width=110)
+    output = GOLDEN / "output" / case.name
+    if os.environ.get("UPDATE_GOLDEN"):
+        output.write_text(text, encoding="utf-8")
+    assert output.read_text(encoding="utf-8") == text
+
+
+def test_golden_outputs_all_have_an_input() -> None:
+    assert {path.name for path in (GOLDEN / "output").iterdir()} == {case.name for case in CASES}
+
+
+def test_children_are_written_before_what_needs_them() -> None:
+    assert list(desired(resources.make_deployment())) == [
+        "Secret invoices-ocr-admin",
+        "Service invoices",
+        "Service invoices-all",
+        "Deployment invoices",
+    ]
+
+
+def test_every_child_belongs_to_the_resource_and_bears_its_labels() -> None:
+    for child in desired(resources.make_deployment()).values():
+        [owner] = child["metadata"]["ownerReferences"]
+        assert owner == {
+            "apiVersion": "ocr-operator.io/v1alpha1",
+            "kind": "OcrDeployment",
+            "name": "invoices",
+            "uid": "uid-of-invoices",
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+        assert child["metadata"]["labels"][names.LABEL_DEPLOYMENT] == "invoices"
+        assert child["metadata"]["labels"][names.LABEL_MANAGED_BY] == "ocr-operator"
+
+
+def test_token_is_readable_by_the_pod_only_through_the_secret() -> None:
+    children = desired(resources.make_deployment())
+    secret = children.pop("Secret invoices-ocr-admin")
+    assert base64.b64decode(secret["data"]["token"]) == TOKEN.encode()
+    assert TOKEN not in json.dumps(children)
+
+
+def test_services_select_the_pods_and_point_at_the_port_by_name() -> None:
+    children = desired(resources.make_deployment(server={"port": 9000}))
+    labels = children["Deployment invoices"]["spec"]["template"]["metadata"]["labels"]
+    for name in ("Service invoices", "Service invoices-all"):
+        spec = children[name]["spec"]
+        assert spec["selector"].items() <= labels.items(), "also while no operator is there to label a pod"
+        assert spec["ports"] == [{"name": "http", "port": 9000, "targetPort": "http", "protocol": "TCP"}]
+    assert children["Service invoices"]["spec"]["selector"][names.LABEL_AWAKE] == "true"
+    assert names.LABEL_AWAKE not in children["Service invoices-all"]["spec"]["selector"]
+    assert "clusterIP" not in children["Service invoices"]["spec"]
+    assert children["Service invoices-all"]["spec"]["clusterIP"] == "None"
+    assert children["Service invoices-all"]["spec"]["publishNotReadyAddresses"] is True
+
+
+@pytest.mark.parametrize("sharing", ["exclusive", "shared", "none"])
+def test_pods_pass_the_restricted_level_of_pod_security(sharing: str) -> None:
+    models = [{**resources.RAPIDOCR, "gpuMemory": "1Gi"}]
+    pod = make_pod(models=models, gpu={"sharing": sharing}, server={"apiKeysSecretName": "keys"})
+    security = container(pod)["securityContext"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["readOnlyRootFilesystem"] is True
+    allowed = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= allowed
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+
+
+def test_every_mount_has_its_volume() -> None:
+    pod = make_pod(server={"apiKeysSecretName": "keys"})
+    assert {mount["name"] for mount in container(pod)["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+
+
+@pytest.mark.parametrize("sharing", ["exclusive", "shared", "none"])
+def test_every_pod_waits_at_the_gate(sharing: str) -> None:
+    pod = make_pod(models=[{**resources.RAPIDOCR, "gpuMemory": "1Gi"}], gpu={"sharing": sharing})
+    assert pod["schedulingGates"] == [{"name": "ocr-operator.io/placement"}]
+
+
+def test_exclusive_requests_one_device_and_pins_nothing() -> None:
+    pod = make_pod(gpu={"resourceName": "nvidia.com/mig-1g.10gb"})
+    assert container(pod)["resources"] == {
+        "requests": {"nvidia.com/mig-1g.10gb": "1"},
+        "limits": {"nvidia.com/mig-1g.10gb": "1"},
+    }
+    assert "NVIDIA_VISIBLE_DEVICES" not in env(pod), "the device plugin sets it"
+    assert "runtimeClassName" not in pod
+    assert [each["key"] for each in pod["tolerations"]] == ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb"]
+
+
+def test_shared_is_pinned_by_the_annotation_and_requests_nothing() -> None:
+    """A request would make the device plugin override the pin."""
+    pod = make_pod(models=[{**resources.RAPIDOCR, "gpuMemory": "1Gi"}], gpu={"sharing": "shared"})
+    assert env(pod)["NVIDIA_VISIBLE_DEVICES"]["fieldRef"]["fieldPath"] == (
+        "metadata.annotations['ocr-operator.io/gpu-uuids']"
+    )
+    assert pod["runtimeClassName"] == "nvidia"
+    assert "resources" not in container(pod)
+
+
+def test_shared_with_the_default_runtime() -> None:
+    models = [{**resources.RAPIDOCR, "gpuMemory": "1Gi"}]
+    assert "runtimeClassName" not in make_pod(
+        models=models, gpu={"sharing": "shared", "runtimeClassName": ""}
+    )
+
+
+def test_none_hides_gpus_and_goes_anywhere() -> None:
+    pod = make_pod(gpu={"sharing": "none", "products": ["NVIDIA-L40S"]})
+    assert env(pod)["OCR_DEVICE"] == "cpu"
+    assert env(pod)["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert not {"tolerations", "affinity", "runtimeClassName"} & pod.keys()
+
+
+def test_products_are_required_of_the_node() -> None:
+    pod = make_pod(gpu={"products": ["NVIDIA-L40S", "NVIDIA-A100"]})
+    required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert required["nodeSelectorTerms"] == [
+        {
+            "matchExpressions": [
+                {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-A100", "NVIDIA-L40S"]}
+            ]
+        }
+    ]
+
+
+def test_products_are_required_beside_what_the_template_requires() -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["a"]}
+    terms = [{"matchExpressions": [zone]}, {"matchFields": [zone]}, {}]
+    extra = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}}
+    pod = make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": extra})
+    product = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L40S"]}
+    assert pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] == [
+        {"matchExpressions": [zone, product]},
+        {"matchFields": [zone], "matchExpressions": [product]},
+        {},
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd", [None, "x", [], {"nodeAffinity": "x"}, {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": ["x"]}}}]
+)
+def test_malformed_affinity_never_breaks_the_operator(odd: Any) -> None:
+    assert "affinity" in make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": {"affinity": odd}})
+
+
+@pytest.mark.parametrize(
+    ("sharing", "surge", "unavailable"), [("exclusive", 0, 1), ("shared", 0, 1), ("none", 1, 0)]
+)
+def test_roll_out_never_waits_for_a_gpu_that_the_old_pod_holds(
+    sharing: str, surge: int, unavailable: int
+) -> None:
+    models = [{**resources.RAPIDOCR, "gpuMemory": "1Gi"}]
+    strategy = make_deployment_spec(models=models, gpu={"sharing": sharing})["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
+def test_spelling_of_sizes_replaces_no_pod() -> None:
+    one, other = (
+        make_deployment_spec(models=[{**resources.RAPIDOCR, "gpuMemory": size}]) for size in ("1Gi", "1024Mi")
+    )
+    assert one == other
+
+
+def test_image_of_the_resource_wins_over_the_default() -> None:
+    assert container(make_pod())["image"] == DEFAULTS.image
+    assert container(make_pod(server={"image": "ocr:mine"}))["image"] == "ocr:mine"
+
+
+# --- the user's template
+# ------------------------------------------------------------------------------------------
+
+
+def template(**spec: Any) -> dict[str, Any]:
+    return {"spec": spec}
+
+
+@pytest.mark.parametrize("removal", [None, [], "none", {}, [{"name": "other"}], ["other"]])
+def test_template_cannot_take_the_gate_or_the_container_away(removal: Any) -> None:
+    pod = make_pod(template=template(schedulingGates=removal, containers=removal))
+    assert {"name": "ocr-operator.io/placement"} in pod["schedulingGates"]
+    assert container(pod)["args"][0] == "serve"
+
+
+def test_template_replaces_a_variable_as_a_whole() -> None:
+    """POD_NAME comes from a field; with a value merged into it the API server would refuse both."""
+    change = {"name": "ocr-inference", "env": [{"name": "POD_NAME", "value": "me"}]}
+    assert env(make_pod(template=template(containers=[change])))["POD_NAME"] == "me"
+
+
+def test_template_is_not_changed_by_the_merge() -> None:
+    spec = {"containers": [{"name": "app", "image": "app:1", "resources": {"limits": {"cpu": "1"}}}]}
+    resource = resources.make_deployment(template={"spec": spec})
+    before = json.dumps(spec)
+    first, second = (desired(resource)["Deployment invoices"] for _ in range(2))
+    container(first["spec"]["template"]["spec"], "app")["resources"]["limits"]["cpu"] = "9"
+    assert json.dumps(resource.spec.template.spec) == before
+    assert container(second["spec"]["template"]["spec"], "app")["resources"]["limits"]["cpu"] == "1"
+
+
+def test_labels_and_annotations_of_the_template_are_added() -> None:
+    metadata = {"labels": {"team": "billing"}, "annotations": {"note": "hello"}}
+    made = make_deployment_spec(template={"metadata": metadata})["template"]["metadata"]
+    assert made["labels"]["team"] == "billing"
+    assert made["labels"][names.LABEL_DEPLOYMENT] == "invoices"
+    assert made["annotations"]["note"] == "hello"
+    assert json.loads(made["annotations"][names.ANNOTATION_CONFIG])["models"][0]["name"] == "pp-ocr"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "env", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+POD_FIELDS = st.sampled_from(
+    ["containers", "schedulingGates", "volumes", "tolerations", "securityContext", "affinity"]
+)
+
+
+@given(st.dictionaries(POD_FIELDS, JSON))
+def test_whatever_the_template_says_pods_are_gated_and_found(extra: dict[str, Any]) -> None:
+    made = make_deployment_spec(template={"spec": extra})
+    assert made["selector"]["matchLabels"].items() <= made["template"]["metadata"]["labels"].items()
+    assert {"name": "ocr-operator.io/placement"} in made["template"]["spec"]["schedulingGates"]
+    assert container(made["template"]["spec"])["name"] == "ocr-inference"
+
+
+# --- live fields
+# --------------------------------------------------------------------------------------------------
+
+SECONDS = st.integers(-1, 31_536_000)
+IDLE = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("offloadAfterSeconds", "exitAfterSeconds", "releaseAfterSeconds"), SECONDS),
+)
+LIVE = st.fixed_dictionaries(
+    {},
+    optional={
+        "idle": IDLE,
+        "batching": st.fixed_dictionaries(
+            {}, optional={"maxPages": st.integers(1, 256), "maxWaitMilliseconds": st.integers(0, 10_000)}
+        ),
+        "queue": st.fixed_dictionaries(
+            {},
+            optional={
+                "limit": st.integers(1, 10_000),
+                "patienceSeconds": st.integers(0, 3600),
+                "deadlineSeconds": st.integers(1, 86_400),
+            },
+        ),
+        "logLevel": st.sampled_from(["debug", "info", "warning", "error"]),
+        "routing": st.fixed_dictionaries({}, optional={"policy": st.sampled_from(["all", "warmFirst"])}),
+    },
+)
+LIVE_MODEL = st.fixed_dictionaries(
+    {}, optional={"idle": IDLE, "priority": st.integers(-1000, 1000), "preload": st.booleans()}
+)
+
+
+@given(LIVE, LIVE_MODEL, st.integers(1, 1000))
+def test_no_live_field_enters_a_child(live: dict[str, Any], model: dict[str, Any], generation: int) -> None:
+    """Not only the pod template: no child changes at all, so a live change writes nothing but annotations."""
+    body = resources.make_body(**live)
+    body["spec"]["models"][0] |= model
+    body["metadata"]["generation"] = generation
+    changed = specs.parse(body)
+    assert isinstance(changed, specs.OcrDeployment), changed
+    assert desired(changed) == desired(resources.make_deployment())
+
+
+def test_a_live_change_is_a_change() -> None:
+    """Guards the property above: the settings that pods are told do differ."""
+    before, after = (resources.make_deployment(idle={"offloadAfterSeconds": each}) for each in (60, 5))
+    assert live_settings.digest(live_settings.values(before.spec)) != live_settings.digest(
+        live_settings.values(after.spec)
+    )
+
+
+# --- the examples
+# -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_example_is_valid(path: Path) -> None:
+    bodies = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    found = [each for each in bodies if each["kind"] == "OcrDeployment"]
+    assert found or [each for each in bodies if policies.parse(each).rejection is None] == bodies
+    for body in found:
+        body["metadata"] |= {"namespace": "default", "uid": "u", "generation": 1}
+        parsed = specs.parse(body)
+        assert isinstance(parsed, specs.OcrDeployment), parsed
+        assert len(desired(parsed)) == 4

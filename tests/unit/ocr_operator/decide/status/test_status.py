@@ -1,0 +1,744 @@
+"""The status tells the truth, moves only when something changed, and agrees with its Events and its page."""
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocr_operator.decide import status
+from ocr_operator.decide.placement import Basis, NoFit, NoFitReason, Placement
+from ocr_operator.decide.status import Event, PodSeen, Refusal, Seen
+from ocr_operator.decide.status import conditions as verdicts
+from ocr_operator.decide.status import pods as podviews
+from ocr_operator.pods import podstate
+from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.resources import names, observed
+from ocr_operator.resources.effective import Source
+from ocr_operator.resources.live_settings import LiveSettings
+from ocr_operator.resources.observed import Rollout
+from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
+from tests.support.observations import raw_pod, raw_state
+from tests.support.paths import DOCS
+from tests.support.resources import crd_schema, make_deployment
+
+PAGE = DOCS / "status.md"
+SCHEMA = crd_schema()["properties"]["status"]
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+LIVE = LiveSettings(generation=1, revision=1, hash="0123456789abcdef", values={})
+NOFIT = NoFit(
+    reason=NoFitReason.INSUFFICIENT_MEMORY,
+    message="no GPU fits 12Gi: 0 of 6 have room (gpu-a/GPU-1: 3.1Gi free)",
+)
+
+
+def make_state(pod: str, **change: Any) -> PodState:
+    state = podstate.parse(raw_state(pod, **change))
+    assert isinstance(state, PodState), state
+    return state
+
+
+def make_seen(
+    name: str = "a",
+    *,
+    state: Any = "own",
+    push_error: str = "",
+    told: Mapping[str, Any] | None = None,
+    **pod: Any,
+) -> PodSeen:
+    """A ready pod that answers, unless said otherwise; `told` changes its answer."""
+    answer = make_state(name, **(told or {})) if state == "own" else state
+    return PodSeen(pod=observed.pod(raw_pod(name, **pod)), state=answer, push_error=push_error)
+
+
+def make_rollout(wanted: int = 1, /, **change: Any) -> Rollout:
+    told: dict[str, Any] = dict.fromkeys(("wanted", "replicas", "updated", "ready", "available"), wanted)
+    return Rollout(**(told | {"observed": True} | change))
+
+
+def make_all(*pods: PodSeen, replicas: int | None = None, **change: Any) -> tuple[OcrDeployment, Seen]:
+    """A resource that wants as many replicas as there are pods, and what was seen of it."""
+    wanted = len(pods) if replicas is None else replicas
+    told: dict[str, Any] = {
+        "pods": pods,
+        "rollout": make_rollout(wanted),
+        "live": LIVE,
+        "sources": (Source("logLevel", "info", "default"),),
+    }
+    return make_deployment(replicas=wanted), Seen(**(told | change))
+
+
+def tell(*pods: PodSeen, **change: Any) -> dict[str, Any]:
+    return status.aggregate(*make_all(*pods, **change), NOW)
+
+
+def condition(told: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
+    found = next(each for each in told["conditions"] if each["type"] == kind)
+    return found["status"], found["reason"], found["message"]
+
+
+def summary(told: Mapping[str, Any]) -> dict[str, str]:
+    return {each["type"]: f"{each['status']}/{each['reason']}" for each in told["conditions"]}
+
+
+GATED: dict[str, Any] = {"gated": True, "ready": False, "state": None}
+LOOPING: dict[str, Any] = {
+    "ready": False,
+    "state": Unreachable(reason="Unreachable", message="connection refused"),
+    "container": {
+        "ready": False,
+        "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {
+            "terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-23T07:59:00Z"}
+        },
+    },
+}
+SILENT: dict[str, Any] = {"state": Unreachable(reason="Unreachable", message="no answer from 127.0.1.5:8001")}
+
+
+def test_the_status_says_who_gets_requests() -> None:
+    """A pod that isn't ready gets none, whatever its label says."""
+    pods = [make_seen("a"), make_seen("b"), make_seen("c", ready=False)]
+    asleep = observed.pod(raw_pod("b") | {"metadata": raw_pod("b")["metadata"] | {"labels": {}}})
+    told = tell(pods[0], replace(pods[1], pod=asleep), pods[2])
+    assert [each["awake"] for each in told["pods"]] == [True, False, False]
+    assert told["awakeReplicas"] == 1
+
+
+def test_changes_of_the_awake_set_are_one_event() -> None:
+    told = tell(make_seen("a"))
+    [event] = status.events(told, told, (), ["b joins", "b leaves", "c joins"])
+    assert (event.reason, event.message) == ("AwakeSetChanged", "c joins; 2 more before")
+
+
+def test_the_whole_status_of_a_healthy_resource() -> None:
+    told = tell(
+        make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}),
+        make_seen("a", told={"models": {"m": ("ready", "gpu"), "n": ("unloaded", "unloaded")}}),
+    )
+    assert {key: value for key, value in told.items() if key not in {"pods", "conditions"}} == {
+        "observedGeneration": 1,
+        "phase": "Ready",
+        "replicas": 2,
+        "readyReplicas": 2,
+        "awakeReplicas": 2,
+        "selector": "ocr-operator.io/deployment=invoices",
+        "locations": {"gpu": 1, "cpu": 1, "unloaded": 1, "unknown": 0},
+        "liveSettings": {
+            "revision": 1,
+            "hash": "0123456789abcdef",
+            "sources": [{"field": "logLevel", "value": "info", "from": "default"}],
+        },
+    }
+    assert told["pods"][0] == {
+        "name": "a",
+        "node": "gpu-a",
+        "gpus": [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}],
+        "device": "simulated",
+        "ready": True,
+        "awake": True,
+        "appliedGeneration": 1,
+        "models": [
+            {"name": "m", "state": "ready", "location": "gpu", "since": "2026-11-23T08:00:00.000Z"},
+            {"name": "n", "state": "unloaded", "location": "unloaded", "since": "2026-11-23T08:00:00.000Z"},
+        ],
+    }
+    assert summary(told) == {
+        "Ready": "True/Serving",
+        "Progressing": "False/Complete",
+        "Degraded": "False/AsExpected",
+        "Placed": "True/Placed",
+        "ConfigApplied": "True/Applied",
+        "Stalled": "False/AsExpected",
+    }
+    assert all(each["observedGeneration"] == 1 for each in told["conditions"])
+    assert all(each["lastTransitionTime"] == "2026-11-23T08:00:00Z" for each in told["conditions"])
+
+
+def test_standby_is_ready_with_a_reason_of_its_own() -> None:
+    told = tell(make_seen(), make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}))
+    assert condition(told, "Ready") == ("True", "Standby", "all 2 replicas are ready; models load on use")
+    assert told["phase"] == "Standby"
+
+
+@pytest.mark.parametrize(
+    ("state", "idle", "told", "again"),
+    [
+        ("ready", -60.0, True, None),
+        ("offloaded", -5.0, True, None),
+        ("ready", -4.0, False, 1.0),
+        ("ready", 0.0, False, 5.0),
+        ("ready", 3.0, False, 8.0),  # the pod's clock is a little ahead
+        ("ready", 3600.0, False, None),  # or wrong
+        ("ready", None, False, None),
+        ("unloaded", -60.0, False, None),
+        ("restoring", -60.0, False, None),
+    ],
+)
+def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
+    state: str, idle: float | None, told: bool, again: float | None
+) -> None:
+    where = {"ready": "gpu", "offloaded": "cpu", "restoring": "cpu"}.get(state, "unloaded")
+    raw = raw_state("a", models={"invoice-ocr": (state, where)})
+    since = None if idle is None else NOW + timedelta(seconds=idle)
+    raw["models"][0]["idle_since"] = None if since is None else since.isoformat()
+    parsed = podstate.parse(raw)
+    assert isinstance(parsed, PodState), parsed
+    each = make_seen(state=parsed)
+    [model] = tell(each)["pods"][0]["models"]
+    assert ("idleSince" in model) is told
+    if told:
+        assert since is not None
+        assert model["idleSince"] == since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert status.settles([each], NOW) == again
+    assert status.settles([each, make_seen("b", state=None)], NOW) == again
+
+
+def test_a_cpu_device_serves_from_host_memory() -> None:
+    told = tell(make_seen(told={"kind": "cpu", "uuid": None, "models": {"m": ("ready", "cpu")}}))
+    assert condition(told, "Ready")[1] == "Serving"
+    assert told["pods"][0]["gpus"] == []
+    assert told["locations"]["cpu"] == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"ready": False}, "WaitingForPods"),
+        (GATED, "WaitingForPlacement"),
+        (LOOPING, "CrashLooping"),
+        (LOOPING | {"container": {"ready": False, "restartCount": 3}}, "CrashLooping"),
+        (
+            {"ready": False, "container": {"state": {"waiting": {"reason": "ErrImagePull"}}}},
+            "ContainerCannotStart",
+        ),
+    ],
+)
+@pytest.mark.parametrize("healthy", [0, 1])
+def test_never_ready_with_a_replica_that_is_not(bad: dict[str, Any], reason: str, healthy: int) -> None:
+    pods = [make_seen("z", **bad), *(make_seen(f"a{n}") for n in range(healthy))]
+    state, why, message = condition(tell(*pods), "Ready")
+    assert (state, why) == ("False", reason)
+    assert message.startswith(f"{healthy} of {healthy + 1} replicas are ready")
+
+
+def test_an_unschedulable_pod_is_named_in_the_schedulers_words() -> None:
+    raw = raw_pod("a", ready=False, node="")
+    raw["status"]["conditions"].append(
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/3 nodes are available",
+        }
+    )
+    told = tell(PodSeen(pod=observed.pod(raw)))
+    assert condition(told, "Degraded") == ("True", "Unschedulable", "a: 0/3 nodes are available")
+    assert condition(told, "Ready")[0] == "False"
+
+
+def test_no_fit_is_told_word_for_word() -> None:
+    told = tell(make_seen("a"), make_seen("b", **GATED), nofits={"b": NOFIT})
+    assert condition(told, "Placed") == ("False", "InsufficientGpuMemory", NOFIT.message)
+    assert condition(told, "Degraded") == ("True", "InsufficientGpuMemory", NOFIT.message)
+    assert NOFIT.message in condition(told, "Ready")[2]
+    assert condition(told, "Progressing")[:2] == ("True", "WaitingForPlacement")
+    assert told["pods"][1]["models"] == [{"name": "pp-ocr", "state": "unloaded", "location": "unloaded"}]
+
+
+def test_a_gated_pod_that_nobody_looked_at_yet_is_pending() -> None:
+    assert condition(tell(make_seen("b", **GATED)), "Placed") == ("False", "Pending", "not placed yet: b")
+
+
+def test_a_rollout_is_not_ready_until_nothing_old_is_left() -> None:
+    told = tell(make_seen(), rollout=make_rollout(1, updated=0))
+    assert condition(told, "Ready") == ("False", "RollingOut", "1 of 1 replicas are ready")
+    assert condition(told, "Progressing")[:2] == ("True", "RollingOut")
+    assert told["phase"] == "Progressing"
+    for unfinished in ({"replicas": 2}, {"observed": False}, {"wanted": 3}):
+        assert condition(tell(make_seen(), rollout=make_rollout(1, **unfinished)), "Ready")[0] == "False"
+
+
+def test_a_fresh_resource_says_so_from_its_first_status() -> None:
+    told = tell(replicas=2, rollout=None)
+    assert summary(told) == {
+        "Ready": "False/Creating",
+        "Progressing": "True/Creating",
+        "Degraded": "False/AsExpected",
+        "Placed": "Unknown/NoPods",
+        "ConfigApplied": "Unknown/NoReadyPods",
+        "Stalled": "False/AsExpected",
+    }
+    assert (told["phase"], told["observedGeneration"], told["replicas"], told["pods"]) == (
+        "Pending",
+        1,
+        0,
+        [],
+    )
+
+
+def test_no_replicas_are_ready_at_once() -> None:
+    told = tell(replicas=0)
+    assert condition(told, "Ready")[:2] == ("True", "ScaledToZero")
+    assert condition(told, "Placed")[:2] == ("True", "NotNeeded")
+    assert told["phase"] == "ScaledToZero"
+    assert condition(tell(make_seen(), replicas=0), "Progressing") == ("True", "ScalingDown", "1 pod left")
+
+
+def test_without_gpus_nothing_needs_a_place() -> None:
+    resource, seen = make_all(make_seen())
+    resource = make_deployment(replicas=1, gpu={"sharing": "none"})
+    assert condition(status.aggregate(resource, seen, NOW), "Placed")[:2] == ("True", "NotNeeded")
+
+
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [("FailedCreate", "FailedCreate"), ("ProgressDeadlineExceeded", "ProgressDeadlineExceeded")],
+)
+def test_what_the_deployment_complains_of_is_passed_on(reason: str, wanted: str) -> None:
+    told = tell(replicas=1, rollout=make_rollout(1, updated=0, failed="exceeded quota", failed_reason=reason))
+    assert condition(told, "Degraded") == ("True", wanted, "exceeded quota")
+    assert condition(told, "Progressing") == ("False", wanted, "exceeded quota")
+
+
+def test_a_refused_manifest_stalls() -> None:
+    told = tell(
+        make_seen(), refusal=Refusal(reason="ManifestRefused", message="Deployment: spec.x is unknown")
+    )
+    assert summary(told)["Stalled"] == "True/ManifestRefused"
+    assert summary(told)["Ready"] == "False/ManifestRefused"
+    assert summary(told)["Progressing"] == "False/ManifestRefused"
+    assert told["phase"] == "Stalled"
+
+
+class TestUnreachable:
+    def test_its_weights_are_unknown_and_it_is_named(self) -> None:
+        told = tell(make_seen("a"), make_seen("b", **SILENT))
+        assert told["locations"] == {"gpu": 0, "cpu": 0, "unloaded": 1, "unknown": 1}
+        assert told["pods"][1]["models"] == [{"name": "pp-ocr", "state": "unknown", "location": "unknown"}]
+        assert "device" not in told["pods"][1]
+        assert condition(told, "Degraded") == ("True", "Unreachable", "b: no answer from 127.0.1.5:8001")
+        assert condition(told, "ConfigApplied")[0] == "False"
+        assert "b (can't be asked (no answer" in condition(told, "ConfigApplied")[2]
+
+    def test_a_pod_that_answers_for_another_is_not_believed(self) -> None:
+        state = make_state("other", models={"m": ("ready", "gpu")})
+        told = tell(make_seen("a", state=state))
+        assert told["locations"]["unknown"] == 1
+        assert condition(told, "Degraded")[2] == "a: pod other answers at its address"
+
+    def test_all_silent_is_ready_but_not_standby(self) -> None:
+        assert condition(tell(make_seen("a", **SILENT)), "Ready")[:2] == ("True", "StateUnknown")
+
+    @pytest.mark.parametrize("ready", [True, False])
+    def test_a_process_that_does_not_run_holds_nothing(self, ready: bool) -> None:
+        told = tell(make_seen("a", **(LOOPING | {"ready": ready})))
+        assert told["locations"]["unloaded"] == 1
+
+    def test_a_lost_node_leaves_its_pods_unknown(self) -> None:
+        assert tell(make_seen("a", ready=False, **SILENT))["locations"]["unknown"] == 1
+
+
+class TestConfigApplied:
+    def test_every_ready_pod_counts_and_laggards_are_named(self) -> None:
+        old = {"revision": 0, "digest": "ffffffffffffffff"}
+        told = tell(
+            make_seen("a"),
+            make_seen("b", told=old, push_error="401 Unauthorized"),
+            make_seen("c", ready=False),
+        )
+        assert condition(told, "ConfigApplied") == (
+            "False",
+            "PodsLag",
+            "1 of 2 pods lag behind revision 1: b (runs revision 0; 401 Unauthorized)",
+        )
+        assert [pod["appliedGeneration"] for pod in told["pods"]] == [1, 1, 1]
+
+    def test_the_hash_decides_too(self) -> None:
+        told = tell(make_seen("b", told={"digest": "ffffffffffffffff"}))
+        assert "b (has other values under revision 1)" in condition(told, "ConfigApplied")[2]
+
+    def test_the_same_values_under_a_newer_generation_are_applied(self) -> None:
+        resource, seen = make_all(make_seen())
+        told = status.aggregate(msgspec.structs.replace(resource, generation=9), seen, NOW)
+        assert condition(told, "ConfigApplied")[0] == "True"
+        assert told["pods"][0]["appliedGeneration"] == 9
+
+    def test_a_long_list_of_laggards_is_cut(self) -> None:
+        told = tell(*(make_seen(f"p{n}", **SILENT) for n in range(9)))
+        assert condition(told, "ConfigApplied")[2].endswith(", and 6 more")
+
+
+class TestPods:
+    def test_the_list_is_capped_and_the_counts_are_not(self) -> None:
+        told = tell(*(make_seen(f"p{n:03}") for n in range(150)))
+        assert [pod["name"] for pod in told["pods"]] == [f"p{n:03}" for n in range(100)]
+        assert (told["replicas"], told["locations"]["unloaded"]) == (150, 150)
+
+    def test_a_terminating_pod_is_listed_while_it_answers_and_never_ready(self) -> None:
+        leaving = make_seen("a", told={"models": {"m": ("ready", "gpu")}})
+        leaving = replace(leaving, pod=replace(leaving.pod, terminating=True))
+        told = tell(leaving, make_seen("b"), replicas=1)
+        assert (told["replicas"], told["readyReplicas"], told["locations"]["gpu"]) == (1, 1, 1)
+        assert [(pod["name"], pod["ready"]) for pod in told["pods"]] == [("a", False), ("b", True)]
+        silent = replace(leaving, state=None)
+        assert [pod["name"] for pod in tell(silent, make_seen("b"), replicas=1)["pods"]] == ["b"]
+
+    def test_the_last_failure_is_the_newest_of_model_and_container(self) -> None:
+        failure = {
+            "reason": "LoadFailed",
+            "message": "no such file",
+            "time": "2026-11-23T08:30:00Z",
+            "exit_code": None,
+        }
+        died = {
+            "lastState": {
+                "terminated": {"reason": "Error", "exitCode": 1, "finishedAt": "2026-11-23T08:00:00Z"}
+            }
+        }
+        both = tell(make_seen("a", told={"failure": failure}, container=died))
+        assert both["pods"][0]["lastFailure"] == {
+            "reason": "LoadFailed",
+            "message": "invoice-ocr: no such file",
+            "time": "2026-11-23T08:30:00.000Z",
+        }
+        assert tell(make_seen("a", container=died))["pods"][0]["lastFailure"] == {
+            "reason": "Error",
+            "message": "ocr-inference ended",
+            "time": "2026-11-23T08:00:00Z",
+            "exitCode": 1,
+        }
+        assert "lastFailure" not in tell(make_seen())["pods"][0]
+
+    def test_another_gpu_than_promised_is_told(self) -> None:
+        promised = {names.ANNOTATION_GPU_UUIDS: "GPU-7"}
+        told = tell(make_seen("a", annotations=promised))
+        assert condition(told, "Degraded") == ("True", "WrongGpu", "a: got GPU-1 instead of GPU-7")
+        assert told["pods"][0]["gpus"] == [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}]
+
+    def test_a_placed_pod_shows_what_it_was_promised(self) -> None:
+        record = {"node": "gpu-b", "gpus": [{"uuid": "GPU-7", "product": "NVIDIA-L40S"}]}
+        note = {names.ANNOTATION_PLACEMENT: json.dumps(record)}
+        told = tell(make_seen("a", state=None, ready=False, node="", annotations=note))
+        assert told["pods"][0]["node"] == "gpu-b"
+        assert told["pods"][0]["gpus"] == record["gpus"]
+
+    def test_a_model_that_gave_up_degrades(self) -> None:
+        told = tell(make_seen("a", told={"models": {"m": ("failed", "unloaded")}}))
+        assert condition(told, "Degraded") == ("True", "ModelFailed", "a: m")
+
+
+class TestTimes:
+    def test_feeding_the_status_back_changes_nothing(self) -> None:
+        resource, seen = make_all(make_seen("a"), make_seen("b", **SILENT))
+        first = status.aggregate(resource, seen, NOW)
+        assert status.aggregate(msgspec.structs.replace(resource, status=first), seen, LATER) == first
+
+    def test_only_what_changed_gets_a_new_time(self) -> None:
+        resource, seen = make_all(make_seen("a"))
+        first = status.aggregate(resource, seen, NOW)
+        seen = replace(seen, pods=(make_seen("a", **SILENT),))
+        second = status.aggregate(msgspec.structs.replace(resource, status=first), seen, LATER)
+        times = {each["type"]: each["lastTransitionTime"] for each in second["conditions"]}
+        assert {kind for kind, at in times.items() if at == observed.stamp(LATER)} == {
+            "Degraded",
+            "ConfigApplied",
+        }
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"conditions": "gone"},
+            {"conditions": [1, {}, {"type": "Ready", "status": "True", "lastTransitionTime": "noon"}]},
+            {"liveSettings": 3},
+            {"pods": 1},
+        ],
+    )
+    def test_a_status_edited_by_hand_is_mended(self, damage: dict[str, Any]) -> None:
+        resource, seen = make_all(make_seen("a"))
+        told = status.aggregate(msgspec.structs.replace(resource, status=damage), seen, NOW)
+        assert told == status.aggregate(resource, seen, NOW)
+        assert status.events(damage, told)
+
+    def test_the_revision_is_never_lost(self) -> None:
+        resource, seen = make_all(make_seen("a"))
+        before = {"liveSettings": {"revision": 41, "hash": "h"}}
+        told = status.aggregate(
+            msgspec.structs.replace(resource, status=before), replace(seen, live=None), NOW
+        )
+        assert told["liveSettings"] == before["liveSettings"]
+
+
+class TestStalled:
+    problem = InvalidSpec(field="spec.models[0].engine", message="'ocrad' is not an engine")
+
+    def test_a_body_that_does_not_parse_keeps_what_is_known(self) -> None:
+        before = tell(make_seen("a"))
+        body = {"metadata": {"name": "invoices", "generation": 2}, "status": before}
+        told = status.stalled(body, self.problem, LATER)
+        assert summary(told) == summary(before) | {
+            "Ready": "False/InvalidSpec",
+            "Progressing": "False/InvalidSpec",
+            "Stalled": "True/InvalidSpec",
+        }
+        assert condition(told, "Stalled")[2] == "spec.models[0].engine: 'ocrad' is not an engine"
+        assert (told["observedGeneration"], told["phase"]) == (2, "Stalled")
+        for kept in ("pods", "locations", "liveSettings", "selector", "replicas"):
+            assert told[kept] == before[kept]
+        assert status.stalled(body | {"status": told}, self.problem, LATER + timedelta(hours=1)) == told
+
+    @pytest.mark.parametrize("body", [{}, {"metadata": 1, "status": []}, {"metadata": {"generation": "x"}}])
+    def test_any_body_will_do(self, body: dict[str, Any]) -> None:
+        told = status.stalled(body, self.problem, NOW)
+        assert summary(told)["Stalled"] == "True/InvalidSpec"
+
+
+class TestEvents:
+    def told(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [(event.type, event.reason) for event in status.events(before, after)]
+
+    def test_nothing_changed_nothing_told(self) -> None:
+        for pods in ([make_seen()], [make_seen("a", **SILENT)], [make_seen("a", **LOOPING)]):
+            assert status.events(tell(*pods), tell(*pods)) == []
+
+    def test_starting_up_is_no_news_and_ready_is(self) -> None:
+        starting = tell(make_seen("a", **GATED))
+        assert self.told({}, starting) == []
+        assert self.told(starting, tell(make_seen())) == [("Normal", "Ready"), ("Normal", "ConfigApplied")]
+
+    def test_trouble_is_told_once_and_so_is_its_end(self) -> None:
+        good, bad = tell(make_seen("a")), tell(make_seen("a", **SILENT))
+        assert self.told(good, bad) == [("Warning", "Unreachable")]
+        assert self.told(bad, good) == [("Normal", "Recovered"), ("Normal", "ConfigApplied")]
+
+    def test_no_fit_is_one_event_and_its_end_another(self) -> None:
+        waits = tell(make_seen("a", **GATED), nofits={"a": NOFIT})
+        assert status.events({}, waits) == [
+            Event(type="Warning", reason="InsufficientGpuMemory", message=NOFIT.message)
+        ]
+        assert ("Normal", "Placed") in self.told(waits, tell(make_seen("a")))
+
+    def test_new_settings_that_are_applied_at_once_are_told(self) -> None:
+        newer = LiveSettings(generation=2, revision=2, hash="0123456789abcdef", values={})
+        after = tell(make_seen("a", told={"revision": 2}), live=newer)
+        assert self.told(tell(make_seen("a")), after) == [("Normal", "ConfigApplied")]
+
+    def test_what_policies_change_is_told_in_one_event(self) -> None:
+        fields = ("a", "b", "c", "d", "e", "own")
+        before = tuple(Source(field, "60", "default") for field in fields)
+        after = (
+            *(Source(field, "5", "OcrIdlePolicy/saver") for field in fields[:5]),
+            Source("own", "7", "spec"),
+        )
+        told = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert told == [
+            Event(
+                type="Normal",
+                reason="PolicyChangedSettings",
+                message=", ".join(f"{field} 60 → 5 (OcrIdlePolicy/saver)" for field in "abcd")
+                + " and 1 more",
+            )
+        ]
+
+    def test_a_policy_that_no_longer_counts_is_told_too(self) -> None:
+        before = (Source("a", "5", "OcrIdlePolicy/saver"),)
+        after = (Source("a", "60", "default"),)
+        [told] = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert told.message == "a 5 → 60 (default, no longer OcrIdlePolicy/saver)"
+
+    def test_what_the_resource_changes_itself_is_no_event(self) -> None:
+        before = (Source("a", "5", "spec"), Source("b", "1", "OcrIdlePolicy/saver"))
+        after = (Source("a", "60", "default"), Source("b", "1", "spec"))
+        assert status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after)) == []
+
+    def test_a_move_of_a_model_is_no_event_but_a_failure_is(self) -> None:
+        up = tell(make_seen("a", told={"models": {"m": ("ready", "gpu")}}))
+        assert self.told(tell(make_seen("a")), up) == []
+        failure = {"reason": "LoadFailed", "message": "x", "time": "2026-11-23T08:30:00Z", "exit_code": None}
+        failed = tell(make_seen("a", told={"failure": failure}))
+        assert status.events(up, failed) == [
+            Event(type="Warning", reason="PodFailure", message="a: LoadFailed: invoice-ocr: x")
+        ]
+
+    def test_a_placement_is_told_with_its_why(self) -> None:
+        spot = Placement(
+            pod="default/a",
+            uid="u",
+            deployment="d",
+            sharing="shared",
+            node="n",
+            basis=Basis.METRICS,
+            why="it is empty",
+        )
+        (event,) = status.events({}, {}, [spot])
+        assert event == Event(type="Normal", reason="PodPlaced", message="a: it is empty")
+
+    def test_a_stalled_resource_is_told_once(self) -> None:
+        refused = tell(make_seen(), refusal=Refusal(reason="ManifestRefused", message="no"))
+        assert self.told(tell(make_seen()), refused) == [
+            ("Normal", "NotReady"),
+            ("Warning", "ManifestRefused"),
+        ]
+
+
+MODELS = st.dictionaries(
+    st.sampled_from(["m", "n"]),
+    st.sampled_from(
+        [("unloaded", "unloaded"), ("ready", "gpu"), ("offloaded", "cpu"), ("failed", "unloaded")]
+    ),
+    min_size=1,
+)
+KINDS = st.one_of(
+    st.just({}),
+    st.just(GATED),
+    st.just(LOOPING),
+    st.just(SILENT),
+    st.just({"ready": False, "state": None}),
+    st.builds(
+        lambda models, revision: {"told": {"models": models, "revision": revision}}, MODELS, st.integers(0, 2)
+    ),
+)
+
+
+@st.composite
+def sights(draw: st.DrawFn) -> tuple[OcrDeployment, Seen]:
+    pods = [make_seen(f"p{n}", **draw(KINDS)) for n in range(draw(st.integers(0, 5)))]
+    rollout = st.builds(make_rollout, st.integers(0, 5), observed=st.booleans(), updated=st.integers(0, 5))
+    nofits = {each.pod.name: NOFIT for each in pods if draw(st.booleans())}
+    refusal = draw(st.none() | st.just(Refusal(reason="ManifestRefused", message="no")))
+    return make_all(
+        *pods,
+        replicas=draw(st.integers(0, 5)),
+        rollout=draw(st.none() | rollout),
+        nofits=nofits,
+        refusal=refusal,
+    )
+
+
+@settings(max_examples=60)
+@given(sights(), st.randoms(use_true_random=False))
+def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuffler: random.Random) -> None:
+    resource, seen = sight
+    pods = list(seen.pods)
+    shuffler.shuffle(pods)
+    assert status.aggregate(resource, replace(seen, pods=tuple(pods)), NOW) == status.aggregate(*sight, NOW)
+
+
+@settings(max_examples=60)
+@given(sights())
+def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
+    resource, seen = sight
+    first = status.aggregate(resource, seen, NOW)
+    again = status.aggregate(msgspec.structs.replace(resource, status=first), seen, LATER)
+    assert again == first
+    assert status.events(first, again) == []
+
+
+@settings(max_examples=60)
+@given(sights())
+def test_counts_and_conditions_agree(sight: tuple[OcrDeployment, Seen]) -> None:
+    resource, seen = sight
+    told = status.aggregate(resource, seen, NOW)
+    models = [model for pod in told["pods"] for model in pod["models"]]
+    assert sum(told["locations"].values()) == len(models)
+    assert told["readyReplicas"] == sum(pod["ready"] for pod in told["pods"]) <= told["replicas"]
+    now = summary(told)
+    if now["Ready"].startswith("True") and resource.spec.replicas:
+        assert told["readyReplicas"] >= resource.spec.replicas
+        assert now["Progressing"] == "False/Complete"
+    if now["ConfigApplied"].startswith("True"):
+        assert told["readyReplicas"] > 0
+        ready = [each for each in seen.pods if each.pod.ready]
+        assert all(podviews.applied(each, LIVE.revision, LIVE.hash) for each in ready)
+    if now["Stalled"].startswith("True"):
+        assert now["Ready"].startswith("False")
+    if any(each.pod.gated for each in seen.pods):
+        assert now["Placed"].startswith("False")
+        assert resource.spec.replicas == 0 or told["readyReplicas"] < told["replicas"]
+    assert_valid(told)
+
+
+def assert_valid(value: Any, schema: Mapping[str, Any] | None = None, path: str = "status") -> None:
+    """The part of OpenAPI that bounds the status: whatever is written, the API server takes it."""
+    schema = SCHEMA if schema is None else schema
+    match schema["type"]:
+        case "object":
+            unknown = value.keys() - schema["properties"].keys()
+            assert not unknown, f"{path}: {unknown}"
+            assert set(schema.get("required", [])) <= value.keys(), path
+            for key, inner in value.items():
+                assert_valid(inner, schema["properties"][key], f"{path}.{key}")
+        case "array":
+            assert len(value) <= schema["maxItems"], path
+            if schema["x-kubernetes-list-type"] == "map":
+                keys = [tuple(each[key] for key in schema["x-kubernetes-list-map-keys"]) for each in value]
+                assert len(keys) == len(set(keys)), path
+            for index, inner in enumerate(value):
+                assert_valid(inner, schema["items"], f"{path}[{index}]")
+        case "string":
+            assert isinstance(value, str), path
+            assert schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 99999), path
+            assert re.search(schema.get("pattern", ""), value), path
+            assert value in schema.get("enum", [value]), path
+        case "integer":
+            assert isinstance(value, int), path
+            assert value >= schema.get("minimum", value), path
+        case "boolean":
+            assert isinstance(value, bool), path
+
+
+def reasons(condition: str) -> set[str]:
+    """The reasons in the page's table of one condition."""
+    section = PAGE.read_text(encoding="utf-8").split(f"## {condition}\n", 1)[1].split("\n## ", 1)[0]
+    return {
+        word
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for word in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+
+
+def literals(function: str) -> set[str]:
+    """Reasons that stand in the code of one verdict."""
+    source = Path(verdicts.__file__).read_text(encoding="utf-8")
+    body = source.split(f"def {function}(", 1)[1].split("\ndef ", 1)[0].split("\n\n\n", 1)[0]
+    return set(re.findall(r'Verdict\("\w+", "(\w+)"', body)) | set(re.findall(r'return "(\w+)"', body))
+
+
+def test_the_page_lists_every_reason_and_no_other() -> None:
+    placement = {reason.value for reason in NoFitReason}
+    blocked = set(podviews.REASONS) | placement | {"FailedCreate", "ProgressDeadlineExceeded"}
+    refusals = {"ManifestRefused", "NameTaken"}
+    stall = refusals | {"InvalidSpec"}
+    deployment = {"FailedCreate", "ProgressDeadlineExceeded"}
+    assert reasons("Ready") == literals("ready") | literals("_serving") | literals("_stage") | blocked | stall
+    assert reasons("Progressing") == literals("progressing") | literals("_stage") | stall | deployment
+    assert reasons("Degraded") == literals("degraded") | blocked | refusals
+    assert reasons("Placed") == literals("placed") | placement
+    assert reasons("ConfigApplied") == literals("config_applied")
+    assert reasons("Stalled") == literals("stalled") | stall
+
+
+def test_the_page_lists_every_phase() -> None:
+    assert reasons("Phase") == {
+        "Stalled",
+        "Degraded",
+        "Ready",
+        "Standby",
+        "ScaledToZero",
+        "Progressing",
+        "Pending",
+    }
+    assert literals("phase") | {"Ready", "Standby", "ScaledToZero", "Progressing", "Pending"} == reasons(
+        "Phase"
+    )

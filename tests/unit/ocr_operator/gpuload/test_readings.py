@@ -1,0 +1,124 @@
+"""The best of several sources for each GPU: fresh before old, node-wide before a pod's own word, in any order."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocr_operator.gpuload import readings
+from ocr_operator.gpuload.dcgm import GpuReading, Source
+from ocr_operator.pods import podstate
+from ocr_operator.resources import observed
+from tests.support.observations import raw_pod, raw_state
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+GIB = 2**30
+
+
+def reading(
+    source: Source = Source.EXPORTER,
+    age: float = 5,
+    used: float | None = 1,
+    node: str = "gpu-a",
+    uuid: str = "GPU-1",
+) -> GpuReading:
+    return GpuReading(
+        node=node,
+        uuid=uuid,
+        memory_used_bytes=None if used is None else int(used * GIB),
+        memory_total_bytes=45 * GIB,
+        utilization=0.5,
+        read_at=NOW - timedelta(seconds=age),
+        source=source,
+    )
+
+
+def merged(*sources: GpuReading) -> GpuReading:
+    [one] = readings.merge(sources, NOW)
+    return one
+
+
+class TestMerge:
+    def test_the_newest_of_those_that_measure_nodes_wins(self) -> None:
+        exporter, asked = reading(age=40), reading(Source.PROMETHEUS, age=10)
+        assert merged(exporter, asked) == asked
+        assert merged(reading(age=5), asked).source is Source.EXPORTER
+
+    def test_a_fresh_exporter_wins_over_a_pods_newer_word(self) -> None:
+        assert merged(reading(age=40), reading(Source.POD, age=0, used=0)).source is Source.EXPORTER
+
+    def test_a_pod_stands_in_for_an_exporter_that_went_silent(self) -> None:
+        silent = replace(reading(age=90), holders=("a/stranger",))
+        answer = merged(silent, reading(Source.POD, age=0, used=7))
+        assert (answer.source, answer.memory_used_bytes) == (Source.POD, 7 * GIB)
+        assert answer.holders == ("a/stranger",), "no pod knows who holds the GPU"
+
+    def test_one_without_memory_or_from_the_future_is_no_help(self) -> None:
+        asked = reading(Source.PROMETHEUS, age=200)
+        assert merged(reading(age=1, used=None), asked) == asked
+        assert merged(reading(age=-3600), asked) == asked
+
+    def test_a_pod_that_claims_another_nodes_gpu_is_not_heard(self) -> None:
+        theirs = reading(node="gpu-b", age=100)
+        assert readings.merge([reading(Source.POD, age=0, node="gpu-a"), theirs], NOW) == [theirs]
+
+    def test_a_pod_on_a_gpu_in_instances_does_not_make_it_whole(self) -> None:
+        instance = replace(reading(age=250), mig="2/3g.40gb")
+        assert readings.merge([reading(Source.POD, age=0), instance], NOW) == [instance]
+
+    @given(
+        st.lists(
+            st.builds(
+                reading,
+                st.sampled_from(Source),
+                st.sampled_from([-3600, -1, 0, 5, 59, 61, 299, 301, 10_000]),
+                st.sampled_from([None, 0, 3, 50]),
+                st.sampled_from(["gpu-a", "gpu-b"]),
+                st.sampled_from(["GPU-1", "GPU-2", "GPU-3"]),
+            ),
+            max_size=8,
+        ),
+        st.randoms(use_true_random=False),
+    )
+    def test_order_is_irrelevant_and_each_gpu_comes_once(
+        self, sources: Sequence[GpuReading], random: st.DataObject
+    ) -> None:
+        answer = readings.merge(sources, NOW)
+        shuffled = list(sources)
+        random.shuffle(shuffled)  # type: ignore[attr-defined]
+        assert readings.merge(shuffled, NOW) == answer
+        assert readings.homes(shuffled) == readings.homes(sources)
+        assert sorted(each.uuid for each in answer) == sorted({each.uuid for each in sources})
+        assert readings.merge(answer, NOW) == answer
+
+
+class TestOfPods:
+    def of(self, device: dict[str, object]) -> list[GpuReading]:
+        raw = raw_state("a")
+        raw["device"] |= device
+        state = podstate.parse(raw)
+        assert isinstance(state, podstate.PodState), state
+        return readings.of_pods([observed.pod(raw_pod("a"))], {"uid-a": state}, NOW)
+
+    def test_what_a_pod_measures_is_a_reading_of_now(self) -> None:
+        whole = {"memory_used_bytes": 3 * GIB, "memory_total_bytes": 45 * GIB, "utilization": 0.25}
+        [one] = self.of({"gpu": whole})
+        assert (one.node, one.uuid, one.product) == ("gpu-a", "GPU-1", "NVIDIA-L40S")
+        assert (one.memory_used_bytes, one.utilization, one.read_at) == (3 * GIB, 0.25, NOW)
+        assert one.source is Source.POD
+
+    def test_pods_that_measure_nothing_or_nonsense_are_left_out(self) -> None:
+        whole = {"memory_used_bytes": 3 * GIB, "memory_total_bytes": 45 * GIB, "utilization": 0.25}
+        assert self.of({"gpu": None}) == []
+        assert self.of({"gpu": whole, "uuid": None}) == []
+        assert self.of({"gpu": whole, "uuid": "all"}) == []
+        assert self.of({"gpu": whole | {"memory_total_bytes": 0}}) == []
+        assert self.of({"gpu": whole | {"memory_total_bytes": 2**60}}) == []
+        assert readings.of_pods([observed.pod(raw_pod("a"))], {}, NOW) == []
+
+
+def test_homes_come_from_those_who_measure_nodes() -> None:
+    homes = readings.homes([reading(), reading(Source.POD, uuid="GPU-9", node="gpu-c")])
+    assert homes == readings.Homes({"GPU-1": "gpu-a"}, frozenset({"gpu-a"}))

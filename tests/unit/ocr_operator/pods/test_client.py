@@ -1,0 +1,378 @@
+"""Links to pods, over real HTTP to pods that are well, slow, gone, or hostile."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from ocr_operator.metrics import Metrics
+from ocr_operator.pods import wire
+from ocr_operator.pods.client import CROWD_SPACING_SECONDS, PodClient
+from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods.wire import Target
+from ocr_operator.resources import live_settings
+from ocr_operator.resources.live_settings import LiveSettings, Revision
+from ocr_operator.resources.observed import Key
+from tests.support import fakepod, resources
+from tests.support.fakepod import FakePod
+from tests.support.stage import until
+
+KEY: Key = ("default", "invoices")
+SILENCE = 0.4
+PORT = fakepod.free_port()
+
+
+def make_live(revision: int, seconds: int = 60) -> LiveSettings:
+    values = live_settings.values(resources.make_deployment(idle={"offloadAfterSeconds": seconds}).spec)
+    return live_settings.envelope(
+        revision, Revision(revision=revision, hash=live_settings.digest(values)), values
+    )
+
+
+class Link:
+    """One pod and the client that follows it."""
+
+    def __init__(self, client: PodClient, pod: FakePod, target: Target, changes: list[bool]) -> None:
+        self.client = client
+        self.pod = pod
+        self.target = target
+        self.changes = changes
+
+    def want(self, live: LiveSettings, token: str = "right") -> None:
+        self.client.follow(KEY, [self.target], live, token, crowd=4)
+
+    @property
+    def state(self) -> PodState | Unreachable | None:
+        return self.client.state(KEY, self.pod.uid)[0]
+
+    @property
+    def push_error(self) -> str:
+        return self.client.state(KEY, self.pod.uid)[1]
+
+    async def connected(self) -> PodState:
+        found = await until(lambda: self.state if isinstance(self.state, PodState) else None)
+        assert isinstance(found, PodState)
+        return found
+
+    async def lost(self) -> Unreachable:
+        found = await until(lambda: self.state if isinstance(self.state, Unreachable) else None)
+        assert isinstance(found, Unreachable)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    prepare: Callable[[FakePod], None] = lambda pod: None, *, serve: bool = True
+) -> AsyncIterator[Link]:
+    pod, ip, changes = FakePod("invoices-1", "uid-1", "right"), fakepod.address(), list[bool]()
+    prepare(pod)
+    async with contextlib.AsyncExitStack() as stack:
+        if serve:
+            await stack.enter_async_context(pod.serve(ip, PORT))
+        session = await stack.enter_async_context(wire.session())
+        client = PodClient(
+            session,
+            on_change=lambda key, urgent: changes.append(urgent),
+            metrics=Metrics(CollectorRegistry()),
+            rng=random.Random(1),
+            silence=SILENCE,
+        )
+        task = asyncio.create_task(client.run())
+        try:
+            yield Link(client, pod, Target(KEY, pod.name, pod.uid, ip, PORT), changes)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_state_comes_and_every_change_is_told() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        first = await link.connected()
+        assert [model.location for model in first.models] == ["unloaded"]
+
+        link.pod.change(pp_ocr=("ready", "gpu"))
+        await until(lambda: isinstance(link.state, PodState) and link.state.models[0].location == "gpu")
+        assert link.changes
+
+
+async def test_a_crowd_is_urgent_once_and_again_only_after_it_has_halved() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        await link.connected()
+        await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 1)
+
+        async def urgent(waiting: int) -> bool:
+            await asyncio.sleep(CROWD_SPACING_SECONDS)
+            link.changes.clear()
+            link.pod.waiting = waiting
+            link.pod.tell()
+            await until(lambda: isinstance(link.state, PodState) and link.state.queue.waiting == waiting)
+            return any(link.changes)
+
+        found = [await urgent(waiting) for waiting in (4, 5, 9, 4, 3, 6, 2, 4, 5)]
+    assert found == [False, True, False, False, False, False, False, False, True]
+
+
+async def test_settings_are_pushed_until_echoed_and_then_left_alone() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        await until(lambda: link.pod.settings["revision"] == 1)
+        state = await link.connected()
+        assert (await until(lambda: link.state)).settings.hash == make_live(1).hash
+        assert link.pod.tokens == ["Bearer right"]
+
+        for _ in range(3):
+            link.want(make_live(1))
+        link.want(make_live(2, 5))
+        await until(lambda: link.pod.settings["revision"] == 2)
+        link.pod.tell()
+        await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 2)
+        assert [push["revision"] for push in link.pod.pushes] == [1, 2]
+        assert state.pod.uid == "uid-1"
+
+
+async def test_pod_that_has_the_settings_already_is_not_pushed() -> None:
+    def stamped(pod: FakePod) -> None:
+        pod.settings = {"generation": 1, "revision": 1, "hash": make_live(1).hash, "values": {}}
+
+    async with linked(stamped) as link:
+        link.want(make_live(1))
+        await link.connected()
+        link.pod.change(pp_ocr=("ready", "gpu"))
+        await until(lambda: isinstance(link.state, PodState) and link.state.models[0].location == "gpu")
+
+        assert not link.pod.pushes
+
+
+async def test_push_is_tried_again_until_it_works() -> None:
+    refusals = 0
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        nonlocal refusals
+        refusals += 1
+        return web.Response(status=500)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", refuse)) as link:
+        link.want(make_live(1))
+        await until(lambda: refusals >= 3)
+        assert "500" in link.push_error
+
+        link.pod.answer_push = None
+        await until(lambda: link.pod.settings["revision"] == 1)
+        await until(lambda: not link.push_error)
+
+
+async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
+    answer = asyncio.Event()
+
+    async def hesitate(request: web.Request) -> web.StreamResponse:
+        await answer.wait()
+        link.pod.answer_push = None
+        return web.Response(status=500)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", hesitate)) as link:
+        link.want(make_live(1))
+        await link.connected()
+        await link.client.caught_up(KEY, 0.05)
+        assert link.pod.settings["revision"] == 0, "it gave up"
+
+        waiting = asyncio.create_task(link.client.caught_up(KEY, 30))
+        answer.set()
+        await asyncio.wait_for(waiting, 20)
+        assert link.pod.settings["revision"] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "token"), (403, "token"), (409, "newer revision"), (422, "refuses the values")]
+)
+async def test_refused_push_says_why_and_changes_nothing(status: int, told: str) -> None:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=status)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", refuse)) as link:
+        link.want(make_live(1))
+        await until(lambda: told in link.push_error)
+
+        assert link.pod.settings["revision"] == 0
+
+
+async def test_wrong_token_is_never_shown_the_right_one_by_a_redirect() -> None:
+    seen: list[str | None] = []
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("Authorization"))
+        raise web.HTTPTemporaryRedirect(location="/v1/elsewhere")
+
+    async with linked(lambda pod: setattr(pod, "answer_push", redirect)) as link:
+        link.want(make_live(1))
+        await until(lambda: "307" in link.push_error)
+
+    assert set(seen) == {"Bearer right"}
+
+
+async def test_silent_stream_is_unreachable_after_the_silence_and_comes_back() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        await link.connected()
+        loop = asyncio.get_running_loop()
+
+        link.pod.silent = True
+        began = loop.time()
+        trouble = await link.lost()
+        assert trouble == Unreachable(reason="Unreachable", message=f"no heartbeat within {SILENCE} s")
+        assert loop.time() - began < SILENCE + 1
+
+        link.pod.silent = False
+        link.pod.tell()
+        await link.connected()
+
+
+async def test_pod_that_never_answers_is_starting_first_and_unreachable_then() -> None:
+    async with linked(serve=False) as link:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        link.want(make_live(1))
+        trouble = await link.lost()
+
+        assert loop.time() - began >= SILENCE * 0.9
+        assert trouble.message == "the pod takes no connection"
+
+
+def endless(chunk: bytes) -> Callable[[web.Request], "asyncio.Future[web.StreamResponse]"]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(5000):
+                await response.write(chunk)
+        return response
+
+    return answer  # type: ignore[return-value]
+
+
+def event(data: bytes) -> bytes:
+    return b"event: state\ndata: " + data + b"\n\n"
+
+
+async def plain(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"pod": {}})
+
+
+async def redirected(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound(location="http://127.0.0.1:1/v1/state")
+
+
+HOSTILE = {
+    "endless line": (endless(b"x" * 4096), "an event of more than"),
+    "endless event": (endless(b"data: " + b"x" * 4096 + b"\n"), "an event of more than"),
+    "no JSON": (endless(event(b"{")), ""),
+    "deep JSON": (endless(event(b"[" * 5000)), ""),
+    "another pod": (
+        endless(event(b'{"pod":{"name":"x","uid":"uid-2"},"device":{"kind":"cpu"},"models":[]}')),
+        "another pod",
+    ),
+    "unknown state": (
+        endless(
+            event(
+                b'{"pod":{"name":"x","uid":"uid-1"},"device":{"kind":"cpu"},'
+                b'"models":[{"name":"m","state":"hacked","location":"cpu"}]}'
+            )
+        ),
+        "",
+    ),
+    "no stream": (plain, "instead of a stream"),
+    "redirect": (redirected, "302"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_answer_is_no_state(name: str) -> None:
+    answer, told = HOSTILE[name]
+    async with linked(lambda pod: setattr(pod, "answer_state", answer)) as link:
+        link.want(make_live(1))
+        trouble = await link.lost()
+
+        assert trouble.reason == "InvalidState"
+        assert told in trouble.message
+        assert not link.pod.pushes, "no token for a pod that isn't believed"
+
+
+async def test_slow_drip_counts_as_silence() -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"x")
+                await asyncio.sleep(0.02)
+        return response
+
+    async with linked(lambda pod: setattr(pod, "answer_state", drip)) as link:
+        link.want(make_live(1))
+        trouble = await link.lost()
+
+        assert "no heartbeat" in trouble.message
+
+
+async def test_heartbeats_alone_are_no_state() -> None:
+    async with linked(lambda pod: setattr(pod, "answer_state", endless(b": heartbeat\n\n"))) as link:
+        link.want(make_live(1))
+        await link.lost()
+
+
+async def test_huge_answer_to_a_push_is_cut_off() -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * 10_000_000)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", flood)) as link:
+        link.want(make_live(1))
+        await until(lambda: "more than" in link.push_error)
+
+
+async def test_echo_of_other_settings_is_no_echo() -> None:
+    async def lie(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"generation": 1, "revision": 1, "hash": "f" * 16})
+
+    async with linked(lambda pod: setattr(pod, "answer_push", lie)) as link:
+        link.want(make_live(1))
+        await until(lambda: "other settings" in link.push_error)
+        assert isinstance(link.state, PodState)
+        assert link.state.settings.revision == 0
+
+
+async def test_restarted_process_is_pushed_again() -> None:
+    async with linked() as link:
+        link.want(make_live(3))
+        await until(lambda: link.pod.settings["revision"] == 3)
+        ip, pod = link.target.ip, link.pod
+
+    async with linked(serve=False) as link:
+        link.target = Target(KEY, pod.name, pod.uid, ip, PORT)
+        async with FakePod(pod.name, pod.uid, "right").serve(ip, PORT):
+            link.want(make_live(3))
+            await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 3)
+        fresh = FakePod(pod.name, pod.uid, "right")
+        async with fresh.serve(ip, PORT):
+            await until(lambda: fresh.settings["revision"] == 3)
+
+
+async def test_forgotten_pod_is_left_alone() -> None:
+    async with linked() as link:
+        link.want(make_live(1))
+        await until(lambda: link.pod.streams == 1)
+
+        link.client.forget(KEY)
+
+        await until(lambda: link.pod.streams == 0, what="the stream is closed")
+        assert link.state is None
+
+
+@pytest.mark.parametrize("ip", ["example.com", "127.0.0.1:80@evil", "", "127.0.0.1/x"])
+async def test_only_addresses_are_connected_to(ip: str) -> None:
+    with pytest.raises(ValueError, match="does not appear"):
+        _ = Target(KEY, "invoices-1", "uid-1", ip, PORT).url

@@ -1,0 +1,229 @@
+"""What is written, token for token, against transformers' own greedy generation; pages that come, go and fail."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra `transformers`")
+
+import torch
+from transformers import PreTrainedModel
+
+from ocr_inference.engines.transformers import generation
+from ocr_inference.engines.transformers.generation import Generator, InSlots, OneByOne, Prompt, Written
+from tests.support import decoders
+from tests.support.decoders import EOS
+
+FULL, NEAR = "full_attention", "reference_sliding_attention"
+MODELS: Mapping[str, Callable[[str], PreTrainedModel]] = {
+    "qwen": decoders.qwen,
+    "unlimited": lambda attention: decoders.unlimited(attention=attention),
+    "unlimited, windows": lambda attention: decoders.unlimited((NEAR,) * 3, attention),
+    "unlimited, both": lambda attention: decoders.unlimited((FULL, NEAR, FULL), attention),
+    "mistral": decoders.mistral,
+}
+
+
+def prompts(name: str, count: int = 6) -> list[dict[str, Any]]:
+    """Of several lengths; for the model that has pictures in its positions, with and without one."""
+    if name != "qwen":
+        return [decoders.words(seed) for seed in range(count)]
+    return [decoders.words(seed) if seed == 3 else decoders.picture(seed) for seed in range(count)]
+
+
+def limit(index: int) -> int:
+    return 24 - 5 * (index % 4)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Such small models compute no faster with more, and tests run beside others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Desk:
+    """Hands pages to a generator, `width` at once, and collects what it writes."""
+
+    def __init__(self, generator: Generator, width: int) -> None:
+        self.generator = generator
+        self.width = width
+        self.tokens: dict[int, list[int]] = {}
+        self.ends: dict[int, str] = {}
+
+    def note(self, written: Sequence[Written]) -> None:
+        for each in written:
+            tokens = self.tokens.setdefault(each.number, [])
+            if each.token is not None:
+                tokens.append(each.token)
+            if each.end is not None:
+                self.ends[each.number] = each.end
+
+    def run(self, pages: Sequence[Prompt]) -> dict[int, list[int]]:
+        waiting = list(enumerate(pages))
+        while waiting or self.generator.numbers:
+            while waiting and len(self.generator.numbers) < self.width:
+                number, page = waiting.pop(0)
+                self.note([self.generator.begin(number, page)])
+            self.note(self.generator.step())
+        return self.tokens
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", MODELS)
+def test_pages_written_together_are_token_equal_to_generate(name: str, attention: str) -> None:
+    model = MODELS[name](attention)
+    assert generation.unfit(model) is None
+    pages = prompts(name)
+    expected = {index: decoders.reference(model, page, limit(index)) for index, page in enumerate(pages)}
+    together = Desk(InSlots(model, {EOS}), 3)
+    assert together.run([Prompt(page, limit(index)) for index, page in enumerate(pages)]) == expected
+    assert together.ends == {
+        index: "length" if len(tokens) == limit(index) else "stop" for index, tokens in expected.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pages_written_in_turns_are_token_equal_to_generate(name: str) -> None:
+    model = MODELS[name]("sdpa")
+    pages = prompts(name, 4)
+    expected = {index: decoders.reference(model, page, limit(index)) for index, page in enumerate(pages)}
+    turns = Desk(OneByOne(model, {EOS}), 3)
+    assert turns.run([Prompt(page, limit(index)) for index, page in enumerate(pages)]) == expected
+
+
+@pytest.mark.parametrize("width", [2, 8])
+def test_company_changes_nothing(width: int) -> None:
+    model = decoders.unlimited()
+    pages = [Prompt(page, 30) for page in prompts("unlimited")]
+    alone = Desk(InSlots(model, {EOS}), 1).run(pages)
+    assert Desk(InSlots(model, {EOS}), width).run(pages) == alone
+
+
+@pytest.mark.parametrize("kind", [InSlots, OneByOne])
+def test_a_page_that_ends_itself_says_so(kind: type[InSlots | OneByOne]) -> None:
+    model = decoders.unlimited()
+    page = decoders.words(0)
+    tokens = decoders.reference(model, page, 30)
+    end = next(token for token in tokens if tokens.index(token) > 5)
+    before = tokens[: tokens.index(end)]
+    desk = Desk(kind(model, {end}), 1)
+    assert desk.run([Prompt(page, 30)]) == {0: before}
+    assert desk.ends == {0: "stop"}
+
+
+@pytest.mark.parametrize("kind", [InSlots, OneByOne])
+def test_the_first_token_may_be_the_last(kind: type[InSlots | OneByOne]) -> None:
+    model = decoders.unlimited()
+    page = decoders.words(0)
+    first = decoders.reference(model, page, 1)[0]
+    generator = kind(model, {EOS})
+    assert generator.begin(7, Prompt(page, 1)) == Written(7, first, "length")
+    assert generator.numbers == []
+    assert kind(model, {first}).begin(8, Prompt(page, 5)) == Written(8, None, "stop")
+    assert generator.step() == []
+
+
+@pytest.mark.parametrize("kind", [InSlots, OneByOne])
+def test_a_page_that_is_dropped_leaves_the_others_alone(kind: type[InSlots | OneByOne]) -> None:
+    model = decoders.qwen()
+    pages = [Prompt(decoders.picture(seed), 25) for seed in range(4)]
+    expected = Desk(kind(model, {EOS}), 1).run(pages)
+    desk = Desk(kind(model, {EOS}), 4)
+    for number, page in enumerate(pages[:3]):
+        desk.note([desk.generator.begin(number, page)])
+    for _ in range(5):
+        desk.note(desk.generator.step())
+    desk.generator.drop(0)
+    desk.generator.drop(99)
+    assert desk.generator.numbers == [1, 2]
+    desk.note([desk.generator.begin(3, pages[3])])
+    while desk.generator.numbers:
+        desk.note(desk.generator.step())
+    assert {number: desk.tokens[number] for number in (1, 2, 3)} == {n: expected[n] for n in (1, 2, 3)}
+    assert 1 < len(desk.tokens[0]) < 25
+    assert desk.tokens[0] == expected[0][: len(desk.tokens[0])]
+
+
+def test_banned_tokens_are_not_written() -> None:
+    model = decoders.unlimited()
+    pages = [decoders.words(seed) for seed in range(3)]
+    free = [decoders.reference(model, page, 20) for page in pages]
+    taken = set(free[1])
+    banned = [None, lambda written: taken, lambda written: written[-1:]]
+    tokens = Desk(InSlots(model, {EOS}), 3).run(
+        [Prompt(page, 20, each) for page, each in zip(pages, banned, strict=True)]
+    )
+    assert tokens[0] == free[0]
+    assert not taken & set(tokens[1])
+    assert all(left != right for left, right in zip(tokens[2], tokens[2][1:], strict=False))
+
+
+class Faulty:
+    """Makes the `at`-th forward pass of a model's last layer fail."""
+
+    def __init__(self, model: PreTrainedModel, at: int) -> None:
+        self.left = at
+        layers: Any = model.base_model.language_model.layers  # type: ignore[union-attr]
+        self.hook = layers[-1].register_forward_pre_hook(self.fail)
+
+    def fail(self, *_: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise MemoryError("as the test wants")
+
+
+@pytest.mark.parametrize(("kind", "lost"), [(InSlots, 0), (OneByOne, 1)])
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_failure_harms_no_other_page(kind: type[InSlots | OneByOne], lost: int, at: int) -> None:
+    model = decoders.unlimited()
+    pages = [Prompt(page, 12) for page in prompts("unlimited", 3)]
+    expected = Desk(kind(model, {EOS}), 1).run(pages)
+    fault = Faulty(model, at)
+    desk = Desk(kind(model, {EOS}), 3)
+    waiting = list(enumerate(pages))
+    while waiting or desk.generator.numbers:
+        try:
+            if waiting:
+                desk.note([desk.generator.begin(*waiting[0])])
+                waiting.pop(0)
+            else:
+                desk.note(desk.generator.step())
+        except MemoryError:
+            assert fault.left == 0
+    fault.hook.remove()
+    # A prefill that fails has left nothing; in slots a step can be taken again, in turns a page's cache is spoilt.
+    harmed = {number for number, tokens in desk.tokens.items() if tokens != expected[number]}
+    assert len(harmed) == (lost if at > len(pages) else 0)
+
+
+def test_the_memory_of_slots_follows_the_pages() -> None:
+    model = decoders.unlimited()
+    generator = InSlots(model, {EOS})
+    generator.begin(0, Prompt(decoders.words(0), 300))
+    for _ in range(100):
+        generator.step()
+    one = generator._slots.bytes
+    generator.begin(1, Prompt(decoders.words(1), 300))
+    assert one < generator._slots.bytes <= 2 * one
+    generator.drop(0)
+    generator.drop(1)
+    assert generator._slots.bytes == 0
+
+
+def test_models_that_were_never_tried_are_decoded_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    model = decoders.unlimited()
+    assert isinstance(generation.of(model, {EOS}), InSlots)
+    assert caplog.text == ""
+    model.config.model_type = "strange"  # type: ignore[misc]
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(generation.of(model, {EOS}), OneByOne)
+    assert "one by one: model type strange was never tried" in caplog.text
+    model.config.model_type = "unlimited_ocr"  # type: ignore[misc]
+    model.config.get_text_config()._attn_implementation = "flex_attention"
+    assert "flex_attention takes masks of its own" in str(generation.unfit(model))
+    assert torch.is_inference_mode_enabled() is False

@@ -1,0 +1,544 @@
+"""The engine of vision-language models on tiny checkpoints: the right text in any company, and what goes wrong."""
+
+import gc
+import hashlib
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from msgspec import structs
+
+pytest.importorskip("torch", reason="needs the extra `transformers`")
+
+import torch
+
+from ocr_inference.engines.transformers import checkpoints as opening
+from ocr_inference.engines.transformers import engine as transformers
+from ocr_inference.engines.transformers import memory
+from ocr_inference.engines.transformers.engine import TransformersEngine
+from ocr_inference.protocol.engine import (
+    Broken,
+    Delta,
+    EngineError,
+    Event,
+    Failure,
+    FailureKind,
+    InferRequest,
+    ModelSpec,
+    PageResult,
+    Progress,
+    SteppingEngine,
+)
+from ocr_inference.protocol.host_tier import HostTier
+from tests.support import chatmodels, greedy
+from tests.support.engines import picture
+from tests.support.paths import ROOT
+
+pytestmark = [
+    pytest.mark.long,
+    # Processors of transformers hand Pillow's pictures to numpy in a way that numpy will drop.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+KINDS = sorted(greedy.CASES)
+QUICK = "lighton_ocr"
+"""The kind that reads a page fastest."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Such small models compute no faster with more, and tests run beside others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A checkpoint of a kind, made once."""
+    base = tmp_path_factory.mktemp("checkpoints")
+
+    def get(kind: str) -> Path:
+        if not (base / kind).exists():
+            (base / kind).mkdir()
+            greedy.make(base / kind, kind)
+        return base / kind
+
+    return get
+
+
+class Bench:
+    """Engines of one model, with its host tier."""
+
+    def __init__(self, path: Path, cache: Path, device: Any = "simulated", **options: Any) -> None:
+        self.host = HostTier.create("test")
+        self.reports: list[Progress] = []
+        self.spec = ModelSpec(
+            name="m",
+            engine="transformers",
+            device=device,
+            path=str(path),
+            cache_dir=str(cache),
+            options={"threads": 1, **options},
+        )
+
+    def engine(self) -> TransformersEngine:
+        return transformers.create(self.spec, self.host, self.reports.append)
+
+    def digest(self) -> str:
+        return hashlib.sha256(Path(self.host.path).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def bench(folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., Bench]:
+    def make(kind: str = QUICK, **arguments: Any) -> Bench:
+        return Bench(folder(kind), tmp_path, **arguments)
+
+    return make
+
+
+def ask(width: int = 60, height: int = 40, color: str = "red", **fields: Any) -> InferRequest:
+    return InferRequest(image=picture(width, height, color), **{"task": "free", "max_tokens": 12, **fields})
+
+
+def pages(kind: str) -> list[InferRequest]:
+    """Of different sizes, tasks and lengths."""
+    tiny: dict[str, Any] = {"resolution": "small"} if kind.startswith("deepseek") else {}
+    return [
+        ask(**tiny),
+        InferRequest(image=greedy.page(300, 400), task="document", max_tokens=30, **tiny),
+        ask(200, 90, "blue", max_tokens=5, **tiny),
+        ask(90, 200, "green", max_tokens=20, loop_guard=False, **tiny),
+        InferRequest(image=greedy.page(200, 150), task="freeform", prompt="Read it.", max_tokens=17, **tiny),
+    ]
+
+
+def expected(path: Path, requests: Sequence[InferRequest]) -> list[tuple[str, str]]:
+    """Texts and why they end, by transformers' own `generate`, a page at a time."""
+    opened = opening.open(path)
+    model = opened.converted()
+    found = []
+    for request in requests:
+        ids = greedy.write(model, opened.prepare(request), opened)
+        ended = bool(ids) and ids[-1] in opened.eos_ids
+        found.append((opened.decode(ids), "stop" if ended else "length"))
+    return found
+
+
+def told(results: Sequence[PageResult | Failure]) -> list[tuple[str, str]]:
+    assert all(isinstance(each, PageResult) for each in results), results
+    return [(each.text, each.finish_reason) for each in results if isinstance(each, PageResult)]
+
+
+# --- the right text -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_together_alone_and_after_any_cycle_it_writes_what_generate_writes(
+    kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
+) -> None:
+    requests = pages(kind)
+    wanted = expected(folder(kind), requests)
+    made = bench(kind)
+    engine = made.engine()
+    engine.load()
+    digest = made.digest()
+    assert told(engine.infer(requests)) == wanted
+    assert told([engine.infer([request])[0] for request in requests]) == wanted
+    for _ in range(2):
+        assert engine.offload().device_bytes == 0
+        engine.restore()
+        assert told(engine.infer(requests[:2])) == wanted[:2]
+    engine.offload()
+    successor = made.engine()
+    successor.restore()
+    assert told(successor.infer(requests)) == wanted
+    standby = made.engine()
+    assert standby.stand_by().device_bytes == 0
+    standby.restore()
+    assert told(standby.infer(requests[:2])) == wanted[:2]
+    assert made.digest() == digest
+
+
+def stepped(engine: TransformersEngine, requests: Mapping[int, InferRequest]) -> list[Event]:
+    for number, request in requests.items():
+        engine.admit(number, request)
+    events: list[Event] = []
+    while engine.free_slots < engine.max_batch:
+        events += engine.step()
+    return events
+
+
+def test_pieces_add_up_to_the_text_and_count_its_tokens(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    assert isinstance(engine, SteppingEngine)
+    engine.load()
+    requests = dict(enumerate(pages(QUICK), start=7))
+    events = stepped(engine, requests)
+    for number in requests:
+        *pieces, result = [event for each, event in events if each == number]
+        assert isinstance(result, PageResult)
+        deltas = [piece for piece in pieces if isinstance(piece, Delta)]
+        assert len(deltas) == len(pieces) > 1
+        assert "".join(delta.text for delta in deltas) == result.text
+        assert [delta.completion_tokens for delta in deltas] == sorted({d.completion_tokens for d in deltas})
+        assert deltas[-1].completion_tokens == result.completion_tokens > 0
+        assert {delta.prompt_tokens for delta in deltas} == {result.prompt_tokens}
+        assert (result.family, result.prompt_tokens > 20) == ("chat", True)
+
+
+def test_pages_come_and_go_while_others_are_written(bench: Callable[..., Bench]) -> None:
+    engine = bench(max_batch=3).engine()
+    engine.load()
+    requests = pages(QUICK)
+    alone = [engine.infer([request])[0] for request in requests]
+    engine.admit(0, requests[1])
+    engine.admit(1, requests[3])
+    while not any(isinstance(event, Delta) for _, event in engine.step()):
+        pass
+    engine.admit(2, requests[4])
+    assert engine.free_slots == 0
+    engine.cancel(1)
+    engine.cancel(99)
+    events = stepped(engine, {3: requests[2]})
+    results = {number: event for number, event in events if not isinstance(event, Delta)}
+    assert told([results[0], results[2], results[3]]) == told([alone[1], alone[4], alone[2]])
+    assert 1 not in {number for number, _ in events}
+
+
+def test_a_page_that_is_cancelled_before_it_begins_leaves_nothing(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    engine.admit(0, ask())
+    engine.cancel(0)
+    assert engine.free_slots == engine.max_batch
+    assert engine.step() == []
+
+
+def test_a_plain_cpu_reads_from_the_host_tier_itself(bench: Callable[..., Bench]) -> None:
+    made = bench(device="cpu")
+    engine = made.engine()
+    loaded = engine.load()
+    assert (loaded.device_bytes, loaded.host_bytes) == (0, made.host.size)
+    first = told(engine.infer([ask()]))
+    engine.offload()
+    engine.restore()
+    assert told(engine.infer([ask()])) == first
+
+
+def test_host_memory_is_hardly_more_than_the_weights(bench: Callable[..., Bench]) -> None:
+    made = bench("deepseek_ocr")
+    loaded = made.engine().load()
+    model = opening.open(Path(made.spec.path or "")).model
+    weights = sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
+    assert weights <= loaded.host_bytes <= 1.02 * weights
+    assert loaded.device_bytes <= loaded.host_bytes
+
+
+def test_a_converted_checkpoint_is_converted_once(bench: Callable[..., Bench]) -> None:
+    made = bench("deepseek_ocr")
+    engine = made.engine()
+    engine.load()
+    assert {report.phase for report in made.reports} >= {"converting"}
+    first, digest = told(engine.infer([ask(resolution="tiny")])), made.digest()
+    engine.unload()
+    assert made.host.size == 0
+    made.reports.clear()
+    again = made.engine()
+    again.load()
+    phases = {report.phase for report in made.reports}
+    assert "converting" not in phases
+    assert "reading" in phases
+    assert (told(again.infer([ask(resolution="tiny")])), made.digest()) == (first, digest)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------
+
+
+class Fault:
+    """Makes a forward pass of the model's decoder raise: the `at`-th of all, of prompts or of steps."""
+
+    def __init__(
+        self,
+        engine: TransformersEngine,
+        error: Exception,
+        at: int = 1,
+        of: Literal["all", "prompts", "steps"] = "all",
+    ) -> None:
+        self.left, self.error, self.of = at, error, of
+        decoder: Any = engine._weights.opened.model.base_model.language_model
+        decoder.register_forward_pre_hook(self.strike, with_kwargs=True)
+
+    def strike(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        kind = "steps" if named["inputs_embeds"].shape[1] == 1 else "prompts"
+        if self.of not in ("all", kind):
+            return
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+def kinds(results: Sequence[PageResult | Failure]) -> list[str]:
+    return [each.kind if isinstance(each, Failure) else "page" for each in results]
+
+
+def test_bad_pages_fail_alone(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    wanted = engine.infer([ask()])
+    bad = [
+        InferRequest(image=b"no picture"),
+        InferRequest(image=picture()[:40]),
+        InferRequest(image=picture(300, 300), max_pixels=100),
+    ]
+    results = engine.infer([bad[0], ask(), bad[1], bad[2]])
+    assert kinds(results) == ["invalid_image", "page", "invalid_image", "image_too_large"]
+    assert told(results[1:2]) == told(wanted)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (ValueError("shapes don't match"), "failed"),
+    ],
+)
+def test_a_page_that_cannot_begin_fails_and_the_next_one_is_read(
+    bench: Callable[..., Bench], error: Exception, kind: str
+) -> None:
+    engine = bench().engine()
+    engine.load()
+    wanted = told(engine.infer([ask()]))
+    Fault(engine, error)
+    assert kinds(engine.infer([ask()])) == [kind]
+    assert told(engine.infer([ask()])) == wanted
+
+
+def test_a_page_without_memory_waits_for_one_that_is_written(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    wanted = told(engine.infer([ask(), ask(color="blue")]))
+    engine.admit(0, ask())
+    while not any(isinstance(event, Delta) for _, event in engine.step()):
+        pass
+    fault = Fault(engine, MemoryError(), of="prompts")
+    events = stepped(engine, {1: ask(color="blue")})
+    assert fault.left < 0
+    results = {number: event for number, event in events if not isinstance(event, Delta)}
+    assert told([results[0], results[1]]) == wanted
+    ends = [number for number, event in events if not isinstance(event, Delta)]
+    assert ends == [0, 1]
+
+
+def test_memory_that_runs_out_while_writing_costs_the_newest_page(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    wanted = told(engine.infer([ask(), ask(color="blue")]))
+    Fault(engine, MemoryError(), 6)
+    results = engine.infer([ask(), ask(color="blue"), ask(color="green")])
+    assert kinds(results) == ["page", "page", "out_of_memory"]
+    assert told(results[:2]) == wanted
+
+
+def test_a_step_that_fails_fails_its_pages_and_leaves_the_engine_empty(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    wanted = told(engine.infer([ask()]))
+    # Of steps: where the second page is prepared late, its prompt would be the fourth pass of all.
+    Fault(engine, ValueError("as the test wants"), 2, of="steps")
+    with pytest.raises(ValueError, match="as the test wants"):
+        engine.infer([ask(), ask()])
+    assert engine.free_slots == engine.max_batch
+    assert told(engine.infer([ask()])) == wanted
+
+
+def test_an_error_that_sticks_ends_the_process(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    Fault(engine, torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(Broken, match="illegal memory access"):
+        engine.infer([ask()])
+
+
+def test_no_memory_for_the_device_leaves_the_model_on_the_host(bench: Callable[..., Bench]) -> None:
+    made = bench()
+    engine = made.engine()
+    engine.load()
+    wanted, digest = told(engine.infer([ask()])), made.digest()
+    engine.offload()
+    flat: Any = engine._weights._flat
+
+    class Full:
+        """A device without memory."""
+
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def allocate(self, nbytes: int) -> torch.Tensor:
+            raise MemoryError(f"{nbytes} bytes are too many")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    real, flat._device = flat._device, Full(flat._device)
+    with pytest.raises(MemoryError, match="too many"):
+        engine.restore()
+    assert flat.device_bytes == 0
+    flat._device = real
+    assert engine.restore().device_bytes > 0
+    assert (told(engine.infer([ask()])), made.digest()) == (wanted, digest)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"speed": 1}, "no option 'speed'"),
+        ({"threads": "many"}, "threads is a whole number from 0 to 256"),
+        ({"max_batch": 1000}, "max_batch is a whole number from 0 to 256"),
+    ],
+)
+def test_odd_options_are_refused(
+    bench: Callable[..., Bench], options: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(EngineError, match=message) as error:
+        bench(**options).engine()
+    assert error.value.failure.kind is FailureKind.UNSUPPORTED
+
+
+def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    made = Bench(tmp_path / "nothing", tmp_path)
+    engine = made.engine()
+    with pytest.raises(EngineError, match="nothing"):
+        engine.load()
+    assert engine.unload().host_bytes == 0
+
+
+LIMITED = """
+import resource, sys
+from ocr_inference.protocol.engine import InferRequest, ModelSpec
+from ocr_inference.engines.transformers import engine as transformers
+from ocr_inference.protocol.host_tier import HostTier
+from tests.support.engines import picture
+
+path, cache, *phases = sys.argv[1:]
+unlimited = resource.getrlimit(resource.RLIMIT_DATA)
+
+def limit(progress):
+    if progress.phase in phases:
+        lines = open("/proc/self/status").read().splitlines()
+        taken = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (taken, unlimited[1]))
+
+host = HostTier.create("m")
+spec = ModelSpec(name="m", engine="transformers", path=path, cache_dir=cache, options={"threads": 1})
+engine = transformers.create(spec, host, limit)
+try:
+    engine.load()
+except MemoryError as error:
+    print("MemoryError")
+resource.setrlimit(resource.RLIMIT_DATA, unlimited)
+phases.clear()
+print(engine.unload().host_bytes)
+engine.load()
+print(len(engine.infer([InferRequest(image=picture(60, 40), resolution="tiny", max_tokens=3)])[0].text) > 0)
+"""
+
+
+@pytest.mark.timeout(300)
+def test_memory_that_ends_while_a_checkpoint_is_converted(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It counts as what it is, not as a fault of the checkpoint, and the next load goes well."""
+    arguments = (str(folder("deepseek_ocr")), str(tmp_path), "converting")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["MemoryError", "0", "True"]
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"),
+    [("max 100000\n", None), ("100000 100000", 1), ("50000 100000", 1), ("nonsense", None)],
+)
+def test_threads_follow_the_quota(tmp_path: Path, text: str, threads: int | None) -> None:
+    file = tmp_path / "cpu.max"
+    unlimited = memory.threads(file)
+    file.write_text(text)
+    assert memory.threads(file) == (unlimited if threads is None else threads)
+    assert 1 <= unlimited <= memory.MAX_THREADS
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_giving_back_memory_starts_no_device() -> None:
+    """A context would lie on the GPU while gigabytes are downloaded; here, starting one raises."""
+    memory.release(torch.device("cuda"))
+    assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("capability", [(9, 0), None])
+@pytest.mark.parametrize("kind", [QUICK, "deepseek_ocr"])
+def test_a_standby_starts_no_device(
+    kind: str, capability: tuple[int, int] | None, bench: Callable[..., Bench]
+) -> None:
+    """In deep idle nothing is on the GPU; here, starting CUDA raises."""
+    made = bench(kind)
+    made.spec = structs.replace(made.spec, dtype="float32")
+    made.engine().load()
+    made.spec = structs.replace(made.spec, device="cuda", compute_capability=capability)
+    with pytest.MonkeyPatch.context() as environ:
+        environ.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        standby = made.engine()
+        assert standby.stand_by().device_bytes == 0
+    assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with pytest.raises((RuntimeError, AssertionError), match=r"CUDA|NVIDIA"):
+        standby.restore()
+
+
+def test_a_forks_first_opening_leaves_what_its_nursery_froze(bench: Callable[..., Bench]) -> None:
+    """A look at it would copy its pages, and take longer than the opening itself."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    made = bench()
+    made.engine().load()
+    frozen = Cycle()
+    there = weakref.ref(frozen)
+    gc.freeze()
+    del frozen
+    made.engine().stand_by()
+    assert there() is not None
+    memory.unsettle()
+    memory.collect()
+    assert there() is None
+
+
+def test_errors_of_memory_are_told_from_others() -> None:
+    assert memory.ran_out(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    assert memory.ran_out(RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"))
+    assert not memory.ran_out(RuntimeError("shape mismatch"))
+    assert not memory.ran_out(ValueError("out of memory"))
+    assert memory.sticks(torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    assert not memory.sticks(torch.AcceleratorError("CUDA error: out of memory"))
+
+
+def test_chat_models_are_all_covered() -> None:
+    assert set(chatmodels.KINDS) < set(KINDS)
