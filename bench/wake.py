@@ -7,7 +7,6 @@ rapidocr on the CPU, and a tiny DeepSeek-OCR where transformers is installed.
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from typing import Any, Final
 
 from bench import report
 from bench.sleeper import Sleeper, sleeper
+from ocr_inference.device import gpu_usage
+from ocr_inference.device.gpu import NoDevice
 
 CPU: Final = "models: [{{name: pp-ocr, engine: rapidocr, options: {{threads: {threads}}}}}]\n"
 VLM: Final = (
@@ -105,14 +106,13 @@ async def crowd(sleeper: Sleeper) -> tuple[int, int]:
     return wakes, sum(not isinstance(answer, BaseException) for answer in answers)
 
 
-async def gpu_mib() -> list[int] | None:
-    """MiB in use on each GPU by NVML, as `nvidia-smi` says it; None without a driver."""
-    if shutil.which("nvidia-smi") is None:
+def gpu_mib() -> list[int] | None:
+    """MiB in use on each GPU by NVML; None without a GPU."""
+    try:
+        with gpu_usage.opened(None) as gauge:
+            return [each.used_bytes >> 20 for each in gauge.read()] or None
+    except NoDevice:
         return None
-    query = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
-    process = await asyncio.create_subprocess_exec(*query, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
-    return [int(line) for line in told.split()] if process.returncode == 0 else None
 
 
 async def measure() -> report.Result:
@@ -122,7 +122,7 @@ async def measure() -> report.Result:
         if given := environ.get("OCR_BENCH_CONFIG"):
             config = await asyncio.to_thread(Path(given).read_text)
             return await on(config, config, environ)
-        if await gpu_mib() is not None:
+        if gpu_mib() is not None:
             await checkpoint(folder / "checkpoint", "published")
             config = VLM.format(folder=folder / "checkpoint", threads=0)
             return await on(config, config, environ | {"OCR_DEVICE": "cuda"})
@@ -156,12 +156,12 @@ def both(pp_ocr: report.Result, tiny: report.Result) -> report.Result:
 
 async def on(config: str, for_pairs: str, environ: dict[str, str]) -> report.Result:
     """`for_pairs`: the same with one thread on a CPU: with all cores taken, a page's time varies by a third."""
-    empty = await gpu_mib()
+    empty = gpu_mib()
     async with sleeper(config, environ) as asleep:
         samples = await rounds(asleep)
         wakes, answered = await crowd(asleep)
         await asleep.sleep(deep=True)
-        deep = await gpu_mib()
+        deep = gpu_mib()
         state = await asleep.state()
     gpu = state["device"]["kind"] == "cuda"
     async with sleeper(for_pairs, environ) as asleep:
@@ -240,6 +240,6 @@ def _method(state: dict[str, Any], pairs: int) -> str:
         " most) by the ready model, on a CPU with one thread; offload or deep idle; the same page. The row is the"
         " median of the pairs' ratios, and `in the engine` the time that the worker itself counts for the page,"
         f" without waking and waiting. Then {STEADY} wakes from deep idle by workers that are started without a"
-        " nursery. Client and server share the machine's cores. NVML's numbers are those of nvidia-smi, before the"
-        " server starts and while the model is in deep idle."
+        " nursery. Client and server share the machine's cores. NVML is asked before the server starts and while"
+        " the model is in deep idle."
     )

@@ -26,7 +26,7 @@ from ocr_inference.api.ui import page
 from ocr_inference.config import live_settings
 from ocr_inference.config.live_settings import Live
 from ocr_inference.config.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
-from ocr_inference.device import gpu, memory_accounting
+from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.manager.manager import Manager, ModelSnapshot
 from ocr_inference.metrics import Metrics, Observed, ObservedModel
 from ocr_inference.scheduling.lifecycle import Location, State
@@ -82,7 +82,7 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
     Workers inherit from `environ`. Raises `InvalidSettings` (`CannotListen`) and `gpu.NoDevice` before anything is
     started.
     """
-    device = gpu.resolve(settings)
+    device = choosing.resolve(settings)
     listener = _listen(settings)
     try:
         async with _managed(settings, config, device, environ) as (app, running_live, feed):

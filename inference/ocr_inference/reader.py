@@ -15,7 +15,7 @@ from ocr_inference import app, families
 from ocr_inference.api.ocr import routes
 from ocr_inference.api.schema import OcrAnswer, OcrRequest
 from ocr_inference.config.settings import NEVER, Config, LiveSettings, Settings, effective
-from ocr_inference.device import gpu
+from ocr_inference.device import choosing
 from ocr_inference.documents import images, pdf
 from ocr_inference.errors import ApiError
 from ocr_inference.manager.manager import Manager, Refused
@@ -46,7 +46,7 @@ async def read(
     progress: TextIO,
 ) -> int:
     """Exit code. The result goes to `out` when all pages are read, one line a page to `progress`."""
-    device = gpu.resolve(settings)
+    device = choosing.resolve(settings)
     try:
         request = OcrRequest(task=asked.task, find_term=asked.find_term, model=asked.model)
         if asked.task is Task.FIND and not asked.find_term:

@@ -1,14 +1,14 @@
 """What whole GPUs carry right now, whoever uses them: memory and utilisation, real (NVML) or simulated."""
 
 import contextlib
-import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ocr_inference.device import gpu
+from ocr_inference.device import gpu, nvml
 from ocr_inference.device.gpu import Gpu, NoDevice
+from ocr_inference.device.nvml import Driver
 
 MAX_GPUS = 64
 """Of one machine; the largest have 16."""
@@ -47,28 +47,18 @@ class SimulatedMeter:
 
 
 class NvmlMeter:
-    """Reads through NVML, never through CUDA: it takes nothing of the GPU."""
+    """Reads the machine's own GPUs."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
 
     def read(self) -> list[Measured]:
-        count = ctypes.c_uint()
-        gpu.check(self._library.nvmlDeviceGetCount_v2(ctypes.byref(count)), "nvmlDeviceGetCount_v2")
         found = []
-        for index in range(min(count.value, MAX_GPUS)):
+        for index in range(min(self._driver.count(), MAX_GPUS)):
             with contextlib.suppress(NoDevice):  # One that fell off the bus hides none of the others.
-                each, used = gpu.cuda_gpu(self._library, index)
-                found.append(Measured(index, each, used, self._utilization(index)))
+                card = self._driver.by_index(index)
+                found.append(Measured(index, *card.read(), card.utilization()))
         return found
-
-    def _utilization(self, index: int) -> float | None:
-        handle, rates = ctypes.c_void_p(), _Utilization()
-        if self._library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
-            return None
-        if self._library.nvmlDeviceGetUtilizationRates(handle, ctypes.byref(rates)):
-            return None
-        return min(100, int(rates.gpu)) / 100
 
 
 @contextlib.contextmanager
@@ -77,11 +67,5 @@ def opened(simulated: Path | None) -> Iterator[Meter]:
     if simulated is not None:
         yield SimulatedMeter(simulated)
         return
-    with gpu.nvml() as library:
-        yield NvmlMeter(library)
-
-
-class _Utilization(ctypes.Structure):
-    """`nvmlUtilization_t`, percent."""
-
-    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
+    with nvml.opened() as driver:
+        yield NvmlMeter(driver)

@@ -5,7 +5,6 @@ keeps on top: room for loads and restores in flight.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import logging
 import os
@@ -16,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from ocr_inference.config.settings import Settings
-from ocr_inference.device import gpu
+from ocr_inference.device import gpu, nvml
 from ocr_inference.device.gpu import Device, NoDevice, Usage
 
 log = logging.getLogger(__name__)
@@ -100,24 +99,16 @@ class NvmlBooks:
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid
         self._open = contextlib.ExitStack()
-        self._library = self._open.enter_context(gpu.nvml())
+        self._driver = self._open.enter_context(nvml.opened())
 
     def report(self, memory_bytes: int, utilization: float) -> None:
         pass  # the GPU knows its own
 
     def others_bytes(self, ours_bytes: int) -> int:
-        return max(0, int(self._memory().used) - ours_bytes)
+        return max(0, self._driver.by_uuid(self._uuid).memory().used - ours_bytes)
 
     def take(self, need_bytes: int) -> bool:
-        return need_bytes <= int(self._memory().free)
-
-    def _memory(self) -> "gpu.MemoryInfo":
-        handle, memory = gpu.by_uuid(self._library, self._uuid), gpu.MemoryInfo()
-        gpu.check(
-            self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)),
-            "nvmlDeviceGetMemoryInfo",
-        )
-        return memory
+        return need_bytes <= self._driver.by_uuid(self._uuid).memory().free
 
     def close(self) -> None:
         self._open.close()

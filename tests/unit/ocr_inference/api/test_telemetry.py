@@ -1,11 +1,9 @@
 """What the state says of the whole GPU: in steps, smoothed, and whether the placement's promise was kept."""
 
 import asyncio
-import ctypes
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,9 +13,9 @@ from ocr_inference.api.control import telemetry
 from ocr_inference.api.control.telemetry import Telemetry
 from ocr_inference.api.schema import GpuInfo
 from ocr_inference.config.settings import Settings
-from ocr_inference.device import gpu, memory_accounting
+from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.device.gpu import Device
-from ocr_inference.device.gpu_usage import NvmlMeter, SimulatedMeter
+from ocr_inference.device.gpu_usage import SimulatedMeter
 
 GIB = 1 << 30
 TOTAL = 64 * GIB
@@ -88,14 +86,14 @@ def test_a_pod_that_got_another_gpu_serves_on_it(tmp_path: Path) -> None:
     """Its state says so; a pod in a crash loop would say less."""
     settings = Settings(device="simulated", simulated_gpu_dir=simulated(tmp_path), visible_devices="GPU-x")
     with pytest.raises(gpu.NoDevice, match="GPU-x"):
-        gpu.resolve(settings)
+        choosing.resolve(settings)
     promised = Settings(
         device="simulated",
         simulated_gpu_dir=tmp_path,
         visible_devices="GPU-x",
         promised_gpu_uuids=("GPU-x",),
     )
-    device = gpu.resolve(promised)
+    device = choosing.resolve(promised)
     assert telemetry.mismatch(promised.promised_gpu_uuids, device) == "promised GPU-x, but got GPU-a"
 
 
@@ -108,7 +106,7 @@ def test_a_claimed_gpu_is_served_on_whatever_the_variable_says(tmp_path: Path, v
         visible_devices=visible,
         promised_gpu_uuids=("GPU-b",),
     )
-    assert gpu.resolve(settings).uuid == "GPU-b"
+    assert choosing.resolve(settings).uuid == "GPU-b"
 
 
 def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
@@ -121,45 +119,6 @@ def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     a, b = SimulatedMeter(tmp_path).read()
     assert (a.index, a.used_bytes, a.utilization) == (0, 0, 0.0)
     assert (b.index, b.gpu.uuid, b.used_bytes, b.utilization) == (1, "GPU-b", 5 * GIB, 1.0)
-
-
-class FakeNvml:
-    """Two GPUs, of which the second has fallen off the bus, and what NVML writes through pointers."""
-
-    def __init__(self, *, utilization: int = 0) -> None:
-        self.utilization = utilization
-
-    def nvmlDeviceGetCount_v2(self, count: Any) -> int:
-        count._obj.value = 2
-        return 0
-
-    def nvmlDeviceGetHandleByIndex_v2(self, index: int, handle: Any) -> int:
-        handle._obj.value = index + 1
-        return 15 if index == 1 else 0  # NVML_ERROR_GPU_IS_LOST
-
-    def nvmlDeviceGetUUID(self, handle: Any, text: Any, length: int) -> int:
-        text.value = b"GPU-0"
-        return 0
-
-    def nvmlDeviceGetName(self, handle: Any, text: Any, length: int) -> int:
-        text.value = b"NVIDIA L40S"
-        return 0
-
-    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
-        memory._obj.total, memory._obj.used = 46068 << 20, 5 * GIB
-        return 0
-
-    def nvmlDeviceGetUtilizationRates(self, handle: Any, rates: Any) -> int:
-        rates._obj.gpu = 42
-        return self.utilization
-
-
-def test_a_real_gpu_is_read_through_nvml_and_a_lost_one_left_out() -> None:
-    [one] = NvmlMeter(cast("ctypes.CDLL", FakeNvml())).read()
-    assert (one.index, one.gpu.uuid, one.gpu.product) == (0, "GPU-0", "NVIDIA L40S")
-    assert (one.used_bytes, one.gpu.memory_bytes, one.utilization) == (5 * GIB, 46068 << 20, 0.42)
-    [cut] = NvmlMeter(cast("ctypes.CDLL", FakeNvml(utilization=3))).read()
-    assert cut.utilization is None, "a GPU in MIG instances has none"
 
 
 async def test_news_are_told_and_a_cpu_has_none(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocr_inference.config.settings import Settings
-from ocr_inference.device import gpu
+from ocr_inference.device import choosing
 from ocr_inference.device.gpu import Device, Gpu, NoDevice
 
 GPUS = (Gpu("GPU-a", "NVIDIA-L40S", 1000), Gpu("GPU-b", "NVIDIA-L40S", 1000), Gpu("GPU-c", "NVIDIA-A10", 500))
@@ -41,7 +41,7 @@ def use(folder: Path, uuid: str, pid: int, text: str) -> None:
     ],
 )
 def test_visible_devices_choose(visible: str | None, uuid: str) -> None:
-    assert gpu.choose(visible, GPUS, {"GPU-a": 600, "GPU-b": 100}).uuid == uuid
+    assert choosing.choose(visible, GPUS, {"GPU-a": 600, "GPU-b": 100}).uuid == uuid
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_visible_devices_choose(visible: str | None, uuid: str) -> None:
 )
 def test_a_choice_that_cannot_be_met_says_what_there_is(visible: str, message: str) -> None:
     with pytest.raises(NoDevice, match=message):
-        gpu.choose(visible, GPUS, {})
+        choosing.choose(visible, GPUS, {})
 
 
 def test_without_any_gpu_the_cpu_is_the_way_out() -> None:
     with pytest.raises(NoDevice, match="OCR_DEVICE=cpu"):
-        gpu.choose(None, (), {})
+        choosing.choose(None, (), {})
 
 
 def test_a_simulated_device_is_what_the_folder_says(tmp_path: Path) -> None:
-    assert gpu.resolve(simulated(write(tmp_path), "GPU-b")) == Device(
+    assert choosing.resolve(simulated(write(tmp_path), "GPU-b")) == Device(
         "simulated", "GPU-b", "NVIDIA-L40S", 1000
     )
 
@@ -73,7 +73,7 @@ def test_auto_counts_what_living_processes_say(tmp_path: Path) -> None:
     use(folder, "GPU-a", os.getpid(), '{"memory_bytes": 800, "utilization": 0.5}')
     use(folder, "GPU-b", 2**22 + 7, '{"memory_bytes": 900, "utilization": 0.5}')
     use(folder, "GPU-c", os.getpid(), "{ damaged")
-    assert gpu.resolve(simulated(folder, "auto")).uuid == "GPU-b"
+    assert choosing.resolve(simulated(folder, "auto")).uuid == "GPU-b"
 
 
 @pytest.mark.parametrize(
@@ -87,34 +87,34 @@ def test_auto_counts_what_living_processes_say(tmp_path: Path) -> None:
 )
 def test_a_wrong_gpus_file_is_named(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(NoDevice, match=message):
-        gpu.resolve(simulated(write(tmp_path, content)))
+        choosing.resolve(simulated(write(tmp_path, content)))
 
 
 def test_missing_folder_and_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(NoDevice, match="needs OCR_SIMULATED_GPU_DIR"):
-        gpu.resolve(simulated(None))
+        choosing.resolve(simulated(None))
     with pytest.raises(NoDevice, match=r"gpus\.json can't be read"):
-        gpu.resolve(simulated(tmp_path))
+        choosing.resolve(simulated(tmp_path))
 
 
 def test_cpu_is_cpu_and_auto_without_gpus_too() -> None:
-    assert gpu.resolve(Settings(device="cpu")) == Device("cpu")
-    assert gpu.resolve(Settings(device="auto", visible_devices="void")) == Device("cpu")
+    assert choosing.resolve(Settings(device="cpu")) == Device("cpu")
+    assert choosing.resolve(Settings(device="auto", visible_devices="void")) == Device("cpu")
 
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="there is an NVIDIA driver here")
 def test_cuda_without_a_driver_is_an_honest_error() -> None:
-    assert gpu.resolve(Settings(device="auto")) == Device("cpu")
+    assert choosing.resolve(Settings(device="auto")) == Device("cpu")
     with pytest.raises(NoDevice, match="no NVIDIA driver here"):
-        gpu.resolve(Settings(device="cuda"))
+        choosing.resolve(Settings(device="cuda"))
     with pytest.raises(NoDevice, match="no NVIDIA driver here"):
-        gpu.resolve(Settings(device="auto", visible_devices="GPU-that-was-promised"))
+        choosing.resolve(Settings(device="auto", visible_devices="GPU-that-was-promised"))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not Path("/proc/driver/nvidia").exists(), reason="there is no NVIDIA driver here")
 def test_cuda_is_seen_through_nvml() -> None:
-    device = gpu.resolve(Settings(device="cuda"))
+    device = choosing.resolve(Settings(device="cuda"))
     assert device.kind == "cuda"
     assert device.uuid is not None
     assert device.uuid.startswith("GPU-")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocr_inference.config.settings import Settings
-from ocr_inference.device import gpu, memory_accounting
+from ocr_inference.device import choosing, memory_accounting
 from ocr_inference.device.memory_accounting import SimulatedBooks
 
 
@@ -23,7 +23,7 @@ def use(folder: Path, uuid: str, pid: int, text: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not Path("/proc/driver/nvidia").exists(), reason="there is no NVIDIA driver here")
 def test_a_real_device_says_what_others_hold() -> None:
-    device = gpu.resolve(Settings(device="cuda"))
+    device = choosing.resolve(Settings(device="cuda"))
     ours = memory_accounting.of(Settings(), device, os.getpid())
     held = ours.others_bytes(0)
     assert 0 <= held < device.memory_total_bytes
