@@ -69,7 +69,7 @@ demo: $(if $(filter transformers,$(ENGINE)),init-vlm,init) ## The whole story on
 
 # A machine with a GPU may be out of reach of any registry: then its own Python does, with what docs/gpu.md names.
 OWN_PYTHON := $(if $(filter $(PY),$(PYTHON)),init-vlm)
-ON_GPU := PYTHONPATH=inference:operator$${PYTHONPATH:+:$$PYTHONPATH} timeout --signal INT 595 $(PYTHON)
+ON_GPU := PYTHONPATH=inference:operator:wire$${PYTHONPATH:+:$$PYTHONPATH} timeout --signal INT 595 $(PYTHON)
 
 test-gpu: $(OWN_PYTHON) ## What needs a CUDA device: make test-gpu [PYTHON=python3]
 	$(ON_GPU) -m pytest -m gpu --timeout 540 tests/gpu tests/unit/ocr_inference/device/test_gpu.py tests/unit/ocr_inference/device/test_memory_accounting.py

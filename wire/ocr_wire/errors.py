@@ -1,0 +1,52 @@
+"""The document that a refused request is answered with, in both of its shapes.
+
+Under `/v1` it is OpenAI's, `{"error": {"message", "type", "code", "param"}}`. Elsewhere it is flat, as clients of
+comparable servers read it: `{"success": false, "error": "<message>", "detail": "<message>", "type", "code", "param"}`.
+"""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from ocr_wire import text
+from ocr_wire.checked import Invalid, convert, decode
+
+MAX_BYTES: Final = 2**20
+"""Of an answer that is read as an error."""
+MAX_RAW: Final = 200
+"""Characters that are repeated of an answer that is no such document, such as a proxy's page."""
+
+Word = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong. The message names the thing and the way out; `code` is for programs."""
+
+    message: str = ""
+    type: Word | None = None
+    code: Word | None = None
+    param: Word | None = None
+    """The field of the request that is at fault."""
+
+    def nested(self) -> dict[str, Any]:
+        """Return the document in OpenAI's shape."""
+        return {"error": msgspec.to_builtins(self)}
+
+    def flat(self) -> dict[str, Any]:
+        """Return the document in the flat shape."""
+        words = {"type": self.type, "code": self.code, "param": self.param}
+        return {"success": False, "error": self.message, "detail": self.message, **words}
+
+
+def read(body: bytes) -> ErrorInfo:
+    """Read an answer that isn't 2xx, in either shape. What is neither becomes the message, cut and in one line."""
+    raw = decode(body, MAX_BYTES)
+    if isinstance(raw, dict):
+        told = raw.get("error")
+        if isinstance(told, str):
+            told = {**raw, "message": told}
+        if isinstance(told, dict):
+            found = convert(told, ErrorInfo)
+            if not isinstance(found, Invalid):
+                return msgspec.structs.replace(found, message=text.clean(found.message))
+    return ErrorInfo(message=text.clean(body[: 4 * MAX_RAW].decode(errors="replace"), MAX_RAW))

@@ -1,0 +1,97 @@
+"""The annotations of a placed pod: what was decided and why, and the GPUs that it is pinned to.
+
+The operator writes them, with the patch that takes the gate away, and rebuilds its accounts from them; the plugin
+explains them; the server gets the GPUs as an environment variable. Anybody with access to pods can edit them.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from ocr_wire import checked, text
+from ocr_wire.checked import Invalid
+
+MAX_BYTES: Final = 256 * 1024
+"""What the API server allows all annotations of an object together."""
+MAX_UUIDS: Final = 16
+"""GPUs of one pod."""
+
+UUID: Final = re.compile(r"(GPU|MIG)-[A-Za-z0-9][-A-Za-z0-9/]{0,120}")
+"""A UUID ends up in `NVIDIA_VISIBLE_DEVICES`, where `all` or a comma would give a pod GPUs of others."""
+
+Score = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Object = Annotated[str, msgspec.Meta(max_length=253)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Fields that aren't known are ignored, and each is optional."""
+
+
+class Gpu(_Part, frozen=True, kw_only=True):
+    uuid: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    product: Object = ""
+
+
+class RunnerUp(_Part, frozen=True, kw_only=True):
+    node: Object = ""
+    uuid: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    """Empty where the device plugin picks."""
+    score: Score = 0.0
+
+
+class Record(_Part, frozen=True, kw_only=True):
+    """The annotation `ocr-operator.io/placement`."""
+
+    node: Object = ""
+    """Empty where the scheduler is free."""
+    gpus: Annotated[tuple[Gpu, ...], msgspec.Meta(max_length=MAX_UUIDS)] = ()
+    """Those that the pod is pinned to; none where the device plugin picks one on the node."""
+    sharing: Object = ""
+    memory_bytes: text.Count | None = None
+    """None: it isn't said, by hand or by an older operator."""
+    placed_at: Object = ""
+    """RFC 3339; see `time`."""
+    basis: Object = ""
+    """What the choice was made by, such as `metrics`."""
+    score: Score | None = None
+    """The share of the GPU that stays free once the pod is there: 1 is best, 0 full."""
+    data_age_seconds: Annotated[float, msgspec.Meta(ge=-1, le=1e9)] | None = None
+    data_source: Object = ""
+    """Who measured the load; empty: nobody."""
+    runners_up: Annotated[tuple[RunnerUp, ...], msgspec.Meta(max_length=64)] = ()
+    why: text.Text = ""
+
+    @property
+    def time(self) -> datetime | None:
+        """When the pod was placed; None where a hand has made something else of it."""
+        found = checked.convert(self.placed_at, text.Time)
+        return None if isinstance(found, Invalid) else found
+
+    def to_json(self) -> str:
+        """Return the annotation's text. Equal records give equal text."""
+        return msgspec.json.encode(self).decode()
+
+
+def read(body: str) -> Record | Invalid:
+    """Read the annotation `ocr-operator.io/placement`. Never raises."""
+    raw = checked.decode(body, MAX_BYTES)
+    return raw if isinstance(raw, Invalid) else checked.convert(raw, Record)
+
+
+def at(now: datetime) -> str:
+    """Return a time as records have it: UTC, to the second."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def uuids(listed: str) -> tuple[str, ...]:
+    """Read the annotation `ocr-operator.io/gpu-uuids`: sorted, each once; what is no UUID is left out."""
+    told = listed[: MAX_UUIDS * 128].split(",")
+    return tuple(sorted({uuid for each in told if UUID.fullmatch(uuid := each.strip())}))[:MAX_UUIDS]
+
+
+def listed(gpus: Iterable[Gpu]) -> str:
+    """Return the annotation `ocr-operator.io/gpu-uuids`."""
+    return ",".join(gpu.uuid for gpu in gpus)

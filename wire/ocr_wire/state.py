@@ -1,0 +1,214 @@
+"""What a pod says about itself (`GET /v1/state`, and each event of its watch): written by the server, read by others.
+
+The reader believes nothing: a pod runs other people's code beside ours and may be an old or new version, another pod
+behind a reused IP, or hostile. The answer is bounded in size and number, and what doesn't fit is refused by the name of
+the field. Texts meant for people are cleaned and cut, not refused. A word that a newer server has (a state, a kind of
+device) is read as `unknown`, and the rest of the document counts.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from ocr_wire import checked, states, text
+from ocr_wire.checked import Invalid
+from ocr_wire.livesettings import Envelope, shortened
+from ocr_wire.states import DeviceKind, Location, State, Worker
+from ocr_wire.text import Count, Label, Name, Seconds, Share, ShownModel, Text, Time
+
+MAX_BYTES: Final = 256 * 1024
+"""Of one answer: 8 models with a failure text each stay far below; more is no state."""
+MAX_MODELS: Final = 8
+MAX_FAILURE: Final = 2000
+"""Characters of a failure that a server writes: a traceback of somebody else's must not fill every observer."""
+MAX_REASON: Final = 64
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields that aren't known are ignored. One with a default is optional: older servers don't write it."""
+
+
+class Identity(_Part, frozen=True, kw_only=True):
+    name: Name
+    uid: Annotated[str, msgspec.Meta(max_length=253)] = ""
+
+
+class WholeGpu(_Part, frozen=True, kw_only=True):
+    """What the pod measures of the GPU that it runs on, others' use included.
+
+    In coarse steps: it changes when something happens, not all the time.
+    """
+
+    memory_used_bytes: Count
+    memory_total_bytes: Count
+    utilization: Share | None = None
+    """Smoothed; None where the driver doesn't tell."""
+
+
+class Device(_Part, frozen=True, kw_only=True):
+    kind: DeviceKind
+    uuid: Label | None = None
+    product: Label | None = None
+    memory_total_bytes: Count | None = None
+    memory_used_bytes: Count | None = None
+    """What the pod's own models take together."""
+    gpu: WholeGpu | None = None
+    """None on a CPU, and while it isn't known."""
+    promised: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
+    """UUIDs that the placement promised."""
+    mismatch: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    """What is wrong with the promise, in the pod's own words; empty while it is kept or nothing was promised."""
+
+
+class Failure(_Part, frozen=True, kw_only=True):
+    reason: Text
+    """In CamelCase, as conditions have it."""
+    message: Text = ""
+    time: Time | None = None
+    exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] | None = None
+    """Of a worker process that died; negative is a signal's number."""
+
+
+class Progress(_Part, frozen=True, kw_only=True):
+    """How far a load is; told once a second at most."""
+
+    phase: Label
+    """downloading, checking, reading or converting; newer servers may have others."""
+    files: Count = 0
+    bytes_done: Count = 0
+    bytes_total: Count = 0
+    """0 where it isn't known."""
+
+
+class WaitsFor(_Part, frozen=True, kw_only=True):
+    """Memory that a waited-for model lacks, since others hold it: `needed_bytes` less `free_bytes`."""
+
+    needed_bytes: Count
+    free_bytes: Count
+    since: Time
+
+
+class Model(_Part, frozen=True, kw_only=True):
+    name: ShownModel
+    engine: Label | None = None
+    state: State
+    location: Location
+    worker: Worker = Worker.RUNNING
+    standby: bool = False
+    """Whether a process waits that has the checkpoint opened, and nothing on the GPU, to make the next wake shorter."""
+    since: Time | None = None
+    """When the state was entered: no value here ticks while nothing happens."""
+    in_flight: Count = 0
+    waiting: Count = 0
+    memory_bytes: Count = 0
+    """On the device."""
+    host_bytes: Count = 0
+    loads: Count = 0
+    wakes: Count = 0
+    """Restores from host memory."""
+    failures: Count = 0
+    """Loads and restores that failed since the last success."""
+    last_wake_seconds: Seconds | None = None
+    last_load_seconds: Seconds | None = None
+    last_failure: Failure | None = None
+    revision: Annotated[str, msgspec.Meta(max_length=253)] | None = None
+    """The commit that a hub's branch or tag stood for when the model was loaded first."""
+    progress: Progress | None = None
+    idle_since: Time | None = None
+    """The last activity; None while requests run or wait, or where an older server doesn't say."""
+    waits_for: WaitsFor | None = None
+    """What is missing while requests wait and other processes hold the GPU's memory."""
+
+
+class Queue(_Part, frozen=True, kw_only=True):
+    waiting: Count = 0
+    in_flight: Count = 0
+    limit: Count = 0
+
+
+class PodState(_Part, frozen=True, kw_only=True):
+    pod: Identity
+    version: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    draining: bool = False
+    device: Device
+    models: Annotated[tuple[Model, ...], msgspec.Meta(max_length=MAX_MODELS)]
+    queue: Queue = Queue()
+    settings: Envelope = Envelope()
+    """The live settings that the pod runs with. Readers get no `values`: the hash speaks for them."""
+
+
+_JSON: Final = msgspec.json.Decoder(PodState)
+
+
+def encode(state: PodState) -> bytes:
+    """Return a state as the server answers with it."""
+    return msgspec.json.encode(state)
+
+
+def parse(payload: bytes | str | Any) -> PodState | Invalid:
+    """Read one state: JSON text, or the already decoded value. Never raises."""
+    state = _decoded(payload)
+    if isinstance(state, Invalid):
+        return state
+    if twice := _twice(model.name for model in state.models):
+        return Invalid(f"model {twice!r} is there twice", "models")
+    for model in state.models:
+        if problem := states.contradiction(model.state, model.location, state.device.kind):
+            return Invalid(f"model {model.name!r}: {problem}", "models")
+    return msgspec.structs.replace(
+        state,
+        models=tuple(_cleaned(model) for model in state.models),
+        settings=_without_values(state.settings),
+    )
+
+
+def _decoded(payload: bytes | str | Any) -> PodState | Invalid:
+    if not isinstance(payload, bytes | bytearray | memoryview | str):
+        return checked.convert(payload, PodState)
+    if len(payload) > MAX_BYTES:
+        return Invalid(f"has {len(payload)} bytes; a state has {MAX_BYTES} at most")
+    try:
+        return _JSON.decode(payload)
+    except msgspec.ValidationError as error:
+        return checked.invalid(error)
+    except RecursionError:
+        return Invalid("is nested too deeply")
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        return Invalid(f"is not valid JSON: {text.clean(str(error), 200)}")
+
+
+def timestamp(seconds: float) -> datetime:
+    """Return Unix time as states have it: in UTC, to the millisecond."""
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
+
+
+def failure(reason: str, message: str, seconds: float, exit_code: int | None = None) -> Failure:
+    """Return a failure as states have it, cut to what observers should get; `seconds` is Unix time."""
+    return Failure(reason=reason, message=message[:MAX_FAILURE], time=timestamp(seconds), exit_code=exit_code)
+
+
+def _twice(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
+def _cleaned(model: Model) -> Model:
+    last = model.last_failure
+    if last is None:
+        return model
+    tidy = msgspec.structs.replace(
+        last, reason=text.clean(last.reason, MAX_REASON), message=text.clean(last.message)
+    )
+    return msgspec.structs.replace(model, last_failure=tidy)
+
+
+def _without_values(settings: Envelope) -> Envelope:
+    ignored = shortened(settings.ignored or ()) or UNSET
+    return msgspec.structs.replace(settings, values={}, ignored=ignored)
