@@ -56,6 +56,9 @@ def decode(body: str | bytes, limit: int) -> Any:
         value = msgspec.json.decode(raw)
     except RecursionError:
         return Invalid("is nested too deeply")
+    except msgspec.ValidationError as error:
+        # A number beyond all bounds; msgspec knows no better place than `$[...]`.
+        return msgspec.structs.replace(invalid(error), at="")
     except (msgspec.MsgspecError, ValueError) as error:
         return Invalid(f"is not valid JSON: {text.clean(str(error), 200)}")
     problem = oversized(value)
@@ -68,11 +71,15 @@ def oversized(value: Any) -> Invalid | None:
     for _ in range(MAX_DEPTH):
         for path, each in level:
             if isinstance(each, int | float) and not abs(each) < MAX_NUMBER:
-                return Invalid("is not a number" if math.isnan(each) else "is too large a number", path)
+                return Invalid("is no number" if _nan(each) else "is too large a number", path)
         level = [inner for path, outer in level for inner in _parts(path, outer)]
         if not level:
             return None
     return Invalid(f"is nested deeper than {MAX_DEPTH} levels", level[0][0][:200])
+
+
+def _nan(value: float) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,184 @@
+"""`ocr_wire` says what the programs' own copies say, as long as they have some: each test goes with its copy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kubectl_ocr.cli
+import kubectl_ocr.names
+import ocr_operator.livesettings
+import ocr_operator.names
+import ocr_operator.placement.books
+import ocr_operator.quantity
+from kubectl_ocr import objects
+from ocr_inference import engines as server_engines
+from ocr_inference import families, lifecycle, schema
+from ocr_inference import parsing as server_parsing
+from ocr_inference import settings as server
+from ocr_operator import effective, podstate, spec
+from ocr_wire import engines, livesettings, names, placement, quantity, settings, state, states, tasks
+from ocr_wire.checked import Invalid
+from tests.support import documents
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "state").glob("*.json"))
+
+
+@pytest.mark.parametrize("twin", [ocr_operator.names, kubectl_ocr.names], ids=["operator", "plugin"])
+def test_names(twin: Any) -> None:
+    shared = {name for name in vars(twin) if name.isupper()} & {
+        name for name in vars(names) if name.isupper()
+    }
+    assert len(shared) > 10
+    for name in shared:
+        assert getattr(twin, name) == getattr(names, name), name
+    assert {name for name in vars(twin) if name.isupper()} - shared <= {"FIELD_MANAGER"}
+
+
+def test_engines() -> None:
+    assert set(server.ENGINES) == set(engines.NAMES) == set(server_engines.ENGINES)
+    for name, info in server_engines.ENGINES.items():
+        row = engines.BY_NAME[name]
+        for field in ("module", "extra", "uses_cuda", "stands_by"):
+            assert getattr(row, field) == getattr(info, field), (name, field)
+        assert row.family == families.of(name).name
+
+
+def test_tasks() -> None:
+    assert list(tasks.Task) == list(schema.Task)
+    assert tasks.WORDS == kubectl_ocr.cli.TASKS
+    assert tasks.RESOLUTIONS == schema.RESOLUTIONS
+
+
+def test_states() -> None:
+    assert set(states.STATES) == set(lifecycle.State) == set(podstate.State)
+    assert set(states.LOCATIONS) == set(lifecycle.Location) == set(podstate.Location)
+    for one in lifecycle.State:
+        for on_gpu in (True, False):
+            here = states.Location(lifecycle.location(one, on_gpu=on_gpu))
+            assert here in states.LOCATIONS_OF[states.State(one)]
+
+
+def test_live_settings_of_the_operator() -> None:
+    assert settings.GENERAL == effective.GENERAL
+    assert settings.PER_MODEL == effective.PER_MODEL
+    assert settings.MAX_SECONDS == spec.MAX_SECONDS
+    for part, of in {
+        "idle": spec.Idle,
+        "batching": spec.Batching,
+        "queue": spec.Queue,
+        "routing": spec.Routing,
+    }.items():
+        for name, value in msgspec.to_builtins(of()).items():
+            assert settings.default(f"{part}.{name}") == value
+
+
+def test_live_settings_of_the_server() -> None:
+    for ours, theirs in (
+        (livesettings.IdleValues, server.IdleValues),
+        (livesettings.BatchingValues, server.BatchingValues),
+        (livesettings.QueueValues, server.QueueValues),
+    ):
+        mine, other = (
+            msgspec.json.schema(each)["$defs"][each.__name__]["properties"] for each in (ours, theirs)
+        )
+        assert mine == other
+    for part, of in {"idle": server.Idle, "batching": server.Batching, "queue": server.Queue}.items():
+        for name, value in (
+            msgspec.structs.asdict(of()) if isinstance(of(), msgspec.Struct) else vars(of()).items()
+        ):
+            camel = msgspec.structs.fields(livesettings.IdleValues)[0].encode_name if False else _camel(name)
+            assert settings.default(f"{part}.{camel}") == value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+@given(
+    st.text(max_size=12)
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.from_regex(ocr_operator.quantity.PATTERN)
+)
+def test_quantities(value: Any) -> None:
+    assert quantity.parse(value) == (
+        None if isinstance(value, int) and abs(value) >= 10**20 else ocr_operator.quantity.parse(value)
+    )
+    if not isinstance(value, float):
+        try:
+            size = server.quantity(value)
+        except server.InvalidSettings:
+            size = None
+        if str(value).isascii() and "\n" not in str(value):
+            assert (
+                quantity.size(value) in {size, 0 if str(value).startswith(("+", "-")) else size}
+                or str(value)[0] == "+"
+            )
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5), st.integers() | st.floats(-1e9, 1e9) | st.booleans() | st.text(max_size=5)
+    )
+)
+def test_digests(values: dict[str, Any]) -> None:
+    assert livesettings.digest(values) == ocr_operator.livesettings.digest(values) == server.digest(values)
+
+
+@pytest.mark.parametrize("path", documents.frozen("live-settings*.json"), ids=lambda path: path.stem)
+def test_envelopes(path: Path) -> None:
+    text = path.read_text()
+    ours = livesettings.read(text)
+    theirs = ocr_operator.livesettings.parse(text)
+    assert isinstance(ours, livesettings.Envelope)
+    assert isinstance(theirs, ocr_operator.livesettings.LiveSettings)
+    assert ours.to_json() == theirs.to_json()
+    models = tuple(ours.values["models"])
+    told = livesettings.parse(text, models)
+    assert isinstance(told, livesettings.Told)
+    assert msgspec.to_builtins(told.envelope) == server_parsing.parse_live(text, models).to_json()
+
+
+@pytest.mark.parametrize("path", [*GOLDEN, *documents.frozen("state-*.json")], ids=lambda path: path.stem)
+def test_states_are_read_as_the_operator_reads_them(path: Path) -> None:
+    ours, theirs = state.parse(path.read_bytes()), podstate.parse(path.read_bytes())
+    assert isinstance(theirs, podstate.PodState)
+    assert not isinstance(ours, Invalid)
+    mine, other = msgspec.to_builtins(ours), msgspec.to_builtins(theirs)
+    assert _within(other, mine)
+
+
+def _within(small: Any, large: Any) -> bool:
+    """Whether all that the one says the other says, too."""
+    if isinstance(small, dict):
+        return all(key in large and _within(value, large[key]) for key, value in small.items())
+    if isinstance(small, list | tuple):
+        return len(small) == len(large) and all(map(_within, small, large))
+    return bool(small == large)
+
+
+def test_the_server_writes_these_fields_in_this_order() -> None:
+    for ours, theirs in (
+        (state.PodState, schema.StateInfo), (state.Model, schema.ModelInfo), (state.Device, schema.DeviceInfo),
+        (state.WholeGpu, schema.GpuInfo), (state.Failure, schema.FailureInfo), (state.Progress, schema.ProgressInfo),
+        (state.WaitsFor, schema.WaitsForInfo), (state.Queue, schema.QueueInfo), (state.Identity, schema.PodInfo),
+    ):  # fmt: skip
+        written = set(theirs.__struct_encode_fields__)
+        assert set(ours.__struct_encode_fields__) == written, theirs
+
+
+@pytest.mark.parametrize("path", documents.frozen("placement-*.json"), ids=lambda path: path.stem)
+def test_placements_are_read_as_the_operator_and_the_plugin_read_them(path: Path) -> None:
+    text = path.read_text()
+    ours = placement.read(text)
+    assert isinstance(ours, placement.Record)
+    mine = json.loads(ours.to_json())
+    for twin in (ocr_operator.placement.books.Record, objects.Placement):
+        other = msgspec.to_builtins(msgspec.json.decode(text, type=twin))
+        assert _within(other, mine)

@@ -1,0 +1,205 @@
+"""The tables say the same as the definitions of the resources and the documentation."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from ocr_wire import engines, names, quantity, settings, states, tasks, text
+from ocr_wire.settings import LIVE, LiveSetting
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs"
+
+
+def definition(plural: str) -> Any:
+    return yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text())
+
+
+def spec_of(plural: str) -> Any:
+    [version] = definition(plural)["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+
+
+SPEC = spec_of(names.PLURAL)
+POLICY = spec_of(names.POLICY_PLURAL)
+MODEL = SPEC["models"]["items"]
+
+
+def test_group_version_and_kinds() -> None:
+    for plural, kind in ((names.PLURAL, names.KIND), (names.POLICY_PLURAL, names.POLICY_KIND)):
+        found = definition(plural)
+        assert found["metadata"]["name"] == f"{plural}.{names.GROUP}"
+        assert (found["spec"]["group"], found["spec"]["names"]["kind"]) == (names.GROUP, kind)
+        assert [each["name"] for each in found["spec"]["versions"]] == [names.VERSION]
+
+
+# --- engines ---------------------------------------------------------------------------------------------------
+
+
+def test_a_resource_may_name_the_public_engines() -> None:
+    assert tuple(MODEL["properties"]["engine"]["enum"]) == engines.PUBLIC == get_args(engines.Engine)
+
+
+def test_number_types_and_attentions_are_those_of_the_definition() -> None:
+    for field, words, of in (
+        ("dtype", engines.DTYPES, engines.Dtype),
+        ("attention", engines.ATTENTIONS, engines.Attention),
+    ):
+        assert tuple(MODEL["properties"][field]["enum"]) == words == get_args(of)
+
+
+def test_rules_of_engines_are_those_of_the_definition() -> None:
+    stated = {rule["message"] for rule in MODEL["x-kubernetes-validations"]}
+    found = {
+        message
+        for engine in engines.PUBLIC
+        for has_source in (True, False)
+        for _, message in engines.broken_rules(
+            engine, has_source=has_source, dtype="float32", attention="eager"
+        )
+    }
+    assert found == stated
+
+
+def test_what_an_engine_takes_breaks_no_rule() -> None:
+    for info in engines.ENGINES:
+        good = info.source != "refused"
+        assert list(engines.broken_rules(info.name, has_source=good)) == []
+    assert list(engines.broken_rules("of-tomorrow", has_source=True, dtype="int3")) == []
+
+
+def test_every_public_engine_is_documented() -> None:
+    pages = [MODEL["properties"]["engine"]["description"], (DOCS / "server-settings.md").read_text()]
+    for info in engines.ENGINES:
+        assert all(info.name in page for page in pages if info.public or page is not pages[0])
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------
+
+
+def test_every_task_has_one_row() -> None:
+    assert [each.task for each in tasks.TASKS] == list(tasks.Task)
+
+
+def test_every_task_is_documented() -> None:
+    for page in ("http-api.md", "terminology.md"):
+        told = (DOCS / page).read_text()
+        assert all(f"`{word}`" in told for word in tasks.WORDS), page
+
+
+def test_what_a_task_needs_is_a_field_of_a_request() -> None:
+    told = (DOCS / "http-api.md").read_text()
+    needed = {each.needs for each in tasks.TASKS} - {None}
+    assert needed == {"find_term", "custom_prompt"}
+    assert all(f"| `{field}` |" in told for field in needed)
+    assert [each.task for each in tasks.TASKS if each.takes_prompt] == [tasks.Task.FREEFORM]
+
+
+# --- live settings ---------------------------------------------------------------------------------------------
+
+
+def schemas(row: LiveSetting) -> Iterator[Any]:
+    """Everywhere that the definitions have a live setting."""
+    for of, spec in ((SPEC, SPEC), (POLICY, POLICY)):
+        if row.general:
+            yield found(of, row.path)
+        if row.per_model:
+            yield found(spec["models"]["items"]["properties"], row.path)
+
+
+def found(properties: Any, path: str) -> Any:
+    first, _, rest = path.partition(".")
+    return found(properties[first]["properties"], rest) if rest else properties[first]
+
+
+rows = pytest.mark.parametrize("row", LIVE, ids=lambda row: row.path)
+
+
+@rows
+def test_bounds_are_those_of_the_definitions(row: LiveSetting) -> None:
+    for schema in schemas(row):
+        if row.admits is not None:
+            assert schema["type"] == "integer"
+            assert (schema["minimum"], schema["maximum"]) == (row.admits.least, row.admits.most)
+        elif row.words:
+            assert (schema["type"], tuple(schema["enum"])) == ("string", row.words)
+        else:
+            assert schema["type"] == "boolean"
+        assert "default" not in schema, "policies tell what was left out"
+
+
+@rows
+def test_default_is_the_one_that_the_definition_describes(row: LiveSetting) -> None:
+    place = SPEC if row.general else MODEL["properties"]
+    word = str(row.default).lower() if isinstance(row.default, bool) else str(row.default)
+    assert re.search(rf"Default:\s+{re.escape(word)}\.", found(place, row.path)["description"])
+
+
+@rows
+def test_a_server_takes_all_that_a_resource_may_say(row: LiveSetting) -> None:
+    if row.admits is not None and row.bounds is not None:
+        assert row.admits.least in row.bounds
+        assert row.admits.most in row.bounds
+        assert row.default in row.admits
+    if row.words:
+        assert row.default in row.words
+
+
+def live_paths(properties: Any) -> Iterator[str]:
+    """Fields of a definition that are marked LIVE."""
+    for name, schema in properties.items():
+        if not schema.get("description", "").startswith("LIVE") and name != "models":
+            continue
+        if "properties" in schema:
+            yield from (f"{name}.{path}" for path in live_paths(schema["properties"]))
+        elif name != "models":
+            yield name
+
+
+def test_no_live_field_of_the_definition_is_without_a_row() -> None:
+    assert sorted(live_paths(SPEC)) == sorted(settings.GENERAL)
+    assert sorted(live_paths(MODEL["properties"])) == sorted(settings.PER_MODEL)
+
+
+def test_words_as_types_are_those_of_the_rows() -> None:
+    assert get_args(settings.LogLevel) == settings.BY_PATH["logLevel"].words
+    assert get_args(settings.RoutingPolicy) == settings.BY_PATH["routing.policy"].words
+
+
+def test_what_is_no_number_has_no_bounds() -> None:
+    for bounds in (settings.admitted, settings.accepted):
+        with pytest.raises(ValueError, match="no number"):
+            bounds("preload")
+
+
+def test_every_live_setting_of_pods_is_documented() -> None:
+    told = (DOCS / "server-settings.md").read_text()
+    for row in LIVE:
+        if row.for_pods:
+            assert f"`{row.field}`" in told, row.path
+
+
+# --- the rest --------------------------------------------------------------------------------------------------
+
+
+def test_quantities_and_names_have_the_pattern_of_the_definition() -> None:
+    assert MODEL["properties"]["gpuMemory"]["pattern"] == quantity.PATTERN
+    assert MODEL["properties"]["name"]["pattern"] == text.MODEL_PATTERN
+
+
+def test_every_state_is_documented() -> None:
+    told = (DOCS / "lifecycle.md").read_text()
+    assert all(state in told for state in states.STATES)
+
+
+def test_a_pattern_of_the_whole_text_matches_nothing_else() -> None:
+    """In Python `$` matches before a last newline, too."""
+    for pattern in (quantity.PATTERN, text.MODEL_PATTERN):
+        assert re.search(pattern, "1\n")
+        assert not re.search(text.whole(pattern), "1\n")
+        assert re.search(text.whole(pattern), "1")
+    assert not re.search(text.PRINTABLE, "m\n")
