@@ -4,6 +4,7 @@
     tasks         what can be asked of a page
     engines       what runs a model's weights, and what each engine needs and can do
     states        the states of a model, where its weights are, the kinds of device
+    conditions    what a resource's status tells of it
     settings      the live settings, one row each: path, bounds, default, who reads it
     livesettings  their values, hash and envelope, as sent to pods and echoed by them
     state         the document that a pod tells of itself

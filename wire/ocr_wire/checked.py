@@ -65,6 +65,23 @@ def decode(body: str | bytes, limit: int) -> Any:
     return value if problem is None else problem
 
 
+def read(body: str | bytes, decoder: msgspec.json.Decoder[T], limit: int) -> T | Invalid:
+    """Return a JSON text of at most `limit` bytes or characters as the decoder's type.
+
+    The type's bounds are all that is checked: for documents that come often, and of which nothing is hashed.
+    """
+    if len(body) > limit:
+        return Invalid(f"has {len(body)} bytes; at most {limit} are read")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        return invalid(error)
+    except RecursionError:
+        return Invalid("is nested too deeply")
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        return Invalid(f"is not valid JSON: {text.clean(str(error), 200)}")
+
+
 def oversized(value: Any) -> Invalid | None:
     """Return what is nested too deeply, not finite or too large a number to be hashed or written again."""
     level: list[tuple[str, Any]] = [("", value)]
@@ -78,7 +95,7 @@ def oversized(value: Any) -> Invalid | None:
     return Invalid(f"is nested deeper than {MAX_DEPTH} levels", level[0][0][:200])
 
 
-def _nan(value: float) -> bool:
+def _nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from ocr_wire import text
 from ocr_wire.checked import Invalid, convert, decode
 
-MAX_BYTES: Final = 2**20
+MAX_BYTES: Final = 65_536
 """Of an answer that is read as an error."""
 MAX_RAW: Final = 200
 """Characters that are repeated of an answer that is no such document, such as a proxy's page."""

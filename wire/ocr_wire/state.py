@@ -150,7 +150,10 @@ def encode(state: PodState) -> bytes:
 
 def parse(payload: bytes | str | Any) -> PodState | Invalid:
     """Read one state: JSON text, or the already decoded value. Never raises."""
-    state = _decoded(payload)
+    if isinstance(payload, bytes | str):
+        state = checked.read(payload, _JSON, MAX_BYTES)
+    else:
+        state = checked.convert(payload, PodState)
     if isinstance(state, Invalid):
         return state
     if twice := _twice(model.name for model in state.models):
@@ -163,21 +166,6 @@ def parse(payload: bytes | str | Any) -> PodState | Invalid:
         models=tuple(_cleaned(model) for model in state.models),
         settings=_without_values(state.settings),
     )
-
-
-def _decoded(payload: bytes | str | Any) -> PodState | Invalid:
-    if not isinstance(payload, bytes | bytearray | memoryview | str):
-        return checked.convert(payload, PodState)
-    if len(payload) > MAX_BYTES:
-        return Invalid(f"has {len(payload)} bytes; a state has {MAX_BYTES} at most")
-    try:
-        return _JSON.decode(payload)
-    except msgspec.ValidationError as error:
-        return checked.invalid(error)
-    except RecursionError:
-        return Invalid("is nested too deeply")
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        return Invalid(f"is not valid JSON: {text.clean(str(error), 200)}")
 
 
 def timestamp(seconds: float) -> datetime:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from ocr_wire import engines, names, quantity, settings, states, tasks, text
+from ocr_wire import conditions, engines, names, quantity, settings, states, tasks, text
 from ocr_wire.settings import LIVE, LiveSetting
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -144,6 +144,7 @@ def test_a_server_takes_all_that_a_resource_may_say(row: LiveSetting) -> None:
     if row.admits is not None and row.bounds is not None:
         assert row.admits.least in row.bounds
         assert row.admits.most in row.bounds
+        assert isinstance(row.default, int)
         assert row.default in row.admits
     if row.words:
         assert row.default in row.words
@@ -189,6 +190,12 @@ def test_every_live_setting_of_pods_is_documented() -> None:
 def test_quantities_and_names_have_the_pattern_of_the_definition() -> None:
     assert MODEL["properties"]["gpuMemory"]["pattern"] == quantity.PATTERN
     assert MODEL["properties"]["name"]["pattern"] == text.MODEL_PATTERN
+
+
+def test_every_condition_is_documented() -> None:
+    told = (DOCS / "status.md").read_text()
+    for each in conditions.CONDITIONS:
+        assert f"`{each.type}`" in told
 
 
 def test_every_state_is_documented() -> None:
