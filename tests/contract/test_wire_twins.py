@@ -14,22 +14,26 @@ from hypothesis import strategies as st
 import kubectl_ocr.cli
 import kubectl_ocr.names
 import kubectl_ocr.tree
-import ocr_operator.livesettings
-import ocr_operator.names
-import ocr_operator.placement.books
-import ocr_operator.quantity
+import ocr_operator.decide.placement.reservations
+import ocr_operator.resources.live_settings
+import ocr_operator.resources.names
+import ocr_operator.resources.quantity
 from kubectl_ocr import objects
 from ocr_inference import engines as server_engines
-from ocr_inference import families, lifecycle, schema
-from ocr_inference import parsing as server_parsing
-from ocr_inference import settings as server
-from ocr_operator import effective, podstate, spec
-from ocr_operator.status import conditions as status_conditions
-from ocr_operator.status.events import _GOOD
+from ocr_inference import families
+from ocr_inference.api import schema
+from ocr_inference.config import parsing as server_parsing
+from ocr_inference.config import settings as server
+from ocr_inference.protocol import page
+from ocr_inference.scheduling import lifecycle
+from ocr_operator.decide.status import conditions as status_conditions
+from ocr_operator.decide.status.events import _GOOD
+from ocr_operator.pods import podstate
+from ocr_operator.resources import effective, spec
 from ocr_wire import (
     conditions,
     engines,
-    livesettings,
+    live_settings,
     names,
     placement,
     quantity,
@@ -44,7 +48,9 @@ from tests.support import documents
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "state").glob("*.json"))
 
 
-@pytest.mark.parametrize("twin", [ocr_operator.names, kubectl_ocr.names], ids=["operator", "plugin"])
+@pytest.mark.parametrize(
+    "twin", [ocr_operator.resources.names, kubectl_ocr.names], ids=["operator", "plugin"]
+)
 def test_names(twin: Any) -> None:
     shared = {name for name in vars(twin) if name.isupper()} & {
         name for name in vars(names) if name.isupper()
@@ -69,9 +75,9 @@ def values(words: Iterable[StrEnum]) -> list[str]:
 
 
 def test_tasks() -> None:
-    assert values(tasks.Task) == values(schema.Task)
+    assert values(tasks.Task) == values(page.Task)
     assert tasks.WORDS == kubectl_ocr.cli.TASKS
-    assert tasks.RESOLUTIONS == schema.RESOLUTIONS
+    assert tasks.RESOLUTIONS == page.RESOLUTIONS
 
 
 def test_states() -> None:
@@ -106,9 +112,9 @@ def test_live_settings_of_the_operator() -> None:
 
 def test_live_settings_of_the_server() -> None:
     for ours, theirs in (
-        (livesettings.IdleValues, server.IdleValues),
-        (livesettings.BatchingValues, server.BatchingValues),
-        (livesettings.QueueValues, server.QueueValues),
+        (live_settings.IdleValues, server.IdleValues),
+        (live_settings.BatchingValues, server.BatchingValues),
+        (live_settings.QueueValues, server.QueueValues),
     ):
         mine, other = (
             msgspec.json.schema(each)["$defs"][each.__name__]["properties"] for each in (ours, theirs)
@@ -126,7 +132,7 @@ QUANTITIES = st.text("0123456789.eEmkKMGi", max_size=9) | st.integers(0, 2**63) 
 
 @given(QUANTITIES)
 def test_quantities(value: Any) -> None:
-    assert quantity.parse(value) == ocr_operator.quantity.parse(value)
+    assert quantity.parse(value) == ocr_operator.resources.quantity.parse(value)
     if not isinstance(value, float):
         try:
             size: int | None = server.quantity(value)
@@ -141,20 +147,24 @@ def test_quantities(value: Any) -> None:
     )
 )
 def test_digests(values: dict[str, Any]) -> None:
-    assert livesettings.digest(values) == ocr_operator.livesettings.digest(values) == server.digest(values)
+    assert (
+        live_settings.digest(values)
+        == ocr_operator.resources.live_settings.digest(values)
+        == server.digest(values)
+    )
 
 
 @pytest.mark.parametrize("path", documents.frozen("live-settings*.json"), ids=lambda path: path.stem)
 def test_envelopes(path: Path) -> None:
     text = path.read_text()
-    ours = livesettings.read(text)
-    theirs = ocr_operator.livesettings.parse(text)
-    assert isinstance(ours, livesettings.Envelope)
-    assert isinstance(theirs, ocr_operator.livesettings.LiveSettings)
+    ours = live_settings.read(text)
+    theirs = ocr_operator.resources.live_settings.parse(text)
+    assert isinstance(ours, live_settings.Envelope)
+    assert isinstance(theirs, ocr_operator.resources.live_settings.LiveSettings)
     assert ours.to_json() == theirs.to_json()
     models = tuple(ours.values["models"])
-    told = livesettings.parse(text, models)
-    assert isinstance(told, livesettings.Told)
+    told = live_settings.parse(text, models)
+    assert isinstance(told, live_settings.Told)
     assert msgspec.to_builtins(told.envelope) == server_parsing.parse_live(text, models).to_json()
 
 
@@ -191,6 +201,6 @@ def test_placements_are_read_as_the_operator_and_the_plugin_read_them(path: Path
     ours = placement.read(text)
     assert isinstance(ours, placement.Record)
     mine = json.loads(ours.to_json())
-    for twin in (ocr_operator.placement.books.Record, objects.Placement):
+    for twin in (ocr_operator.decide.placement.reservations.Record, objects.Placement):
         other = msgspec.to_builtins(msgspec.json.decode(text, type=twin))
         assert _within(other, mine)

@@ -6,7 +6,7 @@
     states        the states of a model, where its weights are, the kinds of device
     conditions    what a resource's status tells of it
     settings      the live settings, one row each: path, bounds, default, who reads it
-    livesettings  their values, hash and envelope, as sent to pods and echoed by them
+    live_settings their values, hash and envelope, as sent to pods and echoed by them
     state         the document that a pod tells of itself
     errors        the document that a refused request is answered with
     placement     the annotations of a placed pod

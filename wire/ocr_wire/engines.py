@@ -39,7 +39,7 @@ class EngineInfo:
 ENGINES: Final = (
     EngineInfo(
         name="transformers",
-        module="ocr_inference.engines.transformers",
+        module="ocr_inference.engines.transformers.engine",
         extra="transformers",
         meaning="vision-language models such as DeepSeek-OCR, best on a GPU",
         family="chat",

@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from ocr_wire import checked, states, text
 from ocr_wire.checked import Invalid
-from ocr_wire.livesettings import Envelope, shortened
+from ocr_wire.live_settings import Envelope, shortened
 from ocr_wire.states import DeviceKind, Location, State, Worker
 from ocr_wire.text import Count, Label, Name, Seconds, Share, ShownModel, Text, Time
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocr_wire import errors, livesettings, placement, state
+from ocr_wire import errors, live_settings, placement, state
 from ocr_wire.checked import Invalid
-from ocr_wire.livesettings import Envelope, Told
+from ocr_wire.live_settings import Envelope, Told
 from ocr_wire.placement import Record
 from ocr_wire.state import PodState
 from ocr_wire.text import Time
@@ -115,11 +115,11 @@ def test_what_is_written_again_is_read_the_same(path: Path) -> None:
 def test_live_settings_are_read_and_hash_as_before(path: Path) -> None:
     document = documents.load(path)
     models = tuple(document["values"]["models"])
-    told = livesettings.parse(path.read_text(), models)
+    told = live_settings.parse(path.read_text(), models)
     assert isinstance(told, Told), told
     assert json.loads(told.envelope.to_json()) == document
     assert told.envelope.to_json() == path.read_text().strip(), "to the letter"
-    assert livesettings.read(path.read_text()) == told.envelope
+    assert live_settings.read(path.read_text()) == told.envelope
     assert msgspec.to_builtins(told.values) == document["values"]
 
 
@@ -127,11 +127,11 @@ def test_live_settings_are_read_and_hash_as_before(path: Path) -> None:
 def test_a_newer_operator_s_settings_are_applied_as_far_as_they_are_known(path: Path) -> None:
     document = documents.load(path)
     models = tuple(document["values"]["models"])
-    before = livesettings.parse(json.dumps(document), models)
+    before = live_settings.parse(json.dumps(document), models)
     newer = documents.newer(document)
     del newer["values"]["models"]["fromTomorrow"]
-    newer["hash"] = livesettings.digest(newer["values"])
-    told = livesettings.parse(json.dumps(newer), models)
+    newer["hash"] = live_settings.digest(newer["values"])
+    told = live_settings.parse(json.dumps(newer), models)
     assert isinstance(told, Told), told
     assert isinstance(before, Told)
     assert told.values == before.values
@@ -140,7 +140,7 @@ def test_a_newer_operator_s_settings_are_applied_as_far_as_they_are_known(path: 
     objects = ["", "values", "values.batching", "values.idle", "values.queue"]
     objects += [at for name in models for at in (f"values.models.{name}", f"values.models.{name}.idle")]
     assert told.envelope.ignored == tuple(sorted(f"{at}.fromTomorrow".lstrip(".") for at in objects))
-    echo = livesettings.read(told.envelope.to_json())
+    echo = live_settings.read(told.envelope.to_json())
     assert echo == told.envelope, "the operator reads the echo"
 
 
@@ -150,8 +150,8 @@ def test_an_older_operator_s_settings_leave_the_rest_unset(path: Path) -> None:
     models = tuple(document["values"]["models"])
     for place in documents.places(document["values"]):
         values = documents.without(document["values"], place)
-        sent = livesettings.envelope(4, 7, values)
-        told = livesettings.parse(sent.to_json(), models)
+        sent = live_settings.envelope(4, 7, values)
+        told = live_settings.parse(sent.to_json(), models)
         assert isinstance(told, Told), (place, told)
         assert msgspec.to_builtins(told.values) == values
         assert told.envelope == sent

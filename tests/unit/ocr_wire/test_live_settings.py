@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from ocr_wire import checked, livesettings
+from ocr_wire import checked, live_settings
 from ocr_wire.checked import Invalid
-from ocr_wire.livesettings import BatchingValues, Envelope, IdleValues, LiveValues, ModelValues, Told
+from ocr_wire.live_settings import BatchingValues, Envelope, IdleValues, LiveValues, ModelValues, Told
 
 MODELS = ("m", "pp-ocr", "local.model")
 
@@ -42,14 +42,14 @@ def turned(value: Any) -> Any:
 
 @given(OBJECTS)
 def test_digest_does_not_depend_on_order_or_on_the_kind_of_number(values: dict[str, Any]) -> None:
-    assert livesettings.digest(turned(values)) == livesettings.digest(values)
+    assert live_settings.digest(turned(values)) == live_settings.digest(values)
 
 
 def test_digest_is_of_canonical_json() -> None:
     text = '{"a":{"é":[1,0.5,true,null]},"b":1}'
     values = {"b": 1, "a": {"é": [1.0, 0.5, True, None]}}
-    assert livesettings.digest(values) == hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert livesettings.digest({}) == livesettings.NOTHING
+    assert live_settings.digest(values) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert live_settings.digest({}) == live_settings.NOTHING
 
 
 # --- values of all kinds, known and unknown -------------------------------------------------------------------
@@ -81,11 +81,11 @@ def sent(values: Any, **more: Any) -> str:
 
 @given(VALUES)
 def test_where_all_is_known_tolerant_is_strict(values: dict[str, Any]) -> None:
-    told = livesettings.parse(sent(values), MODELS)
+    told = live_settings.parse(sent(values), MODELS)
     assert isinstance(told, Told), told
-    assert told.values == livesettings.parse_values(values, "values", strict=True)
+    assert told.values == live_settings.parse_values(values, "values", strict=True)
     assert told.envelope.ignored is UNSET
-    assert livesettings.integral(msgspec.to_builtins(told.values)) == livesettings.integral(values)
+    assert live_settings.integral(msgspec.to_builtins(told.values)) == live_settings.integral(values)
 
 
 PLACES = (
@@ -116,11 +116,11 @@ def test_what_is_ignored_is_named_exactly_and_changes_nothing_else(
             inside = inside.setdefault(key, {})
         inside.update(fields)
         expected |= {".".join(["values", *keys, field]) for field in fields}
-    told, before = livesettings.parse(sent(more), MODELS), livesettings.parse(sent(values), MODELS)
+    told, before = live_settings.parse(sent(more), MODELS), live_settings.parse(sent(values), MODELS)
     assert isinstance(told, Told), told
     assert isinstance(before, Told)
     assert told.envelope.ignored == (tuple(sorted(expected)) or UNSET)
-    assert told.envelope.hash == livesettings.digest(more), "the hash is of what was sent"
+    assert told.envelope.hash == live_settings.digest(more), "the hash is of what was sent"
     assert said(told.values) == said(before.values)
 
 
@@ -138,7 +138,7 @@ def said(values: LiveValues) -> dict[str, Any]:
 
 def test_settings_of_a_model_that_the_pod_does_not_have_are_ignored() -> None:
     """While pods are replaced those of the old template are told of the new models, too."""
-    told = livesettings.parse(
+    told = live_settings.parse(
         sent({"models": {"m": {"priority": 1}, "new": {"priority": "?"}, "": {}}}), MODELS
     )
     assert isinstance(told, Told), told
@@ -147,30 +147,30 @@ def test_settings_of_a_model_that_the_pod_does_not_have_are_ignored() -> None:
 
 
 def test_few_of_many_ignored_fields_are_named() -> None:
-    told = livesettings.parse(sent({f"x{number:03}" + "y" * 500: 1 for number in range(90)}), MODELS)
+    told = live_settings.parse(sent({f"x{number:03}" + "y" * 500: 1 for number in range(90)}), MODELS)
     assert isinstance(told, Told), told
     assert told.envelope.ignored is not UNSET
-    assert len(told.envelope.ignored) == livesettings.MAX_IGNORED + 1
+    assert len(told.envelope.ignored) == live_settings.MAX_IGNORED + 1
     assert told.envelope.ignored[-1] == "… and 58 more"
-    assert max(map(len, told.envelope.ignored)) <= livesettings.MAX_PATH
+    assert max(map(len, told.envelope.ignored)) <= live_settings.MAX_PATH
 
 
 @given(JSON | VALUES)
 def test_whatever_arrives_is_taken_or_refused_by_name(values: Any) -> None:
-    told = livesettings.parse(sent(values), MODELS)
+    told = live_settings.parse(sent(values), MODELS)
     if isinstance(told, Invalid):
         assert told.at.startswith("values")
         assert told.message
     else:
-        assert livesettings.integral(values) == told.envelope.values
-        again = livesettings.parse(told.envelope.to_json(), MODELS)
+        assert live_settings.integral(values) == told.envelope.values
+        again = live_settings.parse(told.envelope.to_json(), MODELS)
         assert again == told, "the echo is an envelope itself"
 
 
 @given(st.text() | st.binary())
 def test_reading_never_raises(text: str | bytes) -> None:
-    assert isinstance(livesettings.parse(text, MODELS), Invalid)
-    assert isinstance(livesettings.read(text), Invalid)
+    assert isinstance(live_settings.parse(text, MODELS), Invalid)
+    assert isinstance(live_settings.read(text), Invalid)
 
 
 def of_model(seconds: float) -> str:
@@ -219,14 +219,14 @@ DEEP = '{"a":' * 5000 + "1" + "}" * 5000
     ],
 )  # fmt: skip
 def test_a_bad_envelope_names_the_place(text: str | bytes, at: str, says: str) -> None:
-    found = livesettings.parse(text, MODELS)
+    found = live_settings.parse(text, MODELS)
     assert isinstance(found, Invalid), found
     assert (found.at, says in found.message) == (at, True), found
 
 
 def test_nothing_of_what_is_bad_in_part_is_applied() -> None:
     values = {"logLevel": "debug", "queue": {"limit": "many"}}
-    assert livesettings.parse(sent(values), MODELS) == Invalid(
+    assert live_settings.parse(sent(values), MODELS) == Invalid(
         "expected `int`, got `str`", "values.queue.limit"
     )
 
@@ -242,7 +242,7 @@ def test_nothing_of_what_is_bad_in_part_is_applied() -> None:
     ],
 )  # fmt: skip
 def test_a_person_s_slip_is_named(values: dict[str, Any], at: str, says: str) -> None:
-    found = livesettings.parse_values(values, "values", strict=True)
+    found = live_settings.parse_values(values, "values", strict=True)
     assert isinstance(found, Invalid), found
     assert (found.at, says in found.message) == (at, True), found
 
@@ -255,8 +255,8 @@ def test_the_strongest_layer_that_sets_a_field_wins() -> None:
         IdleValues(offload_after_seconds=1),
         IdleValues(offload_after_seconds=2, exit_after_seconds=3),
     )
-    assert livesettings.merged(strong, weak) == IdleValues(offload_after_seconds=1, exit_after_seconds=3)
-    assert livesettings.merged(strong) == strong
+    assert live_settings.merged(strong, weak) == IdleValues(offload_after_seconds=1, exit_after_seconds=3)
+    assert live_settings.merged(strong) == strong
 
 
 @dataclass(frozen=True)
@@ -267,8 +267,8 @@ class Batching:
 
 def test_layers_are_laid_over_defaults() -> None:
     layers = (UNSET, BatchingValues(max_pages=1), BatchingValues(max_pages=2, max_wait_milliseconds=0))
-    assert livesettings.completed(Batching(), *layers) == Batching(1, 0)
-    assert livesettings.completed(Batching()) == Batching()
+    assert live_settings.completed(Batching(), *layers) == Batching(1, 0)
+    assert live_settings.completed(Batching()) == Batching()
 
 
 PAGES = st.sampled_from([UNSET, 1, 2])
@@ -276,22 +276,22 @@ PAGES = st.sampled_from([UNSET, 1, 2])
 
 @given(st.lists(st.builds(BatchingValues, PAGES, PAGES), min_size=1, max_size=4))
 def test_merging_first_or_at_once_is_the_same(layers: list[BatchingValues]) -> None:
-    first = livesettings.merged(*layers)
-    assert livesettings.completed(Batching(), first) == livesettings.completed(Batching(), *layers)
-    assert livesettings.merged(layers[0], *layers[1:]) == livesettings.merged(
-        layers[0], livesettings.merged(*layers)
+    first = live_settings.merged(*layers)
+    assert live_settings.completed(Batching(), first) == live_settings.completed(Batching(), *layers)
+    assert live_settings.merged(layers[0], *layers[1:]) == live_settings.merged(
+        layers[0], live_settings.merged(*layers)
     )
 
 
 def test_equal_envelopes_give_equal_text() -> None:
     values = {"idle": {"offloadAfterSeconds": 60}, "logLevel": "info"}
-    one, other = livesettings.envelope(1, 2, values), livesettings.envelope(1, 2, turned(values))
+    one, other = live_settings.envelope(1, 2, values), live_settings.envelope(1, 2, turned(values))
     assert one == other
     assert one.to_json() == other.to_json()
     assert json.loads(one.to_json()).keys() == {"generation", "revision", "hash", "values"}
-    assert livesettings.read(one.to_json()) == one
+    assert live_settings.read(one.to_json()) == one
 
 
 def test_a_pod_that_was_told_nothing_says_so() -> None:
-    assert Told().envelope == Envelope(hash=livesettings.digest({}))
+    assert Told().envelope == Envelope(hash=live_settings.digest({}))
     assert list(checked.unknown({}, LiveValues)) == []
