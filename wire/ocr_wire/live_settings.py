@@ -167,9 +167,11 @@ def parse_values(raw: Any, at: str, *, strict: bool = False) -> LiveValues | Inv
     if isinstance(declared, dict):
         # One by one first, since msgspec's path doesn't say which key of a mapping is meant.
         for name, model in declared.items():
-            if isinstance(part := convert(model, ModelValues, checked.below(f"{at}.models", name)), Invalid):
+            place = checked.below(f"{at}.models", name)
+            part = convert(model, ModelValues, place)
+            if isinstance(part, Invalid):
                 return part
-            if problem := bad_idle(part.idle, f"{checked.below(f'{at}.models', name)}.idle"):
+            if problem := bad_idle(part.idle, f"{place}.idle"):
                 return problem
     values = convert(raw, LiveValues, at)
     if isinstance(values, Invalid):
