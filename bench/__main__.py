@@ -10,6 +10,7 @@ from bench import (
     arbitration,
     awake,
     control,
+    download,
     fleet,
     placement,
     report,
@@ -29,6 +30,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "storm": storm.measure,
     "serverstorm": serverstorm.measure,
     "wake": wake.measure,
+    "download": download.measure,
     "placement": placement.measure,
     "arbitration": arbitration.measure,
 }

@@ -15,6 +15,7 @@ from typing import Any, Final
 RESULTS: Final = Path(__file__).parent / "results"
 PACKAGES: Final = (
     *("ocr-operator", "kopf", "kubernetes", "aiohttp", "rapidocr", "onnxruntime", "torch", "transformers"),
+    *("huggingface-hub", "hf-xet", "httpx2"),
 )
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -170,7 +171,7 @@ class Hub:
 
     def entry(self, name: str, data: bytes) -> dict[str, Any]:
         """A file in a listing, as the tree has it."""
-        lfs = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+        lfs = {"oid": sha256(data), "size": len(data), "pointerSize": 134}
         large = {"lfs": lfs} if self.is_large(name, data) else {}
         entry = {"type": "file", "path": name, "size": len(data), "oid": git_hash(data), **large}
         return entry | self.listed.get(name, {})
@@ -180,11 +181,18 @@ class Hub:
         for repo in self._repos.values():
             for files in repo.commits.values():
                 for name, data in files.items():
-                    if hashlib.sha256(data).hexdigest() == digest:
+                    if sha256(data) == digest:
                         return name, data
         return None
 
 
+@lru_cache(16)
+def sha256(data: bytes) -> str:
+    """Once for each file, however often it is asked for: some have gigabytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@lru_cache(16)
 def git_hash(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -386,7 +394,7 @@ class _Front(_Handler):
             if not self.failing(fault):
                 self.file(data, fault, {"ETag": f'"{git_hash(data)}"', "X-Repo-Commit": commit})
             return
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256(data)
         headers = {
             "Location": f"{hub.cdn}/cdn/{name}?digest={digest}&{SIGNATURE}",
             "X-Repo-Commit": commit,
@@ -409,7 +417,7 @@ class _Back(_Handler):
         name, data = found
         fault = self.server.hub.fault(name)
         if not self.failing(fault):
-            self.file(data, fault, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"'})
+            self.file(data, fault, {"ETag": f'"{sha256(data)}"'})
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------
