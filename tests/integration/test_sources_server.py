@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import huggingface_hub
 import pytest
 
 from tests.support import hub as hubs
@@ -78,13 +79,23 @@ class Site:
         return pid
 
     def left(self) -> set[str]:
-        """Kinds of what lies in the cache: complete, partial, lock, refs."""
-        found = self.cache.glob("models/*/*")
-        return {path.suffix or ("refs" if path.name == "refs" else "complete") for path in found}
+        """Kinds of what lies in the cache: blobs, incomplete, locks, refs, snapshots, trees."""
+        hub = self.cache / "hub"
+        return {_kind(path.relative_to(hub)) for path in hub.rglob("*") if path.is_file()}
 
     def written(self) -> int:
         """Bytes of the largest file that is being downloaded."""
-        return max((path.stat().st_size for path in self.cache.glob("models/*/*.partial/*.part")), default=0)
+        files = self.cache.glob("hub/*/blobs/*.incomplete")
+        return max((path.stat().st_size for path in files), default=0)
+
+
+COMPLETE = {"blobs", "locks", "refs", "snapshots", "trees"}
+
+
+def _kind(path: Path) -> str:
+    if path.suffix in {".incomplete", ".lock"}:
+        return "incomplete" if path.suffix == ".incomplete" else "locks"
+    return path.parts[1]
 
 
 @asynccontextmanager
@@ -144,7 +155,7 @@ async def test_progress_is_told_while_a_model_comes(
     assert (model["revision"], model["progress"], model["state"]) == (commit, None, "ready")
     assert model["host_bytes"] == len(files[WEIGHTS])
     assert await metric(site.server, "ocr_model_load_done_bytes") is None
-    assert site.left() == {"complete", ".lock", "refs"}
+    assert site.left() == COMPLETE
     assert TOKEN not in caplog.text
     assert hubs.SIGNATURE not in caplog.text
 
@@ -189,14 +200,14 @@ async def test_a_checkpoint_that_is_none(hub: hubs.Hub, site: Site) -> None:
     assert (await site.server.model("m"))["revision"] is None
     hub.add("owner/name", hubs.checkpoint())
     await site.works()
-    assert site.left() == {"complete", ".lock", "refs"}
+    assert site.left() == COMPLETE
 
 
 async def test_wrong_hashes(hub: hubs.Hub, site: Site) -> None:
     hub.add("owner/name", hubs.checkpoint())
     hub.fail(WEIGHTS, hubs.Corrupt(), hubs.Corrupt())
     assert (await site.fails(f"{WEIGHTS}: came 2 times with another hash"))["reason"] == "InvalidCheckpoint"
-    assert "complete" not in site.left()
+    assert "refs" not in site.left()
     await site.works()
 
 
@@ -223,7 +234,7 @@ async def test_a_worker_killed_while_it_downloads_is_followed_by_one_that_goes_o
     held.free.set()
     await site.works()
     assert hub.asked("/cdn/")[-1].range == "bytes=200000-"
-    assert site.left() == {"complete", ".lock", "refs"}
+    assert site.left() == COMPLETE
 
 
 async def test_a_server_that_stops_while_it_downloads_keeps_what_came(hub: hubs.Hub, tmp_path: Path) -> None:
@@ -257,7 +268,7 @@ async def test_a_limit_on_files_is_a_full_disk_and_gives_back_what_was_written(
     assert (status, body["error"]["code"]) == (503, "load_failed")
     assert "no room for owner/name" in body["error"]["message"]
     assert (await site.server.model("m"))["last_failure"]["reason"] == "DiskFull"
-    assert site.left() <= {".lock"}
+    assert site.left() <= {"locks"}
     await site.works()
 
 
@@ -288,7 +299,7 @@ async def test_a_disk_that_is_too_small_is_not_begun_to_be_filled(hub: hubs.Hub,
         async with serving(disk) as site:
             failure = await site.fails("owner/name takes 52", "more bytes in", "whose disk has")
             assert failure["reason"] == "DiskFull"
-            assert site.left() <= {".lock"}
+            assert site.left() <= {"locks"}
             assert hub.asked(WEIGHTS) == []
 
 
@@ -306,9 +317,53 @@ async def test_a_disk_that_others_fill_meanwhile(hub: hubs.Hub, tmp_path: Path) 
             assert (status, body["error"]["code"]) == (503, "load_failed")
             assert "no room for owner/name" in body["error"]["message"]
             assert (await site.server.model("m"))["last_failure"]["reason"] == "DiskFull"
-            assert site.left() <= {".lock"}
+            assert site.left() <= {"locks"}
             (disk / "others").unlink()
             await site.works()
+        fill(disk / "others")
+        async with serving(disk) as another:
+            await another.works()
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    bound = subprocess.run(
+        f"mount --bind '{folder}' '{folder}' && mount -o remount,ro,bind '{folder}'",
+        shell=True,
+        capture_output=True,
+        check=False,
+    )
+    if bound.returncode:
+        pytest.skip(f"can't mount read-only: {bound.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+async def test_a_read_only_cache_that_others_have_filled(
+    hub: hubs.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: str
+) -> None:
+    commit = hub.add("owner/name", hubs.checkpoint())
+    filled = tmp_path / "filled"
+    huggingface_hub.snapshot_download("owner/name", endpoint=hub.url, cache_dir=filled / "hub", token=TOKEN)
+    monkeypatch.setenv("HF_HOME", str(filled))
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    hub.seen.clear()
+    with read_only(filled):
+        async with serving(tmp_path / "own") as site:
+            await site.works()
+            assert (await site.server.model("m"))["revision"] == commit
+            assert hub.asked("/resolve/") == []
+        assert site.left() == set()
+        if offline == "0":
+            hub.add("owner/name", hubs.checkpoint(2000))
+            async with serving(tmp_path / "own") as site:
+                failure = await site.fails(
+                    f"the cache {filled}/hub/models--owner--name can't be used: Read-only"
+                )
+                assert failure["reason"] == "SourceUnavailable"
 
 
 def data_bytes(pid: int) -> int:
@@ -330,7 +385,7 @@ async def test_memory_that_ends_while_weights_are_read(hub: hubs.Hub, site: Site
     assert (status, body["error"]["code"]) == (503, "load_failed"), body
     assert (await site.server.model("m"))["last_failure"]["reason"] == "OutOfMemory"
     await site.server.until("m", state="unloaded", host_bytes=0, memory_bytes=0)
-    assert site.left() == {"complete", ".lock", "refs"}
+    assert site.left() == COMPLETE
     await site.works()
 
 

@@ -1,120 +1,169 @@
-"""Where a hub's checkpoints lie on the disk, which several pods may share.
+"""The hub's cache on the disk, as huggingface_hub and `hf` lay it out; several pods and other programs may share it.
 
-models/<owner>--<name>/refs/<revision>      the commit that a branch or tag stood for when it was last asked
-models/<owner>--<name>/<commit>/            a complete checkpoint: it appears whole, by renaming, and stays as it is
-models/<owner>--<name>/<commit>.partial/    what was downloaded of one so far, continued by whoever comes next
-models/<owner>--<name>/<commit>.lock        held by the one process that downloads it
+models--<owner>--<name>/refs/<revision>            the commit that a branch or tag stood for when it was last asked
+models--<owner>--<name>/trees/<commit>.json        what a commit consists of: names, sizes, hashes
+models--<owner>--<name>/blobs/<hash>               a complete file: it appears whole, by renaming
+models--<owner>--<name>/blobs/<hash>.incomplete    what was downloaded of one so far, continued by whoever comes next
+models--<owner>--<name>/snapshots/<commit>/<name>  a link to the blob; the file itself where links can't be made
+.locks/models--<owner>--<name>/<hash>.lock         held by the one process that downloads the file
 """
 
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-from urllib.parse import quote
+from typing import Any, Final, Literal
 
 import msgspec
 
-MANIFEST: Final = ".complete.json"
+from ocr_inference.checkpoints.sources import checking, selection
+from ocr_inference.protocol.engine import EngineError
+
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_MAX_MANIFEST_BYTES: Final = 4 << 20
+_MAX_TREE_BYTES: Final = 16 << 20
+"""Of `selection.MAX_FILES` entries, each with two hashes: 4 MB."""
+_HASH: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_INCOMPLETE: Final = ".incomplete"
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 """File systems without locks say one of these: then two pods may download the same, each rename is still whole."""
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""File systems without symbolic links say one of these."""
 
 
-class _Manifest(msgspec.Struct, frozen=True):
-    sizes: dict[str, int]
+class _Entry(msgspec.Struct, frozen=True):
+    size: int
+    lfs_size: int | None = None
+
+
+class _Tree(msgspec.Struct, frozen=True):
+    format_version: Literal[1]
+    files: dict[str, _Entry]
+
+
+def location(environ: Mapping[str, str], cache_dir: Path) -> Path:
+    """Where the hub's cache is: as huggingface_hub is told, else in the server's own `cache_dir`."""
+    if told := environ.get("HF_HUB_CACHE"):
+        return Path(told).expanduser()
+    if told := environ.get("HF_HOME"):
+        return Path(told).expanduser() / "hub"
+    return cache_dir / "hub"
 
 
 class Place:
-    """One repository's part of the cache."""
+    """One repository's part of the cache. A `digest` is `sha256:…` or `git:…`; the blob's name is what follows."""
 
-    def __init__(self, cache_dir: Path, repo: str) -> None:
-        self.root = cache_dir / "models" / repo.replace("/", "--")
+    def __init__(self, cache: Path, repo: str) -> None:
+        self.root = cache / f"models--{repo.replace('/', '--')}"
+        self._locks = cache / ".locks" / self.root.name
 
     def folder(self, commit: str) -> Path:
-        return self.root / commit
+        return self.root / "snapshots" / commit
 
-    def partial(self, commit: str) -> Path:
-        return self.root / f"{commit}.partial"
+    def blob(self, digest: str) -> Path:
+        return self.root / "blobs" / _name(digest)
+
+    def incomplete(self, digest: str) -> Path:
+        return self.root / "blobs" / f"{_name(digest)}{_INCOMPLETE}"
 
     def pinned(self, revision: str) -> str | None:
         """The commit of a revision as far as is known here."""
         if COMMIT.fullmatch(revision):
             return revision
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            text = self._ref(revision).read_text()[:41].strip()
-            if COMMIT.fullmatch(text):
-                return text
+        with contextlib.suppress(OSError, ValueError):
+            if path := self._ref(revision):
+                text = path.read_text()[:41].strip()
+                if COMMIT.fullmatch(text):
+                    return text
         return None
 
     def pin(self, revision: str, commit: str) -> None:
         """Remember what a branch or tag stands for. Quietly left out where the cache can't be written."""
-        if COMMIT.fullmatch(revision) or self.pinned(revision) == commit:
-            return
         path = self._ref(revision)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+        if path is not None and not COMMIT.fullmatch(revision) and self.pinned(revision) != commit:
+            with contextlib.suppress(OSError):
+                _write(path, commit.encode())
+
+    def record(self, commit: str, tree: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what a commit consists of, so that what is missing shows offline, too. Quietly, as `pin`."""
+        path = self._tree(commit)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(commit)
+            if not path.exists():
+                _write(path, json.dumps({"format_version": 1, "files": tree}, indent=1).encode())
+
+    def problem(self, commit: str) -> str | None:
+        """What a commit lacks to be used without asking the hub; None if nothing. Hashes nothing.
+
+        Names and sizes are compared with what `record`, or huggingface_hub, has kept of the commit. Without that,
+        as in a cache that older tools have filled, a checkpoint that can be read is one.
+        """
+        try:
+            weights = checking.check(self.folder(commit)).weights
+        except EngineError as error:
+            return error.failure.message
+        sizes = self._sizes(commit)
+        for name in (*selection.supporting(sizes), *weights):
+            if name in sizes and not self.has(commit, name, sizes[name]):
+                return f"{name} is missing, or not {sizes[name]} bytes long"
+        return None
+
+    def has(self, commit: str, name: str, size: int) -> bool:
+        """Whether a commit's file is there in its size: its content is the matter of the one who put it there."""
+        return _size(self.folder(commit) / name) == size
+
+    def held(self, commit: str, name: str, digest: str) -> int:
+        """Bytes of a file that are on the disk, complete or not."""
+        paths = (self.folder(commit) / name, self.blob(digest), self.incomplete(digest))
+        return next((size for size in map(_size, paths) if size is not None), 0)
+
+    def link(self, commit: str, name: str, digest: str) -> None:
+        """Have a blob appear as a commit's file."""
+        path, blob = self.folder(commit) / name, self.blob(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = _fresh(blob)
+        try:
+            # Relative to where it will be: the cache may be moved, or mounted elsewhere.
+            fresh.symlink_to(Path("..", "..", "blobs", blob.name))
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            blob.replace(path)
+        else:
             fresh.replace(path)
 
-    def complete(self, commit: str) -> bool:
-        """Whether all files of a commit are there, each in its size. Reads no file but the manifest."""
-        folder = self.folder(commit)
-        try:
-            with open(folder / MANIFEST, "rb") as file:
-                manifest = msgspec.json.decode(file.read(_MAX_MANIFEST_BYTES), type=_Manifest)
-            return all((folder / name).stat().st_size == size for name, size in manifest.sizes.items())
-        except (OSError, ValueError, RecursionError):
-            return False
+    def discard(self, commit: str, brought: Mapping[str, str], begun: Collection[str]) -> None:
+        """Give the disk back files that one download `brought` (name and digest), and what is `begun` of others."""
+        for name, digest in brought.items():
+            (self.folder(commit) / name).unlink(missing_ok=True)
+            self.blob(digest).unlink(missing_ok=True)
+        for digest in begun:
+            self._drop(_name(digest))
+        with contextlib.suppress(OSError):
+            self.folder(commit).rmdir()
+        if not self.folder(commit).exists():
+            with contextlib.suppress(OSError):
+                self._tree(commit).unlink()
 
-    def reopen(self, commit: str) -> None:
-        """Take back a complete checkpoint that has lost files since, so that they are downloaded anew."""
-        folder, partial = self.folder(commit), self.partial(commit)
-        if partial.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        elif folder.exists():
-            (folder / MANIFEST).unlink(missing_ok=True)
-            folder.rename(partial)
-
-    def finish(self, commit: str, sizes: Mapping[str, int]) -> None:
-        """Make a partial checkpoint, whose files are all verified and on the disk, a complete one."""
-        partial = self.partial(commit)
-        for path in partial.iterdir():
-            if path.name not in sizes:
-                path.unlink()
-        (partial / MANIFEST).write_bytes(msgspec.json.encode(_Manifest(dict(sizes))))
-        _sync(partial)
-        partial.rename(self.folder(commit))
-        _sync(self.root)
-
-    def discard(self, commit: str) -> None:
-        """Give the disk back what a download has written."""
-        shutil.rmtree(self.partial(commit), ignore_errors=True)
-
-    def sweep(self, commit: str) -> None:
-        """Remove what is left of downloads of other commits that nobody is working on."""
-        for partial in self.root.glob("*.partial"):
-            other = partial.name.removesuffix(".partial")
-            if other != commit and COMMIT.fullmatch(other):
-                with self._lock_file(other) as file, contextlib.suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self.discard(other)
+    def sweep(self) -> None:
+        """Remove what is left of downloads that nobody is working on."""
+        for path in self.root.glob(f"blobs/*{_INCOMPLETE}"):
+            # huggingface_hub's own have a random part in their names and are no use to anybody but its process.
+            if _HASH.fullmatch(name := path.name.removesuffix(_INCOMPLETE)):
+                self._drop(name)
 
     @contextmanager
-    def locked(self, commit: str, wait: Callable[[], None]) -> Iterator[None]:
-        """Hold a commit's lock; while another process holds it, `wait` is called again and again.
+    def locked(self, digest: str, wait: Callable[[], None]) -> Iterator[None]:
+        """Hold a file's lock; while another process holds it, `wait` is called again and again.
 
-        The kernel gives it back when the process ends, however it ends.
+        It is the one that huggingface_hub takes. The kernel gives it back when the process ends, however it ends.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with self._lock_file(commit) as file:
+        (self.root / "blobs").mkdir(parents=True, exist_ok=True)
+        with self._lock_file(_name(digest)) as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,28 +176,63 @@ class Place:
                     break
             yield
 
-    def written(self, commit: str) -> int:
-        """Bytes of a commit that are on the disk, complete or not."""
-        with contextlib.suppress(OSError):
-            return sum(path.stat().st_size for path in self.partial(commit).iterdir())
-        return 0
+    def _drop(self, name: str) -> None:
+        """Remove an incomplete file, unless somebody is working on it."""
+        path = self.root / "blobs" / f"{name}{_INCOMPLETE}"
+        if path.exists():
+            with contextlib.suppress(OSError), self._lock_file(name) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
-    def _ref(self, revision: str) -> Path:
-        return self.root / "refs" / quote(revision, safe="").replace(".", "%2E")
+    def _sizes(self, commit: str) -> Mapping[str, int]:
+        """Of all files of a commit; empty where that isn't known."""
+        try:
+            with open(self._tree(commit), "rb") as file:
+                tree = msgspec.json.decode(file.read(_MAX_TREE_BYTES), type=_Tree)
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return {
+            name: entry.size if entry.lfs_size is None else entry.lfs_size
+            for name, entry in tree.files.items()
+        }
+
+    def _tree(self, commit: str) -> Path:
+        return self.root / "trees" / f"{commit}.json"
+
+    def _ref(self, revision: str) -> Path | None:
+        """The file of a branch or tag; None for a name that would lead elsewhere."""
+        parts = revision.split("/")
+        return self.root.joinpath("refs", *parts) if all(map(selection.is_plain, parts)) else None
 
     @contextmanager
-    def _lock_file(self, commit: str) -> Iterator[int]:
+    def _lock_file(self, name: str) -> Iterator[int]:
         # The file stays: removing it would let a second process lock a new one while the first holds the old one.
-        number = os.open(self.root / f"{commit}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._locks.mkdir(parents=True, exist_ok=True)
+        number = os.open(self._locks / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
         try:
             yield number
         finally:
             os.close(number)
 
 
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+def _name(digest: str) -> str:
+    return digest.rpartition(":")[2]
+
+
+def _size(path: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Have a small file appear whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _fresh(path)
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def _fresh(path: Path) -> Path:
+    """A name beside a file for what will replace it. Process numbers don't do: each pod counts its own."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")

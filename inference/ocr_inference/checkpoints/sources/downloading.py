@@ -1,21 +1,23 @@
 """Downloads a checkpoint: small files first, so that what is wrong with it shows before its gigabytes are on the way.
 
 Bytes are written as they come and kept when a connection, the process or the machine breaks off: whoever comes next
-goes on from there. A file gets its name when its size and hash are right, the folder gets its when all files are
-there. Where the disk is full, everything that was written is given back.
+goes on from there. A file gets its name when its size and hash are right, and appears in the commit's folder then. One
+that is in the cache already, of another commit or by another program, is verified and used. Where the disk is full,
+everything that was written is given back.
 """
 
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from ocr_inference.checkpoints.sources import checking, faults, selection
 from ocr_inference.checkpoints.sources.cache import Place
 from ocr_inference.checkpoints.sources.hub import Hub, HubError, Listing, RemoteFile
-from ocr_inference.checkpoints.sources.part import Part
+from ocr_inference.checkpoints.sources.part import Part, verified
 from ocr_inference.checkpoints.sources.rate_limiter import Pace
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Progress, Report
 
@@ -56,12 +58,7 @@ def bring(asked: Asked, report: Report, pace: Pace) -> str:
         commit = listing.commit
         report(Progress(phase="downloading", revision=commit))
         try:
-            if not place.complete(commit):
-                with place.locked(commit, lambda: _wait(place, commit, report, pace)):
-                    if not place.complete(commit):
-                        place.reopen(commit)
-                        _Download(hub, asked, listing, report, pace).run()
-                    place.sweep(commit)
+            _Download(hub, asked, listing, report, pace).run()
             place.pin(asked.revision, commit)
         except HubError as error:
             raise faults.unavailable(str(error)) from error
@@ -69,7 +66,6 @@ def bring(asked: Asked, report: Report, pace: Pace) -> str:
             if not faults.is_disk_full(error):
                 message = f"the cache {place.root} can't be used: {error.strerror} ({error.filename})"
                 raise faults.unavailable(message) from error
-            place.discard(commit)
             raise faults.disk_full(f"no room for {asked.repo} in {place.root}: {error.strerror}") from error
     return commit
 
@@ -93,12 +89,6 @@ def _rest(error: HubError, failed: int, pace: Pace) -> None:
     pace.sleep(delay)
 
 
-def _wait(place: Place, commit: str, report: Report, pace: Pace) -> None:
-    """Another process is downloading it."""
-    report(Progress(phase="downloading", done_bytes=place.written(commit), revision=commit))
-    pace.sleep(pace.poll_seconds)
-
-
 def _endpoint(environ: Mapping[str, str]) -> str:
     endpoint = environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     parts = urlsplit(endpoint)
@@ -109,32 +99,44 @@ def _endpoint(environ: Mapping[str, str]) -> str:
 
 
 class _Download:
-    """One commit of one repository, by the process that holds its lock."""
+    """One commit of one repository."""
 
     def __init__(self, hub: Hub, asked: Asked, listing: Listing, report: Report, pace: Pace) -> None:
         self._hub = hub
         self._repo = asked.repo
         self._place = asked.place
         self._listing = listing
+        self._commit = listing.commit
         self._report = report
         self._pace = pace
-        self._folder = asked.place.partial(listing.commit)
+        self._folder = asked.place.folder(listing.commit)
         self._wanted: dict[str, RemoteFile] = {}
         """What belongs to the checkpoint, as far as it is known."""
+        self._brought: dict[str, RemoteFile] = {}
+        """What came now, complete."""
         self._complete_bytes = 0
 
     def run(self) -> None:
         """Raises `EngineError`, `HubError` and `OSError`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        small = self._small()
+        if self._listing.tree is not None:
+            # Before the first file: a download that breaks off is known to be incomplete.
+            self._place.record(self._commit, self._listing.tree)
         try:
-            self._get(self._small())
-            checking.check_small(self._folder)
-            weights = self._weights()
-        except EngineError:
-            self._place.discard(self._listing.commit)
+            try:
+                self._get(small)
+                checking.check_small(self._folder)
+                weights = self._weights()
+            except EngineError:
+                self._discard()
+                raise
+            self._get(weights)
+        except OSError as error:
+            if faults.is_disk_full(error):
+                self._discard()
             raise
-        self._get(weights)
-        self._place.finish(self._listing.commit, {name: file.size for name, file in self._wanted.items()})
+        if self._brought:
+            self._place.sweep()
 
     def _small(self) -> Sequence[str]:
         """Configuration, tokenizer, and the index of the weights where there is one."""
@@ -161,22 +163,48 @@ class _Download:
         self._wanted |= {file.name: file for file in files}
         self._check_room()
         for file in files:
-            path = self._folder / file.name
-            # It got its name when it was verified.
-            if not path.exists() or path.stat().st_size != file.size:
-                part = self._folder / f"{file.digest.replace(':', '-')}.part"
-                with Part(part, file.size, file.digest) as opened:
-                    self._fill(file, opened)
-                    opened.keep(path)
+            if not self._has(file):
+                with self._place.locked(file.digest, partial(self._wait, file)):
+                    # Another process may have brought it meanwhile.
+                    if not self._has(file):
+                        self._bring(file)
             self._complete_bytes += file.size
             self._tell(file, 0)
 
+    def _has(self, file: RemoteFile) -> bool:
+        return self._place.has(self._commit, file.name, file.size)
+
+    def _wait(self, file: RemoteFile) -> None:
+        """Another process is downloading it."""
+        self._tell(file, self._place.held(self._commit, file.name, file.digest))
+        self._pace.sleep(self._pace.poll_seconds)
+
+    def _bring(self, file: RemoteFile) -> None:
+        """Have a file in the commit's folder, by the process that holds its lock."""
+        blob = self._place.blob(file.digest)
+        if not verified(blob, file.size, file.digest):
+            with Part(self._place.incomplete(file.digest), file.size, file.digest) as part:
+                self._fill(file, part)
+                part.keep(blob)
+            self._brought[file.name] = file
+        self._place.link(self._commit, file.name, file.digest)
+
+    def _discard(self) -> None:
+        """Give the disk back what was written now or before, apart from files that were complete before."""
+        brought = {file.name: file.digest for file in self._brought.values()}
+        self._place.discard(self._commit, brought, {file.digest for file in self._wanted.values()})
+
     def _check_room(self) -> None:
-        here = self._place.written(self._listing.commit)
-        missing = max(0, sum(file.size for file in self._wanted.values()) - here)
-        free = shutil.disk_usage(self._folder).free
+        missing = sum(
+            max(0, file.size - self._place.held(self._commit, file.name, file.digest))
+            for file in self._wanted.values()
+        )
+        if not missing:
+            return
+        self._place.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._place.root).free
         if missing + RESERVE_BYTES > free:
-            self._place.discard(self._listing.commit)
+            self._discard()
             message = (
                 f"{self._repo} takes {missing} more bytes in {self._place.root}, whose disk has {free} left"
             )
@@ -211,7 +239,7 @@ class _Download:
         """One request for what is missing."""
         if part.size == file.size:
             return
-        with self._hub.open(self._repo, self._listing.commit, file, part.size) as body:
+        with self._hub.open(self._repo, self._commit, file, part.size) as body:
             if body.offset != part.size:
                 part.clear()
             for chunk in body.chunks:
@@ -233,6 +261,6 @@ class _Download:
                 total_bytes=sum(each.size for each in self._wanted.values()),
                 file=file.name,
                 files=len(self._wanted),
-                revision=self._listing.commit,
+                revision=self._commit,
             )
         )

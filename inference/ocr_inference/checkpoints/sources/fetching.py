@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from ocr_inference.checkpoints.sources import checking, faults
-from ocr_inference.checkpoints.sources.cache import Place
+from ocr_inference.checkpoints.sources.cache import Place, location
 from ocr_inference.checkpoints.sources.rate_limiter import Pace
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress, Report
 
@@ -36,14 +36,15 @@ def fetch(
     environ: Mapping[str, str] | None = None,
     pace: Pace | None = None,
 ) -> Checkpoint:
-    """The model's checkpoint: the mounted folder, or the hub's files in `cache_dir`, downloaded where they lack.
+    """The model's checkpoint: the mounted folder, or the hub's files in its cache, downloaded where they lack.
 
     1. A folder is checked and used as it is.
     2. A revision that is a commit, complete in the cache, is used without asking anybody.
     3. Offline, or where the hub can't be asked, what a branch or tag last stood for is used if it is complete.
     4. Else the hub says which commit the revision is now, and what is missing of that is downloaded.
 
-    Raises `EngineError`. `environ` (the process's, if None) has `HF_ENDPOINT`, `HF_TOKEN` and the like.
+    The cache is where `HF_HUB_CACHE` or `HF_HOME` say, else in `cache_dir`. Raises `EngineError`. `environ` (the
+    process's, if None) has `HF_ENDPOINT`, `HF_TOKEN` and the like.
     """
     if spec.path is not None:
         return _mounted(Path(spec.path))
@@ -51,14 +52,15 @@ def fetch(
         message = f"model {spec.name}: engine {spec.engine} needs a source, huggingFace or path"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="source"))
     environ = os.environ if environ is None else environ
-    place, revision = Place(cache_dir, spec.repo), spec.revision or "main"
+    place, revision = Place(location(environ, cache_dir), spec.repo), spec.revision or "main"
     known = place.pinned(revision)
-    usable = known if known is not None and place.complete(known) else None
+    lacks = "it is not known which commit that is" if known is None else place.problem(known)
+    usable = known if lacks is None else None
     if usable is not None and usable == revision:
         commit = usable
     elif environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         if usable is None:
-            message = f"{spec.repo} at {revision} is not complete in the cache, and HF_HUB_OFFLINE is set"
+            message = f"{spec.repo} at {revision} is not complete in {place.root}, and HF_HUB_OFFLINE is set: {lacks}"
             raise faults.unavailable(message)
         commit = usable
     else:

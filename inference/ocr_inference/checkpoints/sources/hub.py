@@ -7,7 +7,7 @@ their queries, since those of a redirect can be signed.
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -53,6 +53,8 @@ class Listing:
     commit: str
     files: Mapping[str, RemoteFile]
     """The top folder's."""
+    tree: Mapping[str, Mapping[str, str | int]] | None
+    """All files, as huggingface_hub keeps them in its cache; None where the hub doesn't tell all of it."""
 
 
 class HubError(Exception):
@@ -213,7 +215,18 @@ def _listing(info: huggingface_hub.ModelInfo) -> Listing:
     if len(siblings) > selection.MAX_FILES:
         raise ValueError("too many files")
     found = (_file(each) for each in siblings if selection.is_plain(each.rfilename))
-    return Listing(info.sha, {file.name: file for file in found if file is not None})
+    return Listing(info.sha, {file.name: file for file in found if file is not None}, _tree(siblings))
+
+
+def _tree(siblings: Sequence[Any]) -> Mapping[str, Mapping[str, str | int]] | None:
+    tree: dict[str, dict[str, str | int]] = {}
+    for each in siblings:
+        if not isinstance(each.size, int) or not isinstance(each.blob_id, str):
+            return None
+        tree[each.rfilename] = {"size": each.size, "blob_id": each.blob_id}
+        if each.lfs:
+            tree[each.rfilename] |= {"lfs_sha256": each.lfs["sha256"], "lfs_size": each.lfs["size"]}
+    return tree
 
 
 def _file(sibling: Any) -> RemoteFile | None:

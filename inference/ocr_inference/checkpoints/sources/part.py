@@ -16,7 +16,7 @@ class Part:
         self._path = path
         self._expected_size = size
         self._expected = digest
-        self._hash = self._fresh_hash()
+        self._hash = _hash(size, digest)
         self.size = 0
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by `__exit__`
         try:
@@ -48,7 +48,7 @@ class Part:
     def clear(self) -> None:
         """Begin anew."""
         self._file.truncate(0)
-        self._hash = self._fresh_hash()
+        self._hash = _hash(self._expected_size, self._expected)
         self.size = 0
 
     def verified(self) -> bool:
@@ -59,8 +59,23 @@ class Part:
         os.fsync(self._file.fileno())
         self._path.replace(path)
 
-    def _fresh_hash(self) -> "hashlib._Hash":
-        if self._expected.startswith("sha256:"):
-            return hashlib.sha256()
-        # Git's own, with a header before the content: a hub lists nothing else for small files.
-        return hashlib.sha1(f"blob {self._expected_size}\0".encode(), usedforsecurity=False)
+
+def verified(path: Path, size: int, digest: str) -> bool:
+    """Whether a file, if there is one, has this size and digest. Reads it whole."""
+    found = _hash(size, digest)
+    try:
+        if path.stat().st_size != size:
+            return False
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                found.update(piece)
+    except FileNotFoundError:
+        return False
+    return digest.endswith(f":{found.hexdigest()}")
+
+
+def _hash(size: int, digest: str) -> "hashlib._Hash":
+    if digest.startswith("sha256:"):
+        return hashlib.sha256()
+    # Git's own, with a header before the content: a hub lists nothing else for small files.
+    return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)

@@ -1,5 +1,7 @@
 """Downloads from a stand-in hub: complete and verified, continued after faults, or an error that says what to do."""
 
+import errno
+import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,7 +12,6 @@ from typing import Any
 import pytest
 
 from ocr_inference.checkpoints import sources
-from ocr_inference.checkpoints.sources.cache import MANIFEST
 from ocr_inference.checkpoints.sources.rate_limiter import Pace
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress
 from tests.support import hub as hubs
@@ -59,7 +60,7 @@ class Fetcher:
         """Files of the cache with their sizes, apart from locks."""
         files = (path for path in self.cache.rglob("*") if path.is_file() and path.suffix != ".lock")
         return {
-            str(path.relative_to(self.cache / "models" / "owner--name")): path.stat().st_size
+            str(path.relative_to(self.cache / "hub" / "models--owner--name")): path.stat().st_size
             for path in files
         }
 
@@ -69,15 +70,19 @@ def fetcher(hub: hubs.Hub, tmp_path: Path) -> Fetcher:
     return Fetcher(hub, tmp_path)
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("files", [hubs.checkpoint(), hubs.sharded()], ids=["single", "sharded"])
 def test_a_checkpoint_comes_whole(fetcher: Fetcher, files: Mapping[str, bytes]) -> None:
     commit = fetcher.hub.add("owner/name", files)
     checkpoint = fetcher.fetch()
-    assert checkpoint.folder == fetcher.cache / "models" / "owner--name" / commit
+    assert checkpoint.folder == fetcher.cache / "hub" / "models--owner--name" / "snapshots" / commit
     assert (checkpoint.revision, checkpoint.key) == (commit, commit)
     assert files_of(checkpoint.folder) == files
     last = [each for each in fetcher.told if each.phase == "downloading"][-1]
@@ -164,7 +169,8 @@ def test_offline_nobody_is_asked(fetcher: Fetcher) -> None:
     assert fetcher.fetch("main").revision == commit
     failure = fetcher.fail("other")
     assert failure.kind is FailureKind.SOURCE_UNAVAILABLE
-    assert "owner/name at other is not complete in the cache, and HF_HUB_OFFLINE is set" in failure.message
+    assert "owner/name at other is not complete in" in failure.message
+    assert "and HF_HUB_OFFLINE is set: it is not known which commit that is" in failure.message
     assert fetcher.hub.seen == before
 
 
@@ -225,8 +231,8 @@ def test_a_download_that_broke_off_is_continued_by_the_next_one(fetcher: Fetcher
     failure = fetcher.fail()
     assert failure.kind is FailureKind.SOURCE_UNAVAILABLE
     assert "model.safetensors of owner/name at 127.0.0.1: the hub answers 500" in failure.message
-    assert all(name.startswith(f"{commit}.partial/") for name in fetcher.left())
-    assert 120_000 in fetcher.left().values()
+    digest = hashlib.sha256(files[WEIGHTS]).hexdigest()
+    assert fetcher.left()[f"blobs/{digest}.incomplete"] == 120_000
     fetcher.hub.seen.clear()
     assert files_of(fetcher.fetch().folder) == files
     assert [each.path for each in fetcher.hub.seen if "/resolve/" in each.path] == [
@@ -306,7 +312,7 @@ def test_a_listing_that_lies(fetcher: Fetcher, lie: dict[str, Any]) -> None:
     fetcher.hub.add("owner/name", hubs.checkpoint())
     fetcher.hub.listed[WEIGHTS] = lie
     assert WEIGHTS in fetcher.fail().message
-    assert not any(name.endswith(MANIFEST) for name in fetcher.left())
+    assert not any(name.endswith(WEIGHTS) for name in fetcher.left())
 
 
 @pytest.mark.parametrize(
@@ -437,7 +443,13 @@ def test_lost_files_of_the_cache_are_brought_again_and_only_these(fetcher: Fetch
     assert [each.path for each in fetcher.hub.asked("/cdn/")] == ["/cdn/model-00002-of-00002.safetensors"]
 
 
-def test_several_pods_share_one_download(fetcher: Fetcher) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_several_pods_share_one_download(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        # As file systems without symbolic links do.
+        monkeypatch.setattr(os, "symlink", refuse)
     files = hubs.checkpoint(200_000)
     fetcher.hub.add("owner/name", files)
     held = hubs.Hold(50_000)
@@ -478,11 +490,65 @@ def test_a_model_without_a_source(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written(fetcher: Fetcher) -> None:
-    (fetcher.cache / "models").write_bytes(b"a file where the folder belongs")
+    (fetcher.cache / "hub").write_bytes(b"a file where the folder belongs")
     fetcher.hub.add("owner/name", hubs.checkpoint())
     failure = fetcher.fail()
     assert failure.kind is FailureKind.SOURCE_UNAVAILABLE
-    assert f"the cache {fetcher.cache}/models/owner--name can't be used" in failure.message
+    assert f"the cache {fetcher.cache}/hub/models--owner--name can't be used" in failure.message
+
+
+def test_a_new_commit_brings_only_what_changed(fetcher: Fetcher) -> None:
+    fetcher.hub.add("owner/name", hubs.checkpoint())
+    fetcher.fetch()
+    files = hubs.checkpoint() | {"generation_config.json": b"{}"}
+    second = fetcher.hub.add("owner/name", files)
+    fetcher.hub.seen.clear()
+    assert files_of(fetcher.fetch().folder) == files
+    assert [each.path for each in fetcher.hub.asked("/resolve/")] == [
+        f"/owner/name/resolve/{second}/generation_config.json"
+    ]
+
+
+def test_what_is_left_of_another_commit_goes(fetcher: Fetcher) -> None:
+    fetcher.hub.add("owner/name", hubs.checkpoint(300_000))
+    fetcher.hub.fail(WEIGHTS, hubs.Cut(120_000), *[hubs.Status(500)] * 4)
+    fetcher.fail()
+    fetcher.hub.add("owner/name", hubs.checkpoint())
+    fetcher.fetch()
+    assert not any(name.endswith(".incomplete") for name in fetcher.left())
+
+
+def test_a_listing_without_all_sizes_is_not_kept_as_what_a_commit_has(fetcher: Fetcher) -> None:
+    files = hubs.checkpoint()
+    fetcher.hub.add("owner/name", files | {"README.md": b"text"})
+    fetcher.hub.listed["README.md"] = {"size": None}
+    assert files_of(fetcher.fetch().folder) == files
+    assert not any(name.startswith("trees/") for name in fetcher.left())
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "shorter"])
+def test_a_file_of_another_commit_is_used_only_if_it_is_right(fetcher: Fetcher, damage: str) -> None:
+    fetcher.hub.add("owner/name", hubs.checkpoint())
+    weights = (fetcher.fetch().folder / WEIGHTS).resolve()
+    if damage == "shorter":
+        os.truncate(weights, 100)
+    else:
+        weights.write_bytes(b"x" * weights.stat().st_size)
+    files = hubs.checkpoint() | {"generation_config.json": b"{}"}
+    fetcher.hub.add("owner/name", files)
+    assert files_of(fetcher.fetch().folder) == files
+
+
+def test_a_disk_that_is_full_gets_back_what_came_and_keeps_what_was_there(fetcher: Fetcher) -> None:
+    fetcher.hub.add("owner/name", hubs.checkpoint())
+    fetcher.fetch()
+    blobs = {name for name in fetcher.left() if name.startswith("blobs/")}
+    fetcher.hub.add("owner/name", hubs.checkpoint() | {"generation_config.json": b"{}"})
+    fetcher.hub.listed[WEIGHTS] = {"lfs": {"oid": "0" * 64, "size": 1 << 60, "pointerSize": 134}}
+    failure = fetcher.fail()
+    assert failure.kind is FailureKind.DISK_FULL
+    assert f"owner/name takes {1 << 60} more bytes" in failure.message
+    assert {name for name in fetcher.left() if name.startswith("blobs/")} == blobs
 
 
 def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:

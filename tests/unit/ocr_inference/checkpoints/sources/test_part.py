@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr_inference.checkpoints.sources.part import Part
+from ocr_inference.checkpoints.sources.part import Part, verified
 from tests.support.hub import git_hash
 
 DATA = b"some bytes of a file"
@@ -43,3 +43,14 @@ def test_more_than_there_can_be_is_thrown_away(tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(DATA + b"more")
     with Part(tmp_path / "x.part", len(DATA), SHA256) as part:
         assert part.size == 0
+
+
+@pytest.mark.parametrize("digest", [SHA256, GIT])
+def test_a_whole_file_is_verified(tmp_path: Path, digest: str) -> None:
+    path = tmp_path / "x"
+    assert not verified(path, len(DATA), digest)
+    path.write_bytes(DATA)
+    assert verified(path, len(DATA), digest)
+    assert not verified(path, len(DATA) + 1, digest)
+    path.write_bytes(DATA[:-1] + b"!")
+    assert not verified(path, len(DATA), digest)
