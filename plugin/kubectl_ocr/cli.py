@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-MAX_SECONDS: Final = 31_536_000
-TASKS: Final = ("document", "ocr", "free", "figure", "describe", "find", "freeform")
+from ocr_wire import tasks
+from ocr_wire.settings import MAX_SECONDS, NEVER
 
 COMMANDS: Final = {
     "status": "resources, their pods, GPUs and models, with idle countdowns",
@@ -169,10 +169,11 @@ def _read(parser: argparse.ArgumentParser) -> None:
         "file", metavar="PICTURE", help="PNG, JPEG, WEBP, TIFF, BMP or GIF; - for standard input"
     )
     parser.add_argument(
-        "--task", choices=TASKS, default="", help="default: document, with --format text: free"
+        "--task", choices=tasks.WORDS, default="", help="default: document, with --format text: free"
     )
-    parser.add_argument("--find-term", default="", help="what to look for; --task find needs it")
-    parser.add_argument("--prompt", default="", help="your own prompt; --task freeform needs it")
+    needs = {each.needs: f"--task {each.task} needs it" for each in tasks.TASKS}
+    parser.add_argument("--find-term", default="", help=f"what to look for; {needs['find_term']}")
+    parser.add_argument("--prompt", default="", help=f"your own prompt; {needs['custom_prompt']}")
     parser.add_argument(
         "--format", choices=("markdown", "text", "json"), default="markdown", help="json: boxes and all"
     )
@@ -180,8 +181,8 @@ def _read(parser: argparse.ArgumentParser) -> None:
 
 def _idle(word: str) -> float:
     """Seconds of an idle timeout, -1 for never."""
-    if word in {"never", "-1"}:
-        return -1
+    if word in {"never", str(NEVER)}:
+        return NEVER
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smh]?)", word, re.ASCII)
     seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else -1.0
     if not 0 <= seconds <= MAX_SECONDS:

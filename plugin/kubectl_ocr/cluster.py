@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kubectl_ocr import names, objects, text
+from kubectl_ocr import objects, text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl
-from kubectl_ocr.objects import Node, Pod, Resource, T, Unreadable
+from kubectl_ocr.objects import Node, Pod, Resource, T
+from ocr_wire import names
+from ocr_wire.checked import Invalid
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -72,10 +74,12 @@ class Cluster:
     async def secret(self, namespace: str, name: str, key: str) -> str:
         """A value of a Secret. Never printed; raises `Failure` without it."""
         found = await self.kubectl.run("get", "secrets", name, "--output=json", f"--namespace={namespace}")
+        body = objects.one(found, _Secret)
         try:
-            body = msgspec.json.decode(found, type=_Secret)
+            if isinstance(body, Invalid):
+                raise KeyError(key)
             return base64.b64decode(body.data[key], validate=True).decode()
-        except (msgspec.MsgspecError, KeyError, binascii.Error, UnicodeError):
+        except (KeyError, binascii.Error, UnicodeError):
             raise Failure(f"Secret {namespace}/{name} has no key {key!r} that can be read") from None
 
     async def patch(self, resource: Resource, kind: str, body: Any) -> Resource:
@@ -163,13 +167,13 @@ def warn(message: str) -> None:
     print(f"kubectl ocr: {text.clean(message, 4096)}", file=sys.stderr)
 
 
-def _readable(found: T | Unreadable) -> T:
-    if isinstance(found, Unreadable):
+def _readable(found: T | Invalid) -> T:
+    if isinstance(found, Invalid):
         raise Failure(found.message)
     return found
 
 
-def _report(found: list[T], unreadable: Sequence[Unreadable]) -> list[T]:
+def _report(found: list[T], unreadable: Sequence[Invalid]) -> list[T]:
     for each in unreadable[:8]:
         warn(each.message)
     return found

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from kubectl_ocr import cli, names
+from kubectl_ocr import cli
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import connect
 from kubectl_ocr.errors import Failure
+from ocr_wire import names, tasks
 
 FILES, NO_FILES = 0, 4
 """Directives: the shell may offer files as well, or not."""
@@ -24,7 +25,7 @@ _VALUED: Final = frozenset(
 _CHOICES: Final = {
     **dict.fromkeys(("-o", "--output"), ("table", "json", "yaml")),
     "--format": ("markdown", "text", "json"),
-    "--task": cli.TASKS,
+    "--task": tasks.WORDS,
 }
 
 

@@ -1,25 +1,29 @@
 """`kubectl ocr why`: why a pod is on its GPU, or why it waits. A pure function of what was read and of the time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
 from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Placement, Pod, Resource, RunnerUp, Unreadable
+from kubectl_ocr.objects import Pod, Resource
 from kubectl_ocr.text import Cell, Item
+from ocr_wire.checked import Invalid
+from ocr_wire.placement import Record, RunnerUp
 
-_BASES: Final = {
+BASES: Final[Mapping[str, str]] = {
     "metrics": "metrics no older than a minute",
     "recentMetrics": "metrics of up to five minutes, and what was promised since",
     "allocation": "what is promised: there were no usable metrics",
+    "scheduler": "nothing fitted for minutes: the scheduler picks the node as soon as there is one",
     "none": "no GPU was asked for",
 }
-_WHOLE: Final = {
+WHOLE: Final[Mapping[str, str]] = {
     "exclusive": ", a GPU of its own that the device plugin picked",
     "claim": ", a GPU of its own by its ResourceClaim",
 }
+"""`spec.gpu.sharing` of pods that have a device as a whole."""
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -42,9 +46,9 @@ class Why(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def why(pod: Pod, resource: Resource | None) -> Why:
     """`resource` is the pod's own; None where it can't be read."""
-    found = objects.placement(pod)
+    found = objects.decision(pod)
     meta = pod.metadata
-    if isinstance(found, Placement) and not pod.gated:
+    if isinstance(found, Record) and not pod.gated:
         return Why(
             namespace=meta.namespace,
             pod=meta.name,
@@ -54,12 +58,12 @@ def why(pod: Pod, resource: Resource | None) -> Why:
             node=found.node or pod.spec.node_name,
             gpus=tuple(each.uuid for each in found.gpus),
             sharing=found.sharing,
-            memory_bytes=found.memory_bytes,
+            memory_bytes=found.memory_bytes or 0,
             score=found.score,
             basis=found.basis,
             data_age_seconds=found.data_age_seconds,
-            placed_at=found.placed_at,
-            runners_up=tuple(found.runners_up[:16]),
+            placed_at=found.time,
+            runners_up=found.runners_up[:16],
         )
     return Why(
         namespace=meta.namespace,
@@ -71,19 +75,19 @@ def why(pod: Pod, resource: Resource | None) -> Why:
     )
 
 
-def _missing(pod: Pod, resource: Resource | None, found: Placement | Unreadable | None) -> str:
+def _missing(pod: Pod, resource: Resource | None, found: Record | Invalid | None) -> str:
     if pod.gated:
         condition = resource.condition("Placed") if resource is not None else None
         if condition is None:
             return "it waits for its GPU, and the operator hasn't said why: does it run, and watch this namespace?"
         return f"{condition.reason}: {condition.message}"
-    if isinstance(found, Unreadable):
+    if isinstance(found, Invalid):
         return f"{found.message}; somebody changed it by hand"
     return "there is no decision on the pod: its gate was removed by hand, and the scheduler chose the node"
 
 
 def render(told: Why, now: datetime, paint: text.Paint = text.plain) -> str:
-    where = f"{told.node or 'no node yet'}{_WHOLE.get(told.sharing, '')}{''.join(f', {each}' for each in told.gpus)}"
+    where = f"{told.node or 'no node yet'}{WHOLE.get(told.sharing, '')}{''.join(f', {each}' for each in told.gpus)}"
     state = f"is on {where}" if told.placed else "waits for a GPU"
     lines = [paint(text.clean(f"{told.namespace}/{told.pod} {state}", 1600), text.BOLD), f"  {told.why}"]
     facts = [f"  {name:<10}{value}" for name, value in _facts(told, now) if value]
@@ -97,7 +101,7 @@ def _facts(told: Why, now: datetime) -> Sequence[tuple[str, str]]:
     )
     return (
         ("decided", ago and f"{ago} ago"),
-        ("basis", text.clean(_BASES.get(told.basis, told.basis), 200) + age),
+        ("basis", text.clean(BASES.get(told.basis, told.basis), 200) + age),
         ("promised", text.size(told.memory_bytes) if told.memory_bytes else ""),
         ("score", "" if told.score is None else f"{told.score:.2f} (the share of the GPU that stays free)"),
     )

@@ -6,11 +6,13 @@ from typing import Final
 import msgspec
 
 from kubectl_ocr import objects, text
-from kubectl_ocr.objects import ModelSpec, Node, Placement, Pod, PodStatus, Resource
+from kubectl_ocr.decision import WHOLE
+from kubectl_ocr.objects import ModelSpec, Node, Pod, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
+from ocr_wire import quantity
+from ocr_wire.placement import Record
+from ocr_wire.states import Location
 
-WHOLE: Final = frozenset({"exclusive", "claim"})
-"""`spec.gpu.sharing` of pods that have a device as a whole."""
 HEADER: Final = ("NODE / GPU / POD", "PROMISED", "RESIDENT", "FREE", "MODELS")
 
 
@@ -56,8 +58,8 @@ def view(resources: Sequence[Resource], pods: Sequence[Pod], nodes: Sequence[Nod
         space = resource.metadata.namespace
         for told in resource.status.pods:
             pod = known.get((space, told.name))
-            found = objects.placement(pod) if pod is not None else None
-            decision = found if isinstance(found, Placement) else Placement()
+            found = objects.decision(pod) if pod is not None else None
+            decision = found if isinstance(found, Record) else Record()
             node = told.node or decision.node
             for gpu in told.gpus or decision.gpus:
                 tenant = _tenant(resource, told, decision)
@@ -67,15 +69,17 @@ def view(resources: Sequence[Resource], pods: Sequence[Pod], nodes: Sequence[Nod
     return [_node(name, devices.get(name, {}), by_name.get(name)) for name in sorted(listed)]
 
 
-def _tenant(resource: Resource, told: PodStatus, decision: Placement) -> Tenant:
+def _tenant(resource: Resource, told: PodStatus, decision: Record) -> Tenant:
     declared = {each.name: each for each in resource.spec.models}
-    resident = [declared.get(each.name, ModelSpec(name="")) for each in told.models if each.location == "gpu"]
+    resident = [
+        declared.get(each.name, ModelSpec(name="")) for each in told.models if each.location == Location.GPU
+    ]
     return Tenant(
         namespace=resource.metadata.namespace,
         pod=told.name,
         deployment=resource.metadata.name,
-        promised_bytes=None if decision.sharing in WHOLE else decision.memory_bytes,
-        resident_bytes=sum(objects.bytes_of(each.gpu_memory) for each in resident),
+        promised_bytes=None if decision.sharing in WHOLE else decision.memory_bytes or 0,
+        resident_bytes=sum(quantity.size(each.gpu_memory) or 0 for each in resident),
         models={each.name: each.location for each in told.models},
     )
 

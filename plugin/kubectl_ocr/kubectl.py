@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from kubectl_ocr import names, text
+from kubectl_ocr import text
 from kubectl_ocr.errors import Exit, Failure
+from ocr_wire import names
 
 MAX_OUTPUT_BYTES: Final = 256 * 2**20
 MAX_ERROR_BYTES: Final = 64 * 2**10

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import aiohttp
 import msgspec
 
-from kubectl_ocr import names, text
+from kubectl_ocr import text
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl
-from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr.objects import Pod, Resource, T
+from ocr_wire import checked, errors, names
+from ocr_wire.checked import Invalid
 
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 
@@ -23,13 +25,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     model_location: str
 
 
-class _Error(msgspec.Struct, frozen=True, kw_only=True):
-    message: Annotated[str, msgspec.Meta(max_length=2**20)] = ""
-    code: str = ""
-
-
-class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    error: _Error
+_DONE: Final = msgspec.json.Decoder(Done)
+_PAGE: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class Server:
@@ -41,20 +38,21 @@ class Server:
     async def control(self, path: str, model: str) -> Done:
         """`POST /gpu/…`. Raises `Failure`."""
         body = await self._post(path, json={"model": model} if model else {})
-        try:
-            return msgspec.json.decode(body, type=Done)
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            raise Failure(f"pod {self._pod} answers {path} with something else: {error}") from None
+        told = checked.read(body, _DONE, MAX_ANSWER_BYTES)
+        return self._understood(path, told)
 
     async def read(self, picture: bytes, fields: Mapping[str, str]) -> dict[str, Any]:
         """`POST /ocr`. Raises `Failure`."""
         form = aiohttp.FormData(dict(fields), default_to_multipart=True)
         form.add_field("file", picture, filename="page", content_type="application/octet-stream")
-        body = await self._post("/ocr", data=form)
-        try:
-            return msgspec.json.decode(body, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise Failure(f"pod {self._pod} answers /ocr with something else: {error}") from None
+        body = await self._post(names.PATH_OCR, data=form)
+        told = checked.read(body, _PAGE, MAX_ANSWER_BYTES)
+        return self._understood(names.PATH_OCR, told)
+
+    def _understood(self, path: str, answer: T | Invalid) -> T:
+        if isinstance(answer, Invalid):
+            raise Failure(f"pod {self._pod} answers {path} with something else: {answer}")
+        return answer
 
     async def _post(self, path: str, **body: Any) -> bytes:
         try:
@@ -99,19 +97,16 @@ async def reach(
 
 
 def _refused(pod: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    try:
-        told = msgspec.json.decode(body, type=_Refusal).error
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        told = _Error(message=body[:200].decode(errors="replace"))
-    said = text.clean(told.message, 500) or f"status {status}"
+    told = errors.read(body)
+    said = told.message or f"status {status}"
     if status in {401, 403}:
-        key = "its API keys" if path == "/ocr" else f"key {names.ADMIN_KEY!r} of its admin Secret"
+        key = "its API keys" if path == names.PATH_OCR else f"key {names.ADMIN_KEY!r} of its admin Secret"
         return Failure(f"pod {pod} refuses the token: {said}; it must be one of {key}", Exit.NOT_ALLOWED)
     if status == 404 and told.code == "not_found":
         return Failure(f"pod {pod} doesn't know {path}: its server is older than this plugin")
     if status in {429, 503, 504}:
         after = text.clean(headers.get("Retry-After", ""), 20)
-        again = f"; try again in {after} s" if after.isdecimal() else "; try again soon"
+        again = f"; try again in {after} s" if after.isascii() and after.isdecimal() else "; try again soon"
         return Failure(f"pod {pod} is busy: {said}{again}", Exit.LATER)
     if status in {400, 404, 413, 415, 422}:
         return Failure(f"pod {pod} refuses: {said}", Exit.NOT_FOUND if status == 404 else Exit.USAGE)

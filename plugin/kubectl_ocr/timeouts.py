@@ -1,18 +1,18 @@
 """`kubectl ocr timeout`: the patch that changes a resource's idle timeouts, and what it leaves as it was. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from kubectl_ocr import objects, text
 from kubectl_ocr.objects import Pod, Resource
+from ocr_wire import settings
 
-FIELDS = {
-    "offload": "offloadAfterSeconds",
-    "exit": "exitAfterSeconds",
-    "release": "releaseAfterSeconds",
+FIELDS: Final = {
+    each.field.removesuffix("AfterSeconds"): each.field for each in settings.LIVE if each.part == "idle"
 }
+"""What the options are called → what they are in the resource: offload, exit, release."""
 
 
 def patch(resource: Resource, model: str, wanted: Mapping[str, float]) -> tuple[str, Any]:
@@ -25,7 +25,7 @@ def patch(resource: Resource, model: str, wanted: Mapping[str, float]) -> tuple[
     if not model:
         return "merge", {"spec": {"idle": values}}
     at, spec = next((at, each) for at, each in enumerate(resource.spec.models) if each.name == model)
-    own = {key: value for key, value in msgspec.to_builtins(spec.idle).items() if value is not None}
+    own = msgspec.to_builtins(spec.idle)
     path = f"/spec/models/{at}"
     return "json", [
         {"op": "test", "path": f"{path}/name", "value": model},
@@ -37,19 +37,20 @@ def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mappi
     """Sentences about models that run by other timeouts than `wanted`, though all pods work by the resource."""
     found = []
     pod = next((each for each in pods if each.ready), None)
+    values = objects.told(pod, [each.name for each in resource.spec.models])
     for spec in resource.spec.models:
         if model not in {"", spec.name}:
             continue
-        runs, _ = objects.idle(resource, pod, spec.name)
+        runs, _ = objects.idle(resource, values, spec.name)
         now = msgspec.to_builtins(runs)
         own = msgspec.to_builtins(spec.idle)
         for key, value in wanted.items():
             field = FIELDS[key]
-            if now[field] is None or now[field] == value:
+            if now.get(field, value) == value:
                 continue
             why = (
                 f"spec.models has its own: --model {spec.name} changes it"
-                if not model and own[field] == now[field]
+                if not model and own.get(field) == now[field]
                 else "something overrides the resource; its status says what"
             )
             found.append(f"{text.clean(spec.name, 63)} still has {key} {said(now[field])}: {why}")

@@ -5,27 +5,24 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
-from kubectl_ocr import names, objects, text
+from kubectl_ocr import objects, text
 from kubectl_ocr.objects import ModelStatus, Pod, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
+from ocr_wire.conditions import HEALTHY
+from ocr_wire.live_settings import LiveValues
+from ocr_wire.states import DeviceKind, Location, State
 
 HEADER: Final = ("NAME", "STATE", "LOCATION", "IDLE", "NEXT", "GENERATION")
 
-_FINE: Final = {
-    "Ready": "True",
-    "Placed": "True",
-    "ConfigApplied": "True",
-    "Progressing": "False",
-    "Degraded": "False",
-    "Stalled": "False",
+_STYLES: Final[Mapping[str, str]] = {
+    **dict.fromkeys((*State, *Location), text.WARM),
+    **dict.fromkeys((State.READY, Location.GPU), text.GOOD),
+    **dict.fromkeys((State.FAILED, State.UNKNOWN, "not ready"), text.BAD),
+    State.UNLOADED: text.DIM,
 }
-_STYLES: Final = {
-    **dict.fromkeys(("ready", "gpu"), text.GOOD),
-    **dict.fromkeys(("loading", "restoring", "offloading", "unloading", "cpu", "offloaded"), text.WARM),
-    **dict.fromkeys(("failed", "unknown", "not ready"), text.BAD),
-    "unloaded": text.DIM,
-}
+_NEXT: Final[Mapping[str, str]] = {State.READY: "offload", State.OFFLOADED: "release"}
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -88,35 +85,37 @@ def view(resource: Resource, pods: Sequence[Pod], now: datetime) -> View:
 
 def _pod(told: PodStatus, pod: Pod | None, resource: Resource, now: datetime) -> PodView:
     gated = pod is not None and pod.gated
+    values = objects.told(pod, {each.name for each in told.models})
     return PodView(
         name=told.name,
         state="waits for a GPU" if gated else "ready" if told.ready else "not ready",
-        awake=pod is not None and pod.metadata.labels.get(names.LABEL_AWAKE) == "true",
+        awake=pod is not None and pod.awake,
         node=told.node,
         device=told.device,
         gpus=tuple(sorted(told.gpus, key=lambda each: each.uuid)),
         applied_generation=told.applied_generation,
-        models=tuple(_model(each, resource, pod, now) for each in told.models),
+        models=tuple(_model(each, resource, values, now) for each in told.models),
     )
 
 
-def _model(told: ModelStatus, resource: Resource, pod: Pod | None, now: datetime) -> ModelView:
+def _model(told: ModelStatus, resource: Resource, values: LiveValues, now: datetime) -> ModelView:
     seconds = None if told.idle_since is None else max(0, int((now - told.idle_since).total_seconds()))
-    timeouts, preload = objects.idle(resource, pod, told.name)
-    event = {"ready": "offload", "offloaded": "release"}.get(told.state)
+    timeouts, preload = objects.idle(resource, values, told.name)
+    event = _NEXT.get(told.state)
     after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
-    if event is not None and (preload or (after is not None and after < 0)):
-        event, after = "stays", None
-    elif event is None or after is None:
-        event, after = None, None
-    left = None if after is None or seconds is None else max(0, int(after) - seconds)
+    if event is not None and (preload or (after is not UNSET and after < 0)):
+        event, after = "stays", UNSET
+    elif event is None or after is UNSET:
+        event, after = None, UNSET
+    timeout = None if after is UNSET else int(after)
+    left = None if timeout is None or seconds is None else max(0, timeout - seconds)
     return ModelView(
         name=told.name,
         state=told.state,
         location=told.location,
         idle_seconds=seconds,
         next=event,
-        after_seconds=None if after is None else int(after),
+        after_seconds=timeout,
         next_seconds=left,
     )
 
@@ -127,7 +126,7 @@ def _notes(resource: Resource) -> list[str]:
         return ["the operator hasn't looked at it yet: does it run, and watch this namespace?"]
     found: dict[tuple[str, str], list[str]] = {}
     for each in status.conditions:
-        if _FINE.get(each.type, each.status) != each.status:
+        if HEALTHY.get(each.type, each.status) != each.status:
             found.setdefault((each.reason, each.message), []).append(f"{each.type} is {each.status}")
     notes = [
         text.clean(f"{', '.join(types)}: {reason}{': ' if message else ''}{message}")
@@ -170,7 +169,7 @@ def _pod_item(pod: PodView, generation: int) -> Item:
     behind = applied is not None and applied != generation
     models = [_model_item(model) for model in pod.models]
     awake = ", awake" if pod.awake else ""
-    device = f"  {pod.device}" if pod.device and pod.device != "cuda" else ""
+    device = f"  {pod.device}" if pod.device and pod.device != DeviceKind.CUDA else ""
     gpus = [
         Item([text.clean(f"{gpu.uuid}  {gpu.product}{device}", 300)], models if at == 0 else [])
         for at, gpu in enumerate(pod.gpus)

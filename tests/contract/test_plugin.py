@@ -1,42 +1,33 @@
-"""The plugin shares no code with the operator and the server: here it reads what they write."""
+"""The plugin shares `ocr_wire` with the operator and the server, and no other code: here it reads what they write."""
 
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from kubectl_ocr import cli, decision, names, objects, podhttp, tree
+from kubectl_ocr import decision, objects, podhttp, tree
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.objects import Pod, Resource
-from ocr_inference.config import settings
-from ocr_inference.protocol import page
 from ocr_operator.decide import status
-from ocr_operator.decide.manifests import common
 from ocr_operator.decide.placement import types
 from ocr_operator.decide.status import PodSeen, Seen
 from ocr_operator.pods import podstate
-from ocr_operator.resources import live_settings, observed
-from ocr_operator.resources import names as operator_names
+from ocr_operator.resources import live_settings, observed, spec
+from ocr_wire import names
 from tests.support import inference, pages, resources
 from tests.support.observations import raw_pod, raw_state
 
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 
 
-def test_names_are_the_operators() -> None:
-    for name in ("GROUP", "CONTAINER", "PORT_NAME", "LABEL_DEPLOYMENT", "LABEL_AWAKE", "GATE"):
-        assert getattr(names, name) == getattr(operator_names, name)
-    for name in ("ANNOTATION_LIVE_SETTINGS", "ANNOTATION_PLACEMENT", "ADMIN_KEY", "API_KEYS_KEY"):
-        assert getattr(names, name) == getattr(operator_names, name)
-    assert f"{operator_names.PLURAL}.{operator_names.GROUP}" == names.RESOURCE
-    assert names.LABEL_GPU_PRODUCT == operator_names.LABEL_GPU_PRODUCT
-    assert names.admin_secret("invoices") == common.admin_secret_name("invoices")
+def test_every_basis_of_a_placement_is_explained() -> None:
+    assert decision.BASES.keys() == set(types.Basis)
 
 
-def test_words_and_bounds_are_the_servers() -> None:
-    assert {each.value for each in page.Task} == set(cli.TASKS)
-    assert cli.MAX_SECONDS == settings.MAX_TIMEOUT_SECONDS
+def test_pods_that_have_a_gpu_as_a_whole_are_known() -> None:
+    assert decision.WHOLE.keys() < set(get_args(spec.Sharing))
 
 
 def test_decision_live_settings_and_status_are_read() -> None:
@@ -59,8 +50,8 @@ def test_decision_live_settings_and_status_are_read() -> None:
         why="gpu-a/GPU-1 is the only one that fits 1Gi",
     )
     annotations = {
-        operator_names.ANNOTATION_PLACEMENT: placed.to_json(NOW),
-        operator_names.ANNOTATION_LIVE_SETTINGS: live.to_json(),
+        names.ANNOTATION_PLACEMENT: placed.to_json(NOW),
+        names.ANNOTATION_LIVE_SETTINGS: live.to_json(),
     }
     raw = raw_pod("a", annotations=annotations)
     name = deployment.spec.models[0].name

@@ -11,14 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kubectl_ocr.cli
-import kubectl_ocr.names
-import kubectl_ocr.tree
 import ocr_operator.decide.placement.reservations
 import ocr_operator.resources.live_settings
 import ocr_operator.resources.names
 import ocr_operator.resources.quantity
-from kubectl_ocr import objects
 from ocr_inference import engines as server_engines
 from ocr_inference import families
 from ocr_inference.api import schema
@@ -48,10 +44,8 @@ from tests.support import documents
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "state").glob("*.json"))
 
 
-@pytest.mark.parametrize(
-    "twin", [ocr_operator.resources.names, kubectl_ocr.names], ids=["operator", "plugin"]
-)
-def test_names(twin: Any) -> None:
+def test_names() -> None:
+    twin = ocr_operator.resources.names
     shared = {name for name in vars(twin) if name.isupper()} & {
         name for name in vars(names) if name.isupper()
     }
@@ -76,7 +70,6 @@ def values(words: Iterable[StrEnum]) -> list[str]:
 
 def test_tasks() -> None:
     assert values(tasks.Task) == values(page.Task)
-    assert tasks.WORDS == kubectl_ocr.cli.TASKS
     assert tasks.RESOLUTIONS == page.RESOLUTIONS
 
 
@@ -91,7 +84,6 @@ def test_states() -> None:
 
 def test_conditions() -> None:
     assert list(status_conditions.CONDITIONS) == [each.type for each in conditions.CONDITIONS]
-    assert kubectl_ocr.tree._FINE == conditions.HEALTHY
     told = {each.type: each.healthy for each in conditions.CONDITIONS if each.tells}
     assert told == _GOOD
 
@@ -196,11 +188,10 @@ def test_the_server_writes_these_fields_in_this_order() -> None:
 
 
 @pytest.mark.parametrize("path", documents.frozen("placement-*.json"), ids=lambda path: path.stem)
-def test_placements_are_read_as_the_operator_and_the_plugin_read_them(path: Path) -> None:
+def test_placements_are_read_as_the_operator_reads_them(path: Path) -> None:
     text = path.read_text()
     ours = placement.read(text)
     assert isinstance(ours, placement.Record)
     mine = json.loads(ours.to_json())
-    for twin in (ocr_operator.decide.placement.reservations.Record, objects.Placement):
-        other = msgspec.to_builtins(msgspec.json.decode(text, type=twin))
-        assert _within(other, mine)
+    twin = ocr_operator.decide.placement.reservations.Record
+    assert _within(msgspec.to_builtins(msgspec.json.decode(text, type=twin)), mine)

@@ -6,18 +6,19 @@ from typing import Final
 
 import msgspec
 
-from kubectl_ocr import names, podhttp, text
+from kubectl_ocr import podhttp, text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, model_of, ready
 from kubectl_ocr.errors import Failure
 from kubectl_ocr.objects import Pod, Resource
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.text import Cell, Item
+from ocr_wire import names
 
 AT_ONCE: Final = 8
 """Port-forwards that run side by side: each is a process here and a connection to the API server."""
 
-PATHS: Final = {"wake": "/gpu/load", "offload": "/gpu/offload", "release": "/gpu/release"}
+PATHS: Final = {"wake": names.PATH_LOAD, "offload": names.PATH_OFFLOAD, "release": names.PATH_RELEASE}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

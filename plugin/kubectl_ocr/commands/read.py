@@ -4,12 +4,15 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from kubectl_ocr import names, podhttp, text
+from kubectl_ocr import podhttp, text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, model_of, ready
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.objects import Pod, Resource
 from kubectl_ocr.output import emit
+from ocr_wire import names
+from ocr_wire.states import Location
+from ocr_wire.tasks import Task
 
 MAX_PICTURE_BYTES: Final = 256 * 2**20
 """The server's own limit (`spec.server.limits.maxUploadBytes`) is lower and says so."""
@@ -22,7 +25,7 @@ async def read(options: Options, cluster: Cluster) -> None:
     pod = choose(resource, ready(resource, pods, options.pod), model)
     key = await _api_key(cluster, resource)
     fields = {
-        "prompt_type": options.task or ("free" if options.format == "text" else "document"),
+        "prompt_type": options.task or (Task.FREE if options.format == "text" else Task.DOCUMENT),
         "model": model,
         "find_term": options.find_term,
         "custom_prompt": options.prompt,
@@ -41,11 +44,11 @@ def choose(resource: Resource, pods: list[Pod], model: str) -> Pod:
         for each in told.models
         if each.name == wanted
     }
-    ranks = {"gpu": 0, "cpu": 1}
+    ranks: dict[str, int] = {Location.GPU: 0, Location.CPU: 1}
     return min(
         pods,
         key=lambda pod: (
-            pod.metadata.labels.get(names.LABEL_AWAKE) != "true",
+            not pod.awake,
             ranks.get(where.get(pod.metadata.name, ""), 2),
             pod.metadata.name,
         ),

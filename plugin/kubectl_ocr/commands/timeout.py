@@ -4,12 +4,13 @@ import time
 
 import msgspec
 
-from kubectl_ocr import names, text, timeouts
+from kubectl_ocr import text, timeouts
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, model_of, warn
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.objects import Resource
 from kubectl_ocr.output import emit
+from ocr_wire import names
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

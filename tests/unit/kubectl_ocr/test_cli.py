@@ -4,8 +4,9 @@ import shlex
 
 import pytest
 
-from kubectl_ocr import cli, completion, names
+from kubectl_ocr import cli, completion
 from kubectl_ocr.cli import Options
+from ocr_wire import names
 from tests.support.paths import ROOT
 
 

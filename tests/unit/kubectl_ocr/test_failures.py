@@ -13,7 +13,6 @@ import pytest
 from aiohttp import web
 
 from kubectl_ocr import __main__ as program
-from kubectl_ocr import names
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster
 from kubectl_ocr.commands.control import control
@@ -22,6 +21,8 @@ from kubectl_ocr.commands.read import choose, read
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl, _read, explain
 from kubectl_ocr.objects import Metadata, ModelSpec, ModelStatus, Pod, PodStatus, Resource, Spec, Status
+from ocr_wire import names
+from ocr_wire.errors import ErrorInfo
 
 TOKEN = "s3cret-token"
 
@@ -256,14 +257,29 @@ async def test_a_control_reaches_every_ready_pod_and_tells_nobody_the_token(
             "try again in 3 s",
         ),
         (refusing(503, "no_fit", "no memory"), Exit.LATER, "is busy: no memory; try again soon"),
+        (
+            refusing(503, "no_fit", "no memory", **{"Retry-After": "٣"}),
+            Exit.LATER,
+            "is busy: no memory; try again soon",
+        ),
         (refusing(404, "not_found", "nothing here"), Exit.FAILED, "older than this plugin"),
         (refusing(422, "invalid_value", "no such field"), Exit.USAGE, "refuses: no such field"),
         (refusing(500, "internal_error", "see the log\x1b[2J"), Exit.FAILED, "failed: see the log"),
         (lambda _: web.Response(text="<html>" * 1000, status=502), Exit.FAILED, "failed: <html>"),
+        (
+            lambda _: web.json_response(ErrorInfo(message="no such field").flat(), status=422),
+            Exit.USAGE,
+            "refuses: no such field",
+        ),
         (lambda _: web.Response(text="[]"), Exit.FAILED, "with something else"),
+        (
+            lambda _: web.Response(text='{"x":' + "[" * 99_999 + "]" * 99_999 + "}"),
+            Exit.FAILED,
+            "with something else: is nested too deeply",
+        ),
         (lambda _: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), Exit.FAILED, "302"),
     ],
-    ids=["403", "429", "503", "404", "422", "500", "502", "garbage", "redirect"],
+    ids=["403", "429", "503", "digits", "404", "422", "500", "502", "flat", "garbage", "deep", "redirect"],
 )
 async def test_a_pod_that_refuses_is_named_and_the_others_are_done(
     kubectl: Fake, capsys: pytest.CaptureFixture[str], answer: Answer, status: Exit, words: str

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_ocr import names, objects, text
-from kubectl_ocr.objects import Idle, Metadata, ModelSpec, Pod, Resource, Spec, Unreadable
+from kubectl_ocr import gpus, objects, text
+from kubectl_ocr.objects import Metadata, ModelSpec, Pod, Resource, Spec
+from ocr_wire import live_settings, names, placement
+from ocr_wire.checked import Invalid
+from ocr_wire.live_settings import IdleValues, LiveValues
+from ocr_wire.placement import Record
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -28,7 +32,7 @@ def test_any_json_is_an_object_or_says_why_not(value: Any) -> None:
     body = json.dumps(value).encode()
     for type_ in (Resource, Pod, objects.Node):
         found = objects.one(body, type_)
-        assert isinstance(found, (type_, Unreadable))
+        assert isinstance(found, (type_, Invalid))
         listed, unreadable = objects.many(json.dumps({"items": [value]}).encode(), type_)
         assert len(listed) + len(unreadable) == 1
 
@@ -36,9 +40,8 @@ def test_any_json_is_an_object_or_says_why_not(value: Any) -> None:
 @given(JSON | st.text().map(lambda each: {"why": each, "score": 1e300}))
 def test_any_annotation_is_a_decision_or_says_why_not(value: Any) -> None:
     for each in (json.dumps(value), str(value)):
-        assert isinstance(objects.placement(pod(placement=each)), objects.Placement | Unreadable)
-        idle, _ = objects.idle(Resource(metadata=Metadata(name="x")), pod(live=each), "m")
-        assert isinstance(idle, Idle)
+        assert isinstance(objects.decision(pod(placement=each)), Record | Invalid)
+        assert isinstance(objects.told(pod(live=each), ["m"]), LiveValues)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"items": 3}'], ids=repr)
@@ -54,42 +57,62 @@ def test_one_broken_object_is_named_and_the_others_are_read() -> None:
     found, [unreadable] = objects.many(json.dumps({"items": [bad, good]}).encode(), Resource)
     assert [each.metadata.name for each in found] == ["good"]
     assert unreadable.message.startswith("bad can't be read")
-    assert "$.status.pods[0].name" in unreadable.message
+    assert "status.pods[0].name" in unreadable.message
 
 
 def test_an_annotation_without_end_is_not_parsed() -> None:
-    found = objects.placement(pod(placement='{"why": "' + "x" * objects.MAX_ANNOTATION_BYTES + '"}'))
-    assert isinstance(found, Unreadable)
+    found = objects.decision(pod(placement='{"why": "' + "x" * placement.MAX_BYTES + '"}'))
+    assert isinstance(found, Invalid)
     assert "invoices-1" in found.message
+
+
+def told(**models: Any) -> str:
+    return live_settings.envelope(3, 2, {"idle": {"exitAfterSeconds": 90}, "models": models}).to_json()
 
 
 def test_what_the_pod_was_told_counts_before_the_resource() -> None:
     spec = Spec(
-        models=[ModelSpec(name="m", idle=Idle(offload_after_seconds=5), preload=True)],
-        idle=Idle(offload_after_seconds=60, release_after_seconds=600),
+        models=[ModelSpec(name="m", idle=IdleValues(offload_after_seconds=5), preload=True)],
+        idle=IdleValues(offload_after_seconds=60, release_after_seconds=600),
     )
     resource = Resource(metadata=Metadata(name="x"), spec=spec)
-    live = json.dumps({"values": {"models": {"m": {"idle": {"offloadAfterSeconds": 7}, "preload": False}}}})
-    assert objects.idle(resource, pod(live=live), "m") == (Idle(offload_after_seconds=7), False)
-    merged = Idle(offload_after_seconds=5, release_after_seconds=600)
-    for other in (None, pod(), pod(live="no JSON"), pod(live='{"values": {"models": {"m": 3}}}')):
-        assert objects.idle(resource, other, "m") == (merged, True)
-    assert objects.idle(resource, None, "other") == (spec.idle, False)
+
+    def runs(live: Pod | None, model: str = "m") -> tuple[IdleValues, bool]:
+        return objects.idle(resource, objects.told(live, ["m"]), model)
+
+    live = told(m={"idle": {"offloadAfterSeconds": 7}, "preload": False}, other={"fromTomorrow": 1})
+    assert runs(pod(live=live)) == (IdleValues(offload_after_seconds=7, exit_after_seconds=90), False)
+    merged = IdleValues(offload_after_seconds=5, release_after_seconds=600)
+    for other in (None, pod(), pod(live="no JSON"), pod(live=told(m=3)), pod(live=told(other={}))):
+        assert runs(other) == (merged, True)
+    assert runs(None, "other") == (spec.idle, False)
+
+
+@pytest.mark.parametrize("digits", [19, 40, 5000])
+def test_numbers_of_any_length_are_refused_by_name(digits: int) -> None:
+    body = '{"metadata": {"name": "x", "generation": %s}}'
+    found = objects.one((body % ("9" * digits)).encode(), Resource)
+    assert isinstance(found, Invalid)
+    assert found.message.startswith("x can't be read")
 
 
 @pytest.mark.parametrize(
-    ("quantity", "count"),
+    ("quantity", "said"),
     [
-        ("12Gi", 12 * 2**30),
-        ("1.5G", 1_500_000_000),
-        ("512Mi", 2**29),
-        (1024, 1024),
-        ("7", 7),
-        *((each, 0) for each in ("", None, "Gi", "-1Gi", "nan", "infGi", "1e999", "12 GiB", "9" * 400, -3)),
+        *(('"12Gi"', "12Gi"), ('"1.5G"', "1.4Gi"), ('"512Mi"', "512Mi"), ("1073741824", "1Gi")),
+        *(
+            (each, "0")
+            for each in ('""', "null", '"Gi"', '"-1Gi"', '"1e999"', "-3", "9" * 400, f'"{"9" * 400}"')
+        ),
     ],
 )
-def test_quantities(quantity: str | int | None, count: int) -> None:
-    assert objects.bytes_of(quantity) == count
+def test_what_models_need_is_added_up_where_it_is_a_size(quantity: str, said: str) -> None:
+    spec = f'{{"models": [{{"name": "m", "gpuMemory": {quantity}}}]}}'
+    pods = '[{"name": "p", "node": "n", "gpus": [{"uuid": "GPU-1"}], "models": [{"name": "m", "location": "gpu"}]}]'
+    body = f'{{"metadata": {{"name": "x"}}, "spec": {spec}, "status": {{"pods": {pods}}}}}'
+    resource = objects.one(body.encode(), Resource)
+    assert isinstance(resource, Resource)
+    assert gpus.render(gpus.view([resource], [], None)).splitlines()[-1].split()[3] == said
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from kubectl_ocr import names, timeouts
-from kubectl_ocr.objects import Condition, Idle, Metadata, ModelSpec, Pod, PodState, Resource, Spec
+from kubectl_ocr import timeouts
+from kubectl_ocr.objects import Condition, Metadata, ModelSpec, Pod, PodState, Resource, Spec
+from ocr_wire import live_settings, names
+from ocr_wire.live_settings import IdleValues
 
 VALUES = st.dictionaries(st.sampled_from(["offload", "exit", "release"]), st.integers(-1, 10**6), min_size=1)
 
 
 def resource(*models: ModelSpec) -> Resource:
-    return Resource(metadata=Metadata(name="invoices"), spec=Spec(models=list(models), idle=Idle()))
+    return Resource(metadata=Metadata(name="invoices"), spec=Spec(models=list(models), idle=IdleValues()))
 
 
 def patched(body: Any, kind: str, resource: Resource) -> Resource:
@@ -38,7 +41,7 @@ def patched(body: Any, kind: str, resource: Resource) -> Resource:
 
 @given(VALUES, st.sampled_from(["", "a", "b"]))
 def test_patch_changes_what_is_asked_and_nothing_else(wanted: dict[str, float], model: str) -> None:
-    own = Idle(exit_after_seconds=77)
+    own = IdleValues(exit_after_seconds=77)
     before = resource(ModelSpec(name="a"), ModelSpec(name="b", idle=own))
     kind, body = timeouts.patch(before, model, wanted)
     after = patched(json.loads(json.dumps(body)), kind, before)
@@ -55,7 +58,7 @@ def test_patch_changes_what_is_asked_and_nothing_else(wanted: dict[str, float], 
 
 def running(**offload: float) -> Pod:
     values = {name: {"idle": {"offloadAfterSeconds": seconds}} for name, seconds in offload.items()}
-    live = json.dumps({"values": {"models": values}})
+    live = live_settings.envelope(1, 1, {"models": values}).to_json()
     return Pod(
         metadata=Metadata(name="p", annotations={names.ANNOTATION_LIVE_SETTINGS: live}),
         status=PodState(conditions=[Condition(type="Ready", status="True")]),
@@ -74,7 +77,8 @@ def running(**offload: float) -> Pod:
 def test_a_model_that_runs_by_another_timeout_is_named(
     own: float | None, model: str, said: list[str]
 ) -> None:
-    told = resource(ModelSpec(name="a", idle=Idle(offload_after_seconds=own)), ModelSpec(name="b"))
+    idle = IdleValues(offload_after_seconds=UNSET if own is None else own)
+    told = resource(ModelSpec(name="a", idle=idle), ModelSpec(name="b"))
     found = timeouts.differing(told, [running(a=30, b=5)], model, {"offload": 5})
     assert len(found) == len(said)
     for each, words in zip(found, said, strict=True):
