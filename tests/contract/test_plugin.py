@@ -7,9 +7,11 @@ from typing import get_args
 
 import pytest
 
-from kubectl_ocr import decision, objects, podhttp, tree
+from kubectl_ocr import objects, podhttp
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr.views import status as status_view
+from kubectl_ocr.views import why as why_view
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import types
 from ocr_operator.decide.status import PodSeen, Seen
@@ -23,11 +25,11 @@ NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 
 
 def test_every_basis_of_a_placement_is_explained() -> None:
-    assert decision.BASES.keys() == set(types.Basis)
+    assert why_view.BASES.keys() == set(types.Basis)
 
 
 def test_pods_that_have_a_gpu_as_a_whole_are_known() -> None:
-    assert decision.WHOLE.keys() < set(get_args(spec.Sharing))
+    assert why_view.WHOLE.keys() < set(get_args(spec.Sharing))
 
 
 def test_decision_live_settings_and_status_are_read() -> None:
@@ -65,14 +67,14 @@ def test_decision_live_settings_and_status_are_read() -> None:
     resource = objects.one(json.dumps(body).encode(), Resource)
     assert isinstance(pod, Pod)
     assert isinstance(resource, Resource)
-    view = tree.view(resource, [pod], NOW)
+    view = status_view.view(resource, [pod], NOW)
     [told] = view.pods
     assert view.phase == written["phase"]
     assert any(": Creating" in note for note in view.notes)
     [model] = told.models
     assert (told.state, told.gpus[0].uuid, model.state, model.location) == ("ready", "GPU-1", "ready", "gpu")
     assert (model.next, model.after_seconds) == ("offload", 42)
-    why = decision.why(pod, resource)
+    why = why_view.why(pod, resource)
     assert (why.why, why.node, why.gpus, why.memory_bytes) == (placed.why, "gpu-a", ("GPU-1",), 2**30)
     assert (why.score, why.basis, why.data_age_seconds, why.placed_at) == (0.5, "metrics", 4, NOW)
     assert [(each.node, each.uuid, each.score) for each in why.runners_up] == [("gpu-b", "GPU-2", 0.25)]

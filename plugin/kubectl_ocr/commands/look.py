@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from kubectl_ocr import decision, gpus, tree
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, warn
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.objects import Node, Pod, Resource
 from kubectl_ocr.output import emit, paint
+from kubectl_ocr.views import status as status_view
+from kubectl_ocr.views import top as top_view
+from kubectl_ocr.views import why as why_view
 
 REFRESH_SECONDS: Final = 2
 CLEAR: Final = "\x1b[H\x1b[2J"
@@ -25,7 +27,7 @@ async def status(options: Options, cluster: Cluster) -> None:
     if not views and options.output == "table":
         warn("no OcrDeployments here: -n chooses another namespace, -A all of them")
         return
-    emit(views, options.output, tree.render(views, paint(), namespaces=options.everywhere))
+    emit(views, options.output, status_view.render(views, paint(), namespaces=options.everywhere))
 
 
 async def _follow(options: Options, cluster: Cluster) -> None:
@@ -42,7 +44,7 @@ async def _follow(options: Options, cluster: Cluster) -> None:
             trouble = f"\n{failure}"
         ticks = REFRESH_SECONDS if sys.stdout.isatty() else 1
         for _ in range(ticks):
-            drawn = tree.render(_views(resources, pods), paint(), namespaces=options.everywhere)
+            drawn = status_view.render(_views(resources, pods), paint(), namespaces=options.everywhere)
             print(f"{CLEAR if sys.stdout.isatty() else ''}{drawn}{trouble}", flush=True)
             await asyncio.sleep(REFRESH_SECONDS / ticks)
 
@@ -54,10 +56,10 @@ async def _read(options: Options, cluster: Cluster) -> tuple[list[Resource], lis
     return await both(cluster.resources(), cluster.pods())
 
 
-def _views(resources: Sequence[Resource], pods: Sequence[Pod]) -> list[tree.View]:
-    now, spaces = datetime.now(UTC), tree.pods_by_namespace(pods)
+def _views(resources: Sequence[Resource], pods: Sequence[Pod]) -> list[status_view.View]:
+    now, spaces = datetime.now(UTC), status_view.pods_by_namespace(pods)
     order = sorted(resources, key=lambda each: (each.metadata.namespace, each.metadata.name))
-    return [tree.view(each, spaces.get(each.metadata.namespace, []), now) for each in order]
+    return [status_view.view(each, spaces.get(each.metadata.namespace, []), now) for each in order]
 
 
 async def top(options: Options, cluster: Cluster) -> None:
@@ -71,8 +73,8 @@ async def top(options: Options, cluster: Cluster) -> None:
             raise
         warn(f"only the current namespace is shown: {failure}")
         resources, pods = await both(cluster.resources(), cluster.pods())
-    views = gpus.view(resources, pods, await _nodes(cluster))
-    emit(views, options.output, gpus.render(views, paint()))
+    views = top_view.view(resources, pods, await _nodes(cluster))
+    emit(views, options.output, top_view.render(views, paint()))
 
 
 async def _nodes(cluster: Cluster) -> list[Node] | None:
@@ -90,5 +92,5 @@ async def why(options: Options, cluster: Cluster) -> None:
     if not pod.deployment:
         raise Failure(f"pod {pod.metadata.name} belongs to no OcrDeployment, so the operator didn't place it")
     resource = await cluster.resource(pod.deployment) if pod.gated else None
-    told = decision.why(pod, resource)
-    emit(told, options.output, decision.render(told, datetime.now(UTC), paint()))
+    told = why_view.why(pod, resource)
+    emit(told, options.output, why_view.render(told, datetime.now(UTC), paint()))

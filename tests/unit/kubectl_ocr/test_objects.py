@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_ocr import gpus, objects, text
+from kubectl_ocr import objects, text
 from kubectl_ocr.objects import Metadata, ModelSpec, Pod, Resource, Spec
+from kubectl_ocr.views import top
 from ocr_wire import live_settings, names, placement
 from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import IdleValues, LiveValues
@@ -112,7 +113,7 @@ def test_what_models_need_is_added_up_where_it_is_a_size(quantity: str, said: st
     body = f'{{"metadata": {{"name": "x"}}, "spec": {spec}, "status": {{"pods": {pods}}}}}'
     resource = objects.one(body.encode(), Resource)
     assert isinstance(resource, Resource)
-    assert gpus.render(gpus.view([resource], [], None)).splitlines()[-1].split()[3] == said
+    assert top.render(top.view([resource], [], None)).splitlines()[-1].split()[3] == said
 
 
 @pytest.mark.parametrize(

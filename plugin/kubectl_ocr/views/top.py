@@ -6,9 +6,9 @@ from typing import Final
 import msgspec
 
 from kubectl_ocr import objects, text
-from kubectl_ocr.decision import WHOLE
 from kubectl_ocr.objects import ModelSpec, Node, Pod, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
+from kubectl_ocr.views.why import WHOLE
 from ocr_wire import quantity
 from ocr_wire.placement import Record
 from ocr_wire.states import Location

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_ocr import decision, gpus, objects, text, tree
+from kubectl_ocr import objects, text
 from kubectl_ocr.objects import Node, Pod, Resource
+from kubectl_ocr.views import status, top
+from kubectl_ocr.views import why as why_view
 from tests.support import paths
 
 GOLDEN = paths.GOLDEN / "kubectl"
@@ -32,25 +34,25 @@ RESOURCES, PODS, NODES = (
 )
 
 
-def views(resources: list[Resource], pods: list[Pod]) -> list[tree.View]:
-    spaces = tree.pods_by_namespace(pods)
-    return [tree.view(each, spaces.get(each.metadata.namespace, []), NOW) for each in resources]
+def views(resources: list[Resource], pods: list[Pod]) -> list[status.View]:
+    spaces = status.pods_by_namespace(pods)
+    return [status.view(each, spaces.get(each.metadata.namespace, []), NOW) for each in resources]
 
 
 def why(name: str) -> str:
     pod = next(each for each in PODS if each.metadata.name == name)
     resource = next(each for each in RESOURCES if each.metadata.name == pod.deployment)
-    return decision.render(decision.why(pod, resource), NOW)
+    return why_view.render(why_view.why(pod, resource), NOW)
 
 
 def shown(name: str) -> str:
     match name:
         case "status":
-            return tree.render(views(RESOURCES, PODS), namespaces=True)
+            return status.render(views(RESOURCES, PODS), namespaces=True)
         case "top":
-            return gpus.render(gpus.view(RESOURCES, PODS, NODES))
+            return top.render(top.view(RESOURCES, PODS, NODES))
         case "top-without-nodes":
-            return gpus.render(gpus.view(RESOURCES, PODS, None))
+            return top.render(top.view(RESOURCES, PODS, None))
         case _:
             return "\n\n".join(why(each.metadata.name) for each in PODS)
 
@@ -74,7 +76,7 @@ def test_the_order_in_which_kubectl_lists_is_irrelevant(chance: random.Random) -
     resources, pods, nodes = list(RESOURCES), list(PODS), list(NODES)
     for each in (resources, pods, nodes):
         chance.shuffle(each)
-    assert gpus.view(resources, pods, nodes) == gpus.view(RESOURCES, PODS, NODES)
+    assert top.view(resources, pods, nodes) == top.view(RESOURCES, PODS, NODES)
     assert sorted(views(resources, pods), key=lambda each: each.name) == sorted(
         views(RESOURCES, PODS), key=lambda each: each.name
     )
@@ -92,12 +94,12 @@ def test_programs_get_the_same_in_camel_case() -> None:
         "afterSeconds": 60,  # what the pod was told, a policy's for example, and not what the resource says
         "nextSeconds": 49,
     }
-    [first, *_] = msgspec.to_builtins(gpus.view(RESOURCES, PODS, NODES))
+    [first, *_] = msgspec.to_builtins(top.view(RESOURCES, PODS, NODES))
     assert first["gpus"][0]["freeBytes"] == (46068 - 13 * 1024) * 2**20
 
 
 def test_colours_change_no_column() -> None:
-    painted = tree.render(views(RESOURCES, PODS), text.coloured, namespaces=True)
+    painted = status.render(views(RESOURCES, PODS), text.coloured, namespaces=True)
     assert "\x1b[32m" in painted
     bare = painted
     for code in (text.GOOD, text.BAD, text.DIM, text.BOLD, text.WARM, "0"):
@@ -115,9 +117,9 @@ def test_nothing_from_the_cluster_reaches_the_terminal_raw() -> None:
     resources = [msgspec.convert(each, Resource) for each in hostile if each["kind"] == "OcrDeployment"]
     read = [msgspec.convert(each, Pod) for each in hostile if each["kind"] == "Pod"]
     told = [
-        tree.render(views(resources, read), namespaces=True),
-        gpus.render(gpus.view(resources, read, NODES)),
-        *(decision.render(decision.why(each, resources[0]), NOW) for each in read),
+        status.render(views(resources, read), namespaces=True),
+        top.render(top.view(resources, read, NODES)),
+        *(why_view.render(why_view.why(each, resources[0]), NOW) for each in read),
     ]
     for each in told:
         assert not [char for char in each if char != "\n" and not char.isprintable()]
@@ -136,5 +138,5 @@ def replaced(value: Any, text_: str, key: str = "") -> Any:
 
 def test_nothing_at_all_is_a_table_too() -> None:
     empty = Resource(metadata=objects.Metadata(name="new"))
-    assert "hasn't looked at it yet" in tree.render([tree.view(empty, [], NOW)])
-    assert "no node has GPUs" in gpus.render(gpus.view([empty], [], []))
+    assert "hasn't looked at it yet" in status.render([status.view(empty, [], NOW)])
+    assert "no node has GPUs" in top.render(top.view([empty], [], []))
