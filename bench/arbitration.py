@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import report, server, turns
+from ocr_wire.states import State
 from tests.support.realpods import PATIENT, RealStage, apply_on_demand, read, real_stage, states
 from tests.support.stage import until
 
@@ -38,7 +39,7 @@ class Watched:
             self.state = model["state"]
             if model["waits_for"] and self.lack is None:
                 self.lack = time.monotonic()
-            if model["state"] == "ready" and self.lack is not None and self.ready is None:
+            if model["state"] == State.READY and self.lack is not None and self.ready is None:
                 self.ready = time.monotonic()
 
 

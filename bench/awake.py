@@ -5,7 +5,6 @@ engine, `fake`, takes declared times and no CPU: four pods that read at once wou
 """
 
 import asyncio
-import base64
 import contextlib
 import io
 import json
@@ -21,6 +20,8 @@ from PIL import Image
 
 from bench import control, fakepods, report, server
 from devcluster.cluster import Cluster
+from ocr_wire import names
+from ocr_wire.states import Location
 
 PODS: Final = 4
 SECONDS: Final = {"sparse": 70.0, "bursty": 30.0, "steady": 30.0}
@@ -35,8 +36,8 @@ PATIENCE: Final = 60.0
 
 ENGINE: Final = {"load_seconds": 5.0, "restore_seconds": 0.4, "offload_seconds": 0.1, "infer_seconds": 0.15}
 MANIFEST: Final = {
-    "apiVersion": "ocr-operator.io/v1alpha1",
-    "kind": "OcrDeployment",
+    "apiVersion": names.API_VERSION,
+    "kind": names.KIND,
     "metadata": {"name": control.NAME},
     "spec": {
         "replicas": PODS,
@@ -44,7 +45,7 @@ MANIFEST: Final = {
         "gpu": {"sharing": "shared"},
         "batching": {"maxPages": 1},
         "queue": {"limit": 1000},
-        "idle": {"offloadAfterSeconds": OFFLOAD_AFTER, "exitAfterSeconds": -1, "releaseAfterSeconds": -1},
+        "idle": server.NO_TIMERS | {"offloadAfterSeconds": OFFLOAD_AFTER},
         "routing": ROUTING | {"policy": "all"},
         "template": fakepods.template(),
     },
@@ -84,7 +85,7 @@ class Residence(control.Watched):
 
     def put(self, value: dict[str, Any]) -> None:
         self.begin(self.seconds())
-        self._since = time.monotonic() if value["models"][0]["location"] == "gpu" else None
+        self._since = time.monotonic() if value["models"][0]["location"] == Location.GPU else None
         super().put(value)
 
     def begin(self, seconds: float = 0.0) -> None:
@@ -110,15 +111,12 @@ class Run:
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        selector = f"labelSelector=ocr-operator.io/deployment={control.NAME}"
-        listed = await self._api.get(f"/api/v1/namespaces/default/pods?{selector}")
-        self._pods = {pod["status"]["podIP"]: Residence() for pod in listed["items"]}
-        secret = await self._api.get(f"/api/v1/namespaces/default/secrets/{control.NAME}-ocr-admin")
-        self._token = base64.b64decode(secret["data"]["token"]).decode()
+        self._pods = {address: Residence() for address in await self._api.addresses()}
+        self._token = await self._api.token(control.NAME)
         streams = [control.follow(self._http, address, pod) for address, pod in self._pods.items()]
         async with control.background(*streams):
             for address in self._pods:
-                await server.read(self._http, f"http://{address}:8001", self._page)
+                await server.read(self._http, control.url_of(address), self._page)
             yield
 
     async def replay(
@@ -151,8 +149,8 @@ class Run:
         await self._api.merge(control.RESOURCE, {"spec": {"routing": {"stabilizationSeconds": 8}}})
         headers = {"Authorization": f"Bearer {self._token}"}
         for address, pod in self._pods.items():
-            await control.post(self._http, f"http://{address}:8001/gpu/offload", headers)
-            await pod.until(control.holds("cpu"))
+            await control.post(self._http, control.url_of(address) + names.PATH_OFFLOAD, headers)
+            await pod.until(control.holds(Location.CPU))
         await asyncio.sleep(1)
 
     async def _service(self) -> str:

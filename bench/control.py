@@ -15,23 +15,25 @@ import aiohttp
 
 from bench import report, server
 from devcluster.cluster import Cluster
+from ocr_wire import names
+from ocr_wire.states import Location
 
 NAME: Final = "bench"
 PODS: Final = 4
 CHANGES: Final = 60
 MOVES: Final = 60
 IDLE_SECONDS: Final = 120.0
-RESOURCE: Final = f"/apis/ocr-operator.io/v1alpha1/namespaces/default/ocrdeployments/{NAME}"
+RESOURCE: Final = f"/apis/{names.API_VERSION}/namespaces/default/{names.PLURAL}/{NAME}"
 
 MANIFEST: Final = {
-    "apiVersion": "ocr-operator.io/v1alpha1",
-    "kind": "OcrDeployment",
+    "apiVersion": names.API_VERSION,
+    "kind": names.KIND,
     "metadata": {"name": NAME},
     "spec": {
         "replicas": PODS,
         "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "2Gi"}],
         "gpu": {"sharing": "shared"},
-        "idle": {"offloadAfterSeconds": -1, "exitAfterSeconds": -1, "releaseAfterSeconds": -1},
+        "idle": server.NO_TIMERS,
     },
 }
 
@@ -101,13 +103,29 @@ class Api:
         ) as answer:
             answer.raise_for_status()
 
+    async def addresses(self) -> list[str]:
+        """Of the pods of the measured resource."""
+        selector = f"labelSelector={names.LABEL_DEPLOYMENT}={NAME}"
+        listed = await self.get(f"/api/v1/namespaces/default/pods?{selector}")
+        return [pod["status"]["podIP"] for pod in listed["items"]]
+
+    async def token(self, resource: str) -> str:
+        """What its pods' controls ask for."""
+        secret = await self.get(f"/api/v1/namespaces/default/secrets/{names.admin_secret(resource)}")
+        return base64.b64decode(secret["data"][names.ADMIN_KEY]).decode()
+
     async def watch(self, path: str, name: str, into: Watched) -> None:
         async for body in self.changes(path, fieldSelector=f"metadata.name={name}"):
             into.put(body)
 
 
+def url_of(address: str) -> str:
+    """Of a pod's server."""
+    return f"http://{address}:{names.DEFAULT_PORT}"
+
+
 async def follow(http: aiohttp.ClientSession, address: str, into: Watched) -> None:
-    async with contextlib.aclosing(server.states(http, f"http://{address}:8001")) as states:
+    async with contextlib.aclosing(server.states(http, url_of(address))) as states:
         async for state in states:
             into.put(state)
 
@@ -165,11 +183,11 @@ async def moves(
     for move in range(MOVES):
         match move % 3:
             case 0:
-                wanted, call = "gpu", server.read(http, f"http://{address}:8001", page)
+                wanted, call = Location.GPU, server.read(http, url_of(address), page)
             case 1:
-                wanted, call = "cpu", post(http, f"http://{address}:8001/gpu/offload", headers)
+                wanted, call = Location.CPU, post(http, url_of(address) + names.PATH_OFFLOAD, headers)
             case _:
-                wanted, call = "unloaded", post(http, f"http://{address}:8001/gpu/release", headers)
+                wanted, call = Location.UNLOADED, post(http, url_of(address) + names.PATH_RELEASE, headers)
         in_pod = asyncio.create_task(pod.until(holds(wanted)))
         in_status = asyncio.create_task(resource.until(shows(wanted, name)))
         await call
@@ -207,12 +225,7 @@ async def measure() -> report.Result:
 async def on(cluster: Cluster) -> report.Result:
     async with aiohttp.ClientSession() as http:
         api = Api(cluster, http)
-        listed = await api.get(
-            f"/api/v1/namespaces/default/pods?labelSelector=ocr-operator.io/deployment={NAME}"
-        )
-        addresses = [pod["status"]["podIP"] for pod in listed["items"]]
-        secret = await api.get(f"/api/v1/namespaces/default/secrets/{NAME}-ocr-admin")
-        token = base64.b64decode(secret["data"]["token"]).decode()
+        addresses, token = await api.addresses(), await api.token(NAME)
         resource, pods = Watched(), [Watched() for _ in addresses]
         streams = [follow(http, address, pod) for address, pod in zip(addresses, pods, strict=True)]
         async with background(api.watch(RESOURCE.rpartition("/")[0], NAME, resource), *streams):

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ocr_wire import names
+
 NAME: Final = "fake-engine"
 MODEL: Final = "pp-ocr"
 
@@ -19,7 +21,7 @@ def config_map(options: Mapping[str, float]) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NAME},
-        "data": {"config.yaml": json.dumps({"models": models})},
+        "data": {names.CONFIG_FILE: json.dumps({"models": models})},
     }
 
 
@@ -27,8 +29,8 @@ def template(**spec: Any) -> dict[str, Any]:
     """`spec.template` of a resource with one model, `pp-ocr`; `spec` is added to the pods."""
     mount = {"name": NAME, "mountPath": f"/etc/{NAME}", "readOnly": True}
     container = {
-        "name": "ocr-inference",
-        "args": ["serve", "--config", f"/etc/{NAME}/config.yaml"],
+        "name": names.CONTAINER,
+        "args": ["serve", "--config", f"/etc/{NAME}/{names.CONFIG_FILE}"],
         "volumeMounts": [mount],
     }
     volume = {"name": NAME, "configMap": {"name": NAME}}

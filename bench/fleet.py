@@ -1,7 +1,6 @@
 """How fast one change reaches a hundred pods: those of one resource, and those of a hundred resources by one policy."""
 
 import asyncio
-import base64
 import contextlib
 import os
 import signal
@@ -18,7 +17,7 @@ import aiohttp
 from bench import report
 from bench.control import Api
 from devcluster.cluster import Cluster
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import fakepod
 from tests.support.fakepod import FakePod
 
@@ -112,8 +111,7 @@ class Kubelet:
     async def _start(self, name: str, meta: dict[str, Any]) -> None:
         resource = meta["labels"][names.LABEL_DEPLOYMENT]
         if resource not in self._tokens:
-            secret = await self._api.get(f"{NAMESPACE}/secrets/{resource}-ocr-admin")
-            self._tokens[resource] = base64.b64decode(secret["data"][names.ADMIN_KEY]).decode()
+            self._tokens[resource] = await self._api.token(resource)
         stamped = meta["annotations"][names.ANNOTATION_LIVE_SETTINGS]
         pod = self.pods[name] = Pod(name, meta["uid"], self._tokens[resource], stamped, self._notify)
         ip = fakepod.address()

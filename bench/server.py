@@ -14,12 +14,17 @@ from typing import Any, Final
 import aiohttp
 
 from bench import report
+from ocr_wire import names
+from ocr_wire.settings import LIVE, NEVER
+from ocr_wire.states import DeviceKind
 
 PAGE: Final = Path(__file__).parent.parent / "examples" / "invoice.png"
 PAGES: Final = 30
 LOAD_SECONDS: Final = 30.0
 READERS: Final = 4
 PROBE_PAUSE: Final = 0.02
+NO_TIMERS: Final = {each.field: NEVER for each in LIVE if each.part == "idle"}
+"""`idle` of models that stay where they are."""
 
 
 def free_port() -> int:
@@ -63,7 +68,7 @@ async def started(
 async def states(http: aiohttp.ClientSession, url: str) -> AsyncGenerator[dict[str, Any], None]:
     """What the server says of itself, now and after each change, until it ends. Use it in `contextlib.aclosing`."""
     timeout = aiohttp.ClientTimeout(total=None)
-    async with http.get(f"{url}/v1/state?watch=true", timeout=timeout) as answer:
+    async with http.get(f"{url}{names.PATH_STATE}?watch=true", timeout=timeout) as answer:
         async for line in answer.content:
             if line.startswith(b"data:"):
                 yield json.loads(line[5:])
@@ -74,7 +79,7 @@ async def answers(http: aiohttp.ClientSession, url: str) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
-                async with http.get(f"{url}/readyz") as answer:
+                async with http.get(url + names.PATH_READY) as answer:
                     if answer.status == 200:
                         return
             except aiohttp.ClientConnectionError:
@@ -123,7 +128,7 @@ async def probe(http: aiohttp.ClientSession, url: str, stop: asyncio.Event) -> l
 
 async def measure() -> report.Result:
     page = PAGE.read_bytes()
-    environ = {**os.environ, "OCR_DEVICE": "cpu", "GPU_IDLE_TIMEOUT": "-1"}
+    environ = {**os.environ, names.ENV_DEVICE: DeviceKind.CPU, "GPU_IDLE_TIMEOUT": "-1"}
     async with aiohttp.ClientSession() as http, started(environ) as (url, _):
         engine = bare(page)
         await read(http, url, page)

@@ -24,6 +24,8 @@ from bench import questions, report, server, storm
 from bench.questions import Answer, Ask, Failed
 from bench.vlmserver import MODELS, make, offspring, opened, resident, served
 from ocr_inference.config.settings import IdleValues, LiveValues
+from ocr_wire import live_settings, names
+from ocr_wire.states import State, Worker
 
 TRANSITIONS: Final = 600
 ROUNDS: Final = 6
@@ -224,11 +226,11 @@ class Storm:
             which = draw.choice([{}, *({"model": model} for model in MODELS)])
             chance = draw.random()
             if chance < 0.4:
-                await self._control("/gpu/offload", which)
+                await self._control(names.PATH_OFFLOAD, which)
             elif chance < 0.5:
-                await self._control("/gpu/offload", {"model": draw.choice(MODELS), "if_idle": True})
+                await self._control(names.PATH_OFFLOAD, {"model": draw.choice(MODELS), "if_idle": True})
             elif chance < 0.52:
-                await self._control("/gpu/release", which)
+                await self._control(names.PATH_RELEASE, which)
             elif chance < 0.96:
                 await self._declare(storm.weather(draw, MODELS))
             else:
@@ -243,15 +245,15 @@ class Storm:
 
     async def _declare(self, values: LiveValues) -> None:
         self._revision += 1
-        body = {"generation": 1, "revision": self._revision, "values": msgspec.to_builtins(values)}
-        async with self._http.put("/v1/settings", json=body) as answer:
+        told = live_settings.envelope(1, self._revision, msgspec.to_builtins(values))
+        async with self._http.put(names.PATH_SETTINGS, json=msgspec.to_builtins(told)) as answer:
             # Two disturbers may overtake one another.
             if answer.status not in (200, 409):
                 raise RuntimeError(await answer.text())
 
     async def _kill(self) -> None:
         """End one of the workers that live."""
-        async with self._http.get("/v1/state") as answer:
+        async with self._http.get(names.PATH_STATE) as answer:
             states = {each["name"]: each["state"] for each in (await answer.json())["models"]}
         if workers := self._workers():
             model = self._random.choice(sorted(workers))
@@ -327,9 +329,9 @@ class Storm:
         ):
             async for state in states:
                 if all(
-                    each["state"] in ("offloaded", "unloaded")
-                    and each["worker"] != "running"
-                    and (not standbys or each["standby"] == (each["state"] == "offloaded"))
+                    each["state"] in (State.OFFLOADED, State.UNLOADED)
+                    and each["worker"] != Worker.RUNNING
+                    and (not standbys or each["standby"] == (each["state"] == State.OFFLOADED))
                     for each in state["models"]
                 ):
                     return state

@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from bench import server, storm
-from ocr_inference import engines
+from ocr_wire import engines, live_settings, names
+from ocr_wire.states import State, Worker
 
-LIVE: Final = """
-queue: {limit: 1000, deadlineSeconds: 3600}
-idle: {offloadAfterSeconds: -1, exitAfterSeconds: -1, releaseAfterSeconds: -1}
+LIVE: Final = f"""
+queue: {{limit: 1000, deadlineSeconds: 3600}}
+idle: {json.dumps(server.NO_TIMERS)}
 """
 
 
@@ -42,7 +44,7 @@ class Sleeper:
         form = aiohttp.FormData(asked)
         form.add_field("file", page or self.page, filename="page.png", content_type="image/png")
         began = time.perf_counter()
-        async with self.http.post(f"{self.url}/ocr", data=form) as answer:
+        async with self.http.post(self.url + names.PATH_OCR, data=form) as answer:
             body = await answer.json()
             answer.raise_for_status()
         return time.perf_counter() - began, float(body["metadata"]["engine_seconds"])
@@ -70,24 +72,21 @@ class Sleeper:
 
     async def declare(self, **idle: float) -> None:
         self._revision += 1
-        values = {
-            "idle": {"offloadAfterSeconds": -1, "exitAfterSeconds": -1, "releaseAfterSeconds": -1} | idle
-        }
-        wanted = {"generation": 1, "revision": self._revision, "values": values}
-        async with self.http.put(f"{self.url}/v1/settings", json=wanted) as answer:
+        wanted = live_settings.envelope(1, self._revision, {"idle": server.NO_TIMERS | idle})
+        async with self.http.put(self.url + names.PATH_SETTINGS, json=msgspec.to_builtins(wanted)) as answer:
             answer.raise_for_status()
 
     async def sleep(self, *, deep: bool, settled: bool = True) -> None:
         """Offload; when `deep`, let the worker exit, too. Returns when that is done, with timers off; when `settled`,
         with the standby ready, if the engine has one."""
         await self.declare(**({"exitAfterSeconds": 0} if deep else {"offloadAfterSeconds": 0}))
-        await self.until(state="offloaded", worker="exited" if deep else "running")
+        await self.until(state=State.OFFLOADED, worker=Worker.EXITED if deep else Worker.RUNNING)
         await self.declare()
         if deep and settled and self.stands_by:
             await self.until(standby=True)
 
     async def state(self) -> dict[str, Any]:
-        async with self.http.get(f"{self.url}/v1/state") as answer:
+        async with self.http.get(self.url + names.PATH_STATE) as answer:
             body: dict[str, Any] = await answer.json()
         return body
 
@@ -117,9 +116,9 @@ async def sleeper(config: str, environ: dict[str, str]) -> AsyncIterator[Sleeper
             aiohttp.ClientSession(connector=unlimited, timeout=timeout) as http,
             server.started(environ, "--config", file.name) as (url, _),
         ):
-            async with http.get(f"{url}/v1/state") as answer:
+            async with http.get(url + names.PATH_STATE) as answer:
                 (model,) = (await answer.json())["models"][:1]
-            stands_by = engines.ENGINES[model["engine"]].stands_by and environ.get("OCR_NURSERY") != "off"
+            stands_by = engines.BY_NAME[model["engine"]].stands_by and environ.get("OCR_NURSERY") != "off"
             found = Sleeper(http, url, model["name"], stands_by=stands_by)
             await found.read()
             yield found

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 from bench import server
+from ocr_wire import names
 
 MODELS: Final = ("deepseek", "glm")
 DEVICE_BYTES: Final = 1 << 30
@@ -51,7 +52,7 @@ def config(folder: Path) -> dict[str, Any]:
             for name in MODELS
         ],
         "queue": {"limit": 1000, "patienceSeconds": 0.05, "deadlineSeconds": 3600},
-        "idle": {"offloadAfterSeconds": -1, "exitAfterSeconds": -1, "releaseAfterSeconds": -1},
+        "idle": server.NO_TIMERS,
     }
 
 
@@ -63,9 +64,9 @@ async def served(
     (folder / "gpus.json").write_text(json.dumps([gpu]))
     (folder / "config.yaml").write_text(json.dumps(config(folder)))
     told = {
-        "OCR_CACHE_DIR": str(folder / "cache"),
-        "OCR_DEVICE": device,
-        "OCR_SIMULATED_GPU_DIR": str(folder),
+        names.ENV_CACHE_DIR: str(folder / "cache"),
+        names.ENV_DEVICE: device,
+        names.ENV_SIMULATED_GPU_DIR: str(folder),
     }
     unlimited = aiohttp.ClientTimeout(total=None)
     arguments = ("--config", str(folder / "config.yaml"))

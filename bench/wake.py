@@ -19,6 +19,8 @@ from bench import report
 from bench.sleeper import Sleeper, sleeper
 from ocr_inference.device import gpu_usage
 from ocr_inference.device.gpu import NoDevice
+from ocr_wire import names
+from ocr_wire.states import DeviceKind
 
 CPU: Final = "models: [{{name: pp-ocr, engine: rapidocr, options: {{threads: {threads}}}}}]\n"
 VLM: Final = (
@@ -118,15 +120,15 @@ def gpu_mib() -> list[int] | None:
 async def measure() -> report.Result:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        environ = dict(os.environ) | {"OCR_CACHE_DIR": str(folder / "cache")}
+        environ = dict(os.environ) | {names.ENV_CACHE_DIR: str(folder / "cache")}
         if given := environ.get("OCR_BENCH_CONFIG"):
             config = await asyncio.to_thread(Path(given).read_text)
             return await on(config, config, environ)
         if gpu_mib() is not None:
             await checkpoint(folder / "checkpoint", "published")
             config = VLM.format(folder=folder / "checkpoint", threads=0)
-            return await on(config, config, environ | {"OCR_DEVICE": "cuda"})
-        environ |= {"OCR_DEVICE": "cpu"}
+            return await on(config, config, environ | {names.ENV_DEVICE: DeviceKind.CUDA})
+        environ |= {names.ENV_DEVICE: DeviceKind.CPU}
         found = await on(CPU.format(threads=0), CPU.format(threads=1), environ)
         if find_spec("transformers") is None:
             return found
