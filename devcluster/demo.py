@@ -20,6 +20,7 @@ import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
+from ocr_wire import names
 
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 NAME: Final = "invoices"
@@ -160,7 +161,7 @@ class Demo:
         return resource
 
     async def pods(self) -> list[dict[str, Any]]:
-        selector = f"ocr-operator.io/deployment={NAME}"
+        selector = f"{names.LABEL_DEPLOYMENT}={NAME}"
         found = json.loads(await self.kubectl("get", "pods", "-l", selector, "-o", "json", show=False))
         items: list[dict[str, Any]] = found["items"]
         return items
@@ -176,7 +177,7 @@ class Demo:
         return answer
 
     async def read(self, pod: Row) -> str:
-        url = f"http://{pod['status']['podIP']}:8001/ocr"
+        url = f"http://{pod['status']['podIP']}:{names.DEFAULT_PORT}{names.PATH_OCR}"
         asked = "".join(f" -F {name}={value}" for name, value in self._fields.items())
         self._story.say(f"   $ curl -F file=@examples/{PAGE.name}{asked} {url}")
         began = time.monotonic()
@@ -192,7 +193,7 @@ class Demo:
 
     async def echoed(self, pod: Row, seconds: float) -> float:
         """The moment (monotonic) at which the pod reports the offload timeout as its own."""
-        url = f"http://{pod['status']['podIP']}:8001/v1/state?watch=true"
+        url = f"http://{pod['status']['podIP']}:{names.DEFAULT_PORT}{names.PATH_STATE}?watch=true"
         async with self._http.get(url) as response:
             async for line in response.content:
                 if line.startswith(b"data:"):
@@ -227,7 +228,7 @@ class Demo:
         story.indent(table(await self.until("start", ["unloaded", "unloaded"])))
         pods = await self.pods()
         for pod in pods:
-            decision = json.loads(pod["metadata"]["annotations"]["ocr-operator.io/placement"])
+            decision = json.loads(pod["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
             story.say(f"   {pod['metadata']['name']}: {decision['why']}")
 
         story.step("The first page wakes one model; the status says where its weights are")

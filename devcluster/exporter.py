@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from ocr_wire import names
+
 PORT = 9400
 MIB = 2**20
 MAX_FILE_BYTES = 4096
@@ -145,13 +147,13 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     )
     parser.add_argument("--port", type=int, default=PORT)
     options = parser.parse_args(argv)
-    folder = environ.get("OCR_SIMULATED_GPU_DIR")
+    folder = environ.get(names.ENV_SIMULATED_GPU_DIR)
     if not folder:
-        parser.error("OCR_SIMULATED_GPU_DIR isn't set: there are no simulated GPUs to tell of")
+        parser.error(f"{names.ENV_SIMULATED_GPU_DIR} isn't set: there are no simulated GPUs to tell of")
     hostname = environ.get("NODE_NAME") or environ.get("HOSTNAME", "")
     app = application(Path(folder), hostname)
     web.run_app(
-        app, host=environ.get("OCR_HOST", "127.0.0.1"), port=options.port, print=None, access_log=None
+        app, host=environ.get(names.ENV_HOST, "127.0.0.1"), port=options.port, print=None, access_log=None
     )
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devcluster.node.model import Container, Pod
+from ocr_wire import names
 
-RESOURCE = "nvidia.com/gpu"
-VISIBLE = "NVIDIA_VISIBLE_DEVICES"
+RESOURCE = names.RESOURCE_GPU
+VISIBLE = names.ENV_VISIBLE_DEVICES
 _NONE = {"", "none", "void"}
 
 

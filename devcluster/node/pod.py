@@ -23,6 +23,7 @@ from devcluster.node.podstatus import Observed, Verdict
 from devcluster.node.podvolumes import PodVolumes
 from devcluster.node.settings import Settings
 from devcluster.node.sources import Fetched, Sources
+from ocr_wire import names
 
 log = logging.getLogger(__name__)
 
@@ -304,7 +305,7 @@ class PodOwner:
             process.CONTAINER_MARK: self.pod.metadata.uid,
             "HOME": home,
             "HOSTNAME": name,
-            "OCR_HOST": self.pod_ip,
+            names.ENV_HOST: self.pod_ip,
         }
 
     def finish(self, container: Container, values: dict[str, str], places: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from devcluster.node import devices
 from devcluster.node.api import Api, ApiError
 from devcluster.node.settings import Settings
+from ocr_wire import names
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,9 @@ class Registration:
         if settings.gpus:
             labels |= {
                 "nvidia.com/gpu.present": "true",
-                "nvidia.com/gpu.product": settings.gpu_product,
+                names.LABEL_GPU_PRODUCT: settings.gpu_product,
                 "nvidia.com/gpu.count": str(settings.gpus),
-                "nvidia.com/gpu.memory": str(settings.gpu_memory_mib),
+                names.LABEL_GPU_MEMORY: str(settings.gpu_memory_mib),
             }
         return labels
 

@@ -8,6 +8,7 @@ import yaml
 from devcluster.node import devices, podspec
 from devcluster.node.devices import Gpu
 from devcluster.node.podspec import ConfigError
+from ocr_wire import names
 
 
 def gpu_variables(
@@ -22,9 +23,9 @@ def gpu_variables(
     if unknown := devices.strangers(wanted, gpus):
         raise ConfigError(f"node {node} has no GPU {', '.join(unknown)}")
     if gpus:
-        added["OCR_SIMULATED_GPU_DIR"] = values.get("OCR_SIMULATED_GPU_DIR", str(folder))
+        added[names.ENV_SIMULATED_GPU_DIR] = values.get(names.ENV_SIMULATED_GPU_DIR, str(folder))
     device = "simulated" if gpus and devices.visible(wanted) else "cpu"
-    return added | {"OCR_DEVICE": values.get("OCR_DEVICE", device)}
+    return added | {names.ENV_DEVICE: values.get(names.ENV_DEVICE, device)}
 
 
 def place_variables(values: Mapping[str, str], places: Mapping[str, str], kubeconfig: Path) -> dict[str, str]:
