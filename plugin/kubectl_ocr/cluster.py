@@ -75,10 +75,9 @@ class Cluster:
         """A value of a Secret. Never printed; raises `Failure` without it."""
         found = await self.kubectl.run("get", "secrets", name, "--output=json", f"--namespace={namespace}")
         body = objects.one(found, _Secret)
+        data = {} if isinstance(body, Invalid) else body.data
         try:
-            if isinstance(body, Invalid):
-                raise KeyError(key)
-            return base64.b64decode(body.data[key], validate=True).decode()
+            return base64.b64decode(data[key], validate=True).decode()
         except (KeyError, binascii.Error, UnicodeError):
             raise Failure(f"Secret {namespace}/{name} has no key {key!r} that can be read") from None
 

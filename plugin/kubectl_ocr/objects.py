@@ -237,9 +237,8 @@ def idle(resource: Resource, values: LiveValues, model: str) -> tuple[IdleValues
     """Return the (timeouts, preload) that a model runs by: what its pod was told, else what the resource says."""
     own = (values.models or {}).get(model)
     if own is not None:
-        return live_settings.merged(
-            own.idle or IdleValues(), values.idle or IdleValues()
-        ), own.preload is True
+        timeouts = live_settings.merged(own.idle or IdleValues(), values.idle or IdleValues())
+        return timeouts, own.preload is True
     for each in resource.spec.models:
         if each.name == model:
             return live_settings.merged(each.idle, resource.spec.idle), each.preload
