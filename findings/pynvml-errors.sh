@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Guess: every error of nvidia-ml-py is an NVMLError, and one can be kept in a set or compared with any object, as
-#   other exceptions can.
-# What happens (nvidia-ml-py 13.615.71): NVMLError defines __eq__ without __hash__, so `error in {…}` and a set of errors
-#   raise TypeError, and `error == ValueError()` raises AttributeError instead of being False. NVMLLibraryMismatchError,
-#   raised by the lists of processes where the driver's library lacks a symbol, is no NVMLError: `except NVMLError` lets it through. The wheel also
-#   puts a module named `example` on the top level of site-packages.
+# Guess: every error of nvidia-ml-py is an NVMLError, and errors can be kept in a set or compared, as other exceptions.
+# What happens (nvidia-ml-py 13.615.71): NVMLError defines __eq__ without __hash__, so a set of errors raises TypeError,
+#   and `error == ValueError()` raises AttributeError instead of being False. NVMLLibraryMismatchError, raised by the
+#   lists of processes where the driver's library lacks a symbol, is no NVMLError: `except NVMLError` lets it through.
+#   The wheel also puts a module named `example` on the top level of site-packages.
 # Why it matters here: an exporter that keeps "errors already reported" in a set, or catches NVMLError around a reading,
-#   ends on the first driver fault, or on an older driver. Ours reports each as text, and asks for nothing that needs it.
+#   ends on the first driver fault, or on an older driver. Ours reports each as text, and lists no processes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
