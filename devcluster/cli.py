@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from devcluster import processes
 from devcluster.cluster import Cluster, down, running
 from devcluster.errors import DevclusterError
-from devcluster.layout import Layout, State
+from devcluster.machine import processes
+from devcluster.machine.layout import Layout, State
 from devcluster.progress import Progress, duration
-from devcluster.tools import CONTROL_PLANE, Toolbox
+from devcluster.tools.toolbox import CONTROL_PLANE, Toolbox
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,13 +14,12 @@ from typing import Final, Self
 import msgspec
 import yaml
 
-from devcluster import processes
 from devcluster.errors import DevclusterError, StartFailed
-from devcluster.layout import Layout, State
-from devcluster.order import NODE_NAMES, Order, Report
+from devcluster.machine import processes
+from devcluster.machine.layout import CHECKOUT, Layout, State
 from devcluster.progress import Progress
-from devcluster.supervisor import sweep
-from devcluster.tools import Toolbox
+from devcluster.supervisor.order import NODE_NAMES, Order, Report
+from devcluster.tools.toolbox import Toolbox
 
 _STOP_SECONDS: Final = 30.0
 _KUBECTL_SECONDS: Final = 120.0
@@ -211,7 +210,7 @@ def down(directory: Path) -> bool:
     state = State.load(layout)
     if state is not None:
         processes.end([state.supervisor], grace_seconds=_STOP_SECONDS)
-        sweep(layout, state)
+        processes.sweep(state.marks(layout), grace_seconds=1.0)
     layout.remove()
     return state is not None
 
@@ -243,7 +242,7 @@ def _launch(order: Order, say: Callable[[str], None]) -> subprocess.Popen[bytes]
     """Start the supervisor and wait until it reports that the cluster is ready."""
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "devcluster.supervisor"],
-        cwd=Path(__file__).parent.parent,
+        cwd=CHECKOUT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C reaches us alone, and we tell it in order

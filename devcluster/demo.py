@@ -20,9 +20,10 @@ import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
+from devcluster.machine.layout import CHECKOUT
 from ocr_wire import names
 
-EXAMPLES: Final = Path(__file__).parent.parent / "examples"
+EXAMPLES: Final = CHECKOUT / "examples"
 NAME: Final = "invoices"
 PAGE: Final = EXAMPLES / "invoice.png"
 NODES: Final = 3

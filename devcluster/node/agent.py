@@ -17,16 +17,19 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-import devcluster
-from devcluster.node import devices, model, process
-from devcluster.node.addresses import Addresses
-from devcluster.node.api import Api, Event, access
-from devcluster.node.devices import Books
-from devcluster.node.events import Events
-from devcluster.node.images import Programs
-from devcluster.node.pod import Host, PodOwner
+from devcluster.kube import model
+from devcluster.kube.api import Api, Event, access
+from devcluster.machine import processes
+from devcluster.machine.layout import CHECKOUT, NODE_MARK
+from devcluster.node.decide import devices
+from devcluster.node.decide.devices import Books
+from devcluster.node.decide.images import Programs
+from devcluster.node.endpoint.server import Endpoint
+from devcluster.node.pods import gpubooks, process
+from devcluster.node.pods.addresses import Addresses
+from devcluster.node.pods.events import Events
+from devcluster.node.pods.pod import Host, PodOwner
 from devcluster.node.registration import Registration
-from devcluster.node.server import Endpoint
 from devcluster.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,10 +47,10 @@ class Agent:
         """Run pods until `stop` is set, then end them gracefully and leave."""
         settings = self._settings
         settings.root.mkdir(parents=True, exist_ok=True)
-        if left := await asyncio.to_thread(process.sweep, process.NODE_MARK, str(settings.root)):
+        if left := await asyncio.to_thread(processes.sweep, [f"{NODE_MARK}={settings.root}"]):
             log.warning("killed %d processes that an earlier run had left behind", left)
         gpus = devices.simulated(settings.name, settings.gpus, settings.gpu_product, settings.gpu_memory_mib)
-        devices.write_books(settings.gpu_folder, gpus)
+        gpubooks.lay_out(settings.gpu_folder, gpus)
         keeper = process.keeper(settings.root)
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         endpoint = Endpoint(lambda: [owner for owner, _ in self._pods.values()])
@@ -147,13 +150,12 @@ class Agent:
 def _base_env(settings: Settings, server: str) -> dict[str, str]:
     """Variables of every container. Nothing else of the node's own environment reaches a pod."""
     address = urlsplit(server)
-    home = str(Path(devcluster.__file__).parents[1])
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "PYTHONPATH": home,  # `python -m devcluster.exporter`
+        "PYTHONPATH": str(CHECKOUT),  # `python -m devcluster.exporter`
         "PYTHONUNBUFFERED": "1",
         "LANG": "C.UTF-8",
         "KUBERNETES_SERVICE_HOST": address.hostname or "",
         "KUBERNETES_SERVICE_PORT": str(address.port or 443),
-        process.NODE_MARK: str(settings.root),
+        NODE_MARK: str(settings.root),
     }

@@ -2,13 +2,14 @@
 
 import sys
 
-from devcluster.node.process import NODE_MARK, sweep
+from devcluster.machine.layout import NODE_MARK
+from devcluster.machine.processes import sweep
 
 
 def main() -> None:
     """Wait for the end of the node, then sweep the root folder given as the only argument."""
     sys.stdin.buffer.read()
-    sweep(NODE_MARK, sys.argv[1])
+    sweep([f"{NODE_MARK}={sys.argv[1]}"])
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from devcluster.node import devices
-from devcluster.node.api import Api, ApiError
+from devcluster.kube.api import Api, ApiError
+from devcluster.node.decide import devices
 from devcluster.node.settings import Settings
 from ocr_wire import names
 

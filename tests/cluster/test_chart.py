@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from devcluster import helm as devcluster_helm
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from devcluster.progress import Progress
-from devcluster.tools import Toolbox
+from devcluster.supervisor import helm as devcluster_helm
+from devcluster.tools.toolbox import Toolbox
 from tests.support import cluster as support
 from tests.support.paths import CRDS
 

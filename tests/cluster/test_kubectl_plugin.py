@@ -15,7 +15,7 @@ import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.progress import Progress
-from devcluster.tools import Toolbox
+from devcluster.tools.toolbox import Toolbox
 from kubectl_ocr.errors import Exit
 from tests.support import fakepod
 from tests.support.paths import ROOT

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from devcluster import helm as devcluster_helm
 from devcluster.cluster import Cluster
-from devcluster.node import devices
+from devcluster.node.decide import devices
 from devcluster.progress import Progress
-from devcluster.tools import Toolbox
 from ocr_operator.gpuload import dcgm
 from ocr_operator.resources import names
+from devcluster.supervisor import helm as devcluster_helm
+from devcluster.tools.toolbox import Toolbox
 from tests.cluster.test_operator import Operator, until
 from tests.support.paths import ROOT
 

@@ -17,8 +17,8 @@ import pytest
 from devcluster.cluster import Cluster
 from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
-from devcluster.tools import Toolbox
 from tests.support.paths import CRDS
+from devcluster.tools.toolbox import Toolbox
 
 NO_CONTROL_PLANE = "no control plane: "
 """Reasons of skipped cluster tests begin with it; the last line of pytest's summary counts them."""

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 
-from devcluster.node.spdy import DICTIONARY
+from devcluster.node.endpoint.spdy import DICTIONARY
 
 
 class Client:

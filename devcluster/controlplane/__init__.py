@@ -1,0 +1,1 @@
+"""The command lines, files and credentials of etcd, the API server, the controllers and the scheduler."""

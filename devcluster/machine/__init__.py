@@ -1,0 +1,1 @@
+"""What a cluster takes of this machine: a folder, processes, loopback addresses."""

@@ -1,0 +1,1 @@
+"""What the API server asks of a node over HTTPS: logs and port forwarding."""

@@ -1,0 +1,62 @@
+"""The parts of a Service that the proxy reads, where it is served, and which pods it leads to."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from devcluster.kube import model
+
+Endpoint = tuple[str, int]
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+class ServicePort(model.Part, frozen=True):
+    port: int
+    target_port: int | str = 0
+
+
+class ServiceSpec(model.Part, frozen=True):
+    selector: dict[str, str] = msgspec.field(default_factory=dict)
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    ports: list[ServicePort] = msgspec.field(default_factory=list)
+
+
+class Service(model.Part, frozen=True):
+    metadata: model.Metadata
+    spec: ServiceSpec
+
+    @property
+    def name(self) -> Name:
+        return self.metadata.namespace, self.metadata.name
+
+    @property
+    def served(self) -> bool:
+        """Headless Services are DNS names only, and without a selector somebody else keeps the endpoints."""
+        return self.spec.cluster_ip.startswith("10.96.") and bool(self.spec.selector)
+
+
+def address(cluster_ip: str, network: str) -> str:
+    """Where that cluster IP is served; `network` is the cluster's `127.N`. No two Services share one."""
+    *_, third, fourth = cluster_ip.split(".")
+    return f"{network}.{128 + int(third)}.{fourth}"
+
+
+def endpoints(service: Service, port: ServicePort, pods: Iterable[model.Pod]) -> list[Endpoint]:
+    """The ready pods that the Service selects, in no particular order."""
+    found = []
+    for pod in pods:
+        ready = any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
+        same = pod.metadata.namespace == service.metadata.namespace
+        if not (same and ready and pod.status.pod_ip) or pod.metadata.deletion_timestamp:
+            continue
+        if service.spec.selector.items() <= pod.metadata.labels.items() and (number := _target(port, pod)):
+            found.append((pod.status.pod_ip, number))
+    return found
+
+
+def _target(port: ServicePort, pod: model.Pod) -> int | None:
+    if isinstance(port.target_port, int):
+        return port.target_port or port.port
+    named = (each for container in pod.spec.containers for each in container.ports)
+    return next((each.container_port for each in named if each.name == port.target_port), None)

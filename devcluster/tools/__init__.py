@@ -1,0 +1,1 @@
+"""The programs: found on this machine, or built once from the Go modules that the folders here pin."""

@@ -1,0 +1,118 @@
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from devcluster.kube.model import Action, Exec, HttpGet, HttpHeader, Port, Probe, TcpSocket
+from devcluster.node.decide.podspec import Command
+from devcluster.node.decide.probes import Kind
+from devcluster.node.pods import probing
+from devcluster.node.pods.probing import Answer, Asker, Verdict
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def exists(pid: int) -> bool:
+    """Also as a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
+async def respond(request: web.Request) -> web.Response:
+    return web.Response(status=int(request.match_info["status"]), text=request.headers.get("X-Why", "so"))
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    app = web.Application()
+    app.router.add_get("/{status}", respond)
+    async with TestServer(app) as server:
+        assert server.port is not None
+        yield server.port
+
+
+@pytest.fixture
+async def asker(port: int, tmp_path: Path) -> AsyncIterator[Asker]:
+    def runs(words: Sequence[str]) -> Command:
+        return Command(list(words), {"PATH": os.environ["PATH"], "OWN": "yes"}, str(tmp_path))
+
+    async with aiohttp.ClientSession() as http:
+        yield Asker(http, "127.0.0.1", [Port(name="http", container_port=port)], runs)
+
+
+@pytest.mark.parametrize(("status", "success"), [(200, True), (302, True), (404, False), (503, False)])
+async def test_http_status_decides(asker: Asker, status: int, success: bool) -> None:
+    header = HttpHeader(name="X-Why", value="because")
+    action = Action(http_get=HttpGet(port="http", path=f"/{status}", http_headers=[header]))
+    assert await asker.ask(action, 5) == Answer(success, "" if success else f"HTTP {status}: because")
+
+
+async def test_refused_connections_are_answers(asker: Asker, port: int) -> None:
+    assert (await asker.ask(Action(tcp_socket=TcpSocket(port=port)), 5)).success
+    for action in (Action(http_get=HttpGet(port=1)), Action(tcp_socket=TcpSocket(port=1))):
+        answer = await asker.ask(action, 5)
+        assert not answer.success
+        assert answer.detail == "Connection refused"
+    assert not (await asker.ask(Action(tcp_socket=TcpSocket(port="nameless")), 5)).success
+
+
+async def test_programs_run_in_the_containers_surroundings(asker: Asker, tmp_path: Path) -> None:
+    script = 'echo "$OWN $PWD"; yes | head -c 1000000; exit 4'
+    answer = await asker.ask(Action(exec=Exec(command=["sh", "-c", script])), 10)
+    assert not answer.success
+    assert answer.detail.startswith(f"yes {tmp_path}")
+    assert (await asker.ask(Action(exec=Exec(command=["true"])), 10)).success
+    assert not (await asker.ask(Action(exec=Exec(command=["no-such-program"])), 10)).success
+
+
+async def test_slow_programs_are_ended_with_all_they_started(asker: Asker, tmp_path: Path) -> None:
+    began = time.monotonic()
+    script = "echo $$ > program; sleep 600 & echo $! > child; wait"
+    answer = await asker.ask(Action(exec=Exec(command=["sh", "-c", script])), 0.5)
+    assert answer == Answer(False, "no answer within 0.5 s")
+    assert time.monotonic() - began < 5
+    program, child = (int((tmp_path / name).read_text()) for name in ("program", "child"))
+    assert not exists(program), "nobody has waited for it: a zombie, and an open transport"
+    async with asyncio.timeout(5):
+        while alive(child):  # noqa: ASYNC110  what is waited for is outside of Python
+            await asyncio.sleep(0.01)
+
+
+async def collect(probe: Probe, kind: Kind, answers: list[bool], count: int) -> list[bool | None]:
+    script = iter(answers)
+
+    async def ask() -> Answer:
+        return Answer(next(script))
+
+    seen: list[bool | None] = []
+    stream: AsyncIterator[Verdict] = probing.follow(probe, kind, ask)
+    async with asyncio.timeout(10):
+        async for verdict in stream:
+            seen.append(verdict.passing)
+            if len(seen) == count:
+                break
+    await stream.aclose()  # type: ignore[attr-defined]
+    return seen
+
+
+async def test_success_is_seen_long_before_the_period_ends() -> None:
+    answers = [False, False, False, True]
+    assert await collect(Probe(period_seconds=600), Kind.READINESS, answers, 2) == [False, True]
+
+
+async def test_failures_between_periods_dont_count() -> None:
+    probe = Probe(period_seconds=1, failure_threshold=2)
+    looks = [False] * 100
+    began = time.monotonic()
+    assert await collect(probe, Kind.STARTUP, looks, 2) == [None, False]
+    assert time.monotonic() - began >= 0.95
