@@ -19,10 +19,10 @@ from devcluster.machine import processes
 from devcluster.machine.layout import CHECKOUT, Layout, State
 from devcluster.progress import Progress
 from devcluster.supervisor.order import NODE_NAMES, Order, Report
+from devcluster.tools.kubectl import Kubectl
 from devcluster.tools.toolbox import Toolbox
 
 _STOP_SECONDS: Final = 30.0
-_KUBECTL_SECONDS: Final = 120.0
 _MOST_GPUS: Final = 64
 
 
@@ -141,27 +141,11 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl as administrator and return its output; a failure raises DevclusterError with what it printed."""
-        return self._run("kubectl", f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+        return Kubectl(self.kubeconfig).run(*arguments, stdin=stdin)
 
     def plugin(self, *arguments: str) -> str:
         """Run `kubectl ocr` as administrator and return its output; fails as `kubectl` does."""
-        return self._run(str(Path(sys.executable).with_name("kubectl-ocr")), *arguments)
-
-    def _run(self, *command: str, stdin: str = "") -> str:
-        kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
-        path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            input=stdin,
-            env={**os.environ, "PATH": path, "KUBECONFIG": str(self.kubeconfig)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_KUBECTL_SECONDS,
-        )
-        if done.returncode != 0:
-            raise DevclusterError(f"{' '.join(command)}: {done.stderr.strip()}")
-        return done.stdout
+        return Kubectl(self.kubeconfig).plugin(*arguments)
 
     def occupy(self, node: str, memory_bytes: int) -> list[Path]:
         """Take memory of each simulated GPU of a node in this process's name; to give it back, delete the entries.

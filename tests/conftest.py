@@ -1,14 +1,17 @@
 """Fixtures of all tests, and what the summary says when cluster tests could not run."""
 
 import os
+import sys
+import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from devcluster.cluster import Cluster
 from tests.support import cluster as support
+from tests.support.foreign import OPT_IN, Foreign, wanted
 
 # Read when the library is imported, by whichever test comes first: no test talks to the outside.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -16,6 +19,22 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # An example that takes 200 ms tells of a busy machine, not of our code.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("unhurried")
+
+
+FOREIGN = pytest.StashKey[Foreign | None]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the cluster of `KUBECONFIG` if the run is meant for it, and say which it is before using it."""
+    config.stash[FOREIGN] = None
+    if not wanted(os.environ):
+        return
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError(f"{OPT_IN}=kubeconfig is for one worker: run without -n")
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    found = config.stash[FOREIGN] = Foreign(Path(folder.name), os.environ)
+    sys.stderr.write(f"cluster tests use the context {found.context} ({found.server}), as {OPT_IN} says\n")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,8 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Find or build the control plane before the first test: it takes minutes once, more than a test's timeout."""
-    wanted = any(item.get_closest_marker("cluster") for item in session.items)
-    if wanted and not session.config.option.collectonly:
+    cluster_tests = any(item.get_closest_marker("cluster") for item in session.items)
+    if cluster_tests and not session.config.option.collectonly and session.config.stash[FOREIGN] is None:
         support.unavailable()
 
 
@@ -67,19 +86,34 @@ def end_clusters(request: pytest.FixtureRequest, clusters: support.Clusters) -> 
         clusters.end()
 
 
-@pytest.fixture(scope="module")
-def control_plane(clusters: support.Clusters) -> Cluster:
-    """etcd, API server, controller manager and scheduler, with our resource definitions and no nodes."""
-    return clusters.get("control-plane", defined=True)
+@pytest.fixture(scope="session")
+def places(clusters: support.Clusters, pytestconfig: pytest.Config) -> Iterator[support.Places]:
+    """Where tests find what they need: in devclusters, or in the cluster of `KUBECONFIG`."""
+    foreign = pytestconfig.stash[FOREIGN]
+    yield support.Places(clusters, foreign)
+    if foreign is not None:
+        foreign.tidy()
 
 
 @pytest.fixture(scope="module")
-def cluster(clusters: support.Clusters) -> Cluster:
-    """A control plane with two process nodes of two simulated GPUs each, with our definitions, no operator."""
-    return clusters.get("cluster", nodes=2, gpus=2, defined=True)
+def control_plane(places: support.Places) -> support.Place:
+    """An API server and its controllers, with our resource definitions."""
+    return places.control_plane()
 
 
 @pytest.fixture(scope="module")
-def operator_cluster(clusters: support.Clusters) -> Cluster:
-    """What `python -m devcluster up` makes: three nodes of two simulated GPUs, the operator installed by Helm."""
-    return clusters.get("operator", nodes=3, gpus=2, operator=True)
+def cluster(places: support.Places) -> support.Place:
+    """Process nodes with simulated GPUs, and our definitions."""
+    return places.simulated_gpus()
+
+
+@pytest.fixture(scope="module")
+def pod_cluster(places: support.Places) -> support.Place:
+    """Any nodes that run our pods, and our definitions."""
+    return places.pods()
+
+
+@pytest.fixture(scope="module")
+def empty_cluster(places: support.Places) -> support.Place:
+    """An API server and its controllers, with nothing of ours."""
+    return places.empty()

@@ -1,99 +1,115 @@
-"""Two resources of two namespaces on the one GPU of a real cluster: what they hold changes hands."""
+"""Two resources of two namespaces on the GPUs of one node: what they hold changes hands."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devcluster.cluster import Cluster
 from ocr_operator.resources import names
-from tests.cluster.test_operator import PORT, Operator, until
 from tests.support import cluster as support
 from tests.support import pages
+from tests.support.cluster import until
+from tests.support.operators import PORT, Local
 from tests.support.realpods import read
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-TEAMS = ("team-a", "team-b")
+
+class Team:
+    """A namespace with one resource, whose model fills a GPU."""
+
+    def __init__(self, cluster: support.Place, namespace: str) -> None:
+        self._cluster, self.namespace = cluster, namespace
+
+    def apply(self, node: str, replicas: int) -> None:
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": "invoices"},
+            "spec": {
+                "replicas": replicas,
+                "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "30Gi"}],
+                "gpu": {"sharing": "shared", "memoryPolicy": "onDemand"},
+                "queue": {"patienceSeconds": 60},
+                "server": {"port": PORT},
+                "template": {
+                    "spec": {
+                        "terminationGracePeriodSeconds": 2,
+                        "nodeSelector": {"kubernetes.io/hostname": node},
+                    }
+                },
+            },
+        }
+        self._cluster.kubectl("-n", self.namespace, "apply", "-f", "-", stdin=json.dumps(body))
+
+    def get(self, what: str) -> list[dict[str, Any]]:
+        group = f"/apis/{names.API_VERSION}" if what == names.PLURAL else "/api/v1"
+        items: list[dict[str, Any]] = self._cluster.ask(f"{group}/namespaces/{self.namespace}/{what}")[
+            "items"
+        ]
+        return items
+
+    def ready(self) -> bool:
+        return any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for each in self.get(names.PLURAL)
+            for condition in each.get("status", {}).get("conditions", [])
+        )
+
+    def locations(self) -> dict[str, int]:
+        """How many of its models are where, by the status."""
+        [resource] = self.get(names.PLURAL)
+        return {where: count for where, count in resource["status"]["locations"].items() if count}
+
+    def told(self, reason: str) -> bool:
+        return any(each["reason"] == reason for each in self.get("events"))
+
+    def read_page(self) -> None:
+        """Every pod reads one."""
+        for pod in self.get("pods"):
+            status, body = asyncio.run(read(f"http://{pod['status']['podIP']}:{PORT}", pages.blank()))
+            assert status == 200, body
 
 
-def apply(cluster: Cluster, team: str) -> None:
-    body = {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
-        "metadata": {"name": "invoices"},
-        "spec": {
-            "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "30Gi"}],
-            "gpu": {"sharing": "shared", "memoryPolicy": "onDemand"},
-            "queue": {"patienceSeconds": 60},
-            "server": {"port": PORT},
-            "template": {"spec": {"terminationGracePeriodSeconds": 2}},
-        },
-    }
-    cluster.kubectl("-n", team, "apply", "-f", "-", stdin=json.dumps(body))
-
-
-def get(cluster: Cluster, team: str, what: str) -> list[dict[str, Any]]:
-    group = f"/apis/{names.API_VERSION}" if what == names.PLURAL else "/api/v1"
-    items: list[dict[str, Any]] = support.ask(cluster, f"{group}/namespaces/{team}/{what}")["items"]
-    return items
-
-
-def ready(cluster: Cluster, team: str) -> bool:
-    return any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for each in get(cluster, team, names.PLURAL)
-        for condition in each.get("status", {}).get("conditions", [])
-    )
-
-
-def locations(cluster: Cluster) -> list[str]:
-    return [
-        where
-        for team in TEAMS
-        for each in get(cluster, team, names.PLURAL)
-        for where, count in each["status"]["locations"].items()
-        if count
-    ]
-
-
-def reasons(cluster: Cluster, team: str) -> set[str]:
-    return {each["reason"] for each in get(cluster, team, "events")}
-
-
-def read_page(cluster: Cluster, team: str) -> None:
-    [pod] = get(cluster, team, "pods")
-    status, body = asyncio.run(read(f"http://{pod['status']['podIP']}:{PORT}", pages.blank()))
-    assert status == 200, body
+@pytest.fixture
+def teams(cluster: support.Place, tmp_path: Path) -> Iterator[tuple[Team, Team]]:
+    """Both under one operator, which lets a model stay no longer than it is used."""
+    if cluster.operator is not None:
+        pytest.skip(f"the operator {cluster.operator} watches all namespaces of this cluster")
+    with contextlib.ExitStack() as stack:
+        both = [stack.enter_context(cluster.namespace("team")) for _ in "ab"]
+        log = tmp_path / "operator.log"
+        operator = Local(cluster, ",".join(both), log, arbitration_resident_seconds="0")
+        stack.callback(operator.close)
+        operator.start()
+        first, second = (Team(cluster, each) for each in both)
+        yield first, second
+        for team in (first, second):
+            cluster.kubectl("-n", team.namespace, "delete", "ocr", "--all", "--wait=false")
+        until(lambda: not (first.get("pods") or second.get("pods")), what="pods go with their resources")
 
 
 def test_memory_of_an_idle_resource_goes_to_one_of_another_namespace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: support.Place, teams: tuple[Team, Team]
 ) -> None:
-    monkeypatch.setenv("OCR_OPERATOR_ARBITRATION_RESIDENT_SECONDS", "0")
-    with support.started(tmp_path / "one", nodes=1, gpus=1, defined=True) as cluster:
-        for team in TEAMS:
-            cluster.kubectl("create", "namespace", team)
-        operator = Operator(cluster, ",".join(TEAMS), tmp_path / "operator.log")
-        operator.start()
-        try:
-            for team in TEAMS:
-                apply(cluster, team)
-            until(
-                lambda: all(ready(cluster, team) for team in TEAMS), 120, what="both fit on the GPU, in turn"
-            )
-            read_page(cluster, "team-a")
-            read_page(cluster, "team-b")
-            until(lambda: locations(cluster) == ["cpu", "gpu"], what="the status says who has it")
-            until(lambda: "GpuMemoryYielded" in reasons(cluster, "team-a"), what="who made way is told")
-            until(lambda: "GpuMemoryFreed" in reasons(cluster, "team-b"), what="who got it is told")
-            read_page(cluster, "team-a")
-            until(lambda: locations(cluster) == ["gpu", "cpu"], what="and back")
-        finally:
-            log = operator.log.read_text(errors="replace")
-            if operator.process is not None and operator.process.poll() is None:
-                operator.process.kill()
-                operator.process.wait()
-            print(log)
+    """The first team fills both GPUs of a node, the second needs one of them."""
+    node = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
+    first, second = teams
+    first.apply(node, replicas=2)
+    until(first.ready, 120, what="the first has both GPUs")
+    second.apply(node, replicas=1)
+    until(second.ready, 120, what="the second fits, in turn")
+
+    first.read_page()
+    second.read_page()
+    until(lambda: first.locations() == {"cpu": 1, "gpu": 1}, what="the status says who made way")
+    assert second.locations() == {"gpu": 1}
+    until(lambda: first.told("GpuMemoryYielded"), what="who made way is told")
+    until(lambda: second.told("GpuMemoryFreed"), what="who got it is told")
+    first.read_page()
+    until(lambda: first.locations() == {"gpu": 2}, what="and back")
+    until(lambda: second.locations() == {"cpu": 1}, what="and back")

@@ -7,14 +7,18 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from bench import fakepods
 from ocr_operator.resources import names
-from tests.cluster.test_operator import PORT, Operator, operator, until  # noqa: F401  a fixture, too
+from tests.support import cluster as support
 from tests.support import pages
+from tests.support.cluster import until
+from tests.support.operators import PORT, Operator, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -33,7 +37,7 @@ class Client:
     @property
     def url(self) -> str:
         found = until(
-            lambda: self.operator.cluster.service("invoices", self.operator.namespace), what="a Service"
+            lambda: self.operator.place.service("invoices", self.operator.namespace), what="a Service"
         )
         return f"http://{found}/ocr"
 
@@ -76,7 +80,13 @@ def loads(ours: Operator) -> dict[str, int]:
 
 
 @pytest.fixture
-def client(operator: Operator) -> Client:  # noqa: F811
+def operator(cluster: support.Place, tmp_path: Path) -> Iterator[Operator]:
+    with running(cluster, tmp_path, "awake") as ours:
+        yield ours
+
+
+@pytest.fixture
+def client(operator: Operator) -> Client:
     """Of four ready replicas, of which one is awake. A pod reads one page at a time, in its own time."""
     operator.kubectl("apply", "-f", "-", stdin=json.dumps(fakepods.config_map(ENGINE)))
     operator.apply(

@@ -1,115 +1,106 @@
-"""The chart on a real API server: what admission, RBAC and the definition make of it. No nodes: nothing runs."""
+"""The chart on a real API server: what admission, RBAC and the definition make of it. Nothing needs to run."""
 
+import contextlib
+import functools
 import json
-import os
 import re
-import subprocess
-import sys
-import time
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
-from devcluster.progress import Progress
-from devcluster.supervisor import helm as devcluster_helm
-from devcluster.tools.toolbox import Toolbox
+from devcluster.supervisor.helm import CHART
 from tests.support import cluster as support
-from tests.support.paths import CRDS
+from tests.support.cluster import until
+from tests.support.foreign import DEFINITIONS
+from tests.support.operators import Local, Operator, run_helm
 
 pytestmark = pytest.mark.cluster
 
-NAMESPACE = "ocr-system"
+RESTRICTED = {"enforce": "restricted", "enforce-version": "latest"}
 Helm = Callable[..., str]
 
-RESTRICTED = f"""
-apiVersion: v1
-kind: Namespace
-metadata:
-  name: {NAMESPACE}
-  labels: {{pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/enforce-version: latest}}
-"""
+
+class Bare:
+    """A cluster without anything of ours, the release's namespace, and two others. The release owns the definitions."""
+
+    def __init__(self, place: support.Place, release: str, invoices: str, elsewhere: str) -> None:
+        self.place = place
+        self.release, self.invoices, self.elsewhere = release, invoices, elsewhere
+        self.operator = f"system:serviceaccount:{release}:ocr-operator"
+        self.kubectl = place.kubectl
+
+    def may(self, who: str, verb: str, resource: str, namespace: str = "") -> bool:
+        """The answer of `kubectl auth can-i`, by default in the namespace of invoices."""
+        kind, _, part = resource.partition("/")
+        where = (f"--subresource={part}", f"--as={who}", f"--namespace={namespace or self.invoices}")
+        try:
+            answer = self.kubectl("auth", "can-i", verb, kind, *where)
+        except DevclusterError:  # "no" is an exit status too
+            return False
+        return answer.strip() == "yes"
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane of its own: the release owns the definition, which other tests apply by hand."""
-    with support.started(tmp_path_factory.mktemp("chart") / "cluster") as cluster:
-        cluster.kubectl("apply", "-f", "-", stdin=RESTRICTED)
-        for name in ("invoices", "elsewhere"):
-            cluster.kubectl("create", "namespace", name)
-        yield cluster
+def bare(empty_cluster: support.Place) -> Iterator[Bare]:
+    level = {f"pod-security.kubernetes.io/{key}": value for key, value in RESTRICTED.items()}
+    with contextlib.ExitStack() as stack:
+        release = stack.enter_context(empty_cluster.namespace("ocr-system", **level))
+        others = [stack.enter_context(empty_cluster.namespace(name)) for name in ("invoices", "elsewhere")]
+        yield Bare(empty_cluster, release, *others)
 
 
 @pytest.fixture(scope="module")
-def helm(bare: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    program = Toolbox(os.environ, Progress(sys.stderr)).helm()
-    environment = devcluster_helm.environment(os.environ, tmp_path_factory.mktemp("helm"))
+def helm(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    folder = tmp_path_factory.mktemp("helm")
+    return functools.partial(_helm, bare, folder)
 
-    def run(*arguments: str) -> str:
-        place = (f"--kubeconfig={bare.kubeconfig}", f"--namespace={NAMESPACE}")
-        done = subprocess.run(
-            [str(program), *arguments, *place],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    return run
+def _helm(bare: Bare, folder: Path, *arguments: str) -> str:
+    return run_helm(bare.place, folder, *arguments, f"--namespace={bare.release}")
 
 
 @pytest.fixture(scope="module")
-def notes(helm: Helm) -> str:
+def notes(bare: Bare, helm: Helm) -> Iterator[str]:
     """What a person reads after the installation, which this fixture makes."""
-    helm("install", "ocr-operator", str(devcluster_helm.CHART))
-    return helm("get", "notes", "ocr-operator")
+    helm("install", "ocr-operator", str(CHART))
+    yield helm("get", "notes", "ocr-operator")
+    helm("uninstall", "ocr-operator")
+    bare.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS))
 
 
-def may(cluster: Cluster, who: str, verb: str, resource: str, namespace: str = "invoices") -> bool:
-    kind, _, part = resource.partition("/")
-    question = (
-        "auth",
-        "can-i",
-        verb,
-        kind,
-        f"--subresource={part}",
-        f"--as={who}",
-        f"--namespace={namespace}",
-    )
+def test_operator_that_is_there_before_the_definition_waits_for_it(bare: Bare, tmp_path: Path) -> None:
+    operator = Local(bare.place, bare.invoices, tmp_path / "operator.log")
+    early = Operator(bare.place, bare.invoices, operator)
+    early.start()
     try:
-        answer = cluster.kubectl(*question)
-    except DevclusterError:  # "no" is an exit status too
-        return False
-    return answer.strip() == "yes"
+        until(
+            lambda: "waiting for the definition" in operator.log.read_text(), what="it says what it waits for"
+        )
+        bare.kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+        bare.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(DEFINITIONS))
+        early.apply(replicas=1)
+        until(lambda: early.resource().get("status", {}).get("observedGeneration") == 1, what="it serves")
+        assert early.end(signal.SIGTERM) == 0
+    finally:
+        operator.close()
+        bare.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS))
 
 
-def until(look: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-
-
-OPERATOR = f"system:serviceaccount:{NAMESPACE}:ocr-operator"
-
-
-def test_restricted_namespace_admits_the_operator(bare: Cluster, notes: str) -> None:
+def test_restricted_namespace_admits_the_operator(bare: Bare, notes: str) -> None:
     def pods() -> bool:
-        return bool(json.loads(bare.kubectl("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"])
+        return bool(json.loads(bare.kubectl("get", "pods", "-n", bare.release, "-o", "json"))["items"])
 
     until(pods)
     warnings = bare.kubectl(
-        "get", "events", "-n", NAMESPACE, "--field-selector=type=Warning,reason=FailedCreate"
+        "get", "events", "-n", bare.release, "--field-selector=type=Warning,reason=FailedCreate"
     )
     assert "forbidden" not in warnings
 
 
-def test_example_of_the_notes_is_a_valid_resource(bare: Cluster, notes: str) -> None:
+def test_example_of_the_notes_is_a_valid_resource(bare: Bare, notes: str) -> None:
     [example] = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", notes, flags=re.DOTALL)
     bare.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/ocrdeployments.ocr-operator.io")
     created = json.loads(bare.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=example))
@@ -132,52 +123,57 @@ def test_example_of_the_notes_is_a_valid_resource(bare: Cluster, notes: str) -> 
         ("list", "customresourcedefinitions.apiextensions.k8s.io", False),
     ],
 )
-def test_operator_may(bare: Cluster, notes: str, verb: str, resource: str, answer: bool) -> None:
-    assert may(bare, OPERATOR, verb, resource) is answer
+def test_operator_may(bare: Bare, notes: str, verb: str, resource: str, answer: bool) -> None:
+    assert bare.may(bare.operator, verb, resource) is answer
 
 
-def test_who_may_view_or_edit_a_namespace_may_view_or_edit_its_resources(bare: Cluster, notes: str) -> None:
+def test_who_may_view_or_edit_a_namespace_may_view_or_edit_its_resources(bare: Bare, notes: str) -> None:
     for role in ("view", "edit"):
         bare.kubectl(
-            "create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}", "--namespace=invoices"
+            "create",
+            "rolebinding",
+            role,
+            f"--clusterrole={role}",
+            f"--user={role}",
+            f"--namespace={bare.invoices}",
         )
     kind = "ocrdeployments.ocr-operator.io"
-    until(lambda: may(bare, "view", "get", kind))  # roles are aggregated by a controller
-    until(lambda: may(bare, "edit", "patch", kind))
-    assert not may(bare, "view", "patch", kind)
-    assert may(bare, "edit", "patch", f"{kind}/scale")
-    assert not may(bare, "edit", "patch", f"{kind}/status")
+    until(lambda: bare.may("view", "get", kind))  # roles are aggregated by a controller
+    until(lambda: bare.may("edit", "patch", kind))
+    assert not bare.may("view", "patch", kind)
+    assert bare.may("edit", "patch", f"{kind}/scale")
+    assert not bare.may("edit", "patch", f"{kind}/status")
 
 
-def test_watched_namespaces_bound_the_operator(bare: Cluster, helm: Helm, notes: str) -> None:
-    values = ("--set", "watchNamespaces={invoices}")
-    helm("upgrade", "ocr-operator", str(devcluster_helm.CHART), *values)
-    until(lambda: not may(bare, OPERATOR, "list", "pods", "elsewhere"))
-    assert may(bare, OPERATOR, "create", "deployments.apps", "invoices")
-    assert may(bare, OPERATOR, "list", "nodes")
-    assert not may(bare, OPERATOR, "get", "secrets", "elsewhere")
-    helm("upgrade", "ocr-operator", str(devcluster_helm.CHART), "--reset-values")
-    until(lambda: may(bare, OPERATOR, "list", "pods", "elsewhere"))
+def test_watched_namespaces_bound_the_operator(bare: Bare, helm: Helm, notes: str) -> None:
+    values = ("--set", f"watchNamespaces={{{bare.invoices}}}")
+    helm("upgrade", "ocr-operator", str(CHART), *values)
+    until(lambda: not bare.may(bare.operator, "list", "pods", bare.elsewhere))
+    assert bare.may(bare.operator, "create", "deployments.apps", bare.invoices)
+    assert bare.may(bare.operator, "list", "nodes")
+    assert not bare.may(bare.operator, "get", "secrets", bare.elsewhere)
+    helm("upgrade", "ocr-operator", str(CHART), "--reset-values")
+    until(lambda: bare.may(bare.operator, "list", "pods", bare.elsewhere))
 
 
 def test_uninstalling_keeps_resources_and_installing_again_takes_them_up(
-    bare: Cluster, helm: Helm, notes: str
+    bare: Bare, helm: Helm, notes: str
 ) -> None:
     [example] = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", notes, flags=re.DOTALL)
-    bare.kubectl("apply", "-n", "invoices", "-f", "-", stdin=example)
-    before = bare.kubectl("get", "ocrdeployment/first", "-n", "invoices", "-o", "jsonpath={.metadata.uid}")
+    bare.kubectl("apply", "-n", bare.invoices, "-f", "-", stdin=example)
+    before = bare.kubectl("get", "ocrdeployment/first", "-n", bare.invoices, "-o", "jsonpath={.metadata.uid}")
     helm("uninstall", "ocr-operator")
-    helm("install", "ocr-operator", str(devcluster_helm.CHART))
+    helm("install", "ocr-operator", str(CHART))
     assert (
-        bare.kubectl("get", "ocrdeployment/first", "-n", "invoices", "-o", "jsonpath={.metadata.uid}")
+        bare.kubectl("get", "ocrdeployment/first", "-n", bare.invoices, "-o", "jsonpath={.metadata.uid}")
         == before
     )
 
 
-def test_definition_applied_by_hand_can_be_taken_over(bare: Cluster, helm: Helm, notes: str) -> None:
+def test_definition_applied_by_hand_can_be_taken_over(bare: Bare, helm: Helm, notes: str) -> None:
     helm("uninstall", "ocr-operator")
     bare.kubectl("delete", "crd/ocrdeployments.ocr-operator.io")
-    bare.kubectl("apply", "--server-side", "-f", str(CRDS))
-    helm("install", "ocr-operator", str(devcluster_helm.CHART), "--take-ownership")
+    bare.kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+    helm("install", "ocr-operator", str(CHART), "--take-ownership")
     owner = "jsonpath={.metadata.annotations.meta\\.helm\\.sh/release-name}"
     assert bare.kubectl("get", "crd/ocrdeployments.ocr-operator.io", "-o", owner) == "ocr-operator"

@@ -2,7 +2,6 @@
 
 import json
 import time
-import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,57 +9,68 @@ from typing import Any
 import pytest
 import yaml
 
-from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from ocr_operator.decide import manifests, plan
 from ocr_operator.resources import names, policies
 from ocr_operator.resources import spec as specs
 from tests.support import cluster as support
 from tests.support import resources
+from tests.support.apiserver import Refused
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 
-NAMESPACE = "ocr"
 DEFAULTS = manifests.Defaults(image="ghcr.io/ocr-operator/ocr-inference:0.1.0")
-RESTRICTED = f"""
-apiVersion: v1
-kind: Namespace
-metadata:
-  name: {NAMESPACE}
-  labels: {{pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}}
-"""
+
+
+class Api:
+    """An API server and a namespace of our own. Its pods must be restricted; they stay at their gate."""
+
+    def __init__(self, place: support.Place, namespace: str) -> None:
+        self.place, self.namespace = place, namespace
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        return self.place.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+
+    @property
+    def resources(self) -> str:
+        """The path of the namespace's OcrDeployments."""
+        return f"/apis/{names.API_VERSION}/namespaces/{self.namespace}/{names.PLURAL}"
 
 
 @pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Iterator[Cluster]:
-    """A control plane without nodes: pods are created and stay at their gate."""
-    control_plane.kubectl("apply", "-f", "-", stdin=RESTRICTED)
-    yield control_plane
-    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-    control_plane.kubectl("delete", "ocridle", "--all")
+def api(control_plane: support.Place) -> Iterator[Api]:
+    labels = {f"pod-security.kubernetes.io/{each}": "restricted" for each in ("enforce", "warn")}
+    with control_plane.namespace("crd", **labels) as namespace:
+        yield Api(control_plane, namespace)
 
 
-def create(api: Cluster, body: dict[str, Any], *arguments: str) -> dict[str, Any]:
+@pytest.fixture
+def unwatched(api: Api) -> Api:
+    """Where nothing becomes of what is stored but what the test makes of it."""
+    if api.place.operator is not None:
+        pytest.skip(f"the operator {api.place.operator} watches all namespaces of this cluster")
+    return api
+
+
+def create(api: Api, body: dict[str, Any], *arguments: str) -> dict[str, Any]:
     """Creates a resource in the namespace and returns it as stored; raises with the API server's message."""
-    fresh = {**body, "metadata": {"name": body["metadata"]["name"], "namespace": NAMESPACE}}
+    fresh = {**body, "metadata": {"name": body["metadata"]["name"], "namespace": api.namespace}}
     made = api.kubectl("create", "-o", "json", "-f", "-", *arguments, stdin=json.dumps(fresh))
     stored: dict[str, Any] = json.loads(made)
     return stored
 
 
 @pytest.mark.parametrize("case", resources.INVALID, ids=lambda case: case.id)
-def test_invalid_resource_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
+def test_invalid_resource_is_refused_by_field(api: Api, case: resources.Invalid) -> None:
     name = {"name": case.body["metadata"]["name"]}
-    path = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}?dryRun=All"
-    with pytest.raises(urllib.error.HTTPError) as refusal:
-        support.ask(api, path, {**case.body, "metadata": name})
-    with refusal.value as answer:
-        assert answer.code == 422
-        assert case.field in json.load(answer)["message"]
+    with pytest.raises(Refused) as refusal:
+        api.place.ask(f"{api.resources}?dryRun=All", {**case.body, "metadata": name})
+    assert refusal.value.status == 422
+    assert case.field in refusal.value.message
 
 
-def test_misspelt_field_is_refused(api: Cluster) -> None:
+def test_misspelt_field_is_refused(api: Api) -> None:
     with pytest.raises(DevclusterError, match=r'unknown field "spec\.idle\.offloadAfterSecond"'):
         create(api, resources.make_body(idle={"offloadAfterSecond": 5}), "--dry-run=server")
 
@@ -71,18 +81,18 @@ VALID = sorted((ROOT / "tests" / "golden" / "input").glob("*.yaml")) + sorted(
 
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_valid_resource_is_stored_with_the_defaults_that_the_operator_knows(api: Cluster, path: Path) -> None:
+def test_valid_resource_is_stored_with_the_defaults_that_the_operator_knows(api: Api, path: Path) -> None:
     documents = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     for body in [each for each in documents if each["kind"] == names.KIND]:
         stored = specs.parse(create(api, body, "--dry-run=server"))
-        body["metadata"] |= {"namespace": NAMESPACE, "uid": "u", "generation": 1}
+        body["metadata"] |= {"namespace": api.namespace, "uid": "u", "generation": 1}
         written = specs.parse(body)
         assert isinstance(stored, specs.OcrDeployment), stored
         assert isinstance(written, specs.OcrDeployment), written
         assert stored.spec == written.spec
 
 
-def test_every_default_but_those_of_live_fields_is_written_into_the_resource(api: Cluster) -> None:
+def test_every_default_but_those_of_live_fields_is_written_into_the_resource(api: Api) -> None:
     """So that `kubectl get -o yaml` shows what applies, and a later change of a default changes nothing here. A live
     field that was left out stays left out: it is open for policies.
     """
@@ -95,7 +105,7 @@ def test_every_default_but_those_of_live_fields_is_written_into_the_resource(api
     assert spec["models"] == [{**resources.RAPIDOCR, "dtype": "auto", "attention": "auto", "idle": {}}]
 
 
-def test_explain_tells_fields_and_what_is_live(api: Cluster) -> None:
+def test_explain_tells_fields_and_what_is_live(api: Api) -> None:
     text = " ".join(api.kubectl("explain", "ocr.spec.idle").split())
     assert "LIVE. When idle models give memory back." in text
     assert "0 is as soon as the last request is done, -1 is never" in text
@@ -153,83 +163,90 @@ STATUS = {
 }
 
 
-def test_status_is_kept_whole_and_printed_in_columns(api: Cluster) -> None:
-    create(api, resources.make_body("columns", idle={"offloadAfterSeconds": 5}))
+def test_status_is_kept_whole_and_printed_in_columns(unwatched: Api) -> None:
+    create(unwatched, resources.make_body("columns", idle={"offloadAfterSeconds": 5}))
     patch = json.dumps({"status": STATUS})
-    api.kubectl("patch", "ocr/columns", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", patch)
-    stored = json.loads(api.kubectl("get", "ocr/columns", "-n", NAMESPACE, "-o", "json"))
+    unwatched.kubectl("patch", "ocr/columns", "--subresource=status", "--type=merge", "-p", patch)
+    stored = json.loads(unwatched.kubectl("get", "ocr/columns", "-o", "json"))
     assert stored["status"] == STATUS
-    header, row = api.kubectl("get", "ocr", "columns", "-n", NAMESPACE).splitlines()
+    header, row = unwatched.kubectl("get", "ocr", "columns").splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "REPLICAS", "GPU", "CPU", "UNLOADED", "AGE"]
     assert row.split()[:-1] == ["columns", "True", "Standby", "2", "1", "2", "3"]
-    wide = api.kubectl("get", "ocr", "columns", "-n", NAMESPACE, "-o", "wide").splitlines()
+    wide = unwatched.kubectl("get", "ocr", "columns", "-o", "wide").splitlines()
     assert "OFFLOAD AFTER   EXIT AFTER   RELEASE AFTER   REVISION   APPLIED" in wide[0]
     assert wide[1].split()[7:-1] == ["4", "5", "300", "1800", "7", "True"]
-    assert "ocrdeployment.ocr-operator.io/columns" in api.kubectl("get", "all", "-n", NAMESPACE)
+    assert "ocrdeployment.ocr-operator.io/columns" in unwatched.kubectl("get", "all")
 
 
 # --- OcrIdlePolicy ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", resources.INVALID_POLICIES, ids=lambda case: case.id)
-def test_invalid_policy_is_refused_by_field(api: Cluster, case: resources.Invalid) -> None:
+def test_invalid_policy_is_refused_by_field(api: Api, case: resources.Invalid) -> None:
     body = {**case.body, "metadata": {"name": case.body["metadata"]["name"]}}
-    with pytest.raises(urllib.error.HTTPError) as refusal:
-        support.ask(api, f"/apis/{names.API_VERSION}/{names.POLICY_PLURAL}?dryRun=All", body)
-    with refusal.value as answer:
-        assert answer.code == 422
-        assert case.field in json.load(answer)["message"]
+    with pytest.raises(Refused) as refusal:
+        api.place.ask(f"/apis/{names.API_VERSION}/{names.POLICY_PLURAL}?dryRun=All", body)
+    assert refusal.value.status == 422
+    assert case.field in refusal.value.message
 
 
-def test_policy_is_stored_as_written_and_printed_in_columns(api: Cluster) -> None:
+def test_policy_is_stored_as_written_and_printed_in_columns(unwatched: Api) -> None:
     example = ROOT / "examples" / "office-hours.yaml"
-    api.kubectl("apply", "-f", str(example))
-    for written in yaml.safe_load_all(example.read_text(encoding="utf-8")):
-        name = written["metadata"]["name"]
-        stored = json.loads(api.kubectl("get", "ocridle", name, "-o", "json"))
-        assert stored["spec"]["idle"] == written["spec"]["idle"]
-        assert "logLevel" not in stored["spec"]
-        assert policies.parse(stored).spec == policies.parse(written).spec
-    told = {
-        "active": True,
-        "matched": 3,
-        "effective": 2,
-        "overridden": 1,
-        "nextChange": "2026-11-25T17:00:00Z",
-    }
-    patch = json.dumps({"status": told})
-    api.kubectl("patch", "ocridle/office-hours", "--subresource=status", "--type=merge", "-p", patch)
-    header, row = api.kubectl("get", "ocridle", "office-hours").splitlines()
-    assert " ".join(header.split()) == "NAME ACCEPTED MODE PRIORITY ACTIVE MATCHED EFFECTIVE OVERRIDDEN AGE"
+    own = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": unwatched.namespace}}}
+    made = []
+    try:
+        for written in yaml.safe_load_all(example.read_text(encoding="utf-8")):
+            # They have no namespace: under their own names they would count for resources of others.
+            name = f"{written['metadata']['name']}-{unwatched.namespace}"
+            body = {**written, "metadata": {"name": name}, "spec": {**written["spec"], **own}}
+            stored = json.loads(unwatched.kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(body)))
+            made.append(name)
+            assert stored["spec"]["idle"] == written["spec"]["idle"]
+            assert "logLevel" not in stored["spec"]
+            assert policies.parse(stored).spec == policies.parse(body).spec
+        told = {
+            "active": True,
+            "matched": 3,
+            "effective": 2,
+            "overridden": 1,
+            "nextChange": "2026-11-25T17:00:00Z",
+        }
+        patch, name = json.dumps({"status": told}), made[-1]
+        unwatched.kubectl("patch", f"ocridle/{name}", "--subresource=status", "--type=merge", "-p", patch)
+        header, row = unwatched.kubectl("get", "ocridle", name).splitlines()
+    finally:
+        unwatched.kubectl("delete", "ocridle", *made)
+    columns = "NAME ACCEPTED MODE PRIORITY ACTIVE MATCHED EFFECTIVE OVERRIDDEN AGE"
+    assert " ".join(header.split()) == columns
     assert row.split()[1:-1] == ["default", "10", "true", "3", "2", "1"]
-    text = " ".join(api.kubectl("explain", "ocridle.spec.windows").split())
+    text = " ".join(unwatched.kubectl("explain", "ocridle.spec.windows").split())
     assert "IANA name of the time zone, such as Europe/Berlin." in text
 
 
-def test_scale_changes_replicas_and_shows_the_selector(api: Cluster) -> None:
+def test_scale_changes_replicas_and_shows_the_selector(unwatched: Api) -> None:
     body = resources.make_body("scaled")
-    create(api, body)
+    create(unwatched, body)
     status = json.dumps({"status": {"replicas": 1, "selector": "ocr-operator.io/deployment=scaled"}})
-    api.kubectl("patch", "ocr/scaled", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", status)
-    api.kubectl("scale", "ocr/scaled", "-n", NAMESPACE, "--replicas=3")
-    scale = json.loads(api.kubectl("get", "ocr/scaled", "-n", NAMESPACE, "--subresource=scale", "-o", "json"))
+    unwatched.kubectl("patch", "ocr/scaled", "--subresource=status", "--type=merge", "-p", status)
+    unwatched.kubectl("scale", "ocr/scaled", "--replicas=3")
+    scale = json.loads(unwatched.kubectl("get", "ocr/scaled", "--subresource=scale", "-o", "json"))
     assert scale["spec"] == {"replicas": 3}
     assert scale["status"] == {"replicas": 1, "selector": "ocr-operator.io/deployment=scaled"}
     with pytest.raises(DevclusterError, match=r"spec\.replicas"):
-        api.kubectl("scale", "ocr/scaled", "-n", NAMESPACE, "--replicas=501")
+        unwatched.kubectl("scale", "ocr/scaled", "--replicas=501")
 
 
 # --- manifests ----------------------------------------------------------------------------------------------------
 
 
-def owned(api: Cluster, name: str) -> list[dict[str, Any]]:
+def owned(api: Api, name: str) -> list[dict[str, Any]]:
     label = f"{names.LABEL_DEPLOYMENT}={name}"
-    found = api.kubectl("get", "secrets,services,deployments", "-n", NAMESPACE, "-l", label, "-o", "json")
+    found = api.kubectl("get", "secrets,services,deployments", "-l", label, "-o", "json")
     items: list[dict[str, Any]] = json.loads(found)["items"]
     return items
 
 
-def apply(api: Cluster, made: plan.Plan) -> None:
+def apply(api: Api, made: plan.Plan) -> None:
     for manifest in made.apply:
         arguments = ("--server-side", f"--field-manager={names.FIELD_MANAGER}", "--force-conflicts")
         api.kubectl("apply", *arguments, "-f", "-", stdin=json.dumps(manifest))
@@ -242,49 +259,48 @@ def desired(stored: dict[str, Any], **spec: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("case", ["minimal", "laptop", "shared-gpu", "sidecar"])
-def test_what_was_applied_is_found_unchanged(api: Cluster, case: str) -> None:
+def test_what_was_applied_is_found_unchanged(unwatched: Api, case: str) -> None:
     path = ROOT / "tests" / "golden" / "input" / f"{case}.yaml"
-    stored = create(api, yaml.safe_load(path.read_text(encoding="utf-8")))
+    stored = create(unwatched, yaml.safe_load(path.read_text(encoding="utf-8")))
     wanted, name = desired(stored), stored["metadata"]["name"]
-    apply(api, plan.plan(wanted, owned(api, name)))
-    assert plan.plan(wanted, owned(api, name)) == plan.Plan()
+    apply(unwatched, plan.plan(wanted, owned(unwatched, name)))
+    assert plan.plan(wanted, owned(unwatched, name)) == plan.Plan()
 
 
-def test_drift_is_repaired_and_what_is_no_longer_wanted_goes(api: Cluster) -> None:
-    stored = create(api, resources.make_body("drift"))
+def test_drift_is_repaired_and_what_is_no_longer_wanted_goes(unwatched: Api) -> None:
+    stored = create(unwatched, resources.make_body("drift"))
     before = desired(stored, template={"spec": {"priorityClassName": "system-node-critical"}})
-    apply(api, plan.plan(before, []))
-    api.kubectl("set", "image", "deployment/drift", "-n", NAMESPACE, "ocr-inference=evil:1")
+    apply(unwatched, plan.plan(before, []))
+    unwatched.kubectl("set", "image", "deployment/drift", "ocr-inference=evil:1")
     after = desired(stored)
-    made = plan.plan(after, owned(api, "drift"))
+    made = plan.plan(after, owned(unwatched, "drift"))
     assert made.why == (
         (
             "Deployment drift: spec.template.spec.containers[ocr-inference].image is 'evil:1', wanted "
             f"'{DEFAULTS.image}'"
         ),
     )
-    apply(api, made)
-    assert plan.plan(after, owned(api, "drift")) == plan.Plan()
-    deployment = json.loads(api.kubectl("get", "deployment/drift", "-n", NAMESPACE, "-o", "json"))
+    apply(unwatched, made)
+    assert plan.plan(after, owned(unwatched, "drift")) == plan.Plan()
+    deployment = json.loads(unwatched.kubectl("get", "deployment/drift", "-o", "json"))
     assert "priorityClassName" not in deployment["spec"]["template"]["spec"]
 
 
-def pods(api: Cluster, name: str) -> list[dict[str, Any]]:
+def pods(api: Api, name: str) -> list[dict[str, Any]]:
     label = f"{names.LABEL_DEPLOYMENT}={name}"
-    items: list[dict[str, Any]] = support.ask(
-        api, f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={label}"
-    )["items"]
+    path = f"/api/v1/namespaces/{api.namespace}/pods?labelSelector={label.replace('=', '%3D')}"
+    items: list[dict[str, Any]] = api.place.ask(path)["items"]
     return items
 
 
 @pytest.mark.parametrize("sharing", ["none", "exclusive"])
-def test_pods_pass_restricted_pod_security_and_wait_at_the_gate(api: Cluster, sharing: str) -> None:
+def test_pods_pass_restricted_pod_security_and_wait_at_the_gate(unwatched: Api, sharing: str) -> None:
     name = f"gated-{sharing}"
-    stored = create(api, resources.make_body(name, replicas=2, gpu={"sharing": sharing}))
-    apply(api, plan.plan(desired(stored), []))
+    stored = create(unwatched, resources.make_body(name, replicas=2, gpu={"sharing": sharing}))
+    apply(unwatched, plan.plan(desired(stored), []))
     deadline = time.monotonic() + 60
-    while len(found := pods(api, name)) < 2:
-        assert time.monotonic() < deadline, api.kubectl("get", "events", "-n", NAMESPACE)
+    while len(found := pods(unwatched, name)) < 2:
+        assert time.monotonic() < deadline, unwatched.kubectl("get", "events")
         time.sleep(0.1)
     for pod in found:
         assert pod["spec"]["schedulingGates"] == [{"name": names.GATE}]
@@ -292,12 +308,12 @@ def test_pods_pass_restricted_pod_security_and_wait_at_the_gate(api: Cluster, sh
         assert scheduled["reason"] == "SchedulingGated"
 
 
-def test_children_go_with_their_resource(api: Cluster) -> None:
-    stored = create(api, resources.make_body("gone"))
-    apply(api, plan.plan(desired(stored), []))
-    assert len(owned(api, "gone")) == 4
-    api.kubectl("delete", "ocr/gone", "-n", NAMESPACE)
+def test_children_go_with_their_resource(unwatched: Api) -> None:
+    stored = create(unwatched, resources.make_body("gone"))
+    apply(unwatched, plan.plan(desired(stored), []))
+    assert len(owned(unwatched, "gone")) == 4
+    unwatched.kubectl("delete", "ocr/gone")
     deadline = time.monotonic() + 60
-    while left := owned(api, "gone"):
+    while left := owned(unwatched, "gone"):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)

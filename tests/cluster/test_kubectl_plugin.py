@@ -1,45 +1,37 @@
 """`kubectl ocr` as people type it: real kubectl, real API server, the operator and inference servers of its pods."""
 
+import contextlib
 import json
-import os
 import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from devcluster.cluster import Cluster
-from devcluster.progress import Progress
-from devcluster.tools.toolbox import Toolbox
+from devcluster.tools.kubectl import environment
 from kubectl_ocr.errors import Exit
-from tests.support import fakepod
+from ocr_operator.resources.names import LABEL_DEPLOYMENT
+from tests.support import cluster as support
+from tests.support.cluster import until
+from tests.support.operators import PORT, Installed
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-PORT = fakepod.free_port()
 
 
 class User:
     """A person with a kubeconfig, in one namespace."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: support.Place, namespace: str) -> None:
         self.cluster, self.namespace = cluster, namespace
-        kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
-        path = os.pathsep.join([str(Path(sys.executable).parent), str(kubectl.parent), os.environ["PATH"]])
-        self._environ = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path}
-        self._kubectl = str(kubectl)
+        self.environ = environment(cluster.kubeconfig)
 
     def types(self, *words: str, status: int = 0) -> str:
         """`kubectl ocr …`: what it prints, standard error after standard output."""
         done = subprocess.run(
-            [self._kubectl, "ocr", *words, "-n", self.namespace],
-            env=self._environ,
+            ["kubectl", "ocr", *words, "-n", self.namespace],
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=200,
@@ -55,6 +47,7 @@ class User:
             "metadata": {"name": name},
             "spec": {
                 "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}],
+                "gpu": {"sharing": self.sharing},
                 "server": {"port": PORT},
                 "template": {"spec": {"terminationGracePeriodSeconds": 2}},
                 **spec,
@@ -63,7 +56,8 @@ class User:
         self.cluster.kubectl("-n", self.namespace, "apply", "-f", "-", stdin=json.dumps(resource))
 
     def pods(self) -> list[str]:
-        told = self.cluster.kubectl("-n", self.namespace, "get", "pods", "-o", "name").split()
+        label = f"--selector={LABEL_DEPLOYMENT}"  # the operator may have its pod here
+        told = self.cluster.kubectl("-n", self.namespace, "get", "pods", label, "-o", "name").split()
         return sorted(each.removeprefix("pod/") for each in told)
 
     def models(self) -> dict[str, str]:
@@ -71,27 +65,35 @@ class User:
         [told] = json.loads(self.types("status", "invoices", "-o", "json"))
         return {pod["name"]: pod["models"][0]["location"] for pod in told["pods"]}
 
-    def until(self, look: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + 60
-        while not (answer := look()):
-            assert time.monotonic() < deadline, f"not within 60 s: {what}\n{self.types('status')}"
-            time.sleep(0.2)
-        return answer
+    @property
+    def sharing(self) -> str:
+        return "shared" if self.cluster.images is None else "none"
 
 
 @pytest.fixture(scope="module")
-def user(operator_cluster: Cluster) -> Iterator[User]:
-    namespace = f"plugin-{uuid.uuid4().hex[:8]}"
-    operator_cluster.kubectl("create", "namespace", namespace)
-    ours = User(operator_cluster, namespace)
-    ours.apply("invoices", replicas=2, gpu={"sharing": "shared"})
-    operator_cluster.kubectl(
-        "-n", namespace, "wait", "ocr/invoices", "--for=condition=Ready", "--timeout=100s"
-    )
-    yield ours
-    operator_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+def user(pod_cluster: support.Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """Served by the cluster's own operator, or by the chart that is installed for this namespace alone."""
+    with contextlib.ExitStack() as stack:
+        namespace = stack.enter_context(pod_cluster.namespace("plugin"))
+        ours = User(pod_cluster, namespace)
+        ours.apply("invoices", replicas=2)
+        if pod_cluster.operator is None:
+            chart = Installed(pod_cluster, namespace, tmp_path_factory.mktemp("helm"))
+            stack.callback(chart.close)
+            chart.start()
+        ready = ("--for=condition=Ready", "--timeout=100s")
+        pod_cluster.kubectl("-n", namespace, "wait", "ocr/invoices", *ready)
+        yield ours
+        pod_cluster.kubectl("-n", namespace, "delete", "ocr", "--all", "--wait=false")
+        until(lambda: not ours.pods(), what="pods go with their resource")
 
 
+@pytest.fixture
+def gpus(cluster: support.Place) -> None:
+    """For what only pods with GPUs have."""
+
+
+@pytest.mark.usefixtures("gpus")
 def test_status_top_and_why_tell_where_everything_is(user: User) -> None:
     first, second = user.pods()
     told = user.types("status")
@@ -116,14 +118,14 @@ def test_status_top_and_why_tell_where_everything_is(user: User) -> None:
 def test_models_are_woken_offloaded_and_released(user: User) -> None:
     first, second = user.pods()
     assert user.types("wake", "invoices", "--pod", first).split().count("ready") == 1
-    user.until(lambda: user.models()[first] == "gpu", "the status says gpu")
+    until(lambda: user.models()[first] == "gpu", what="the status says gpu")
     assert user.models()[second] == "unloaded"
-    user.until(lambda: "offload in " in user.types("status"), "the countdown")
+    until(lambda: "offload in " in user.types("status"), what="the countdown")
     assert user.types("wake", "invoices", "--model", "pp-ocr").split().count("ready") == 2
     told = json.loads(user.types("offload", "invoices", "-o", "json"))
     assert [(each["pod"], each["location"]) for each in told] == [(first, "cpu"), (second, "cpu")]
     user.types("release", "invoices", "--pod", second)
-    user.until(lambda: user.models() == {first: "cpu", second: "unloaded"}, "the status follows")
+    until(lambda: user.models() == {first: "cpu", second: "unloaded"}, what="the status follows")
 
 
 def test_a_timeout_is_proven_applied_and_no_pod_is_replaced(user: User) -> None:
@@ -155,11 +157,12 @@ def test_a_page_is_read(user: User) -> None:
     assert "is no picture of a known format" in told
 
 
+@pytest.mark.usefixtures("gpus")
 def test_a_pod_that_waits_says_why(user: User) -> None:
     name = "letters"
     large = [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "400Gi"}]
-    user.apply(name, replicas=1, gpu={"sharing": "shared"}, models=large)
-    user.until(lambda: "InsufficientGpuMemory" in user.types("status", name), "placement says no")
+    user.apply(name, replicas=1, models=large)
+    until(lambda: "InsufficientGpuMemory" in user.types("status", name), what="placement says no")
     pod = next(each for each in user.pods() if each.startswith(name))
     told = user.types("why", pod)
     assert f"{pod} waits for a GPU" in told
@@ -169,7 +172,7 @@ def test_a_pod_that_waits_says_why(user: User) -> None:
     assert f"no pod of {name} is ready: InsufficientGpuMemory" in told
     assert "those to come start with it" in user.types("timeout", name, "30")
     user.cluster.kubectl("-n", user.namespace, "delete", "ocr", name)
-    user.until(lambda: len(user.pods()) == 2, "its pod goes")
+    until(lambda: len(user.pods()) == 2, what="its pod goes")
 
 
 def test_names_that_are_not_there_lead_to_those_that_are(user: User) -> None:
@@ -191,7 +194,7 @@ def test_the_documented_roles_are_enough(user: User) -> None:
         user.cluster.kubectl(*in_place, "create", "rolebinding", role, f"--clusterrole={role}", "--user=eve")
 
     bind("kubectl-ocr-look")
-    user.until(lambda: "invoices" in user.types("status", *as_eve), "the role counts")
+    until(lambda: "invoices" in user.types("status", *as_eve), what="the role counts")
     told = user.types("top", *as_eve)
     assert "may not list nodes" in told
     assert user.pods()[0] in told
@@ -211,7 +214,7 @@ def test_the_documented_roles_are_enough(user: User) -> None:
 def test_completion_offers_what_the_cluster_has(user: User) -> None:
     done = subprocess.run(
         ["kubectl_complete-ocr", "status", "-n", user.namespace, "inv"],
-        env=user._environ,
+        env=user.environ,
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,129 +3,31 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devcluster.cluster import Cluster
 from ocr_operator.resources import names
 from tests.support import cluster as support
-from tests.support import fakepod
+from tests.support.cluster import until
+from tests.support.operators import PORT, Operator, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-PORT = fakepod.free_port()
 
-
-def until(look: Callable[[], Any], seconds: float = 60, what: str = "") -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what or look}"
-        time.sleep(0.1)
-    return answer
-
-
-class Operator:
-    """One process, and the namespace that it watches."""
-
-    def __init__(self, cluster: Cluster, namespace: str, log: Path) -> None:
-        self.cluster, self.namespace, self.log = cluster, namespace, log
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environ = os.environ | {
-            "KUBECONFIG": str(self.cluster.kubeconfig),
-            "OCR_OPERATOR_WATCH_NAMESPACES": self.namespace,
-            "OCR_OPERATOR_EXPORTER_NAMESPACE": "gpu-operator",
-            "OCR_OPERATOR_SCRAPE_SECONDS": "1",
-            "OCR_OPERATOR_HOST": "127.0.0.1",
-            "OCR_OPERATOR_PORT": "0",
-        }
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ocr_operator"], env=environ, stdout=log, stderr=log
-            )
-
-    def end(self, number: signal.Signals) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(timeout=15)
-
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        return self.cluster.kubectl("-n", self.namespace, *arguments, stdin=stdin)
-
-    def apply(self, **spec: Any) -> None:
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": {"name": "invoices"},
-            "spec": {
-                "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}],
-                "gpu": {"sharing": "shared"},
-                "server": {"port": PORT},
-                "template": {"spec": {"terminationGracePeriodSeconds": 2}},
-                **spec,
-            },
-        }
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-
-    def resource(self) -> dict[str, Any]:
-        path = f"/apis/{names.API_VERSION}/namespaces/{self.namespace}/{names.PLURAL}/invoices"
-        found: dict[str, Any] = support.ask(self.cluster, path)
-        return found
-
-    def holds(self, type_: str, status: str = "True") -> bool:
-        body = self.resource()
-        return any(
-            each["type"] == type_
-            and each["status"] == status
-            and each["observedGeneration"] == body["metadata"]["generation"]
-            for each in body.get("status", {}).get("conditions", [])
-        )
-
-    def pods(self) -> dict[str, dict[str, Any]]:
-        items = support.ask(self.cluster, f"/api/v1/namespaces/{self.namespace}/pods")["items"]
-        return {each["metadata"]["name"]: each for each in items}
-
-    def server(self, pod: dict[str, Any]) -> int:
-        """The id of the pod's server process: the parent of the others that bear its UID."""
-        mark = f"POD_UID={pod['metadata']['uid']}".encode()
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if mark in (entry / "environ").read_bytes().split(b"\0"):
-                        found[int(entry.name)] = int(
-                            (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                        )
-                except OSError:
-                    continue
-        return next(each for each, parent in found.items() if parent not in found)
+@pytest.fixture
+def operator(pod_cluster: support.Place, tmp_path: Path) -> Iterator[Operator]:
+    with running(pod_cluster, tmp_path) as ours:
+        yield ours
 
 
 @pytest.fixture
-def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
-    namespace = f"operator-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", namespace)
-    ours = Operator(cluster, namespace, tmp_path / "operator.log")
-    ours.start()
-    try:
-        yield ours
-        ours.kubectl("delete", "ocr", "--all", "--wait=false")
-        until(lambda: not ours.pods(), what="pods go with their resource, without the operator's help")
-    finally:
-        if ours.process is not None and ours.process.poll() is None:
-            ours.process.kill()
-            ours.process.wait()
-        sys.stdout.write(ours.log.read_text(errors="replace"))
-        cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+def processes(cluster: support.Place) -> None:
+    """Pods whose processes a test can signal: asked for before the operator."""
 
 
 def test_life_of_a_resource(operator: Operator) -> None:
@@ -134,7 +36,8 @@ def test_life_of_a_resource(operator: Operator) -> None:
     until(lambda: operator.holds("Ready") and operator.holds("ConfigApplied"), what="ready")
     before = operator.pods()
     assert len(before) == 2
-    assert all(names.ANNOTATION_GPU_UUIDS in pod["metadata"]["annotations"] for pod in before.values())
+    if operator.place.images is None:
+        assert all(names.ANNOTATION_GPU_UUIDS in pod["metadata"]["annotations"] for pod in before.values())
 
     operator.apply(replicas=2, idle={"offloadAfterSeconds": 7})
     until(lambda: operator.holds("ConfigApplied"), 15, what="a change is applied")
@@ -156,7 +59,8 @@ def test_life_of_a_resource(operator: Operator) -> None:
         0,
         0,
     ]
-    children = operator.kubectl("get", "deployments,services,secrets", "-o", "name").split()
+    label = f"--selector={names.LABEL_DEPLOYMENT}=invoices"
+    children = operator.kubectl("get", "deployments,services,secrets", label, "-o", "name").split()
     assert sorted(children) == [
         "deployment.apps/invoices",
         "secret/invoices-ocr-admin",
@@ -166,7 +70,7 @@ def test_life_of_a_resource(operator: Operator) -> None:
 
     began = time.monotonic()
     assert operator.end(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 5
+    assert operator.place.images is not None or time.monotonic() - began < 5
 
 
 def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
@@ -232,6 +136,7 @@ def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
     assert set(operator.pods()) == before
 
 
+@pytest.mark.usefixtures("processes")
 def test_pod_that_stops_answering_is_unknown_within_15_seconds(operator: Operator) -> None:
     operator.apply(replicas=1)
     until(lambda: operator.holds("Ready"), what="ready")
@@ -250,6 +155,7 @@ def test_pod_that_stops_answering_is_unknown_within_15_seconds(operator: Operato
     until(lambda: operator.resource()["status"]["locations"].get("unknown") == 0, what="it is known again")
 
 
+@pytest.mark.usefixtures("processes")
 def test_killed_server_comes_back_with_the_newest_settings_while_the_operator_is_down(
     operator: Operator,
 ) -> None:
@@ -274,20 +180,3 @@ def test_killed_server_comes_back_with_the_newest_settings_while_the_operator_is
         state = json.load(answer)
     assert state["settings"] == stamped
     assert stamped["values"]["idle"]["offloadAfterSeconds"] == 9
-
-
-def test_operator_that_is_there_before_the_definition_waits_for_it(tmp_path: Path) -> None:
-    with support.started(tmp_path / "bare", nodes=0) as bare:
-        bare.kubectl("create", "namespace", "early")
-        early = Operator(bare, "early", tmp_path / "operator.log")
-        early.start()
-        try:
-            until(
-                lambda: "waiting for the definition" in early.log.read_text(),
-                what="it says what it waits for",
-            )
-            support.apply_crds(bare)
-            early.apply(replicas=1)
-            until(lambda: early.resource().get("status", {}).get("observedGeneration") == 1, what="it serves")
-        finally:
-            assert early.end(signal.SIGTERM) == 0, early.log.read_text()

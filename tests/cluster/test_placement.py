@@ -1,28 +1,23 @@
 """Placement against a real scheduler: devices by Dynamic Resource Allocation, and a gate that is removed by hand."""
 
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devcluster.cluster import Cluster
 from devcluster.node.decide import devices
-from devcluster.progress import Progress
+from devcluster.supervisor import helm
 from ocr_operator.gpuload import dcgm
 from ocr_operator.resources import names
-from devcluster.supervisor import helm as devcluster_helm
-from devcluster.tools.toolbox import Toolbox
-from tests.cluster.test_operator import Operator, until
+from tests.support import cluster as support
+from tests.support.cluster import until
+from tests.support.operators import Operator, run_helm, running
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -31,30 +26,17 @@ DRIVER = "gpu.nvidia.com"
 
 
 @pytest.fixture
-def ours(cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
-    """The operator's own process, in a namespace of its own."""
-    namespace = f"placement-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", namespace)
-    operator = Operator(cluster, namespace, tmp_path / "operator.log")
-    operator.start()
-    try:
+def ours(cluster: support.Place, tmp_path: Path) -> Iterator[Operator]:
+    with running(cluster, tmp_path, "placement") as operator:
         yield operator
-        operator.kubectl("delete", "ocr", "--all", "--wait=false")
-        until(lambda: not operator.pods(), what="pods go with their resource")
-    finally:
-        if operator.process is not None and operator.process.poll() is None:
-            operator.process.kill()
-            operator.process.wait()
-        sys.stdout.write(operator.log.read_text(errors="replace"))
-        cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
-def gpus(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """UUID → device. What a DRA driver would publish: a class, and a slice a node with NVIDIA's attributes."""
+def gpus(cluster: support.Place) -> Iterator[dict[str, str]]:
+    """UUID → device, on two nodes. As a DRA driver would publish them: a class, and a slice a node."""
     found: dict[str, str] = {}
     made = [_device_class()]
-    for node in cluster.kubectl("get", "nodes", "-o", "name").split():
+    for node in cluster.kubectl("get", "nodes", "-o", "name").split()[:2]:
         name = node.removeprefix("node/")
         here = devices.simulated(name, 2, "NVIDIA-L40S", 46068)
         found |= {gpu.uuid: f"gpu-{index}" for index, gpu in enumerate(here)}
@@ -129,42 +111,30 @@ def test_pods_get_the_device_that_the_operator_picked(ours: Operator, gpus: dict
 
     gone, pod = next(iter(pods.items()))
     ours.kubectl("delete", "pod", gone, "--wait=false")
-    replaced = until(
-        lambda: (now := bound()) and gone not in now and next(now[name] for name in now if name not in pods),
-        90,
-        what="a new pod takes its place",
-    )
+
+    def successor() -> dict[str, Any] | None:
+        now = bound()
+        return None if gone in now else next((now[name] for name in now if name not in pods), None)
+
+    replaced = until(successor, 90, what="a new pod takes its place")
     assert replaced["metadata"]["annotations"][names.ANNOTATION_GPU_UUIDS] == promised[gone]
 
 
 def test_own_exporter_of_the_chart_tells_the_gpus_of_its_node(ours: Operator, tmp_path: Path) -> None:
     """The DaemonSet as the chart renders it, on nodes whose GPUs are simulated."""
-    program = Toolbox(os.environ, Progress(sys.stderr)).helm()
+    chart = str(helm.CHART)
     values = ("--set", "gpuExporter.enabled=true", "--show-only", "templates/gpu-exporter.yaml")
-    done = subprocess.run(
-        [
-            str(program),
-            "template",
-            "ocr",
-            str(ROOT / "charts" / "ocr-operator"),
-            f"-n={ours.namespace}",
-            *values,
-        ],
-        env=devcluster_helm.environment(os.environ, tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=True,
-    )
-    ours.kubectl("apply", "-f", "-", stdin=done.stdout)
+    rendered = run_helm(ours.place, tmp_path, "template", "ocr", chart, f"-n={ours.namespace}", *values)
+    ours.kubectl("apply", "-f", "-", stdin=rendered)
     ours.kubectl("rollout", "status", "daemonset/ocr-ocr-operator-gpu-exporter", "--timeout=90s")
     nodes = {}
-    for pod in ours.pods().values():
+    for pod in ours.place.ask(f"/api/v1/namespaces/{ours.namespace}/pods")["items"]:
         with urllib.request.urlopen(f"http://{pod['status']['podIP']}:9400/metrics", timeout=5) as answer:
             nodes[pod["spec"]["nodeName"]] = dcgm.parse(answer.read(), "")
     ours.kubectl("delete", "daemonset", "--all")
 
-    assert len(nodes) == 2
+    there = ours.kubectl("get", "nodes", "-o", "name").split()
+    assert {f"node/{name}" for name in nodes} == set(there)
     for node, found in nodes.items():
         here = devices.simulated(node, 2, "NVIDIA-L40S", 46068)
         assert {each.uuid for each in found} == {gpu.uuid for gpu in here}

@@ -25,7 +25,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[api.Kube]:
     if request.param == "fake":
         yield FakeKube()
         return
-    control_plane = request.getfixturevalue("control_plane")
+    control_plane = request.getfixturevalue("clusters").get("control-plane", defined=True)
     async with kube.connect({"KUBECONFIG": str(control_plane.kubeconfig)}) as client:
         yield client
 

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,9 @@ from devcluster.errors import DevclusterError, StartFailed
 from devcluster.machine import processes
 from devcluster.machine.layout import CHECKOUT, Identity, Layout, State
 from tests.support import cluster as support
+from tests.support.cluster import until
 
 pytestmark = [pytest.mark.cluster]
-
-
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it didn't happen in time"
-        time.sleep(0.05)
 
 
 def devcluster(*arguments: str, directory: Path) -> subprocess.Popen[str]:

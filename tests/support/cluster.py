@@ -1,29 +1,76 @@
-"""Real clusters for tests: one a worker, or a skip that says why there is none."""
+"""Where cluster tests take place: a devcluster, or the cluster of `KUBECONFIG`; or a skip that says why."""
 
 import contextlib
 import functools
-import json
 import os
-import ssl
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
-from tests.support.paths import CRDS
+from devcluster.tools.kubectl import Kubectl
 from devcluster.tools.toolbox import Toolbox
+from tests.support import apiserver
+from tests.support.foreign import DEFINITIONS, Foreign
 
 NO_CONTROL_PLANE = "no control plane: "
 """Reasons of skipped cluster tests begin with it; the last line of pytest's summary counts them."""
 
-_CRDS = CRDS
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T | None], seconds: float = 60, what: str = "") -> T:
+    """The first true answer of `look`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or look}"
+        time.sleep(0.05)
+    return answer
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster as the tests see it, whoever runs it."""
+
+    kubeconfig: Path
+    service: Callable[[str, str], str | None]
+    """The `address:port` of a Service by its name and namespace; None until there is one. Process nodes only."""
+    images: tuple[str, str] | None = None
+    """Of the operator and the inference server. None: pods are processes of this machine."""
+    operator: str | None = None
+    """`namespace/name` of one that watches all namespaces."""
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl and return its output; a failure raises DevclusterError with what it printed."""
+        return Kubectl(self.kubeconfig).run(*arguments, stdin=stdin)
+
+    def ask(self, path: str, body: object = None) -> Any:
+        """The API server's answer to a POST of the body, or to a GET; raises `apiserver.Refused`."""
+        return apiserver.request(self.kubeconfig, "GET" if body is None else "POST", path, body)
+
+    @contextlib.contextmanager
+    def namespace(self, prefix: str, **labels: str) -> Iterator[str]:
+        """A namespace of a new name, which goes with the block."""
+        name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        self.ask("/api/v1/namespaces", body)
+        try:
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def of(cluster: Cluster) -> Place:
+    """A devcluster as a place."""
+    return Place(cluster.kubeconfig, cluster.service)
 
 
 @functools.cache
@@ -51,7 +98,7 @@ def started(
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
     with Cluster.start(
-        directory, nodes=nodes, gpus=gpus, operator=operator, definitions=_CRDS if defined else None
+        directory, nodes=nodes, gpus=gpus, operator=operator, definitions=DEFINITIONS if defined else None
     ) as cluster:
         yield cluster
 
@@ -83,34 +130,39 @@ class Clusters:
         self.end()
 
 
-def ask(cluster: Cluster, path: str, body: object = None) -> Any:
-    """The API server's answer to a POST of the body, or to a GET, as administrator; raises HTTPError.
+class Places:
+    """The place of a test, by what it needs there."""
 
-    A kubectl takes 0.1 s of CPU time, which tests that wait would spend again and again.
-    """
-    request = urllib.request.Request(
-        f"{cluster.url}{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/json"},
-    )
-    trust = ssl.create_default_context(cafile=str(cluster.authority))
-    with urllib.request.urlopen(request, context=trust) as answer:
-        return json.load(answer)
+    def __init__(self, clusters: Clusters, foreign: Foreign | None) -> None:
+        self._clusters, self._foreign = clusters, foreign
 
+    def control_plane(self) -> Place:
+        """Our definitions on any API server with its controllers."""
+        if self._foreign is None:
+            return of(self._clusters.get("control-plane", defined=True))
+        return self._at(self._foreign.lacks_definitions())
 
-def find(cluster: Cluster, path: str) -> dict[str, Any] | None:
-    """An object or a list of objects; None when there is none."""
-    try:
-        found: dict[str, Any] = ask(cluster, path)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 404:
-                return None
-            raise
-    return found
+    def simulated_gpus(self) -> Place:
+        """Two process nodes, each with two simulated GPUs and an exporter, and our definitions."""
+        if self._foreign is None:
+            return of(self._clusters.get("cluster", nodes=2, gpus=2, defined=True))
+        return self._at(self._foreign.lacks_simulated_gpus(2, 2) or self._foreign.lacks_definitions())
 
+    def pods(self) -> Place:
+        """Nodes that run our pods, with whatever GPUs, and our definitions."""
+        if self._foreign is None:
+            return self.simulated_gpus()
+        return self._at(self._foreign.lacks_pods() or self._foreign.lacks_definitions())
 
-def apply_crds(cluster: Cluster) -> None:
-    """Install the resource definitions and wait until the API server serves them."""
-    cluster.kubectl("apply", "--server-side", "-f", str(_CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(_CRDS))
+    def empty(self) -> Place:
+        """An API server that serves no definition of ours, and has nothing of the chart."""
+        if self._foreign is None:
+            return of(self._clusters.get("empty"))
+        return self._at(self._foreign.lacks_emptiness())
+
+    def _at(self, lack: str | None) -> Place:
+        assert self._foreign is not None
+        if lack is not None:
+            pytest.skip(f"not in the cluster {self._foreign.context}: {lack}")
+        images = None if self._foreign.process_nodes else self._foreign.images
+        return Place(self._foreign.kubeconfig, self._foreign.service, images, self._foreign.operator())

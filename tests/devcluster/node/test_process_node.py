@@ -9,10 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -23,20 +22,23 @@ from devcluster.machine.layout import CHECKOUT, NODE_MARK
 from devcluster.progress import Progress
 from devcluster.tools.toolbox import Toolbox
 from tests.support import cluster as support
+from tests.support.apiserver import Refused
+from tests.support.cluster import until
 
 pytestmark = pytest.mark.cluster
 
-T = TypeVar("T")
 SHELL = "localhost/devcluster/shell:1"
 
 
-def until(look: Callable[[], T | None], seconds: float = 20) -> T:
-    """The first true answer of `look`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := look()):
-        assert time.monotonic() < deadline, f"nothing came of {look} within {seconds} s"
-        time.sleep(0.05)
-    return answer
+def find(cluster: Cluster, path: str) -> dict | None:
+    """An object; None when there is none."""
+    try:
+        found: dict = support.of(cluster).ask(path)
+    except Refused as error:
+        if error.status == 404:
+            return None
+        raise
+    return found
 
 
 class NodeProcess:
@@ -73,7 +75,7 @@ class NodeProcess:
 
     def ready(self) -> str | None:
         """The status of the Node's Ready condition; None while there is no Node."""
-        found = support.find(self.cluster, f"/api/v1/nodes/{self.name}")
+        found = find(self.cluster, f"/api/v1/nodes/{self.name}")
         if found is None:
             return None
         status = found["status"]
@@ -143,7 +145,7 @@ class Pods:
         self._cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
 
     def get(self, name: str) -> dict:
-        found: dict = support.ask(self._cluster, f"/api/v1/namespaces/default/pods/{name}")
+        found: dict = support.of(self._cluster).ask(f"/api/v1/namespaces/default/pods/{name}")
         return found
 
     def container(self, name: str) -> dict:
@@ -173,7 +175,7 @@ class Pods:
 
     def events(self, name: str) -> set[str]:
         path = f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name}"
-        return {event["reason"] for event in support.ask(self._cluster, path)["items"]}
+        return {event["reason"] for event in support.of(self._cluster).ask(path)["items"]}
 
 
 @pytest.fixture
