@@ -6,8 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from kubernetes import config
-
 
 class Refused(Exception):
     """An error that the API server answers with; `message` is its own."""
@@ -20,6 +18,8 @@ class Refused(Exception):
 @functools.cache
 def _client(kubeconfig: Path) -> Any:
     """One for each cluster: its connection stays open, and a TLS handshake takes 20 ms of CPU time."""
+    from kubernetes import config  # half a second that only cluster tests pay
+
     return config.new_client_from_config(config_file=str(kubeconfig))
 
 
