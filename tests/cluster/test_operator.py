@@ -137,25 +137,6 @@ def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("processes")
-def test_pod_that_stops_answering_is_unknown_within_15_seconds(operator: Operator) -> None:
-    operator.apply(replicas=1)
-    until(lambda: operator.holds("Ready"), what="ready")
-    [pod] = operator.pods().values()
-    process = operator.server(pod)
-
-    os.kill(process, signal.SIGSTOP)
-    try:
-        until(
-            lambda: operator.resource()["status"]["locations"].get("unknown") == 1,
-            seconds=15,
-            what="the status says unknown",
-        )
-    finally:
-        os.kill(process, signal.SIGCONT)
-    until(lambda: operator.resource()["status"]["locations"].get("unknown") == 0, what="it is known again")
-
-
-@pytest.mark.usefixtures("processes")
 def test_killed_server_comes_back_with_the_newest_settings_while_the_operator_is_down(
     operator: Operator,
 ) -> None:
