@@ -1,131 +1,35 @@
-"""The product's story on a throwaway Kubernetes: `python -m devcluster.demo [--engine transformers] [--keep]`.
+"""The steps of the demo, in order: each does something, waits for what comes of it, and shows it."""
 
-All of it is real (API server, scheduler, Helm chart, operator, HTTP, OCR) but the GPUs: they are simulated, and
-say so.
-"""
-
-import argparse
 import asyncio
 import json
 import os
-import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import yaml
 
 from devcluster.cluster import Cluster
+from devcluster.demo.manifests import EXAMPLES, TURNS_MEMORY, TURNS_NODE, resource_of, taking_turns
+from devcluster.demo.narrator import Narrator, Row, states, table
 from devcluster.errors import DevclusterError
-from devcluster.machine.layout import CHECKOUT
 from ocr_wire import names
 
-EXAMPLES: Final = CHECKOUT / "examples"
 NAME: Final = "invoices"
 PAGE: Final = EXAMPLES / "invoice.png"
 NODES: Final = 3
 SPARSE: Final = 2
 BURST: Final = 4
 """More than `batching.maxPages` and `maxQueuePerPod` together."""
-TURNS_NODE: Final = "gpu-c"
-TURNS_MEMORY: Final = "30Gi"
-"""Of a simulated GPU's 45Gi."""
 BUSY_BYTES: Final = 30 * 2**30
 PATIENCE: Final = 60.0
 """Seconds that any step may take."""
 
-Row = Mapping[str, Any]
-
-
-class Story:
-    """What the reader sees: numbered steps, commands as one would type them, their output indented."""
-
-    def __init__(self) -> None:
-        self._step = 0
-        self._start = time.monotonic()
-
-    def step(self, text: str) -> None:
-        self._step += 1
-        self.say(f"\n{self._step}. {text}  [{time.monotonic() - self._start:.0f} s]")
-
-    def say(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-    def indent(self, text: str) -> None:
-        for line in text.rstrip().splitlines():
-            self.say(f"     {line}")
-
-
-def states(resource: Row) -> list[str]:
-    """`location` of each pod's first model, in pod order; pods that haven't reported yet are missing."""
-    return [
-        model["location"]
-        for pod in resource.get("status", {}).get("pods", [])
-        for model in pod.get("models", [])[:1]
-    ]
-
-
-def table(resource: Row) -> str:
-    rows = [("POD", "NODE", "GPU", "AWAKE", "STATE", "LOCATION", "SETTINGS")]
-    for pod in resource["status"]["pods"]:
-        gpus = ",".join(gpu["uuid"] for gpu in pod.get("gpus", [])) or "-"
-        for model in pod.get("models", []):
-            applied = f"generation {pod.get('appliedGeneration', '-')}"
-            awake = "yes" if pod.get("awake") else "-"
-            rows.append(
-                (pod["name"], pod.get("node", "-"), gpus, awake, model["state"], model["location"], applied)
-            )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def resource_of(engine: str, folder: Path) -> Path:
-    """The manifest to apply. For transformers: the example with a tiny checkpoint, made now, as its model."""
-    example = EXAMPLES / "shared-gpu.yaml"
-    if engine == "rapidocr":
-        return example
-    from tests.support.checkpoints import make_deepseek_ocr  # noqa: PLC0415 - torch, which the other engine lacks
-
-    checkpoint = folder / "checkpoints" / "tiny"
-    checkpoint.mkdir(parents=True)
-    make_deepseek_ocr(checkpoint)
-    manifest = yaml.safe_load(example.read_text(encoding="utf-8"))
-    model = {
-        "name": "tiny",
-        "engine": "transformers",
-        "source": {"path": str(checkpoint)},
-        "gpuMemory": "1Gi",
-    }
-    manifest["spec"]["models"] = [model]
-    written = folder / "invoices.yaml"
-    written.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
-    return written
-
-
-def taking_turns(manifest: Path, folder: Path, name: str, replicas: int) -> Path:
-    """The same model as another resource that is large, on demand, and bound to one node."""
-    resource = yaml.safe_load(manifest.read_text(encoding="utf-8"))
-    resource["metadata"]["name"] = name
-    spec = resource["spec"]
-    spec |= {
-        "replicas": replicas,
-        "models": [{**spec["models"][0], "gpuMemory": TURNS_MEMORY}],
-        "template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": TURNS_NODE}}},
-    }
-    spec["gpu"]["memoryPolicy"] = "onDemand"
-    written = folder / f"{name}.yaml"
-    written.write_text(yaml.safe_dump(resource, sort_keys=False), encoding="utf-8")
-    return written
-
 
 class Demo:
-    def __init__(self, cluster: Cluster, http: aiohttp.ClientSession, story: Story, engine: str) -> None:
+    def __init__(self, cluster: Cluster, http: aiohttp.ClientSession, story: Narrator, engine: str) -> None:
         self._engine = engine
         self._fields = {"prompt_type": "ocr"} | ({"max_tokens": "32"} if engine == "transformers" else {})
         self._cluster = cluster
@@ -346,56 +250,9 @@ async def strangers(cluster: Cluster) -> AsyncIterator[list[str]]:
             path.unlink(missing_ok=True)
 
 
-async def tell(cluster: Cluster, story: Story, engine: str) -> None:
+async def tell(cluster: Cluster, story: Narrator, engine: str) -> None:
     async with aiohttp.ClientSession() as http, strangers(cluster) as busy:
         story.say(f"   Other jobs hold {BUSY_BYTES // 2**30} GiB on each GPU of gpu-a: {', '.join(busy)}.")
         demo = Demo(cluster, http, story, engine)
         await demo.scraped(NODES)
         await demo.tell()
-
-
-def run(directory: Path, *, engine: str, keep: bool) -> None:
-    """A cluster that isn't kept ends with this process, however that ends."""
-    story = Story()
-    story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
-    begin = Cluster.up if keep else Cluster.start
-    cluster = begin(directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}"))
-    try:
-        asyncio.run(tell(cluster, story, engine))
-    finally:
-        if keep:
-            story.step("The cluster stays. Try")
-            story.indent(
-                f"export KUBECONFIG={cluster.kubeconfig}\nkubectl get ocr -w\n"
-                "kubectl explain ocr.spec.idle\nmake cluster-down"
-            )
-        else:
-            story.step("Clean up")
-            cluster.stop()
-            story.say("   Nothing is left: no process, no file.")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="devcluster.demo", description=__doc__)
-    parser.add_argument(
-        "--engine",
-        choices=("rapidocr", "transformers"),
-        default="rapidocr",
-        help="transformers: a tiny checkpoint that the demo makes itself, with random weights",
-    )
-    parser.add_argument("--keep", action="store_true", help="leave the cluster running")
-    parser.add_argument("--dir", type=Path, default=Path(".devcluster"), help="the cluster's folder")
-    arguments = parser.parse_args()
-    try:
-        run(arguments.dir.resolve(), engine=arguments.engine, keep=arguments.keep)
-    except (DevclusterError, ExceptionGroup) as error:
-        told = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-        sys.stderr.write(f"demo: {told}\n")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,59 @@
+"""`python -m devcluster.demo [--engine transformers] [--keep]`."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import devcluster.demo
+from devcluster.cluster import Cluster
+from devcluster.demo.narrator import Narrator
+from devcluster.demo.story import NODES, tell
+from devcluster.errors import DevclusterError
+
+
+def run(directory: Path, *, engine: str, keep: bool) -> None:
+    """A cluster that isn't kept ends with this process, however that ends."""
+    story = Narrator()
+    story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
+    begin = Cluster.up if keep else Cluster.start
+    cluster = begin(directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}"))
+    try:
+        asyncio.run(tell(cluster, story, engine))
+    finally:
+        if keep:
+            story.step("The cluster stays. Try")
+            story.indent(
+                f"export KUBECONFIG={cluster.kubeconfig}\nkubectl get ocr -w\n"
+                "kubectl explain ocr.spec.idle\nmake cluster-down"
+            )
+        else:
+            story.step("Clean up")
+            cluster.stop()
+            story.say("   Nothing is left: no process, no file.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="devcluster.demo", description=devcluster.demo.__doc__)
+    parser.add_argument(
+        "--engine",
+        choices=("rapidocr", "transformers"),
+        default="rapidocr",
+        help="transformers: a tiny checkpoint that the demo makes itself, with random weights",
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the cluster running")
+    parser.add_argument("--dir", type=Path, default=Path(".devcluster"), help="the cluster's folder")
+    arguments = parser.parse_args()
+    try:
+        run(arguments.dir.resolve(), engine=arguments.engine, keep=arguments.keep)
+    except (DevclusterError, ExceptionGroup) as error:
+        told = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        sys.stderr.write(f"demo: {told}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
