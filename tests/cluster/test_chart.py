@@ -14,8 +14,8 @@ from devcluster.errors import DevclusterError
 from devcluster.supervisor.helm import CHART
 from tests.support import cluster as support
 from tests.support.cluster import until
-from tests.support.foreign import DEFINITIONS
 from tests.support.operators import Local, Operator, run_helm
+from tests.support.paths import CRDS
 
 pytestmark = pytest.mark.cluster
 
@@ -68,7 +68,7 @@ def notes(bare: Bare, helm: Helm) -> Iterator[str]:
     helm("install", "ocr-operator", str(CHART))
     yield helm("get", "notes", "ocr-operator")
     helm("uninstall", "ocr-operator")
-    bare.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS))
+    bare.kubectl("delete", "--ignore-not-found", "-f", str(CRDS))
 
 
 def test_operator_that_is_there_before_the_definition_waits_for_it(bare: Bare, tmp_path: Path) -> None:
@@ -79,14 +79,14 @@ def test_operator_that_is_there_before_the_definition_waits_for_it(bare: Bare, t
         until(
             lambda: "waiting for the definition" in operator.log.read_text(), what="it says what it waits for"
         )
-        bare.kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
-        bare.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(DEFINITIONS))
+        bare.kubectl("apply", "--server-side", "-f", str(CRDS))
+        bare.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRDS))
         early.apply(replicas=1)
         until(lambda: early.resource().get("status", {}).get("observedGeneration") == 1, what="it serves")
         assert early.end(signal.SIGTERM) == 0
     finally:
         operator.close()
-        bare.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS))
+        bare.kubectl("delete", "--ignore-not-found", "-f", str(CRDS))
 
 
 def test_restricted_namespace_admits_the_operator(bare: Bare, notes: str) -> None:
@@ -173,7 +173,7 @@ def test_uninstalling_keeps_resources_and_installing_again_takes_them_up(
 def test_definition_applied_by_hand_can_be_taken_over(bare: Bare, helm: Helm, notes: str) -> None:
     helm("uninstall", "ocr-operator")
     bare.kubectl("delete", "crd/ocrdeployments.ocr-operator.io")
-    bare.kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+    bare.kubectl("apply", "--server-side", "-f", str(CRDS))
     helm("install", "ocr-operator", str(CHART), "--take-ownership")
     owner = "jsonpath={.metadata.annotations.meta\\.helm\\.sh/release-name}"
     assert bare.kubectl("get", "crd/ocrdeployments.ocr-operator.io", "-o", owner) == "ocr-operator"

@@ -19,7 +19,8 @@ from devcluster.progress import Progress
 from devcluster.tools.kubectl import Kubectl
 from devcluster.tools.toolbox import Toolbox
 from tests.support import apiserver
-from tests.support.foreign import DEFINITIONS, Foreign
+from tests.support.foreign import Foreign
+from tests.support.paths import CRDS
 
 NO_CONTROL_PLANE = "no control plane: "
 """Reasons of skipped cluster tests begin with it; the last line of pytest's summary counts them."""
@@ -98,7 +99,7 @@ def started(
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
     with Cluster.start(
-        directory, nodes=nodes, gpus=gpus, operator=operator, definitions=DEFINITIONS if defined else None
+        directory, nodes=nodes, gpus=gpus, operator=operator, definitions=CRDS if defined else None
     ) as cluster:
         yield cluster
 

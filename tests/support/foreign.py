@@ -14,17 +14,16 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from devcluster.machine.layout import CHECKOUT
 from devcluster.services import routing
 from devcluster.supervisor.bootstrap import EXPORTER_NAMESPACE, path_of
 from devcluster.tools import kubectl
 from tests.support import apiserver
+from tests.support.paths import CRDS
 
 OPT_IN: Final = "OCR_TEST_CLUSTER"
 OPERATOR_IMAGE: Final = "OCR_TEST_OPERATOR_IMAGE"
 INFERENCE_IMAGE: Final = "OCR_TEST_INFERENCE_IMAGE"
 
-DEFINITIONS: Final = CHECKOUT / "crds"
 
 _OPERATORS: Final = "/apis/apps/v1/deployments?labelSelector=app.kubernetes.io/name%3Docr-operator"
 
@@ -184,7 +183,7 @@ def images(environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def definitions() -> list[dict[str, Any]]:
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(DEFINITIONS.glob("*.yaml"))]
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CRDS.glob("*.yaml"))]
 
 
 def contains(found: Any, part: Any) -> bool:

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from devcluster.progress import Progress
+from devcluster.tools.toolbox import Toolbox
 from ocr_operator.kube import api
 from ocr_operator.resources import names
-from devcluster.tools.toolbox import Toolbox
 from ocr_operator.settings import Settings
 from tests.support.paths import ROOT
 
