@@ -11,7 +11,8 @@ EXTRAS := --extra operator --extra rapidocr
 VLM := $(EXTRAS) --extra transformers
 # Tests of one file stay on one worker, so that a suite starts its control plane once. In the order of their folders: by
 # number of tests, files of one test that takes a minute would come last, while the other worker has nothing left to do.
-PYTEST := .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+WORKERS ?= 2
+PYTEST := .venv/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 PYTHON ?= $(PY)
 # Wakes first: nothing of the measurement itself is on the GPU then.

@@ -100,6 +100,7 @@ def test_two_clusters_live_side_by_side(control_plane: Cluster, cluster: Cluster
 
 
 def test_up_returns_and_leaves_a_cluster_that_down_ends(directory: Path) -> None:
+    """Also after one of its nodes has died, which the record says."""
     up = devcluster("up", "--nodes", "1", "--no-operator", directory=directory)
     output, _ = up.communicate(timeout=100)
     assert up.returncode == 0, output
@@ -108,6 +109,9 @@ def test_up_returns_and_leaves_a_cluster_that_down_ends(directory: Path) -> None
     again = devcluster("up", "--nodes", "1", "--no-operator", directory=directory)
     assert "already" in again.communicate(timeout=100)[0]
     assert members(record(directory)) == members(state)
+    node = next(process for process in state.processes if process.name == "gpu-a")
+    processes.send(node.identity, signal.SIGKILL)
+    until(lambda: any(each.name == "gpu-a" and each.exit_code == -9 for each in record(directory).processes))
     ended = devcluster("down", directory=directory)
     assert "Ended" in ended.communicate(timeout=100)[0]
     assert not any(processes.runs(member) for member in members(state))
@@ -116,21 +120,16 @@ def test_up_returns_and_leaves_a_cluster_that_down_ends(directory: Path) -> None
 
 
 def test_a_killed_supervisor_takes_all_with_it_and_the_next_up_starts_afresh(directory: Path) -> None:
+    """Processes that have lost their parents end with it, too: they bear the cluster's mark."""
     first = Cluster.up(directory, nodes=1, operator=False)
+    orphan = subprocess.Popen(["sleep", "600"], env={**os.environ, "DEVCLUSTER_ID": first.state.id})
     processes.send(first.state.supervisor, signal.SIGKILL)
     until(lambda: not any(processes.runs(member) for member in members(first.state)))
     assert running(directory) is None
     second = Cluster.up(directory, nodes=0, operator=False)
+    assert orphan.wait(timeout=10) < 0
     assert second.state.id != first.state.id
     assert second.kubectl("get", "nodes", "-o", "name") == ""
-
-
-def test_the_sweep_ends_a_process_that_lost_its_parents(directory: Path) -> None:
-    cluster = Cluster.up(directory, nodes=0, operator=False)
-    orphan = subprocess.Popen(["sleep", "600"], env={**os.environ, "DEVCLUSTER_ID": cluster.state.id})
-    processes.send(cluster.state.supervisor, signal.SIGKILL)
-    down(directory)
-    assert orphan.wait(timeout=10) < 0
 
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGKILL])
@@ -157,19 +156,6 @@ def test_a_part_that_ends_at_start_is_named_with_its_last_words(
     with pytest.raises(StartFailed, match=r"etcd ended with 3.*\n.*the disk is full"):
         Cluster.start(directory)
     assert State.load(Layout(directory)) is None
-
-
-def test_a_dead_node_shows_in_the_record(directory: Path) -> None:
-    cluster = Cluster.up(directory, nodes=1, operator=False)
-    node = next(process for process in cluster.state.processes if process.name == "gpu-a")
-    processes.send(node.identity, signal.SIGKILL)
-
-    def noticed() -> bool:
-        return any(
-            process.name == "gpu-a" and process.exit_code == -9 for process in record(directory).processes
-        )
-
-    until(noticed)
 
 
 def test_a_folder_with_other_things_in_it_is_refused(directory: Path) -> None:
