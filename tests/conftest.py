@@ -13,6 +13,9 @@ from _pytest.terminal import TerminalReporter
 from tests.support import cluster as support
 from tests.support.foreign import OPT_IN, Foreign, wanted
 
+# What several tests share explains its failures as tests do.
+pytest.register_assert_rewrite("tests.support.enginesuite", "tests.support.forkserver")
+
 # Read when the library is imported, by whichever test comes first: no test talks to the outside.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 

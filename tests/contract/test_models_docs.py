@@ -92,15 +92,3 @@ def test_own_prompts_of_chat_models() -> None:
     for prompts in chat.OWN.values():
         for words in filter(None, prompts.values()):
             assert f"`{words.strip()}`" in TEXT
-
-
-def test_types_that_are_written_together() -> None:
-    pytest.importorskip("torch", reason="needs the extra `transformers`")
-    from ocr_inference.engines.transformers import generation
-
-    told = (ROOT / "docs" / "engine-transformers.md").read_text(encoding="utf-8")
-    row = next(line for line in told.splitlines() if "every other type" in line)
-    names = [re.sub(r"\W", "", each).lower() for each in row.split("|")[1].split(",")]
-    types = [each.replace("_", "") for each in generation.SLOT_TYPES]
-    # DeepSeek-OCR runs by Unlimited-OCR's classes.
-    assert sorted(names) == sorted([*types, "deepseekocr"])

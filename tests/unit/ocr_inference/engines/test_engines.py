@@ -1,11 +1,10 @@
-"""One suite that every engine passes, the fake one included, then what is particular to each."""
+"""The fake engine passes the suite of all engines, and every engine has its place where it does."""
 
 import io
-import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,146 +12,35 @@ from PIL import Image
 
 from ocr_inference import engines
 from ocr_inference.engines import pictures
-from ocr_inference.protocol.engine import (
-    Engine,
-    EngineError,
-    Failure,
-    FailureKind,
-    InferRequest,
-    ModelSpec,
-    PageResult,
-)
+from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
 from tests.support.engines import picture
-from tests.support.paths import INVOICE
+from tests.support.enginesuite import EngineSuite, answer
+from tests.support.paths import INVOICE, ROOT
 
 
-def heading() -> bytes:
-    """The top of the invoice: a few words, read in a moment."""
-    data = io.BytesIO()
-    with Image.open(INVOICE) as image:
-        image.convert("RGB").crop((0, 0, 900, 130)).save(data, "PNG")
-    return data.getvalue()
+def test_every_engine_has_its_suite() -> None:
+    line = re.compile(r"^class \w+\(EngineSuite\):\n    engine = \"(\w+)\"", re.MULTILINE)
+    found = [name for file in (ROOT / "tests").rglob("test_*.py") for name in line.findall(file.read_text())]
+    assert sorted(found) == sorted(engines.ENGINES)
 
 
-PAGE = InferRequest(image=heading())
+class TestFake(EngineSuite):
+    engine = "fake"
 
+    def test_fake_says_that_it_is_fake_and_depends_on_the_page_only(self, host: HostTier) -> None:
+        engine = engines.create(ModelSpec(name="m", engine="fake"), host)
+        engine.load()
+        white = answer(engine, InferRequest(image=picture()))
+        assert white.text.startswith("fake ocr of page")
+        assert answer(engine, InferRequest(image=picture(kind="BMP"))).text == white.text
+        assert answer(engine, InferRequest(image=picture(color="black"))).text != white.text
 
-@pytest.fixture
-def host() -> Iterator[HostTier]:
-    tier = HostTier.create("test")
-    yield tier
-    tier.close()
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny one, of a model that knows no end: its context ends answers."""
-    pytest.importorskip("torch", reason="needs the extra `transformers`")
-    from tests.support import chatmodels, checkpoints
-
-    folder = tmp_path_factory.mktemp("checkpoint")
-    config = chatmodels.make(folder, "lighton_ocr") / "config.json"
-    text = json.loads(config.read_text())["text_config"]
-    checkpoints.edit_json(config, text_config={**text, "max_position_embeddings": 48})
-    return folder
-
-
-@pytest.fixture(params=sorted(engines.ENGINES))
-def make(request: pytest.FixtureRequest, host: HostTier, tmp_path: Path) -> Callable[[], Engine]:
-    spec = ModelSpec(name="m", engine=request.param)
-    if request.param == "rapidocr":
-        pytest.importorskip("rapidocr")
-    if request.param == "transformers":
-        path = str(request.getfixturevalue("checkpoint"))
-        # Where ready means that something is on a device.
-        spec = ModelSpec(
-            name="m", engine="transformers", device="simulated", path=path, cache_dir=str(tmp_path)
-        )
-    return lambda: engines.create(spec, host)
-
-
-def answer(engine: Engine, request: InferRequest = PAGE) -> PageResult:
-    (result,) = engine.infer([request])
-    assert isinstance(result, PageResult), result
-    return result
-
-
-def failure(engine: Engine, data: bytes, max_pixels: int = 1_000_000) -> Failure:
-    (result,) = engine.infer([InferRequest(image=data, max_pixels=max_pixels)])
-    assert isinstance(result, Failure)
-    return result
-
-
-# --- every engine ---------------------------------------------------------------------------------------------
-
-
-def test_the_whole_life_with_equal_answers(make: Callable[[], Engine], host: HostTier) -> None:
-    engine = make()
-    loaded = engine.load()
-    assert loaded.host_bytes == host.size > 0
-    assert loaded.device_bytes > 0
-    first = answer(engine)
-    for _ in range(2):
-        offloaded = engine.offload()
-        assert (offloaded.device_bytes, offloaded.host_bytes) == (0, loaded.host_bytes)
-        assert engine.restore() == loaded
-        again = answer(engine)
-        assert (again.text, again.lines) == (first.text, first.lines)
-    unloaded = engine.unload()
-    assert (unloaded.device_bytes, unloaded.host_bytes, host.size) == (0, 0, 0)
-    assert engine.load() == loaded
-
-
-def test_a_fresh_process_restores_from_the_host_tier(make: Callable[[], Engine]) -> None:
-    loader = make()
-    loader.load()
-    first = answer(loader)
-    loader.offload()
-    successor = make()
-    successor.restore()
-    assert answer(successor).text == first.text
-
-
-def test_an_empty_host_tier_is_not_restored(make: Callable[[], Engine]) -> None:
-    with pytest.raises(EngineError, match="host memory"):
-        make().restore()
-
-
-def test_unload_works_in_every_state(make: Callable[[], Engine], host: HostTier) -> None:
-    engine = make()
-    engine.unload()
-    engine.load()
-    engine.offload()
-    engine.unload()
-    assert host.size == 0
-
-
-def test_pages_fail_alone(make: Callable[[], Engine]) -> None:
-    engine = make()
-    engine.load()
-    good, bad, also_good = engine.infer(
-        [InferRequest(image=picture()), InferRequest(image=b"GIF89a?"), InferRequest(image=picture(20, 60))]
-    )
-    assert isinstance(good, PageResult)
-    assert isinstance(bad, Failure)
-    assert isinstance(also_good, PageResult)
-    assert (also_good.width, also_good.height) == (20, 60)
-
-
-def test_a_model_that_is_not_loaded_says_so(make: Callable[[], Engine]) -> None:
-    assert "not loaded" in failure(make(), picture()).message
-
-
-def test_sizes_are_of_the_upright_picture(make: Callable[[], Engine]) -> None:
-    engine = make()
-    engine.load()
-    data = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn right by 90 degrees to look at it
-    Image.new("RGB", (60, 40), "white").save(data, "JPEG", exif=exif)
-    result = answer(engine, InferRequest(image=data.getvalue()))
-    assert (result.width, result.height) == (40, 60)
+    def test_fake_refuses_unknown_options(self, host: HostTier) -> None:
+        with pytest.raises(EngineError, match="no option 'speed'"):
+            engines.create(ModelSpec(name="m", engine="fake", options={"speed": 1}), host)
+        with pytest.raises(EngineError, match="load_seconds is a number"):
+            engines.create(ModelSpec(name="m", engine="fake", options={"load_seconds": "long"}), host)
 
 
 # --- pictures -------------------------------------------------------------------------------------------------
@@ -201,87 +89,6 @@ def test_every_mode_becomes_rgb_and_white_stays_white(mode: str) -> None:
     decoded = pictures.decode(data.getvalue(), 1000)
     assert decoded.mode == "RGB"
     assert decoded.getpixel((3, 3)) == (255, 255, 255)
-
-
-# --- rapidocr -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def reader(host: HostTier) -> Engine:
-    pytest.importorskip("rapidocr")
-    engine = engines.create(ModelSpec(name="m", engine="rapidocr", options={"threads": 1}), host)
-    engine.load()
-    return engine
-
-
-def test_rapidocr_reads_an_invoice(reader: Engine) -> None:
-    result = answer(reader, InferRequest(image=INVOICE.read_bytes()))
-    texts = [line.text for line in result.lines]
-    assert {"INVOICE", "Harbour Paper Company", "504.50"} <= set(texts)
-    assert result.text.splitlines() == texts
-    for line in result.lines:
-        assert 0.5 <= line.score <= 1
-        assert all(0 <= x <= result.width and 0 <= y <= result.height for x, y in line.box)
-        left, right = line.box[0][0], line.box[1][0]
-        assert left < right
-
-
-def test_rapidocr_finds_the_same_boxes_on_a_turned_photo(reader: Engine) -> None:
-    upright = answer(reader)
-    exif = Image.Exif()
-    exif[0x0112] = 8  # turn left by 90 degrees to look at it
-    data = io.BytesIO()
-    with Image.open(io.BytesIO(heading())) as image:
-        image.transpose(Image.Transpose.ROTATE_270).save(data, "PNG", exif=exif)
-    turned = answer(reader, InferRequest(image=data.getvalue()))
-    assert (turned.text, turned.lines) == (upright.text, upright.lines)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3000, 20), (1, 6000), (2100, 2100)])
-def test_rapidocr_survives_odd_sizes(reader: Engine, size: tuple[int, int]) -> None:
-    result = answer(reader, InferRequest(image=picture(*size)))
-    assert (result.text, result.lines, (result.width, result.height)) == ("", (), size)
-
-
-def test_rapidocr_boxes_lie_on_the_text_of_a_thin_strip(reader: Engine) -> None:
-    """Scaled down and up again, a thin strip must not move its boxes."""
-    strip = Image.new("RGB", (3000, 36), "white")
-    with Image.open(io.BytesIO(heading())) as image:
-        word = next(line for line in answer(reader).lines if line.text == "INVOICE")
-        left, top, right, bottom = (int(number) for number in (*word.box[0], *word.box[2]))
-        strip.paste(image.crop((left, top, right, bottom)).resize((180, 36)), (2000, 0))
-    data = io.BytesIO()
-    strip.save(data, "PNG")
-    (line,) = answer(reader, InferRequest(image=data.getvalue())).lines
-    assert line.text == "INVOICE"
-    assert abs(line.box[0][0] - 2000) < 40
-    assert abs(line.box[1][0] - 2180) < 40
-    assert line.box[2][1] <= 36
-
-
-def test_rapidocr_refuses_odd_options(host: HostTier) -> None:
-    pytest.importorskip("rapidocr")
-    with pytest.raises(EngineError, match="option threads is a number"):
-        engines.create(ModelSpec(name="m", engine="rapidocr", options={"threads": "many"}), host)
-
-
-# --- fake -----------------------------------------------------------------------------------------------------
-
-
-def test_fake_says_that_it_is_fake_and_depends_on_the_page_only(host: HostTier) -> None:
-    engine = engines.create(ModelSpec(name="m", engine="fake"), host)
-    engine.load()
-    white = answer(engine, InferRequest(image=picture()))
-    assert white.text.startswith("fake ocr of page")
-    assert answer(engine, InferRequest(image=picture(kind="BMP"))).text == white.text
-    assert answer(engine, InferRequest(image=picture(color="black"))).text != white.text
-
-
-def test_fake_refuses_unknown_options(host: HostTier) -> None:
-    with pytest.raises(EngineError, match="no option 'speed'"):
-        engines.create(ModelSpec(name="m", engine="fake", options={"speed": 1}), host)
-    with pytest.raises(EngineError, match="load_seconds is a number"):
-        engines.create(ModelSpec(name="m", engine="fake", options={"load_seconds": "long"}), host)
 
 
 # --- the registry ---------------------------------------------------------------------------------------------

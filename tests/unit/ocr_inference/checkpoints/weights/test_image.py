@@ -29,8 +29,10 @@ def make_layout(big: int = 3000) -> Layout:
 
 def make_buffer(layout: Layout, seed: int = 1) -> bytearray:
     buffer = bytearray(layout.total_bytes)
+    period = bytes((at * 31 + seed) % 256 for at in range(256))
     for slot in layout.slots.values():
-        buffer[slot.offset : slot.end] = bytes((at * 31 + seed) % 256 for at in range(slot.entry.nbytes))
+        nbytes = slot.entry.nbytes
+        buffer[slot.offset : slot.end] = (period * (nbytes // 256 + 1))[:nbytes]
     return buffer
 
 
@@ -54,15 +56,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_an_image_is_plain_safetensors(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     layout = make_layout()
     buffer = make_buffer(layout)
     image.write(tmp_path / "x.safetensors", layout, memoryview(buffer), {"source": "somewhere"})
-    with safe_open(tmp_path / "x.safetensors", "pt") as opened:
+    with safe_open(tmp_path / "x.safetensors", "numpy") as opened:
         assert opened.metadata()["source"] == "somewhere"
         assert set(opened.keys()) == set(layout.slots)
         slot = layout.slots["model.bias"]
-        assert opened.get_tensor("model.bias").numpy().tobytes() == bytes(buffer[slot.offset : slot.end])
+        assert opened.get_tensor("model.bias").tobytes() == bytes(buffer[slot.offset : slot.end])
 
 
 def test_a_key_has_one_name_and_another_has_another(tmp_path: Path) -> None:

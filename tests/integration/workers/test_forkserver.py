@@ -7,65 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from ocr_inference import engines as registry
-from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest, ModelSpec, PageResult
-from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.engine import EngineError, FailureKind
 from ocr_inference.workers import forks
 from ocr_inference.workers.forkserver_client import Nurseries
-from ocr_inference.workers.worker import Worker
 from tests.support import engines
 from tests.support.engines import eventually, make_config, make_model, read, running, seen, until
+from tests.support.forkserver import check_one_thread, imported_late, parent, proc, texts, workers
 from tests.support.paths import INVOICE
-
-
-@asynccontextmanager
-async def workers(
-    nurseries: Nurseries, count: int = 1, engine: str = "fake", **options: float | str
-) -> AsyncIterator[list[Worker]]:
-    """Workers of models `m0`, `m1`, …, each with a host tier; killed at the end."""
-    tiers = [HostTier.create("test") for _ in range(count)]
-    specs = [ModelSpec(name=f"m{index}", engine=engine, options=options) for index in range(count)]
-    started = await asyncio.gather(
-        *(Worker.start(spec, tier, nurseries) for spec, tier in zip(specs, tiers, strict=True))
-    )
-    async with asyncio.TaskGroup() as tasks:
-        for worker in started:
-            tasks.create_task(worker.run())
-        try:
-            yield started
-        finally:
-            for worker in started:
-                worker.kill()
-    for tier in tiers:
-        tier.close()
-
-
-async def texts(started: Sequence[Worker], image: bytes | None = None) -> list[str]:
-    """Load all and have each read the same page."""
-    await asyncio.gather(*(worker.call("load") for worker in started))
-    request = engines.page() if image is None else InferRequest(image=image)
-    jobs = [worker.infer(request, max_pages=1, max_wait_seconds=0.0) for worker in started]
-    pages = await asyncio.gather(*jobs)
-    return [page.text for page in pages if isinstance(page, PageResult)]
 
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def proc(pid: int, file: str) -> str:
-    return Path(f"/proc/{pid}/{file}").read_text()
-
-
-def parent(pid: int) -> int:
-    return int(proc(pid, "stat").rpartition(")")[2].split()[1])
 
 
 async def test_many_forks_work_and_leave_nothing_behind() -> None:
@@ -217,47 +174,13 @@ async def test_a_managers_nursery_stays_for_an_exited_model_and_ends_with_the_re
         await eventually(lambda: not engines.alive(nursery))
 
 
-@pytest.mark.parametrize("engine", registry.ENGINES)
+@pytest.mark.parametrize("engine", ["fake", "rapidocr"])
 async def test_imports_leave_no_threads_and_no_device(engine: str) -> None:
-    pytest.importorskip({"transformers": "transformers"}.get(engine, "PIL"))
-    async with Nurseries(os.environ) as nurseries, workers(nurseries, engine=engine) as (worker,):
-        assert parent(worker.pid) == nurseries.pids()[engine]
-        assert os.listdir(f"/proc/{nurseries.pids()[engine]}/task") == [str(nurseries.pids()[engine])]
+    await check_one_thread(engine)
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("engine", ["rapidocr", "transformers"])
-def test_a_first_page_imports_nothing_that_a_nursery_could_have(engine: str) -> None:
-    """Each import would come again in every worker, while somebody waits for the page."""
-    pytest.importorskip({"transformers": "transformers"}.get(engine, "rapidocr"))
-    # Prepared as a nursery is; then what follows a fork, in a process of its own.
-    code = f"""
-import sys, tempfile
-from pathlib import Path
-from ocr_inference.protocol.engine import InferRequest, ModelSpec
-from ocr_inference import engines
-from ocr_inference.workers import forkserver
-from ocr_inference.protocol.host_tier import HostTier
-forkserver.prepare({engine!r})
-before = set(sys.modules)
-path = None
-if {engine!r} == "transformers":
-    from tests.support import checkpoints
-    path = str(checkpoints.make_deepseek_ocr(Path(tempfile.mkdtemp())))
-    before |= {{name for name in sys.modules if name.startswith("tests.")}}
-spec = ModelSpec(name="m", engine={engine!r}, path=path, cache_dir=tempfile.mkdtemp())
-engine = engines.create(spec, HostTier.create("m"), lambda _: None)
-engine.load()
-data = Path({str(INVOICE)!r}).read_bytes()
-engine.infer([InferRequest(image=data, max_tokens=2)])
-ours = ("PIL.", "rapidocr.", "transformers.models.", "transformers.generation.", "cv2")
-print(sorted(name for name in set(sys.modules) - before if name.startswith(ours)))
-"""
-    environ = os.environ | {"PYTHONPATH": f"{INVOICE.parents[1]}", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
-    )
-    assert done.stdout == "[]\n"
+def test_a_first_page_imports_nothing_that_a_nursery_could_have() -> None:
+    assert imported_late("rapidocr") == []
 
 
 async def test_pages_read_by_forked_workers_are_those_of_a_worker_started_directly() -> None:
@@ -265,7 +188,10 @@ async def test_pages_read_by_forked_workers_are_those_of_a_worker_started_direct
     image = INVOICE.read_bytes()
     async with Nurseries(os.environ, enabled=False) as direct, workers(direct, engine="rapidocr") as started:
         (expected,) = await texts(started, image)
-    async with Nurseries(os.environ) as nurseries, workers(nurseries, 3, engine="rapidocr") as started:
+    async with (
+        Nurseries(os.environ) as nurseries,
+        workers(nurseries, 3, engine="rapidocr") as started,
+    ):
         assert await texts(started, image) == [expected] * 3
         assert "Invoice" in expected or "INVOICE" in expected
 
