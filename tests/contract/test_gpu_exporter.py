@@ -19,6 +19,7 @@ from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.dcgm import GpuReading
 from tests.support import fakepod
 from tests.support.paths import GOLDEN
+from tests.support.patience import PATIENCE
 
 GIB = 1 << 30
 
@@ -106,10 +107,10 @@ def test_the_command_serves_until_it_is_told_to_stop(folder: Path) -> None:
         assert process.stderr is not None
         assert "exporting gpus=2" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 async def test_without_a_driver_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(gpu.NoDevice, match=r"gpus\.json"):
-        async with asyncio.timeout(20), gpu_exporter.serving(settings(tmp_path), {}):
+        async with asyncio.timeout(PATIENCE), gpu_exporter.serving(settings(tmp_path), {}):
             pass

@@ -15,6 +15,7 @@ from ocr_operator.resources import live_settings
 from tests.support import inference, pages
 from tests.support.inference import Server
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -333,7 +334,7 @@ async def test_load_wakes_one_model_and_keeps_no_lease(server: Server) -> None:
 
 
 async def test_the_watch_sends_the_whole_state_at_first_and_on_each_change(server: Server) -> None:
-    async with asyncio.timeout(20), server.http.get("/v1/state?watch=true") as response:
+    async with asyncio.timeout(PATIENCE), server.http.get("/v1/state?watch=true") as response:
         assert response.content_type == "text/event-stream"
         states = inference.events(response)
         _, now = await server.json("GET", "/v1/state")

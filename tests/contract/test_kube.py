@@ -13,6 +13,7 @@ from ocr_operator import kube
 from ocr_operator.kube import api
 from tests.support import resources
 from tests.support.fakekube import FakeKube
+from tests.support.patience import PATIENCE
 
 BOTH = pytest.mark.parametrize(
     "server", ["fake", pytest.param("real", marks=pytest.mark.cluster)], indirect=True
@@ -61,7 +62,7 @@ class Watched:
         self.news = asyncio.Event()
 
     async def until(self, found: Callable[[list[api.WatchEvent]], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not found(self.events):
                 self.news.clear()
                 await self.news.wait()

@@ -29,9 +29,7 @@ async def two(cluster: RealStage, **receipts: Any) -> tuple[str, str]:
     await apply_on_demand(cluster, "invoices")
     await apply_on_demand(cluster, "receipts", **receipts)
     both = ("invoices", "receipts")
-    await until(
-        lambda: all(cluster.holds("Ready", name=each) for each in both), within=60, what="both are ready"
-    )
+    await until(lambda: all(cluster.holds("Ready", name=each) for each in both), what="both are ready")
     pods = cluster.objects(api.POD)
     for name in both:
         placed = pods[cluster.pod_of(name)]["metadata"]["annotations"]
@@ -81,17 +79,15 @@ async def test_an_idle_model_makes_way_for_one_that_is_waited_for(tmp_path: Path
 
         assert (await state(invoices))["state"] == "offloaded"
         assert cluster.held(GPU) == 30 * 2**30
-        await until(
-            lambda: events(cluster, "GpuMemoryFreed") and events(cluster, "GpuMemoryYielded"), within=20
-        )
+        await until(lambda: events(cluster, "GpuMemoryFreed") and events(cluster, "GpuMemoryYielded"))
         assert events(cluster, "GpuMemoryYielded")["invoices"].startswith(
             f"pp-ocr of default/{cluster.pod_of('invoices')} makes way on GPU-a0 (30Gi, priority 0) for "
             f"pp-ocr of default/{cluster.pod_of('receipts')}, which lacks 15"
         )
         assert "gets 30Gi of GPU-a0 from" in events(cluster, "GpuMemoryFreed")["receipts"]
-        await until(lambda: count(cluster, "ocr_operator_arbitration_seconds_count") == 1, within=20)
+        await until(lambda: count(cluster, "ocr_operator_arbitration_seconds_count") == 1)
         assert count(cluster, ASKS, result="offloaded") == 1
-        await until(lambda: count(cluster, "ocr_operator_arbitration_waiting") == 0, within=20)
+        await until(lambda: count(cluster, "ocr_operator_arbitration_waiting") == 0)
 
         # And back again, after a restart of the operator, which knows nothing of all that.
         await cluster.kill()
@@ -240,7 +236,7 @@ async def test_a_pod_that_claims_a_gpu_it_was_not_placed_on_causes_nothing() -> 
     async with acted() as (cluster, receipts, invoices):
         receipts.device["uuid"] = "GPU-elsewhere"
         wait_for_memory(receipts)
-        await until(lambda: cluster.condition("Degraded", "receipts").get("reason") == "WrongGpu", within=20)
+        await until(lambda: cluster.condition("Degraded", "receipts").get("reason") == "WrongGpu")
         assert invoices.offloads == []
         receipts.device["uuid"] = GPU
         receipts.tell()
@@ -260,9 +256,9 @@ async def test_a_pod_that_goes_while_it_is_asked_harms_nobody() -> None:
         wait_for_memory(receipts)
         await hung.wait()
         await cluster.end(invoices.name)
-        await until(lambda: count(cluster, ASKS, result="failed") == 1, within=20)
+        await until(lambda: count(cluster, ASKS, result="failed") == 1)
         await cluster.apply("receipts", replicas=1, idle={"offloadAfterSeconds": 5})
-        await until(lambda: cluster.applied("receipts"), within=20)
+        await until(lambda: cluster.applied("receipts"))
 
 
 async def test_an_operator_that_restarts_in_the_middle_of_an_ask_asks_again() -> None:
@@ -280,5 +276,5 @@ async def test_an_operator_that_restarts_in_the_middle_of_an_ask_asks_again() ->
         await cluster.kill()
         invoices.answer_offload = None
         await cluster.start(**QUICK)
-        await until(lambda: count(cluster, ASKS, result="offloaded") == 1, within=20)
+        await until(lambda: count(cluster, ASKS, result="offloaded") == 1)
         assert len(invoices.offloads) == 2

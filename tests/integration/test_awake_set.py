@@ -39,7 +39,7 @@ async def four(cluster: Stage, **routing: Any) -> FakePod:
     await cluster.apply(replicas=4, routing={"stabilizationSeconds": 0} | routing)
     await until(lambda: cluster.holds("Ready") and cluster.applied())
     await until(lambda: len(cluster.pods) == 4 and len(awake(cluster)) == 1)
-    await until(lambda: cluster.status()["awakeReplicas"] == 1, within=20)
+    await until(lambda: cluster.status()["awakeReplicas"] == 1)
     return cluster.pods[next(iter(awake(cluster)))]
 
 
@@ -65,7 +65,7 @@ async def test_a_growing_queue_wakes_pods_and_an_event_says_why() -> None:
 
         crowd(pod, 12)
         await until(lambda: len(awake(cluster)) == 3)
-        await until(lambda: cluster.status()["awakeReplicas"] == 3, within=20)
+        await until(lambda: cluster.status()["awakeReplicas"] == 3)
 
         await until(
             lambda: all(cluster.pods[name].loads == ["pp-ocr"] for name in awake(cluster) - {pod.name})
@@ -83,7 +83,7 @@ async def test_the_set_shrinks_to_one_when_the_queue_is_gone() -> None:
         await until(lambda: len(awake(cluster)) == 3)
 
         crowd(pod, 0)
-        await until(lambda: len(awake(cluster)) == 1, within=30)
+        await until(lambda: len(awake(cluster)) == 1)
 
 
 async def test_a_pod_that_cannot_be_reached_is_replaced() -> None:
@@ -91,7 +91,7 @@ async def test_a_pod_that_cannot_be_reached_is_replaced() -> None:
         pod = await four(cluster, stabilizationSeconds=3600)
 
         pod.silent = True
-        await until(lambda: awake(cluster) and pod.name not in awake(cluster), within=20)
+        await until(lambda: awake(cluster) and pod.name not in awake(cluster))
 
         assert len(awake(cluster)) == 1
 
@@ -116,7 +116,7 @@ async def test_labels_edited_by_hand_are_mended() -> None:
             if name != pod.name:
                 operation = {"op": "add", "path": path, "value": "true"}
             await cluster.kube.patch(ref, [operation])
-        await until(lambda: awake(cluster) == {pod.name}, within=20)
+        await until(lambda: awake(cluster) == {pod.name})
 
 
 async def test_without_the_operator_the_set_stays_and_a_fresh_one_goes_on_with_it() -> None:
@@ -165,7 +165,7 @@ async def test_the_policy_changes_live_and_the_service_never_selects_nobody() ->
         await until(lambda: len(awake(cluster)) == 4)
         service = cluster.objects(api.SERVICE)["invoices"]
         await cluster.apply(replicas=4, routing={"policy": "warmFirst", "stabilizationSeconds": 0})
-        await until(lambda: len(awake(cluster)) == 1, within=30)
+        await until(lambda: len(awake(cluster)) == 1)
         watching.cancel()
 
         assert min(sizes) >= 1
@@ -183,11 +183,11 @@ async def test_nobody_leaves_before_those_in_its_place_are_labelled() -> None:
 
         cluster.kube.fail = fail
         pod.silent = True
-        await until(lambda: cluster.locations().get("unknown"), within=20)
+        await until(lambda: cluster.locations().get("unknown"))
         assert awake(cluster) == {pod.name}
 
         cluster.kube.fail = lambda verb, ref: None
-        await until(lambda: awake(cluster) and pod.name not in awake(cluster), within=20)
+        await until(lambda: awake(cluster) and pod.name not in awake(cluster))
 
 
 async def test_a_storm_of_states_makes_few_passes_and_fewer_writes() -> None:
@@ -201,13 +201,12 @@ async def test_a_storm_of_states_makes_few_passes_and_fewer_writes() -> None:
         passes = cluster.registry.get_sample_value("ocr_operator_reconciles_total", {"result": "done"}) or 0
         began, told = loop.time(), 0
 
-        while loop.time() - began < 3:
+        while told <= 200 or loop.time() - began < 3:
             crowd(pod, told % 4)
             told += 1
             await asyncio.sleep(0.002)
         seconds = loop.time() - began
         after = cluster.registry.get_sample_value("ocr_operator_reconciles_total", {"result": "done"}) or 0
 
-        assert told > 200
         assert after - passes <= 8 * seconds
         assert not patched

@@ -91,7 +91,7 @@ async def test_state_of_a_pod_reaches_the_status() -> None:
         await until(lambda: cluster.holds("Ready"))
 
         next(iter(cluster.pods.values())).change(pp_ocr=("ready", "gpu"))
-        await until(lambda: cluster.locations() == {"gpu": 1, "unloaded": 1}, within=3)
+        await until(lambda: cluster.locations() == {"gpu": 1, "unloaded": 1})
 
 
 async def test_nothing_is_written_while_nothing_happens() -> None:
@@ -118,13 +118,13 @@ async def test_status_is_written_at_most_once_a_second_under_churn() -> None:
         began = loop.time()
 
         flips = 0
-        while loop.time() - began < 2.5:
+        while flips <= 50 or loop.time() - began < 2.5:
             pod.change(pp_ocr=("ready", "gpu") if flips % 2 else ("offloaded", "cpu"))
             flips += 1
             await asyncio.sleep(0.01)
 
-        assert flips > 50
-        assert 1 <= cluster.kube.calls["apply_status"] - before <= 4
+        seconds = loop.time() - began
+        assert 1 <= cluster.kube.calls["apply_status"] - before <= 2 + seconds
 
 
 async def test_unreachable_pod_is_unknown_and_comes_back() -> None:
@@ -133,16 +133,16 @@ async def test_unreachable_pod_is_unknown_and_comes_back() -> None:
         await until(lambda: cluster.holds("Ready"))
         for pod in cluster.pods.values():
             pod.change(pp_ocr=("ready", "gpu"))
-        await until(lambda: cluster.locations() == {"gpu": 2}, within=5)
+        await until(lambda: cluster.locations() == {"gpu": 2})
         lost, silent = cluster.pods.values()
 
         await cluster.end(lost.name)
         silent.silent = True
-        await until(lambda: cluster.locations() == {"unknown": 2}, within=5)
+        await until(lambda: cluster.locations() == {"unknown": 2})
 
         silent.silent = False
         silent.tell()
-        await until(lambda: cluster.locations() == {"gpu": 1, "unknown": 1}, within=10)
+        await until(lambda: cluster.locations() == {"gpu": 1, "unknown": 1})
 
 
 async def test_killed_operator_converges_after_a_restart_without_duplicates() -> None:
@@ -183,7 +183,7 @@ async def test_operator_killed_at_any_call_converges(calls: int) -> None:
         await cluster.start()
         cluster.kube.fail = die
         await cluster.apply()
-        await until(dead.is_set, within=5)
+        await until(dead.is_set)
         await cluster.kill()
         cluster.kube.fail = lambda verb, ref: None
 
@@ -277,7 +277,7 @@ async def test_gate_removed_by_hand_is_tolerated() -> None:
 
         await cluster.kube.patch(gated, json.loads(command[1]))
 
-        await until(lambda: cluster.holds("Ready") and cluster.applied(), within=20)
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
         assert cluster.holds("Placed")
         assert {each.uid for each in cluster.pods.values()} == {
             cluster.kube._objects[gated]["metadata"]["uid"]
@@ -294,7 +294,7 @@ async def test_pod_that_finds_no_device_is_left_to_the_scheduler_in_the_end() ->
         old = {"op": "add", "path": "/metadata/creationTimestamp", "value": "2026-01-01T00:00:00Z"}
         await cluster.kube.patch(ref, [old])
 
-        await until(lambda: cluster.holds("Ready"), within=20)
+        await until(lambda: cluster.holds("Ready"))
         annotations = cluster.kube._objects[ref]["metadata"]["annotations"]
         record = json.loads(annotations[names.ANNOTATION_PLACEMENT])
         assert (record["node"], record["basis"]) == ("", "scheduler")
@@ -310,18 +310,16 @@ async def test_pod_on_another_gpu_is_named_in_the_condition_and_an_event() -> No
 
         pod.device["uuid"] = "GPU-nobody-has"
         pod.tell()
-        await until(lambda: cluster.holds("Degraded"), within=20)
+        await until(lambda: cluster.holds("Degraded"))
 
         condition = cluster.condition("Degraded")
         assert condition["reason"] == "WrongGpu"
         assert condition["message"] == f"{pod.name}: got GPU-nobody-has instead of {promised}"
-        await until(
-            lambda: [e for e in cluster.objects(api.EVENT).values() if e["reason"] == "WrongGpu"], within=20
-        )
+        await until(lambda: [e for e in cluster.objects(api.EVENT).values() if e["reason"] == "WrongGpu"])
 
         pod.device["uuid"] = promised
         pod.tell()
-        await until(lambda: cluster.holds("Degraded", "False"), within=20)
+        await until(lambda: cluster.holds("Degraded", "False"))
 
 
 async def test_pods_tell_the_load_where_no_exporter_does() -> None:
@@ -340,10 +338,10 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
         pod.tell()
         assert cluster.controller is not None
         world = cluster.controller.world
-        await until(lambda: [each.source.value for each in world.readings()] == ["pod"], within=20)
+        await until(lambda: [each.source.value for each in world.readings()] == ["pod"])
 
         await cluster.apply("other", replicas=1)
-        await until(lambda: cluster.holds("Placed", name="other"), within=20)
+        await until(lambda: cluster.holds("Placed", name="other"))
         placed = next(pod for name, pod in cluster.objects(api.POD).items() if name.startswith("other"))
         record = json.loads(placed["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
         assert (record["basis"], record["dataSource"]) == ("metrics", "pod")
@@ -382,7 +380,7 @@ async def test_prometheus_tells_the_load_where_exporters_cannot_be_reached() -> 
         try:
             await cluster.start(prometheus_url=f"http://{ip}:{port}")
             await cluster.apply(replicas=1)
-            await until(lambda: cluster.holds("Ready"), within=20)
+            await until(lambda: cluster.holds("Ready"))
         finally:
             await runner.cleanup()
         [pod] = [body for name, body in cluster.objects(api.POD).items() if name.startswith("invoices")]
@@ -395,7 +393,7 @@ async def test_fifty_pods_at_once_are_spread_by_the_books() -> None:
     gpus = {f"gpu-{n}": {f"GPU-{n}-{m}": 0 for m in range(5)} for n in range(5)}
     async with stage(gpus=gpus) as cluster:
         await cluster.apply(replicas=50)
-        await until(lambda: cluster.holds("Ready"), within=40)
+        await until(lambda: cluster.holds("Ready"))
 
         placed: dict[str, int] = {}
         for pod in cluster.objects(api.POD).values():
@@ -438,7 +436,7 @@ async def test_api_server_that_fails_for_a_while_ends_in_the_same_place() -> Non
 
         cluster.kube.fail = fail
         await cluster.apply()
-        await until(lambda: cluster.holds("Ready") and cluster.applied(), within=30)
+        await until(lambda: cluster.holds("Ready") and cluster.applied())
         assert failures == 4
 
 

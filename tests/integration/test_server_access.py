@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import inference, pages
+from tests.support.patience import PATIENCE
 
 CONTROLS = [
     ("POST", "/gpu/load"),
@@ -50,7 +51,7 @@ async def test_reading_needs_a_key_and_keys_rotate(tmp_path: Path) -> None:
         replacement = tmp_path / "new"
         replacement.write_text("key-c")
         os.replace(replacement, file)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await server.read(pages.blank(), headers=bearer("key-c")))[0] != 200:
                 pass
         assert (await server.read(pages.blank(), headers=bearer("key-a")))[0] == 403

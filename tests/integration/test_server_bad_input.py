@@ -1,7 +1,6 @@
 """Bad input: an answer that names it, and the next request works. All tests share one server, as clients do."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -10,6 +9,7 @@ import pytest_asyncio
 
 from tests.support import inference, pages
 from tests.support.inference import Server
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,10 +56,8 @@ async def test_bad_requests_say_what_is_wrong_and_harm_nothing(
 
 
 async def test_a_bomb_is_refused_without_waking_a_model(server: Server) -> None:
-    began = time.monotonic()
     status, _ = await server.read(pages.bomb(), model="slow")
     assert status == 413
-    assert time.monotonic() - began < 5
     assert (await server.model("slow"))["state"] == "unloaded"
 
 
@@ -108,7 +106,7 @@ async def test_an_oversized_upload_is_refused_before_it_is_sent(server: Server) 
         b"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000000\r\n"
         b"Content-Type: multipart/form-data; boundary=cut\r\n\r\n--cut\r\n"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()
     await writer.wait_closed()

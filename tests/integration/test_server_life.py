@@ -9,6 +9,7 @@ import pytest
 
 from ocr_inference.api.control import state
 from tests.support import inference, pages
+from tests.support.patience import PATIENCE
 
 GPU = {"uuid": "GPU-1", "product": "NVIDIA-L40S", "memory_bytes": 46_068 << 20}
 
@@ -128,7 +129,7 @@ async def test_watchers_are_bounded() -> None:
             assert refused.headers["Retry-After"]
         for each in watches:
             each.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await _refused(server):
                 pass
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.support import inference, pages
+from tests.support.patience import PATIENCE
 
 
 def fake(folder: Path, **options: float) -> str:
@@ -28,7 +29,7 @@ async def test_sigterm_lets_the_running_request_end(tmp_path: Path) -> None:
     ):
         states = inference.events(watch)
         reading = asyncio.create_task(answer(http))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (await anext(states))["queue"]["in_flight"]:
                 pass
             process.send_signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ import pytest
 
 from bench import storm
 from tests.support import inference, pages
+from tests.support.patience import PATIENCE
 
 MIB = 1 << 20
 FIRST = """
@@ -57,7 +58,7 @@ async def declare(server: inference.Server, revision: int, **values: Any) -> Non
 
 async def crowded(server: inference.Server, waiting: int) -> None:
     """Wait until so many requests wait at the same time."""
-    async with asyncio.timeout(30), server.http.get("/v1/state?watch=true") as response:
+    async with asyncio.timeout(PATIENCE), server.http.get("/v1/state?watch=true") as response:
         async for state in inference.events(response):
             if state["queue"]["waiting"] >= waiting:
                 return

@@ -19,6 +19,7 @@ import pytest
 from tests.support import hub as hubs
 from tests.support import inference, pages
 from tests.support.inference import Server
+from tests.support.patience import PATIENCE
 
 TOKEN = "hf_secret_token"
 WEIGHTS = "model.safetensors"
@@ -63,7 +64,7 @@ class Site:
 
     async def works(self) -> None:
         """Now or as soon as the pause between two attempts is over."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 status, body = await self.read()
                 if status == 200:
@@ -119,13 +120,13 @@ async def metric(server: Server, name: str) -> float | None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """For what lies on a disk: nothing tells of it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 async def reached(held: hubs.Hold) -> None:
-    assert await asyncio.to_thread(held.reached.wait, 30)
+    assert await asyncio.to_thread(held.reached.wait, PATIENCE)
 
 
 async def test_progress_is_told_while_a_model_comes(
@@ -140,7 +141,7 @@ async def test_progress_is_told_while_a_model_comes(
         states = inference.events(watch)
         reading = asyncio.create_task(site.read())
         await reached(held)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not ((model := (await anext(states))["models"][0])["progress"] or {}).get("bytes_done"):
                 pass
         assert model["revision"] == commit

@@ -24,6 +24,7 @@ from ocr_inference.config.settings import (
 from ocr_inference.device.gpu import Device
 from ocr_inference.manager.manager import Manager, ModelSnapshot, Snapshot
 from ocr_inference.protocol.engine import InferRequest, PageResult
+from tests.support.patience import PATIENCE
 
 SIMULATED = Device("simulated", "GPU-test", "NVIDIA-L40S", 1_000_000)
 
@@ -88,7 +89,10 @@ def seen(manager: Manager, model: str = "alpha") -> ModelSnapshot:
 
 
 async def until(
-    manager: Manager, condition: Callable[[ModelSnapshot], bool], model: str = "alpha", seconds: float = 20
+    manager: Manager,
+    condition: Callable[[ModelSnapshot], bool],
+    model: str = "alpha",
+    seconds: float = PATIENCE,
 ) -> ModelSnapshot:
     """Follow the manager's changes until the condition holds."""
 
@@ -111,7 +115,7 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """For conditions outside the manager, which nothing announces: look again until they hold."""
     end = time.monotonic() + seconds
     while not condition():

@@ -17,6 +17,7 @@ import msgspec
 from ocr_inference import app
 from ocr_inference.config import parsing
 from ocr_inference.config.settings import Settings
+from tests.support.patience import PATIENCE
 
 FAKE = """
 models:
@@ -60,7 +61,7 @@ class Server:
         found: dict[str, Any] = next(model for model in state["models"] if model["name"] == name)
         return found
 
-    async def until(self, name: str, seconds: float = 20.0, **wanted: object) -> None:
+    async def until(self, name: str, seconds: float = PATIENCE, **wanted: object) -> None:
         """Wait until the model's fields have these values."""
         async with asyncio.timeout(seconds), self.http.get("/v1/state?watch=true") as response:
             async for state in events(response):
@@ -114,7 +115,7 @@ async def process(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subp
 async def url_of(started: asyncio.subprocess.Process) -> str:
     """From the line that says that it serves."""
     assert started.stderr is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async for line in started.stderr:
             if match := re.search(rb" serving url=(\S+) .*device=cpu models=", line):
                 return match[1].decode()

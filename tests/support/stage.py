@@ -29,13 +29,14 @@ from ocr_operator.settings import Settings
 from tests.support import fakepod
 from tests.support.fakekube import FakeKube
 from tests.support.fakepod import FakePod
+from tests.support.patience import PATIENCE
 
 MIB = 2**20
 PORT = fakepod.free_port()
 EXPORTER_PORT = fakepod.free_port()
 
 
-async def until(holds: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:
+async def until(holds: Callable[[], Any], *, within: float = PATIENCE, what: str = "") -> Any:
     """The first true value of `holds`, asked again and again."""
     deadline = time.monotonic() + within
     while not (value := holds()):

@@ -18,6 +18,7 @@ from ocr_operator.kube import api
 from ocr_operator.resources import names
 from ocr_operator.settings import Settings
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 
 CHART = ROOT / "charts" / "ocr-operator"
 Documents = list[dict[str, Any]]
@@ -44,7 +45,7 @@ def run(helm: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess
         environment = {"PATH": os.defpath, "HOME": str(tmp_path), "HELM_NO_PLUGINS": "1"}
         command = [str(helm), *arguments, "--values", str(file)]
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
 
     return call

@@ -20,9 +20,12 @@ from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
 from tests.support import engines
 from tests.support.engines import make_config, make_model, page, read, running, seen, until
+from tests.support.patience import PATIENCE
 
 WORDS = 7
 """Of the fake engine's answer."""
+ENDLESS = 100_000
+"""Repeats: no test and no machine sees the end of it."""
 
 
 def writer(**options: Any) -> Config:
@@ -76,7 +79,7 @@ async def test_max_tokens_ends_the_answer_and_says_so() -> None:
 
 
 async def test_pieces_are_given_out_while_the_page_is_still_written() -> None:
-    async with running(writer(step_seconds=0.05, repeat=1000)) as manager:
+    async with running(writer(step_seconds=0.05, repeat=ENDLESS)) as manager:
         async with manager.lease("alpha") as lease, aclosing(lease.stream(page())) as answers:
             first = await anext(answers)
             assert isinstance(first, Delta)
@@ -94,15 +97,12 @@ async def test_rows_are_written_together_and_end_on_their_own() -> None:
             assert result.completion_tokens == limit
             ends.append(limit)
 
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         await asyncio.gather(*(ask(limit) for limit in (60, 40, 20, 5)))
-        assert ends == [5, 20, 40, 60]
-        assert loop.time() - began < 125 * 0.02
+        assert ends == [5, 20, 40, 60], "one after the other, they would end as they were asked"
 
 
 async def test_a_slot_goes_to_the_next_page_at_once() -> None:
-    config = writer(step_seconds=0.02, repeat=50, max_batch=2)
+    config = writer(step_seconds=0.02, repeat=ENDLESS, max_batch=2)
     async with running(config) as manager:
         long = asyncio.create_task(pieces(manager))
         await until(manager, lambda model: model.in_flight == 1)
@@ -110,8 +110,8 @@ async def test_a_slot_goes_to_the_next_page_at_once() -> None:
             _, result = await pieces(manager, InferRequest(image=engines.picture(), max_tokens=3))
             assert result.completion_tokens == 3
         assert not long.done()
-        deltas, _ = await long
-        assert len(deltas) == 50 * WORDS
+        long.cancel()
+        await until(manager, lambda model: model.in_flight == 0)
 
 
 async def test_pages_beyond_the_batch_setting_wait() -> None:
@@ -136,21 +136,20 @@ async def test_pages_beyond_the_batch_setting_wait() -> None:
 
 
 async def test_who_leaves_early_stops_the_writing_and_disturbs_nobody() -> None:
-    async with running(writer(step_seconds=0.02, repeat=100)) as manager:
+    async with running(writer(step_seconds=0.02, repeat=ENDLESS)) as manager:
         other = asyncio.create_task(
             pieces(manager, InferRequest(image=engines.picture(color="black"), max_tokens=50))
         )
         async with manager.lease("alpha") as lease, aclosing(lease.stream(page())) as answers:
             async for _ in answers:
                 break
-        await until(manager, lambda model: model.in_flight == 1)
         deltas, result = await other
         assert "".join(delta.text for delta in deltas) == result.text
-        assert seen(manager).in_flight == 0
+        await until(manager, lambda model: model.in_flight == 0)
 
 
 async def test_a_stream_that_is_merely_dropped_ends_with_its_lease() -> None:
-    async with running(writer(step_seconds=0.02, repeat=1000)) as manager:
+    async with running(writer(step_seconds=0.02, repeat=ENDLESS)) as manager:
         async with manager.lease("alpha") as lease:
             answers = lease.stream(page())
             await anext(answers)
@@ -159,7 +158,7 @@ async def test_a_stream_that_is_merely_dropped_ends_with_its_lease() -> None:
 
 
 async def test_a_cancelled_reader_frees_its_slot() -> None:
-    async with running(writer(step_seconds=0.02, repeat=1000, max_batch=1)) as manager:
+    async with running(writer(step_seconds=0.02, repeat=ENDLESS, max_batch=1)) as manager:
         reading = asyncio.create_task(pieces(manager))
         await until(manager, lambda model: model.in_flight == 1)
         reading.cancel()
@@ -181,12 +180,16 @@ async def test_offload_waits_for_streams() -> None:
 
 
 async def test_a_deadline_holds_while_pieces_come() -> None:
-    async with running(writer(step_seconds=0.02, repeat=1000)) as manager:
+    async with running(writer(step_seconds=0.02, repeat=ENDLESS)) as manager:
         await read(manager, request=InferRequest(image=engines.picture(), max_tokens=1))
         seen_pieces: list[Delta] = []
-        with pytest.raises(Refused) as error:
-            await pieces(manager, deadline=manager.now() + 0.5, into=seen_pieces)
-        assert error.value.refusal.reason is Reason.DEADLINE
+        seconds = 0.5
+        # A busy machine may write nothing in so little time: then with more.
+        while len(seen_pieces) <= 1 and seconds < PATIENCE:
+            with pytest.raises(Refused) as error:
+                await pieces(manager, deadline=manager.now() + seconds, into=seen_pieces)
+            assert error.value.refusal.reason is Reason.DEADLINE
+            seconds *= 2
         assert len(seen_pieces) > 1
         await until(manager, lambda model: model.in_flight == 0)
 
@@ -203,7 +206,7 @@ async def test_a_worker_that_dies_before_the_first_piece_is_replaced() -> None:
 
 
 async def test_a_worker_that_dies_in_the_middle_ends_the_stream_with_an_error() -> None:
-    async with running(writer(step_seconds=0.02, repeat=1000)) as manager:
+    async with running(writer(step_seconds=0.02, repeat=ENDLESS)) as manager:
         seen_pieces: list[Delta] = []
         reading = asyncio.create_task(pieces(manager, into=seen_pieces))
         await engines.eventually(lambda: len(seen_pieces) > 1)

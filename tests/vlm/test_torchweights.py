@@ -25,6 +25,7 @@ from ocr_inference.engines.transformers import devices, torchweights
 from ocr_inference.engines.transformers.devices import Device, Simulated
 from ocr_inference.engines.transformers.torchweights import FlatModel
 from ocr_inference.protocol.host_tier import HostTier
+from tests.support.patience import PATIENCE
 
 
 class Model(torch.nn.Module):
@@ -460,6 +461,7 @@ import torch
 from ocr_inference.engines.transformers import devices, torchweights
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.checkpoints.weights import layout
+from tests.support.patience import PATIENCE
 
 def resident():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmRSS:"))
@@ -493,7 +495,7 @@ def test_the_host_tier_is_exact_and_released_memory_comes_back() -> None:
         [sys.executable, "-c", MEASURE],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr_inference.manager.manager import Refused
+from ocr_inference.manager.manager import Manager, Refused
 from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest
 from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
@@ -84,14 +84,27 @@ async def test_a_lease_ends_with_the_work_not_with_the_client() -> None:
         await until(manager, lambda model: model.in_flight == 0)
 
 
-async def test_deadlines_hold_while_waiting_and_while_reading() -> None:
-    async with running(make_config(make_model(load_seconds=0.5, infer_seconds=0.5))) as manager:
+def kill_worker(manager: Manager) -> None:
+    pid = seen(manager).worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_deadlines_hold_while_waiting_and_while_reading(faults: Faults) -> None:
+    async with running(faulty(faults)) as manager:
+        faults.set(load="hang")
         with pytest.raises(Refused, match="waiting for model alpha") as error:
             async with manager.lease("alpha", manager.now() + 0.1):
                 pass
         assert error.value.refusal.reason is Reason.DEADLINE
-        await until(manager, lambda model: model.state is State.READY)
+        await until(manager, lambda model: model.worker_pid is not None)
+        kill_worker(manager)
+        await until(manager, lambda model: model.state is State.UNLOADED)
+        faults.set()
+        await read(manager)
+        faults.set(infer="hang")
         with pytest.raises(Refused, match="reading the page"):
             async with manager.lease("alpha", manager.now() + 0.1) as lease:
                 await lease.infer(engines.page())
+        kill_worker(manager)
         await until(manager, lambda model: model.in_flight == 0)

@@ -23,6 +23,7 @@ from kubectl_ocr.kubectl import Kubectl, _read, explain
 from kubectl_ocr.objects import Metadata, ModelSpec, ModelStatus, Pod, PodStatus, Resource, Spec, Status
 from ocr_wire import names
 from ocr_wire.errors import ErrorInfo
+from tests.support.patience import PATIENCE
 
 TOKEN = "s3cret-token"
 
@@ -372,7 +373,7 @@ async def test_a_watch_outlives_a_cluster_that_cannot_be_reached(
 
     async def until(words: str) -> None:
         nonlocal shown
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while words not in (shown := shown + capsys.readouterr().out):  # noqa: ASYNC110  a program's output
                 await asyncio.sleep(0.05)
 
@@ -386,7 +387,7 @@ async def test_a_watch_outlives_a_cluster_that_cannot_be_reached(
         await until("\ninvoices")
         kubectl.answers("get pods", err="error: You must be logged in to the server (Unauthorized)")
         with pytest.raises(Failure, match="doesn't know you"):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await watching
     finally:
         watching.cancel()

@@ -10,6 +10,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry, Counter
 
 from ocr_operator import logs, probes
+from tests.support.patience import PATIENCE
 
 
 def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -19,7 +20,7 @@ def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         env=clean | environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

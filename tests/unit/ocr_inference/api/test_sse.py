@@ -7,6 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from ocr_inference.api import sse
+from tests.support.patience import PATIENCE
 
 
 class Source:
@@ -73,7 +74,7 @@ async def test_the_source_runs_in_one_task() -> None:
 async def test_cancelling_the_reader_closes_the_source() -> None:
     source = Source("a", ends=False)
     reader = asyncio.create_task(heard(source))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await source.begun.wait()
         reader.cancel()
         await asyncio.wait({reader})

@@ -16,6 +16,7 @@ from ocr_inference.config.settings import Settings
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.device.gpu import Device
 from ocr_inference.device.gpu_usage import SimulatedMeter
+from tests.support.patience import PATIENCE
 
 GIB = 1 << 30
 TOTAL = 64 * GIB
@@ -127,7 +128,7 @@ async def test_news_are_told_and_a_cpu_has_none(tmp_path: Path) -> None:
     teller = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path, lambda: 0.0)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(teller.run(heard.set))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await heard.wait()
         running.cancel()
     assert teller.told == GpuInfo(0, TOTAL, 0.0)

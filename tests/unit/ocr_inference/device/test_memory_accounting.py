@@ -12,6 +12,7 @@ import pytest
 from ocr_inference.config.settings import Settings
 from ocr_inference.device import choosing, memory_accounting
 from ocr_inference.device.memory_accounting import SimulatedBooks
+from tests.support.patience import PATIENCE
 
 
 def use(folder: Path, uuid: str, pid: int, text: str) -> None:
@@ -82,7 +83,7 @@ def _race(folder: Path, start: Barrier, won: SimpleQueue[bool]) -> None:
 
 def test_of_two_processes_that_race_for_the_same_room_exactly_one_gets_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    start, won = context.Barrier(2, timeout=60), context.SimpleQueue()
+    start, won = context.Barrier(2, timeout=PATIENCE), context.SimpleQueue()
     racers = [context.Process(target=_race, args=(tmp_path, start, won), daemon=True) for _ in range(2)]
     for racer in racers:
         racer.start()

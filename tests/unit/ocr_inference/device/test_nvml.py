@@ -15,6 +15,7 @@ from ocr_inference.device.gpu import Device, Gpu, NoDevice
 from ocr_inference.device.gpu_usage import Measured
 from ocr_inference.device.nvml import Memory
 from tests.support.nvml import GIB, LIBRARY, Machine, build, machine
+from tests.support.patience import PATIENCE
 
 CUDA = Settings(device="cuda")
 A, B = "GPU-5d0c2a0e-0000-4a2f-8d57-000000000001", "GPU-5d0c2a0e-0000-4a2f-8d57-000000000002"
@@ -196,7 +197,7 @@ def test_the_exporter_ends_with_the_drivers_word(host: Machine) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("ocr-inference: the NVIDIA driver refused (start: RM has detected")

@@ -9,6 +9,7 @@ import pytest
 
 from ocr_inference.protocol import host_tier
 from ocr_inference.protocol.host_tier import HostTier
+from tests.support.patience import PATIENCE
 
 MIB = 1 << 20
 
@@ -38,7 +39,9 @@ def test_what_one_process_writes_another_reads_and_it_outlives_both() -> None:
         "import sys; from ocr_inference.protocol.host_tier import HostTier\n"
         "with HostTier(int(sys.argv[1])).map() as mapped: mapped[7:12] = bytes(map(ord, 'hello'))"
     )
-    subprocess.run([sys.executable, "-c", script, str(tier.fd)], pass_fds=[tier.fd], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", script, str(tier.fd)], pass_fds=[tier.fd], check=True, timeout=PATIENCE
+    )
     with tier.map() as mapped:
         assert mapped[7:12] == b"hello"
     tier.close()

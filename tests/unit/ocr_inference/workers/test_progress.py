@@ -4,6 +4,7 @@ import asyncio
 
 from ocr_inference.protocol.engine import Progress
 from ocr_inference.workers.progress import TELL_SECONDS, Telling
+from tests.support.patience import PATIENCE
 
 
 def at(done: int) -> Progress:
@@ -19,7 +20,7 @@ async def test_the_first_is_told_at_once_and_the_newest_a_second_later() -> None
             tell(at(done))
         assert told.get_nowait() == at(0)
         assert told.empty()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await told.get() == at(4)
     assert loop.time() - began >= TELL_SECONDS * 0.99
     assert told.empty()
@@ -32,6 +33,6 @@ async def test_nothing_is_told_after_the_end() -> None:
         tell(at(1))
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(TELL_SECONDS * 1.2, later.set)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await later.wait()
     assert told == [at(0)]

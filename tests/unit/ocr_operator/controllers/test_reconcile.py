@@ -31,6 +31,7 @@ from ocr_operator.resources.observed import Key
 from ocr_operator.settings import Settings
 from tests.support import observations, resources
 from tests.support.fakekube import FakeKube
+from tests.support.patience import PATIENCE
 from tests.support.stage import until
 
 KEY: Key = ("default", "invoices")
@@ -97,7 +98,7 @@ async def desk() -> AsyncIterator[Desk]:
         ours = Desk(FakeKube(), session)
         tasks = [asyncio.create_task(each.run()) for each in ours.world.mirrors]
         for each in ours.world.mirrors:
-            await asyncio.wait_for(each.synced.wait(), 5)
+            await asyncio.wait_for(each.synced.wait(), PATIENCE)
         try:
             yield ours
         finally:

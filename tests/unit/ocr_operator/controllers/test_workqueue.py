@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ocr_operator.controllers.workqueue import Wakeups
 from ocr_operator.resources.observed import Key
+from tests.support.patience import PATIENCE
 
 A, B = ("default", "a"), ("default", "b")
 Look = Callable[[Key], Awaitable[float | None]]
@@ -54,7 +55,7 @@ class Passes:
         return self.again
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not holds():
                 self.news.clear()
                 await self.news.wait()
@@ -150,7 +151,7 @@ async def test_an_error_that_escapes_ends_the_owner() -> None:
     wakeups = Wakeups(look, concurrency=1, time=loop.time)
     wakeups.wake(A)
     with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(wakeups.run(), 5)
+        await asyncio.wait_for(wakeups.run(), PATIENCE)
 
 
 @settings(max_examples=40)

@@ -13,6 +13,7 @@ from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.resources.observed import Pod
 from tests.support import fakepod
+from tests.support.patience import PATIENCE
 
 PORT = fakepod.free_port()
 T0 = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -92,7 +93,7 @@ async def test_hostile_exporter_costs_nothing_but_its_own_readings() -> None:
     try:
         async with fakepod.serve_metrics(lambda: text(7), good, PORT):
             pods = [make_pod(good), make_pod(flood, "b"), make_pod(redirect, "c"), make_pod("nowhere", "d")]
-            async with asyncio.timeout(10), scraping(pods) as exporters:
+            async with asyncio.timeout(PATIENCE), scraping(pods) as exporters:
                 await exporters.scrape()
     finally:
         for runner in runners:

@@ -20,6 +20,7 @@ from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from tests.support import fakepod
 from tests.support.paths import GOLDEN
+from tests.support.patience import PATIENCE
 
 SAMPLES = GOLDEN / "dcgm"
 LOAD, TIMES = ((SAMPLES / f"{name}.json").read_bytes() for name in ("prometheus", "prometheus-times"))
@@ -180,6 +181,6 @@ async def test_it_asks_again_and_again_until_it_is_ended() -> None:
 
     async with asking(answer) as (prometheus, _), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(prometheus.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await enough.wait()
         running.cancel()

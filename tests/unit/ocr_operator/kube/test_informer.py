@@ -6,6 +6,7 @@ from typing import Any
 from ocr_operator.kube import api, informer
 from ocr_operator.kube.informer import Mirror
 from tests.support.fakekube import FakeKube
+from tests.support.patience import PATIENCE
 from tests.support.stage import until
 
 Change = tuple[str | None, str | None]
@@ -38,7 +39,7 @@ async def mirrored(kube: FakeKube, **options: Any) -> AsyncIterator[tuple[Mirror
     )
     task = asyncio.create_task(copy.run())
     try:
-        await asyncio.wait_for(copy.synced.wait(), 5)
+        await asyncio.wait_for(copy.synced.wait(), PATIENCE)
         yield copy, changes
     finally:
         task.cancel()

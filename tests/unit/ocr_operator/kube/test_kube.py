@@ -18,6 +18,7 @@ from kubernetes.aio import client as kubernetes_client
 from ocr_operator import kube
 from ocr_operator.kube import api
 from tests.support import fakepod
+from tests.support.patience import PATIENCE
 
 POD = api.Ref(api.POD, "default", "one")
 PORT = fakepod.free_port()
@@ -189,7 +190,7 @@ async def hangs(response: web.StreamResponse) -> None:
 
 async def collect(client: kube.Client, count: int) -> list[api.WatchEvent]:
     found: list[api.WatchEvent] = []
-    async with asyncio.timeout(15), contextlib.aclosing(client.watch(api.POD)) as events:
+    async with asyncio.timeout(PATIENCE), contextlib.aclosing(client.watch(api.POD)) as events:
         async for event in events:
             found.append(event)
             if len(found) == count:

@@ -19,6 +19,7 @@ from ocr_operator.resources.live_settings import LiveSettings, Revision
 from ocr_operator.resources.observed import Key
 from tests.support import fakepod, resources
 from tests.support.fakepod import FakePod
+from tests.support.patience import PATIENCE
 from tests.support.stage import until
 
 KEY: Key = ("default", "invoices")
@@ -183,7 +184,7 @@ async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
 
         waiting = asyncio.create_task(link.client.caught_up(KEY, 30))
         answer.set()
-        await asyncio.wait_for(waiting, 20)
+        await asyncio.wait_for(waiting, PATIENCE)
         assert link.pod.settings["revision"] == 1
 
 
