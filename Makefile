@@ -23,7 +23,7 @@ ENGINE ?= rapidocr
 NODES ?= 3
 GPUS ?= 2
 
-.PHONY: help init init-vlm test-gpu bench-gpu check fmt test test-unit test-slow demo serve cluster-up cluster-down bench crds lock images clean
+.PHONY: help init init-vlm test-gpu bench-gpu check fmt test test-unit test-thorough test-slow demo serve cluster-up cluster-down bench crds lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ test: init-vlm ## All tests but the slow ones, against a real control plane (bui
 	$(PY) -m devcluster tools || test -z "$${CI:-}"
 	$(PYTEST) -m "not slow and not gpu"
 
-test-unit: init-vlm ## The tests that need no control plane, in seconds
-	$(PYTEST) -m "not slow and not gpu and not cluster"
+test-unit: init ## The pure modules, without torch, in seconds
+	.venv/bin/pytest -n 2 --dist worksteal -m "not gpu and not cluster" tests/unit
+
+test-thorough: init-vlm ## Properties with many random examples: make test-thorough [ONLY=tests/unit/ocr_operator]
+	.venv/bin/pytest -n 2 --dist worksteal -m "hypothesis and not cluster" --hypothesis-profile thorough --timeout 1800 $(or $(ONLY),tests/unit tests/vlm)
 
 test-slow: init-vlm ## Image builds and other tests that take minutes
 	.venv/bin/pytest -m slow --timeout 1800

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,9 +20,14 @@ pytest.register_assert_rewrite("tests.support.enginesuite", "tests.support.forks
 # Read when the library is imported, by whichever test comes first: no test talks to the outside.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-# An example that takes 200 ms tells of a busy machine, not of our code.
-hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
-hypothesis.settings.load_profile("unhurried")
+# No deadline: an example that takes 200 ms tells of a busy machine, not of our code.
+_UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("quick", **_UNHURRIED)
+# The same examples in every run: a change fails for what it changed, and what is red is red again.
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, **_UNHURRIED)
+# `make test-thorough`: always others, and many; the blob that a failure prints brings its example back anywhere.
+hypothesis.settings.register_profile("thorough", max_examples=1500, print_blob=True, **_UNHURRIED)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "quick")
 
 
 FOREIGN = pytest.StashKey[Foreign | None]()

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from ocr_operator.kube import api
 from tests.support import resources
 from tests.support.fakekube import FakeKube
 from tests.support.patience import PATIENCE
+from tests.support.stage import until
 
 BOTH = pytest.mark.parametrize(
     "server", ["fake", pytest.param("real", marks=pytest.mark.cluster)], indirect=True
@@ -27,8 +29,15 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[api.Kube]:
         yield FakeKube()
         return
     control_plane = request.getfixturevalue("clusters").get("control-plane", defined=True)
+    before = descriptors()
     async with kube.connect({"KUBECONFIG": str(control_plane.kubeconfig)}) as client:
         yield client
+    # A watch that is given up says good-bye in TLS after the client is closed, and needs this test's loop for it.
+    await until(lambda: descriptors() <= before, what="all connections are closed")
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def unique(prefix: str) -> str:

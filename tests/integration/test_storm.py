@@ -10,7 +10,6 @@ import pytest
 from bench import serverstorm, storm, turns, vlmserver
 
 
-@pytest.mark.timeout(300)
 async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
     tally = await storm.storm("fake", 400, seed=4, host_bytes=262_144.0, max_batch=4.0)
     assert tally.transitions >= 400
@@ -23,7 +22,6 @@ async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
     assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
 
 
-@pytest.mark.timeout(300)
 async def test_workers_killed_in_a_storm_cost_errors_at_most() -> None:
     tally = await storm.storm("fake", 200, seed=5, kills=True, host_bytes=65_536.0)
     assert tally.kills > 0
@@ -34,7 +32,6 @@ async def test_workers_killed_in_a_storm_cost_errors_at_most() -> None:
     assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
 
 
-@pytest.mark.timeout(300)
 def test_a_storm_of_turns_on_shared_gpus_breaks_no_promise() -> None:
     tally = turns.storm(500, seed=7)
     assert tally.asks["offloaded"] > 10
@@ -50,7 +47,6 @@ def test_a_storm_of_turns_on_shared_gpus_breaks_no_promise() -> None:
     assert tally.granted + tally.refused.total() + tally.cancelled == tally.asked
 
 
-@pytest.mark.timeout(300)
 async def test_a_storm_over_a_server_of_language_models(tmp_path: Path) -> None:
     vlmserver.make(tmp_path)
     tally = await serverstorm.run(tmp_path, 25, rounds=1, seed=8)

@@ -11,11 +11,9 @@ pytest.importorskip("transformers")
 from tests.support import checkpoints
 
 
-@pytest.mark.timeout(300)
 async def test_imports_leave_no_threads_and_no_device() -> None:
     await forkserver.check_one_thread("transformers")
 
 
-@pytest.mark.timeout(300)
 def test_a_first_page_imports_nothing_that_a_nursery_could_have(tmp_path: Path) -> None:
     assert forkserver.imported_late("transformers", checkpoints.make_deepseek_ocr(tmp_path / "model")) == []

@@ -19,7 +19,6 @@ from tests.support import greedy
 # Processors of transformers hand Pillow's pictures to numpy in a way that numpy will drop.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.timeout(300),
 ]
 
 STORED = json.loads(greedy.GOLDEN.read_text())

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_inference.checkpoints.weights.pinning import Pinning
@@ -36,7 +36,6 @@ class Registrar:
         del self.pinned[address]
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 70))
 def test_all_is_pinned_in_chunks_as_far_as_allowed_and_unpinned_again(
     nbytes: int, chunk: int, limit: int

@@ -155,7 +155,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("base", "cases"), [("plain", PLAIN), ("converted", CONVERTED)], ids=["plain", "converted"]
 )

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -363,7 +363,6 @@ def test_a_copy_that_fails_half_way_is_undone(folder: Path, host: HostTier, refe
     flat.close()
 
 
-@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["restore", "full", "broken", "offload", "exit"]), max_size=12))
 def test_a_model_is_whole_after_any_order_of_moves(folder: Path, reference: Any, moves: list[str]) -> None:
     host, device = HostTier.create("moves"), Books()

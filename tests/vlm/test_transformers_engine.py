@@ -465,7 +465,6 @@ print(len(engine.infer([InferRequest(image=picture(60, 40), resolution="tiny", m
 """
 
 
-@pytest.mark.timeout(300)
 def test_memory_that_ends_while_a_checkpoint_is_converted(
     folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

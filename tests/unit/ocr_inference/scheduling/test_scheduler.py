@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -309,5 +308,4 @@ class AnyOrder(RuleBasedStateMachine):
             assert world.closed
 
 
-AnyOrder.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=50)
 TestAnyOrder = AnyOrder.TestCase

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.controllers.workqueue import Wakeups
@@ -154,7 +154,6 @@ async def test_an_error_that_escapes_ends_the_owner() -> None:
         await asyncio.wait_for(wakeups.run(), PATIENCE)
 
 
-@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 3))
 def test_every_wakeup_is_followed_by_a_pass(signals: list[tuple[str, bool]], slots: int) -> None:
     """Whatever the order: after the last signal of an object, a pass over it begins."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.resources import effective, live_settings, policies
@@ -218,7 +218,6 @@ def oracle(resource: OcrDeployment, fleet: list[Policy], path: str, *places: boo
     return None
 
 
-@settings(max_examples=200)
 @given(RESOURCES, FLEETS)
 def test_every_field_comes_from_the_strongest_layer_that_says_it(
     resource: OcrDeployment, fleet: list[Policy]
@@ -236,7 +235,6 @@ def test_every_field_comes_from_the_strongest_layer_that_says_it(
             assert said(values["models"]["pp-ocr"], False, path) == expected
 
 
-@settings(max_examples=100)
 @given(RESOURCES, FLEETS, st.randoms(use_true_random=False))
 def test_order_of_policies_is_irrelevant(
     resource: OcrDeployment, fleet: list[Policy], shuffler: random.Random
@@ -246,7 +244,6 @@ def test_order_of_policies_is_irrelevant(
     assert of(resource, *shuffled) == of(resource, *fleet)
 
 
-@settings(max_examples=100)
 @given(RESOURCES, FLEETS)
 def test_the_outcome_is_a_valid_spec_and_says_where_it_comes_from(
     resource: OcrDeployment, fleet: list[Policy]
@@ -260,7 +257,6 @@ def test_the_outcome_is_a_valid_spec_and_says_where_it_comes_from(
     assert settings.standing.winners | settings.standing.losers <= settings.standing.selected
 
 
-@settings(max_examples=50)
 @given(RESOURCES, FLEETS)
 def test_nothing_but_live_fields_changes(resource: OcrDeployment, fleet: list[Policy]) -> None:
     for name in ("replicas", "gpu", "cache", "server", "template"):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.resources import policies
@@ -82,7 +82,6 @@ JSON = st.recursive(
 FIELDS = st.sampled_from(["selector", "priority", "mode", "windows", "models", "idle", "logLevel", "routing"])
 
 
-@settings(max_examples=200)
 @given(JSON | st.dictionaries(FIELDS, JSON), JSON)
 def test_any_body_will_do(spec: Any, meta: Any) -> None:
     policy = policies.parse({"metadata": meta, "spec": spec})

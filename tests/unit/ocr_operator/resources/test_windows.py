@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.resources import windows
@@ -169,7 +169,6 @@ def shows(moment: datetime, each: Window) -> bool:
     return (today in days and clock >= each.start) or (eve in days and clock < each.end)
 
 
-@settings(max_examples=150)
 @given(some_windows(), MOMENTS)
 def test_open_is_what_the_clock_on_the_wall_shows(some: list[Window], moment: datetime) -> None:
     assert windows.is_open(some, moment) is any(shows(moment, each) for each in some)
@@ -186,7 +185,6 @@ NEAR_CHANGES = st.builds(
 )
 
 
-@settings(max_examples=150)
 @given(st.tuples(some_windows(), MOMENTS) | st.tuples(BERLIN_NIGHTS, NEAR_CHANGES))
 def test_next_change_is_the_first_minute_that_differs(case: tuple[list[Window], datetime]) -> None:
     """Minute by minute: all clocks of these zones change at whole minutes."""
@@ -202,7 +200,6 @@ def test_next_change_is_the_first_minute_that_differs(case: tuple[list[Window], 
         assert change is None or change >= moment + timedelta(days=3)
 
 
-@settings(max_examples=60)
 @given(some_windows(), MOMENTS)
 def test_order_of_windows_is_irrelevant(some: list[Window], moment: datetime) -> None:
     turned = list(reversed(some))

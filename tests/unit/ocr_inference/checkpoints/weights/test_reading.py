@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -66,7 +66,6 @@ def test_single_file_and_shards_fill_every_slot(tmp_path: Path, threads: int, ch
     assert holds(read(tmp_path, layout, threads=threads, chunk_bytes=chunk_bytes), layout, tensors)
 
 
-@settings(max_examples=40)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 4), st.integers(8, 300))
 def test_ranges_are_announced_once_they_are_complete(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shards: int, chunk_bytes: int
@@ -219,7 +218,6 @@ def test_a_shard_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         refused(tmp_path, "model-00002-of-00002.safetensors")
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_damaged_bytes_are_refused_or_change_values_only(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import manifests, placement
@@ -98,7 +98,6 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=60)
 @given(st.lists(REQUESTS, max_size=12), st.integers(1, 3), st.floats(0, 44))
 def test_one_turn_always_fits_beside_what_is_reserved(
     requests: list[Request], count: int, foreign: float

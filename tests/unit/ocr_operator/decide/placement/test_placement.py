@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import placement
@@ -619,7 +619,6 @@ def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservat
 REQUESTS = st.builds(make_request, st.sampled_from(["shared", "exclusive"]), st.floats(0, 50))
 
 
-@settings(max_examples=60)
 @given(worlds(), REQUESTS, st.randoms(use_true_random=False))
 def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffler: random.Random) -> None:
     nodes, gpus, books = world
@@ -629,7 +628,6 @@ def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffle
     assert placement.choose(request, nodes, gpus, books, NOW) == before
 
 
-@settings(max_examples=60)
 @given(worlds(), REQUESTS)
 def test_an_answer_is_sticky(world: Any, request: Request) -> None:
     nodes, gpus, books = world
@@ -639,7 +637,6 @@ def test_an_answer_is_sticky(world: Any, request: Request) -> None:
         assert (again.node, again.gpus, again.score) == (first.node, first.gpus, first.score)
 
 
-@settings(max_examples=60)
 @given(worlds(), st.lists(REQUESTS, max_size=12))
 def test_never_over_capacity(world: Any, requests: list[Request]) -> None:
     nodes, gpus, books = world
@@ -673,7 +670,6 @@ def test_a_hundred_pods_at_once_spread_evenly_over_a_hundred_gpus(memory: float)
     assert Counter(entry.uuids[0] for entry in books) == {gpu.uuid: 1 for gpu in gpus}
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(2, 9), st.floats(0.01, 4))
 def test_equal_gpus_never_differ_by_more_than_one_pod(pods: int, count: int, memory: float) -> None:
     gpus = [make_gpu(f"node-{k % 2}", f"GPU-{k}") for k in range(count)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import placement
@@ -130,7 +130,6 @@ class TestReplicas:
             spec = make_deployment(models=models, gpu={"sharing": "exclusive", "resourceName": resource})
             assert placement.request(spec, pod).memory_bytes == memory * GIB
 
-    @settings(max_examples=60)
     @given(
         st.lists(st.tuples(st.floats(0, 30), st.sampled_from(["", "GPU-1", "GPU-2"])), max_size=8),
         st.lists(st.floats(0, 45), max_size=10),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import placement
@@ -103,7 +103,6 @@ HOSTILE_TEXT = st.text(max_size=60) | st.sampled_from(
 )
 
 
-@settings(max_examples=100)
 @given(LIES, LIES, st.text(max_size=40))
 def test_lying_metrics_never_stop_a_placement(used: str, free: str, noise: str) -> None:
     """A GPU whose numbers can't be is decided by allocation; it neither vanishes nor attracts."""
@@ -134,7 +133,6 @@ def test_metrics_that_vanish_are_used_for_five_minutes_and_then_not() -> None:
     assert bases == [Basis.METRICS, Basis.RECENT_METRICS, Basis.ALLOCATION, Basis.ALLOCATION]
 
 
-@settings(max_examples=150)
 @given(HOSTILE_TEXT, HOSTILE_TEXT, HOSTILE_TEXT)
 def test_hand_edited_annotations_and_odd_claims_are_survived(uuids: str, record: str, uuid: str) -> None:
     raw = raw_pod(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import preemption
@@ -391,7 +391,6 @@ def worlds(draw: st.DrawFn) -> tuple[list[Waiter], list[Resident], list[Asked]]:
     return waiters, residents, recent
 
 
-@settings(max_examples=200)
 @given(worlds(), st.randoms(use_true_random=False), st.integers(0, 8))
 def test_any_plan_keeps_the_promises(
     world: tuple[list[Waiter], list[Resident], list[Asked]], random: Any, limit: int

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import status
@@ -625,7 +625,6 @@ def sights(draw: st.DrawFn) -> tuple[OcrDeployment, Seen]:
     )
 
 
-@settings(max_examples=60)
 @given(sights(), st.randoms(use_true_random=False))
 def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuffler: random.Random) -> None:
     resource, seen = sight
@@ -634,7 +633,6 @@ def test_the_order_of_pods_is_irrelevant(sight: tuple[OcrDeployment, Seen], shuf
     assert status.aggregate(resource, replace(seen, pods=tuple(pods)), NOW) == status.aggregate(*sight, NOW)
 
 
-@settings(max_examples=60)
 @given(sights())
 def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight
@@ -644,7 +642,6 @@ def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
     assert status.events(first, again) == []
 
 
-@settings(max_examples=60)
 @given(sights())
 def test_counts_and_conditions_agree(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight

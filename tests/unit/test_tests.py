@@ -1,6 +1,7 @@
-"""Every test is in the folder that CONTRIBUTING.md says: the unit tests run without torch, which is 5 GB."""
+"""What CONTRIBUTING.md says of tests and no other tool holds: their folders, and how many examples properties get."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -43,3 +44,12 @@ def test_what_needs_torch_is_in_folders_of_its_own() -> None:
         if file.relative_to(TESTS).parts[0] not in WITH_TORCH and needs_torch(file, (*support, engine))
     ]
     assert elsewhere == []
+
+
+def test_no_property_has_a_number_of_examples_of_its_own() -> None:
+    """Or `make test-thorough` would not be thorough with it."""
+    own = re.compile(r"\bmax_examples\s*=")
+    files = [file for file in TESTS.rglob("test_*.py") if file != Path(__file__)]
+    assert [
+        str(file.relative_to(TESTS)) for file in files if own.search(file.read_text(encoding="utf-8"))
+    ] == []
