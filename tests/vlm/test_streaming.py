@@ -115,7 +115,7 @@ async def test_a_slot_goes_to_the_next_page_at_once() -> None:
 
 
 async def test_pages_beyond_the_batch_setting_wait() -> None:
-    config = writer(step_seconds=0.02, repeat=5)
+    config = writer(step_seconds=0.02)
     async with running(config) as manager:
         manager.apply(engines.live(config, batching=BatchingValues(max_pages=1)))
         await asyncio.gather(*(read(manager) for _ in range(3)))

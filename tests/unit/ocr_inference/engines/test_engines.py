@@ -14,6 +14,7 @@ from ocr_inference import engines
 from ocr_inference.engines import pictures
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
+from tests.support import pages
 from tests.support.engines import picture
 from tests.support.enginesuite import EngineSuite, answer
 from tests.support.paths import INVOICE, ROOT
@@ -64,9 +65,7 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
-    data = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(data, "PNG")
-    result = refused(data.getvalue(), 100_000_000)
+    result = refused(pages.bomb(), 100_000_000)
     assert result.kind is FailureKind.IMAGE_TOO_LARGE
     assert result.message == "30000 x 30000 pixels; the limit is 100000000 in all and 65535 a side"
 
