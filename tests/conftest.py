@@ -22,11 +22,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 # No deadline: an example that takes 200 ms tells of a busy machine, not of our code.
 _UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("quick", **_UNHURRIED)
+hypothesis.settings.register_profile("quick", derandomize=False, **_UNHURRIED)
 # The same examples in every run: a change fails for what it changed, and what is red is red again.
 hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, **_UNHURRIED)
 # `make test-thorough`: always others, and many; the blob that a failure prints brings its example back anywhere.
-hypothesis.settings.register_profile("thorough", max_examples=1500, print_blob=True, **_UNHURRIED)
+hypothesis.settings.register_profile(
+    "thorough", max_examples=1500, derandomize=False, print_blob=True, **_UNHURRIED
+)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "quick")
 
 
