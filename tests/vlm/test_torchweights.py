@@ -460,7 +460,6 @@ import torch
 from ocr_inference.engines.transformers import devices, torchweights
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.checkpoints.weights import layout
-from tests.support.patience import PATIENCE
 
 def resident():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmRSS:"))

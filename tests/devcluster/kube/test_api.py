@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from devcluster.kube.api import Access, Api, ApiError, Event, access
+from tests.support.patience import PATIENCE
 
 
 def item(name: str, version: int) -> dict:
@@ -53,7 +54,7 @@ async def connected(server: Server) -> AsyncIterator[Api]:
 
 async def collect(server: Server, count: int) -> list[Event]:
     events: list[Event] = []
-    async with connected(server) as api, asyncio.timeout(10):
+    async with connected(server) as api, asyncio.timeout(PATIENCE):
         stream = api.follow("/pods", {})
         async for event in stream:
             events.append(event)

@@ -9,6 +9,7 @@ import pytest
 
 from devcluster.machine import processes
 from devcluster.machine.layout import Identity
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -38,14 +39,14 @@ def test_a_signal_never_reaches_a_later_process_of_the_same_number(sleeper: subp
     assert not processes.send(Identity(pid=one.pid, started=one.started - 1), signal.SIGKILL)
     assert sleeper.poll() is None
     assert processes.send(one, signal.SIGKILL)
-    assert sleeper.wait(timeout=10) == -signal.SIGKILL
+    assert sleeper.wait(timeout=PATIENCE) == -signal.SIGKILL
     assert not processes.send(one, signal.SIGKILL)
 
 
 def test_a_process_that_nobody_waited_for_has_ended(sleeper: subprocess.Popen[bytes]) -> None:
     one = identity(sleeper)
     os.kill(sleeper.pid, signal.SIGKILL)
-    assert processes.wait([one], seconds=10) == []
+    assert processes.wait([one], seconds=PATIENCE) == []
     assert not processes.runs(one)
 
 
@@ -67,7 +68,7 @@ def test_one_that_ignores_the_request_is_killed() -> None:
         assert stubborn.stdout is not None
         assert stubborn.stdout.readline() == b"on\n"
         processes.end([identity(stubborn)], grace_seconds=0.1)
-        assert stubborn.wait(timeout=10) == -signal.SIGKILL
+        assert stubborn.wait(timeout=PATIENCE) == -signal.SIGKILL
 
 
 async def test_a_child_writes_its_log_and_tells_its_end(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         child = Identity(pid=int(pid), started=int(started))
         assert processes.runs(child)
         parent.kill()
-    assert processes.wait([child], seconds=10) == []
+    assert processes.wait([child], seconds=PATIENCE) == []
 
 
 def test_the_tail_of_a_log_is_short(tmp_path: Path) -> None:

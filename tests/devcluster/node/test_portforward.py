@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from devcluster.node.endpoint import portforward, spdy
+from tests.support.patience import PATIENCE
 from tests.support.spdyclient import Client, control
 
 UPGRADE = "GET /pod HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
@@ -39,7 +40,7 @@ class Kubectl:
 
     async def until(self, kind: str, stream: int) -> bytes:
         """Read up to this frame; all data that came on its stream so far."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not any(frame[:2] == (kind, stream) for frame in self.frames):
                 chunk = await self.reader.read(65536)
                 assert chunk, f"the connection ended before {kind} of {stream}: {self.frames}"
@@ -113,7 +114,7 @@ async def test_a_reset_ends_the_connection_to_the_pod() -> None:
         kubectl.pair(1, "0")
         await kubectl.until("reply", 3)
         kubectl.writer.write(control(3, b"\0\0\0\3\0\0\0\5"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
 
 
@@ -129,7 +130,7 @@ async def test_the_end_of_the_client_ends_the_connections_to_the_pod() -> None:
         kubectl.pair(1, "0")
         await kubectl.until("reply", 3)
         kubectl.writer.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
 
 
@@ -168,7 +169,7 @@ async def test_what_is_no_spdy_ends_the_connection(caplog: pytest.LogCaptureFixt
         kubectl.pair(1, "0")
         await kubectl.until("reply", 3)
         kubectl.writer.write(control(6, b"\0\0\0\7", version=2))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await kubectl.reader.read() == b""
     assert not caplog.records
 

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from devcluster.machine import processes
 from devcluster.machine.layout import NODE_MARK
 from devcluster.node.decide.podspec import Command
 from devcluster.node.pods import process
+from tests.support.patience import PATIENCE
 
 
 def shell(script: str, folder: Path, **env: str) -> Command:
@@ -27,7 +27,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  what is waited for is outside of Python
             await asyncio.sleep(0.01)
@@ -119,7 +119,5 @@ async def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
         await until(lambda: pids(tmp_path / "log", 2) != [])
         ran = [keeper, *pids(tmp_path / "log", 2)]
         assert all(alive(pid) for pid in ran)
-        began = time.monotonic()
         parent.kill()
         await until(lambda: not any(alive(pid) for pid in ran))
-        assert time.monotonic() - began < 5

@@ -108,7 +108,7 @@ async def proxied(pods: list[dict[str, Any]], record: Path) -> AsyncIterator[tup
         ours = Proxy(api, network, record, random.Random(1))
         running = asyncio.create_task(ours.run())
         try:
-            await until(lambda: record.is_file() and json.loads(record.read_text()) and ours._pods, within=20)
+            await until(lambda: record.is_file() and json.loads(record.read_text()) and ours._pods)
             yield services.address("10.96.1.7", network), port
         finally:
             running.cancel()
