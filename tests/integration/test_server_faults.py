@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import inference, pages
+from tests.support.engines import Faults
 from tests.support.inference import Server
 from tests.support.patience import PATIENCE
 
@@ -119,8 +120,12 @@ async def test_a_gone_client_leaves_the_queue(server: Server) -> None:
     assert (await server.model("slow"))["loads"] == 1
 
 
-async def test_a_full_queue_answers_429_with_retry_after() -> None:
-    config = "models: [{name: m, engine: fake, options: {load_seconds: 1.0}}]\nqueue: {limit: 1}"
+async def test_a_full_queue_answers_429_with_retry_after(tmp_path: Path) -> None:
+    faults = Faults(tmp_path)
+    faults.set(load="hold")
+    config = (
+        f"models: [{{name: m, engine: fake, options: {{faults_file: {faults.file}}}}}]\nqueue: {{limit: 1}}"
+    )
     async with inference.server(config) as server:
         first = asyncio.create_task(server.read(pages.blank()))
         await server.until("m", waiting=1)
@@ -128,6 +133,7 @@ async def test_a_full_queue_answers_429_with_retry_after() -> None:
             assert response.status == 429
             assert (await response.json())["error"]["code"] == "queue_full"
             assert int(response.headers["Retry-After"]) >= 1
+        faults.set()
         assert (await first)[0] == 200
 
 

@@ -12,18 +12,22 @@ import aiohttp
 import pytest
 
 from tests.support import inference, pages
+from tests.support.engines import Faults
 from tests.support.patience import PATIENCE
 
 
-def fake(folder: Path, **options: float) -> str:
+def fake(folder: Path, **options: float | str) -> str:
     file = folder / "config.yaml"
     file.write_text(json.dumps({"models": [{"name": "m", "engine": "fake", "options": options}]}))
     return str(file)
 
 
 async def test_sigterm_lets_the_running_request_end(tmp_path: Path) -> None:
+    faults = Faults(tmp_path)
+    faults.set(infer="hold")
+    config = fake(tmp_path, faults_file=str(faults.file))
     async with (
-        inference.process("serve", "--config", fake(tmp_path, infer_seconds=1.0)) as process,
+        inference.process("serve", "--config", config) as process,
         aiohttp.ClientSession(await inference.url_of(process)) as http,
         http.get("/v1/state?watch=true") as watch,
     ):
@@ -40,6 +44,7 @@ async def test_sigterm_lets_the_running_request_end(tmp_path: Path) -> None:
                 assert response.status == 503
             async with http.get("/livez") as response:
                 assert response.status == 200
+            faults.set()
             assert await reading == 200
             assert [state async for state in states][-1]["models"][0]["state"] == "unloaded"
             assert await process.wait() == 0

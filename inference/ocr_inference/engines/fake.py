@@ -2,8 +2,8 @@
 
 Options: `load_seconds stand_by_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes`
 (64 KiB), `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a
-call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed) or `hang`. Whatever it answers says
-that it is fake, and depends on nothing but the page and the request.
+call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `hang`, or `hold` (as long as the
+file says so). Whatever it answers says that it is fake, and depends on nothing but the page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
 pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a page
@@ -42,6 +42,8 @@ from ocr_inference.protocol.host_tier import HostTier
 
 PICTURE_TOKENS = 100
 HANG_SECONDS = 3600.0
+HOLD_SECONDS = 0.01
+"""Between two looks at the faults file."""
 _MAX_FAULTS_BYTES = 65_536
 _MAX_BYTES = 1 << 40
 _CALLS = ("load", "stand_by", "restore", "offload", "unload", "infer")
@@ -176,6 +178,9 @@ class Fake:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 time.sleep(HANG_SECONDS)
+            case "hold":
+                while self._fault(call) == "hold":
+                    time.sleep(HOLD_SECONDS)
             case other:
                 raise EngineError(_failed(f"faults file: no fault {other!r}"))
 

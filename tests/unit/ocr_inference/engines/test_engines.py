@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from ocr_inference.engines import pictures
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
 from tests.support import pages
-from tests.support.engines import picture
+from tests.support.engines import Faults, picture
 from tests.support.enginesuite import EngineSuite, answer
 from tests.support.paths import INVOICE, ROOT
+from tests.support.patience import PATIENCE
 
 
 def test_every_engine_has_its_suite() -> None:
@@ -42,6 +44,17 @@ class TestFake(EngineSuite):
             engines.create(ModelSpec(name="m", engine="fake", options={"speed": 1}), host)
         with pytest.raises(EngineError, match="load_seconds is a number"):
             engines.create(ModelSpec(name="m", engine="fake", options={"load_seconds": "long"}), host)
+
+    def test_fake_holds_a_call_as_long_as_its_faults_say(self, host: HostTier, tmp_path: Path) -> None:
+        faults = Faults(tmp_path)
+        faults.set(load="hold")
+        spec = ModelSpec(name="m", engine="fake", options={"faults_file": str(faults.file)})
+        with ThreadPoolExecutor() as threads:
+            loading = threads.submit(engines.create(spec, host).load)
+            with pytest.raises(TimeoutError):
+                loading.result(0.05)
+            faults.set()
+            assert loading.result(PATIENCE).host_bytes > 0
 
 
 # --- pictures -------------------------------------------------------------------------------------------------
