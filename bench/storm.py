@@ -363,9 +363,9 @@ async def measure() -> report.Result:
         f"{CLIENTS} clients read {PAGES} pages by chance without pause, a third of them in pieces, a tenth of them"
         f" leaving before the answer, while {DISTURBERS} others offload, release and reconfigure models by chance (seed"
         f" {SEED}): idle timeouts from 0 to 20 ms, priorities, preload, batch sizes. Workers exit and come back from"
-        " their nursery, those of the fake engine from a standby, too. 4 models of the fake engine (256 KiB of weights"
-        " each, no delays), then 2 of rapidocr, on a simulated GPU that holds half of them. Each text is compared with"
-        " the one that the same model gave before the storm; host tiers are hashed before and after, all models asleep"
-        f" and without workers. Calls of the fake storm: {dict(with_fake.calls)}, because: {dict(with_fake.reasons)}."
+        " their forkserver, those of the fake engine from a standby, too. 4 models of the fake engine (256 KiB of"
+        " weights each, no delays), then 2 of rapidocr, on a simulated GPU that holds half of them. Each text is"
+        " compared with the one that the same model gave before the storm; host tiers are hashed before and after, all"
+        f" models asleep and without workers. Calls of the fake storm: {dict(with_fake.calls)}, because: {dict(with_fake.reasons)}."
     )
     return report.Result("storm", method, (*rows("fake", with_fake), *rows("rapidocr", with_rapidocr)))

@@ -16,7 +16,7 @@ from ocr_inference.api import appkeys, middleware
 from ocr_inference.api.control import controls, health
 from ocr_inference.api.control import settings as settings_route
 from ocr_inference.api.control import state as state_route
-from ocr_inference.api.control.feed import Feed
+from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.control.telemetry import Telemetry
 from ocr_inference.api.ocr import routes as ocr_routes
 from ocr_inference.api.openai import models
@@ -24,7 +24,7 @@ from ocr_inference.api.openai import routes as chat_routes
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.api.ui import page
 from ocr_inference.config import live_settings
-from ocr_inference.config.live_settings import Live
+from ocr_inference.config.live_settings import LiveSettingsOwner
 from ocr_inference.config.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.manager.manager import Manager, ModelSnapshot
@@ -68,7 +68,7 @@ class Running:
 
     url: str
     manager: Manager
-    live: Live
+    live: LiveSettingsOwner
 
 
 class CannotListen(InvalidSettings):
@@ -85,7 +85,7 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
     device = choosing.resolve(settings)
     listener = _listen(settings)
     try:
-        async with _managed(settings, config, device, environ) as (app, running_live, feed):
+        async with _managed(settings, config, device, environ) as (app, live, latest_state):
             runner = web.AppRunner(
                 app,
                 access_log=None,
@@ -98,11 +98,11 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
             await runner.setup()
             try:
                 await web.SockSite(runner, listener).start()
-                yield Running(_url(settings, listener), app[appkeys.MANAGER], running_live)
+                yield Running(_url(settings, listener), app[appkeys.MANAGER], live)
                 # Still listening: probes, metrics and the state answer while work is refused.
                 await app[appkeys.MANAGER].close(settings.drain_seconds)
             finally:
-                feed.close()
+                latest_state.close()
                 await runner.cleanup()
     finally:
         listener.close()
@@ -111,14 +111,14 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
 @asynccontextmanager
 async def _managed(
     settings: Settings, config: Config, device: gpu.Device, environ: Mapping[str, str]
-) -> AsyncIterator[tuple[web.Application, Live, Feed]]:
+) -> AsyncIterator[tuple[web.Application, LiveSettingsOwner, LatestState]]:
     """The application with its owner tasks running."""
     declared = live_settings.at_start(settings.live_settings_file, config)
-    feed = Feed()
+    latest_state = LatestState()
 
     def publish() -> None:
-        snapshot, declared = manager.snapshot(), running_live.declared
-        feed.publish(state_route.encoded(settings, snapshot, declared, telemetry.told))
+        snapshot, declared = manager.snapshot(), live.declared
+        latest_state.publish(state_route.encoded(settings, snapshot, declared, telemetry.reported))
 
     def changed(effective: Effective) -> None:
         set_log_level(effective)
@@ -126,13 +126,13 @@ async def _managed(
         publish()
 
     # The two know each other: what is declared goes to the manager, and both make the published state.
-    running_live = Live(config, declared, settings.gpu_idle_timeout, changed)
-    set_log_level(running_live.effective)
-    manager = create_manager(settings, config, running_live.effective, device, environ=environ)
+    live = LiveSettingsOwner(config, declared, settings.gpu_idle_timeout, changed)
+    set_log_level(live.effective)
+    manager = create_manager(settings, config, live.effective, device, environ=environ)
     telemetry = Telemetry(device, settings.simulated_gpu_dir, time.monotonic)
     metrics = Metrics(
         __version__,
-        lambda: _observed(manager, running_live, feed),
+        lambda: _observed(manager, live, latest_state),
         tuple(state.value for state in State),
         tuple(location.value for location in Location),
     )
@@ -154,12 +154,12 @@ async def _managed(
                 settings,
                 config,
                 manager=manager,
-                running_live=running_live,
-                feed=feed,
+                live=live,
+                latest_state=latest_state,
                 metrics=metrics,
                 telemetry=telemetry,
             )
-            yield application, running_live, feed
+            yield application, live, latest_state
         finally:
             sampler.cancel()
             follower.cancel()
@@ -193,9 +193,9 @@ def create_manager(
         environ=environ,
         cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
         standby_engines=[name for name, info in engines.ENGINES.items() if info.stands_by],
-        books=memory_accounting.of(settings, device, os.getpid()),
+        accounting=memory_accounting.of(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
-        nursery=settings.nursery,
+        forkserver=settings.forkserver,
     )
 
 
@@ -204,8 +204,8 @@ def create_app(
     config: Config,
     *,
     manager: Manager,
-    running_live: Live,
-    feed: Feed,
+    live: LiveSettingsOwner,
+    latest_state: LatestState,
     metrics: Metrics,
     telemetry: Telemetry,
 ) -> web.Application:
@@ -217,8 +217,8 @@ def create_app(
     app[appkeys.SETTINGS] = settings
     app[appkeys.CONFIG] = config
     app[appkeys.MANAGER] = manager
-    app[appkeys.LIVE] = running_live
-    app[appkeys.FEED] = feed
+    app[appkeys.LIVE_SETTINGS] = live
+    app[appkeys.LATEST_STATE] = latest_state
     app[appkeys.METRICS] = metrics
     app[appkeys.TELEMETRY] = telemetry
     app[appkeys.STARTED] = int(time.time())
@@ -257,17 +257,17 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{listener.getsockname()[1]}"
 
 
-def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
+def _observed(manager: Manager, live: LiveSettingsOwner, latest_state: LatestState) -> Observed:
     snapshot = manager.snapshot()
     return Observed(
         device_kind=snapshot.device.kind,
         memory_total_bytes=snapshot.device.memory_total_bytes,
         memory_used_bytes=snapshot.memory_used_bytes,
         queue_limit=snapshot.queue_limit,
-        settings_generation=running_live.declared.generation,
-        settings_revision=running_live.declared.revision,
+        settings_generation=live.declared.generation,
+        settings_revision=live.declared.revision,
         draining=snapshot.draining,
-        watchers=feed.watchers,
+        watchers=latest_state.watchers,
         models=tuple(
             ObservedModel(
                 name=model.name,

@@ -45,7 +45,8 @@ async def read(
     out: TextIO,
     progress: TextIO,
 ) -> int:
-    """Exit code. The result goes to `out` when all pages are read, one line a page to `progress`."""
+    """Read the document; returns the exit code. The result goes to `out` when all pages are read, one line a page to
+    `progress`."""
     device = choosing.resolve(settings)
     try:
         request = OcrRequest(task=asked.task, find_term=asked.find_term, model=asked.model)
@@ -88,7 +89,7 @@ async def _read_pages(
     _say(progress, f"{asked.path}: loading {model.name} ({model.engine} on {backend})")
     async with aclosing(_pictures(asked.path, config)) as pictures:
         async for number, count, picture in pictures:
-            await images.look(picture, pixels)
+            await images.check(picture, pixels)
             began = time.perf_counter()
             async with manager.lease(model.name) as lease:
                 waited = time.perf_counter() - began
@@ -100,7 +101,7 @@ async def _read_pages(
 
 
 async def _pictures(path: Path, config: Config) -> AsyncGenerator[tuple[int, int, bytes]]:
-    """(page number from 1, count, encoded picture) of a PDF's pages or of the one picture."""
+    """Yield number from 1, count and encoded picture of a PDF's pages or of the one picture."""
     limits = config.server.limits
     try:
         data = await asyncio.to_thread(_bytes, path)
@@ -115,7 +116,7 @@ async def _pictures(path: Path, config: Config) -> AsyncGenerator[tuple[int, int
 
 
 def _bytes(path: Path) -> bytes:
-    """The picture, or of a PDF the head only: its renderer reads the file itself."""
+    """Read the picture, or of a PDF the head only: its renderer reads the file itself."""
     with path.open("rb") as file:
         head = file.read(5)
         return head if head == b"%PDF-" else head + file.read(MAX_FILE_BYTES)

@@ -511,7 +511,7 @@ def test_a_standby_starts_no_device(
         standby.restore()
 
 
-def test_a_forks_first_opening_leaves_what_its_nursery_froze(bench: Callable[..., Bench]) -> None:
+def test_a_forks_first_opening_leaves_what_its_forkserver_froze(bench: Callable[..., Bench]) -> None:
     """A look at it would copy its pages, and take longer than the opening itself."""
 
     class Cycle:
@@ -526,7 +526,7 @@ def test_a_forks_first_opening_leaves_what_its_nursery_froze(bench: Callable[...
     del frozen
     made.engine().stand_by()
     assert there() is not None
-    memory.unsettle()
+    memory.unfreeze()
     memory.collect()
     assert there() is None
 

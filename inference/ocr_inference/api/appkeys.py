@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
-from ocr_inference.api.control.feed import Feed
+from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.control.telemetry import Telemetry
 from ocr_inference.api.tokens import TokenFile
-from ocr_inference.config.live_settings import Live
+from ocr_inference.config.live_settings import LiveSettingsOwner
 from ocr_inference.config.settings import Config, Settings
 from ocr_inference.manager.manager import Manager
 from ocr_inference.metrics import Metrics
@@ -30,8 +30,8 @@ class Access:
 SETTINGS = web.AppKey("settings", Settings)
 CONFIG = web.AppKey("config", Config)
 MANAGER = web.AppKey("manager", Manager)
-LIVE = web.AppKey("live", Live)
-FEED = web.AppKey("feed", Feed)
+LIVE_SETTINGS = web.AppKey("live_settings", LiveSettingsOwner)
+LATEST_STATE = web.AppKey("latest_state", LatestState)
 METRICS = web.AppKey("metrics", Metrics)
 TELEMETRY = web.AppKey("telemetry", Telemetry)
 ACCESS = web.AppKey("access", Access)

@@ -1,4 +1,4 @@
-"""The process's settings from its environment variables and command line, parsed strictly."""
+"""Settings of the process from its environment variables and command line, parsed strictly."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def read(
     host: str | None = None,
     port: int | None = None,
 ) -> Settings:
-    """Environment → `Settings`; the command line wins. Raises `InvalidSettings` naming the variable."""
+    """Read the settings; the command line wins. Raises `InvalidSettings` that names the variable."""
     given = _Environment(environ)
     device = given.choice("OCR_DEVICE", ("auto", "cuda", "cpu", "simulated"), "auto")
     forced = given.choice("FORCE_BACKEND", ("cuda", "cpu"), "auto")
@@ -36,7 +36,7 @@ def read(
         pod_name=environ.get("POD_NAME", ""),
         pod_uid=environ.get("POD_UID", ""),
         drain_seconds=given.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
-        nursery=given.choice("OCR_NURSERY", ("on", "off"), "on") == "on",
+        forkserver=given.choice("OCR_FORKSERVER", ("on", "off"), "on") == "on",
     )
 
 
@@ -48,7 +48,7 @@ def _cache_home(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class _Environment:
-    """Reads typed variables; an empty one counts as unset, as compose files and charts leave them."""
+    """Reader of typed variables; an empty one counts as unset, as compose files and charts leave them."""
 
     environ: Mapping[str, str]
 

@@ -22,7 +22,7 @@ from ocr_inference.errors import ApiError
 log = logging.getLogger(__name__)
 
 
-class Live:
+class LiveSettingsOwner:
     """`on_change` gets the new `Effective` each time something changed; it is not called for the first one."""
 
     def __init__(

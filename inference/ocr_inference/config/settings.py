@@ -340,5 +340,5 @@ class Settings:
     pod_name: str = ""
     pod_uid: str = ""
     drain_seconds: float = 20.0
-    nursery: bool = True
+    forkserver: bool = True
     """Whether workers are forked from processes that have their engine's imports done."""

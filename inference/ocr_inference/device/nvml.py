@@ -24,7 +24,7 @@ _WAYS_OUT: Mapping[int, str] = {
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "restart the node, or the pod if the node's driver was updated under"
     " it: kernel module and library are of different versions",
 }
-"""What helps against an error of NVML; for all others, `nvidia-smi` may say more."""
+"""What helps against an error of NVML; for all others, `nvidia-smi` may have details."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an engine found on a page, as far as families look at it."""
+"""What an engine found on a page, as far as families use it."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol

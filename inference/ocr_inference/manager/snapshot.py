@@ -7,7 +7,7 @@ from ocr_inference.device.gpu import Device
 from ocr_inference.protocol.engine import ModelSpec
 from ocr_inference.scheduling import lifecycle
 from ocr_inference.scheduling.lifecycle import Location, State
-from ocr_inference.scheduling.state import Model, World
+from ocr_inference.scheduling.state import Model, SchedulerState
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,18 @@ class Snapshot:
 
 
 def take(
-    world: World, specs: Mapping[str, ModelSpec], processes: Processes, device: Device, epoch: float
+    state: SchedulerState, specs: Mapping[str, ModelSpec], processes: Processes, device: Device, epoch: float
 ) -> Snapshot:
     """`epoch` turns the world's clock into Unix time; it must not change between snapshots."""
-    models = tuple(_model(each, specs[each.name], processes, epoch) for each in world.models.values())
+    models = tuple(_model(each, specs[each.name], processes, epoch) for each in state.models.values())
     return Snapshot(
         device=device,
         memory_used_bytes=sum(model.memory_bytes for model in models),
         models=models,
         waiting=sum(model.waiting for model in models),
         in_flight=sum(model.in_flight for model in models),
-        queue_limit=world.effective.queue.limit,
-        draining=world.draining,
+        queue_limit=state.effective.queue.limit,
+        draining=state.draining,
     )
 
 

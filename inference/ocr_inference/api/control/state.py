@@ -1,4 +1,4 @@
-"""`GET /v1/state`: everything an observer needs, as one object, once or as a stream of changes."""
+"""`GET /v1/state`: all that an observer needs, as one object, once or as a stream of changes."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from aiohttp import web
 
 from ocr_inference import __version__
 from ocr_inference.api import sse
-from ocr_inference.api.appkeys import FEED, LIVE, MANAGER, SETTINGS, TELEMETRY, respond
+from ocr_inference.api.appkeys import LATEST_STATE, LIVE_SETTINGS, MANAGER, SETTINGS, TELEMETRY, respond
 from ocr_inference.api.control import telemetry
-from ocr_inference.api.control.feed import Feed
+from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.schema import (
     DeviceInfo,
     FailureInfo,
@@ -30,7 +30,7 @@ from ocr_inference.manager.manager import ModelSnapshot, Snapshot
 
 MAX_WATCHERS = 64
 MAX_MESSAGE = 2000
-"""Characters of a failure in the state: a traceback of somebody else's must not fill every observer."""
+"""Most characters of a failure in the state: a library's traceback must not fill every observer."""
 
 
 async def state(request: web.Request) -> web.StreamResponse:
@@ -39,22 +39,22 @@ async def state(request: web.Request) -> web.StreamResponse:
             return await _watch(request)
         case "false" | "0":
             app = request.app
-            gpu = app[TELEMETRY].told
-            return respond(render(app[SETTINGS], app[MANAGER].snapshot(), app[LIVE].declared, gpu))
+            gpu = app[TELEMETRY].reported
+            return respond(render(app[SETTINGS], app[MANAGER].snapshot(), app[LIVE_SETTINGS].declared, gpu))
         case other:
             raise ApiError(422, "invalid_value", f"watch is true or false; got {other[:40]!r}", param="watch")
 
 
 async def _watch(request: web.Request) -> web.StreamResponse:
-    feed = request.app[FEED]
-    with _counted(feed):
+    latest_state = request.app[LATEST_STATE]
+    with _counted(latest_state):
         events, version = sse.Events(request), 0
         try:
             await events.open()
             while True:
                 try:
                     async with asyncio.timeout(sse.HEARTBEAT_SECONDS):
-                        newest, data = await feed.after(version)
+                        newest, data = await latest_state.after(version)
                 except TimeoutError:
                     await events.heartbeat()
                     continue
@@ -67,19 +67,19 @@ async def _watch(request: web.Request) -> web.StreamResponse:
 
 
 @contextmanager
-def _counted(feed: Feed) -> Iterator[None]:
-    if feed.watchers >= MAX_WATCHERS:
+def _counted(latest_state: LatestState) -> Iterator[None]:
+    if latest_state.watchers >= MAX_WATCHERS:
         raise ApiError(
             429,
             "too_many_watchers",
             f"{MAX_WATCHERS} watch already",
             retry_after_seconds=sse.HEARTBEAT_SECONDS,
         )
-    feed.watchers += 1
+    latest_state.watchers += 1
     try:
         yield
     finally:
-        feed.watchers -= 1
+        latest_state.watchers -= 1
 
 
 def render(settings: Settings, snapshot: Snapshot, declared: LiveSettings, gpu: GpuInfo | None) -> StateInfo:
@@ -144,5 +144,5 @@ def _model(model: ModelSnapshot) -> ModelInfo:
 
 
 def timestamp(seconds: float) -> str:
-    """Unix time as RFC 3339 in UTC, with milliseconds."""
+    """Format Unix time as RFC 3339 in UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ocr_inference import families
 from ocr_inference.api import forms, schema
-from ocr_inference.api.appkeys import CONFIG, LIVE, MANAGER, METRICS, respond
+from ocr_inference.api.appkeys import CONFIG, LIVE_SETTINGS, MANAGER, METRICS, respond
 from ocr_inference.api.schema import OcrAnswer, OcrRequest
 from ocr_inference.config.settings import Config, ModelConfig
 from ocr_inference.documents import images
@@ -33,10 +33,10 @@ async def ocr(request: web.Request) -> web.Response:
     refuse_unsupported(asked.task, model, families.of(model.engine))
     if upload.picture is None:
         raise ApiError(400, "missing_file", "the form has no picture: send it in field 'file'", param="file")
-    await images.look(upload.picture, limits.max_image_pixels)
+    await images.check(upload.picture, limits.max_image_pixels)
 
     began = time.perf_counter()
-    deadline = time.monotonic() + app[LIVE].effective.queue.deadline_seconds
+    deadline = time.monotonic() + app[LIVE_SETTINGS].effective.queue.deadline_seconds
     async with manager.lease(model.name, deadline) as lease:
         waited = time.perf_counter() - began
         metrics.wait_seconds.labels(model.name).observe(waited)

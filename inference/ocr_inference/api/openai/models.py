@@ -1,4 +1,4 @@
-"""`GET /v1/models`, in OpenAI's shape: each object also says where its model is."""
+"""`GET /v1/models`, in OpenAI's shape, with the state and location of each model."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ocr_inference.manager.manager import ModelSnapshot
 
 
 async def models(request: web.Request) -> web.Response:
-    """The first one is the default model."""
+    """List the models; the first one is the default model."""
     created = request.app[STARTED]
     data = [_object(model, created) for model in request.app[MANAGER].snapshot().models]
     return respond({"object": "list", "data": data})

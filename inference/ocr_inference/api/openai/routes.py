@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: one page read in OpenAI's shape, whole or as it is written."""
+"""`POST /v1/chat/completions`: read one page in OpenAI's shape, whole or as it is written."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from ocr_inference import families
 from ocr_inference.api import faults, forms, sse
-from ocr_inference.api.appkeys import CONFIG, LIVE, MANAGER, METRICS, REQUEST_ID, respond
+from ocr_inference.api.appkeys import CONFIG, LIVE_SETTINGS, MANAGER, METRICS, REQUEST_ID, respond
 from ocr_inference.api.ocr import routes
 from ocr_inference.api.openai import chat, completion, dataurl
 from ocr_inference.api.openai.chat import ChatRequest
@@ -39,7 +39,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     family = families.of(model.engine)
     asked = chat.fitted(asked, family.tasks)
     routes.refuse_unsupported(asked.asked.task, model, family, "ocr.task")
-    await images.look(picture, limits.max_image_pixels, asked.picture_param)
+    await images.check(picture, limits.max_image_pixels, asked.picture_param)
 
     writer = Writer(
         f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model.name, include_usage=asked.include_usage
@@ -61,14 +61,14 @@ def _parsed(body: bytearray, limits: Limits) -> tuple[ChatRequest, bytes]:
 
 @dataclass
 class _Reading:
-    """One page being read for one request, and what is known of it so far."""
+    """Reading of one page for one request, and what is known of it so far."""
 
     request: web.Request
     chat: ChatRequest
     model: ModelConfig
     picture: bytes
     began: float
-    """When the body was there, on the clock of `time.perf_counter`."""
+    """Time at which the body was complete, on the clock of `time.perf_counter`."""
     waited: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -88,9 +88,9 @@ class _Reading:
         return completion.usage(self.prompt_tokens, self.completion_tokens)
 
     async def texts(self) -> AsyncGenerator[str, None]:
-        """The answer's pieces, up to the first stop text; raises what `Lease.infer` raises."""
+        """Yield the answer's pieces, up to the first stop text; raises what `Lease.infer` raises."""
         app, name = self.request.app, self.model.name
-        deadline = time.monotonic() + app[LIVE].effective.queue.deadline_seconds
+        deadline = time.monotonic() + app[LIVE_SETTINGS].effective.queue.deadline_seconds
         try:
             async with app[MANAGER].lease(name, deadline) as lease:
                 self.waited = time.perf_counter() - self.began
@@ -98,7 +98,7 @@ class _Reading:
                 async with aclosing(self._answers(lease)) as answers:
                     async for answer in answers:
                         self._note(answer)
-                        if isinstance(answer, Delta) and (text := self.stops.feed(answer.text)):
+                        if isinstance(answer, Delta) and (text := self.stops.add(answer.text)):
                             yield text
                         if self.stops.found:
                             break
@@ -133,7 +133,7 @@ class _Reading:
         self.completion_tokens = max(self.completion_tokens, answer.completion_tokens)
 
     async def own(self) -> dict[str, Any]:
-        """The answer's extra object `ocr`: what `POST /ocr` tells, parsed only where `ocr` was sent."""
+        """Return the answer's extra object `ocr`: what `POST /ocr` answers, parsed only where `ocr` was sent."""
         asked = self.chat.asked
         told: dict[str, Any] = {"task": asked.task}
         if self.page is None:
@@ -148,8 +148,8 @@ class _Reading:
 
 
 async def _stream(request: web.Request, writer: Writer, reading: _Reading) -> web.StreamResponse:
-    """The answer as events. Its head is sent with the first piece or the first heartbeat: what fails before has its
-    own status, what fails afterwards is told by an event."""
+    """Send the answer as events. The head is sent with the first piece or the first heartbeat: a failure before has a
+    status of its own, a later one is sent as an event."""
     events = sse.Events(request)
     try:
         with suppress(sse.Gone):
@@ -163,7 +163,7 @@ async def _stream(request: web.Request, writer: Writer, reading: _Reading) -> we
 
 async def _write(events: sse.Events, writer: Writer, reading: _Reading) -> None:
     begun = False
-    async with aclosing(sse.paced(reading.texts(), sse.HEARTBEAT_SECONDS)) as texts:
+    async with aclosing(sse.with_timeouts(reading.texts(), sse.HEARTBEAT_SECONDS)) as texts:
         async for text in texts:
             if not events.opened:
                 await events.open()
@@ -187,7 +187,7 @@ async def _write(events: sse.Events, writer: Writer, reading: _Reading) -> None:
 
 
 async def _tell(request: web.Request, events: sse.Events, error: Exception) -> None:
-    """The end of a stream that can't go on: an event with the error, and no `[DONE]`."""
+    """End a stream that can't go on: an event with the error, and no `[DONE]`."""
     request_id = request[REQUEST_ID]
     fault = faults.known(error)
     if fault is None:

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference.config.live_settings import Live
+from ocr_inference.config.live_settings import LiveSettingsOwner
 from ocr_inference.config.settings import Config, Effective, LiveSettings
 from ocr_inference.errors import ApiError
 
 
-def make_live() -> tuple[Live, list[Effective]]:
+def make_live() -> tuple[LiveSettingsOwner, list[Effective]]:
     applied: list[Effective] = []
-    return Live(Config(), LiveSettings(), None, applied.append), applied
+    return LiveSettingsOwner(Config(), LiveSettings(), None, applied.append), applied
 
 
 def body(revision: int, seconds: float = 60, generation: int = 1) -> bytes:

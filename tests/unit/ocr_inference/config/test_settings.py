@@ -156,7 +156,7 @@ def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, 
         ("GPU_IDLE_TIMEOUT", "nan"),
         ("GPU_IDLE_TIMEOUT", "-0.5"),
         ("OCR_DRAIN_SECONDS", "-1"),
-        ("OCR_NURSERY", "maybe"),
+        ("OCR_FORKSERVER", "maybe"),
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str) -> None:

@@ -39,8 +39,8 @@ def host(booted: Machine) -> Machine:
 
 
 def measured() -> list[Measured]:
-    with gpu_usage.opened(None) as gauge:
-        return gauge.read()
+    with gpu_usage.opened(None) as usage_reader:
+        return usage_reader.read()
 
 
 def memory(uuid: str) -> Memory:
@@ -51,7 +51,7 @@ def memory(uuid: str) -> Memory:
 def room(uuid: str, ours_bytes: int, need_bytes: int) -> tuple[int, bool]:
     kept = memory_accounting.of(Settings(), Device("cuda", uuid), 1)
     with contextlib.closing(kept):
-        return kept.others_bytes(ours_bytes), kept.take(need_bytes)
+        return kept.external_bytes(ours_bytes), kept.reserve(need_bytes)
 
 
 def opened_twice(uuid: str) -> tuple[Memory, str]:

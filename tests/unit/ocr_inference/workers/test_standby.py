@@ -111,9 +111,9 @@ async def test_a_release_while_it_begins_leaves_nothing() -> None:
             await asyncio.gather(*(read(manager) for _ in range(3)))
 
 
-async def test_without_a_nursery_there_is_none() -> None:
+async def test_without_a_forkserver_there_is_none() -> None:
     config = make_config(make_model(NAME))
-    async with running(config, standby_engines=("fake",), nursery=False) as manager:
+    async with running(config, standby_engines=("fake",), forkserver=False) as manager:
         await read(manager)
         manager.apply(engines.live(config, idle=engines.idle(leave=0)))
         await until(manager, lambda model: not model.worker_running)
