@@ -17,7 +17,7 @@ from typing import Final
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint
 from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Location, State, location
+from ocr_inference.scheduling.lifecycle import location
 from ocr_inference.scheduling.state import (
     Acquire,
     Cancel,
@@ -45,6 +45,7 @@ from ocr_operator.decide.preemption import Asked, Outcome, Rules, Told
 from ocr_operator.pods import podstate
 from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
+from ocr_wire.states import Location, State
 
 GPUS: Final = 3
 SERVERS: Final = 12
@@ -214,7 +215,8 @@ class Storm:
         ticket = next(self._numbers)
         self.tally.asked += 1
         self._open[ticket] = server
-        self.do(server, Acquire(ticket, model))
+        deadline = self.now + server.scheduler_state.effective.queue.deadline_seconds
+        self.do(server, Acquire(ticket, model, deadline))
 
     def _cancel(self, ticket: int) -> None:
         server = self._open.pop(ticket)

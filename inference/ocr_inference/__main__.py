@@ -14,7 +14,7 @@ from ocr_inference import __version__, app, logs, reader
 from ocr_inference.config import environment, parsing
 from ocr_inference.config.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
 from ocr_inference.device import gpu, gpu_exporter
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 log = logging.getLogger("ocr_inference")
 

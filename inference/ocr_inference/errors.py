@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ocr_wire.errors import ErrorInfo
+
 TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -54,12 +56,12 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}
+        return ErrorInfo(message=self.message, type=kind, code=self.code, param=self.param).nested()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one reason is answered on the wire."""
+    """Answer to one reason on the wire."""
 
     status: int
     code: str

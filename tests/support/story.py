@@ -3,7 +3,7 @@
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     Acquire,
     AdminRequest,
@@ -26,6 +26,7 @@ from ocr_inference.scheduling.state import (
     Tick,
     WakeAt,
 )
+from ocr_wire.states import State
 
 DIED = Failure(kind=FailureKind.WORKER_DIED, message="killed", exit_code=-9)
 BROKEN = Failure(kind=FailureKind.FAILED, message="no such file")
@@ -85,7 +86,8 @@ class Story:
 
     def ask(self, model: str = "a", deadline: float | None = None) -> int:
         self.ticket += 1
-        self.do(Acquire(self.ticket, model, deadline))
+        limit = self.now + self.effective.queue.deadline_seconds
+        self.do(Acquire(self.ticket, model, limit if deadline is None else min(limit, deadline)))
         return self.ticket
 
     def admin(self, event: Event, model: str = "a") -> int:

@@ -46,7 +46,7 @@ class Gpu(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """What one process takes of a simulated GPU."""
+    """Usage of a simulated GPU by one process."""
 
     memory_bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
     utilization: Annotated[float, Meta(ge=0, le=1)]

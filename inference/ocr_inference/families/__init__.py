@@ -18,7 +18,8 @@ from typing import Final, Protocol
 
 from ocr_inference.families import chat, deepseek_ocr, deepseek_ocr2, grounded, plain
 from ocr_inference.families.page import Answer, Page, Read
-from ocr_inference.protocol.page import Task
+from ocr_wire import engines
+from ocr_wire.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     family.name: family for family in (PLAIN, DEEPSEEK_OCR, DEEPSEEK_OCR2, CHAT)
 }
 
-_OF_ENGINE: Final[Mapping[str, Family]] = {
-    "rapidocr": PLAIN,
-    "fake": PLAIN,
-    "transformers": CHAT,  # the family is known when the checkpoint is; each of them can do all tasks
-}
-
 
 def of(engine: str) -> Family:
     """Return the family of an engine's models, as far as the engine alone decides it."""
-    return _OF_ENGINE[engine]
+    return FAMILIES[engines.BY_NAME[engine].family]
 
 
 def of_page(engine: str, page: Named) -> Family:

@@ -12,7 +12,7 @@ from ocr_inference.families import tags
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 GUARD: Final = LoopGuard(ngram=35, window=128)
 """The numbers of Unlimited-OCR, wide enough to let tables and forms repeat themselves a little."""

@@ -8,7 +8,8 @@ from ocr_inference.families import tags
 from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
 from ocr_inference.families.tags import Block
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import Task
 
 IMAGE_MARK: Final = "<image>"
 IMAGE_TOKEN_ID: Final = 128815

@@ -10,7 +10,8 @@ from itertools import pairwise
 from statistics import median
 
 from ocr_inference.families.page import Line
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import Task
 
 TASKS = (Task.DOCUMENT, Task.OCR, Task.FREE, Task.FIND)
 

@@ -46,7 +46,7 @@ class Calls:
         self._specs = specs
         self._device = device
         self._memory = memory
-        self._nurseries = forkservers
+        self._forkservers = forkservers
         self._post = post
         self._standbys = Standbys(forkservers, lambda: post(Tick()))
         self._standby_engines = standby_engines
@@ -62,7 +62,7 @@ class Calls:
         try:
             for name in self._specs:
                 self._hosts[name] = HostTier.create(name)
-            async with self._nurseries, self._standbys, asyncio.TaskGroup() as self._tasks:
+            async with self._forkservers, self._standbys, asyncio.TaskGroup() as self._tasks:
                 yield self._tasks
         finally:
             for host in self._hosts.values():
@@ -79,7 +79,7 @@ class Calls:
 
     def retain(self, models: Collection[str]) -> None:
         """Keep the forkservers of these models' engines, and end all others."""
-        self._nurseries.retain({self._specs[name].engine for name in models})
+        self._forkservers.retain({self._specs[name].engine for name in models})
 
     def kill(self) -> None:
         for worker in self._workers.values():
@@ -134,7 +134,7 @@ class Calls:
         if (standby := self._standbys.take(model.name)) is not None:
             worker, end = standby.worker, standby.end
         else:
-            worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._nurseries)
+            worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._forkservers)
             end = self._tasks.create_task(worker.run(), name=f"worker of {model.name}")
         self._workers[model.name] = worker
         self._tasks.create_task(self._watch(model.name, serial, end), name=f"watch of {model.name}")

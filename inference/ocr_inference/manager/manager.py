@@ -18,11 +18,11 @@ from ocr_inference.device.memory_accounting import MemoryAccounting, MemoryReser
 from ocr_inference.manager.calls import Calls, MemoryTaken, specs
 from ocr_inference.manager.inbox import Inbox, Refused
 from ocr_inference.manager.lease import Lease
-from ocr_inference.manager.snapshot import LastFailure, ModelSnapshot, Snapshot, take
+from ocr_inference.manager.snapshot import Snapshot, take
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint
 from ocr_inference.protocol.latest import Latest
-from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling import scheduler, waiters
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     AdminRequest,
     Apply,
@@ -49,8 +49,9 @@ from ocr_inference.scheduling.state import (
     WakeAt,
 )
 from ocr_inference.workers.forkservers import Forkservers
+from ocr_wire.states import State
 
-__all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refused", "Snapshot"]
+__all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,11 @@ class Manager:
     def ended(self) -> bool:
         """Whether the owner task has ended, drained or broken. Nothing is served any more."""
         return self._ended.is_set()
+
+    def refuse_when_full(self) -> None:
+        """Raise `Refused` where a new request can't queue: before its body is read, so that it takes no memory."""
+        if (refusal := waiters.full(self._state)) is not None:
+            raise Refused(refusal)
 
     @asynccontextmanager
     async def lease(self, model: str, deadline: float | None = None) -> AsyncIterator[Lease]:
@@ -269,7 +275,7 @@ class Manager:
 
     def _publish(self) -> None:
         snapshot = self._take()
-        self._memory.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
+        self._memory.report(snapshot.memory_used_bytes, 1.0 if snapshot.queue.in_flight else 0.0)
         models = self._state.models.values()
         self._calls.retain([each.name for each in models if each.state is not State.UNLOADED or each.waiters])
         self._latest.publish(snapshot)

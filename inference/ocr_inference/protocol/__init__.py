@@ -4,5 +4,5 @@
 - `frames`: messages as bytes.
 - `host_tier`: weights in host memory.
 - `latest`: a value that one owner replaces and many follow.
-- `page`: tasks, resolutions and boxes.
+- `page`: places on a page.
 """

@@ -5,8 +5,8 @@ External usage is read only when a model needs memory: right before a call is st
 and no timer runs.
 """
 
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Model, Reason, Refusal, SchedulerState, Waiter, WaitsFor
+from ocr_wire.states import State
 
 PROBE_SECONDS = 0.1
 """How long a probe counts as known: a third of what is left of a second after a victim's offload."""

@@ -12,16 +12,7 @@ or `UNDONE`.
 from enum import StrEnum
 from typing import Literal
 
-
-class State(StrEnum):
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    READY = "ready"
-    OFFLOADING = "offloading"
-    OFFLOADED = "offloaded"
-    RESTORING = "restoring"
-    UNLOADING = "unloading"
-    FAILED = "failed"
+from ocr_wire.states import Location, State
 
 
 class Event(StrEnum):
@@ -35,12 +26,6 @@ class Event(StrEnum):
     """The state's call failed, or the worker died."""
     UNDONE = "undone"
     """The state's call failed because memory was lacking, and the weights are where they were."""
-
-
-class Location(StrEnum):
-    UNLOADED = "unloaded"
-    CPU = "cpu"
-    GPU = "gpu"
 
 
 CallName = Literal["load", "offload", "restore", "unload", "kill"]
@@ -97,6 +82,8 @@ def location(state: State, *, on_gpu: bool, unloading_from: State | None = None)
     match state:
         case State.UNLOADED | State.LOADING | State.FAILED:
             return Location.UNLOADED
+        case State.UNKNOWN:
+            return Location.UNKNOWN  # a word of readers: no model here is in it
         case State.READY | State.OFFLOADING:
             return ready
         case State.OFFLOADED | State.RESTORING:

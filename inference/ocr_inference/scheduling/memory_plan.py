@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ocr_inference.scheduling import eviction
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Model
+from ocr_wire.states import State
 
 OFF_DEVICE = (State.UNLOADED, State.OFFLOADED)
 FREEING = (State.OFFLOADING, State.UNLOADING, State.FAILED)
@@ -25,7 +25,7 @@ FREEING = (State.OFFLOADING, State.UNLOADING, State.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a plan does with one model."""
+    """Step of a plan about one model."""
 
     action: Literal["start", "evict", "close"]
     """`start`: load or restore. `evict`: offload now. `close`: grant no new leases, so that it can be evicted when the

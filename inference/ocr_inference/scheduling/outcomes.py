@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint
 from ocr_inference.scheduling import memory_plan
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import FailureRecord, Model, NotBegun, Reason, Refusal, SchedulerState
+from ocr_wire.states import State
 
 MAX_RETRY_SECONDS = 60.0
 """Bound of the back-off between loads that fail: long enough to be no load, short enough for an on-call person."""

@@ -15,7 +15,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from ocr_inference.scheduling import external_usage, memory_plan, outcomes, timers, waiters
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     Acquire,
     AdminRequest,
@@ -46,6 +46,7 @@ from ocr_inference.scheduling.state import (
     WorkerDied,
 )
 from ocr_inference.scheduling.transaction import Transaction
+from ocr_wire.states import State
 
 
 def decide(  # noqa: C901 a branch for each command

@@ -13,7 +13,8 @@ from typing import Literal
 
 from ocr_inference.config.settings import Effective, ModelPolicy
 from ocr_inference.protocol.engine import Failure, Footprint, Progress
-from ocr_inference.scheduling.lifecycle import CallName, Event, State
+from ocr_inference.scheduling.lifecycle import CallName, Event
+from ocr_wire.states import State
 
 
 class Reason(StrEnum):
@@ -197,7 +198,7 @@ class Acquire:
 
     ticket: int
     model: str
-    deadline: float | None = None
+    deadline: float
     since: float | None = None
     """Time at which the request queued first, where it queues again because its worker died. It doesn't count against
     the queue's limit then."""

@@ -6,10 +6,10 @@ All times are seconds on the scheduler's clock; infinity is never.
 import math
 from typing import Literal
 
-from ocr_inference.config.settings import NEVER
 from ocr_inference.scheduling import external_usage, memory_plan
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Model, SchedulerState
+from ocr_wire.settings import NEVER
+from ocr_wire.states import State
 
 Idle = Literal["unload", "offload", "exit"]
 

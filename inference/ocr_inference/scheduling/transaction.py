@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from ocr_inference.scheduling import lifecycle
-from ocr_inference.scheduling.lifecycle import CALLS, Event, State
+from ocr_inference.scheduling.lifecycle import CALLS, Event
 from ocr_inference.scheduling.state import (
     Done,
     Effect,
@@ -19,6 +19,7 @@ from ocr_inference.scheduling.state import (
     SchedulerState,
     StartCall,
 )
+from ocr_wire.states import State
 
 
 class Transaction:

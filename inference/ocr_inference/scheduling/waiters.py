@@ -7,8 +7,8 @@ other processes didn't free memory in time (`external_usage`).
 from dataclasses import replace
 
 from ocr_inference.scheduling import external_usage, memory_plan, outcomes
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Acquire, Model, Reason, Refusal, SchedulerState, Waiter
+from ocr_wire.states import State
 
 
 def join(state: SchedulerState, command: Acquire, now: float) -> Model | Refusal:
@@ -20,10 +20,7 @@ def join(state: SchedulerState, command: Acquire, now: float) -> Model | Refusal
     if refused := _refused_at_once(state, command, model):
         return refused
     since = now if command.since is None else command.since
-    deadline = since + state.effective.queue.deadline_seconds
-    if command.deadline is not None:
-        deadline = min(deadline, command.deadline)
-    waiter = Waiter(command.ticket, since, deadline)
+    waiter = Waiter(command.ticket, since, command.deadline)
     waiters = sorted((*model.waiters, waiter), key=lambda each: (each.since, each.ticket))
     return replace(model, waiters=tuple(waiters), preload_suppressed=False)
 
@@ -33,7 +30,7 @@ def overflow(state: SchedulerState, command: Acquire) -> Refusal | None:
     model = state.models.get(command.model)
     if model is None or command.since is not None or _queued(state) <= state.effective.queue.limit:
         return None
-    return _full(state) if any(each.ticket == command.ticket for each in model.waiters) else None
+    return _queue_full(state) if any(each.ticket == command.ticket for each in model.waiters) else None
 
 
 def refusal(state: SchedulerState, model: Model, waiter: Waiter, now: float) -> Refusal | None:
@@ -49,6 +46,11 @@ def refusal(state: SchedulerState, model: Model, waiter: Waiter, now: float) -> 
     return _no_fit(state, model)
 
 
+def full(state: SchedulerState) -> Refusal | None:
+    """Return why no more requests may queue; None where they may."""
+    return _queue_full(state) if _queued(state) >= state.effective.queue.limit else None
+
+
 def _refused_at_once(state: SchedulerState, command: Acquire, model: Model) -> Refusal | None:
     if state.draining:
         return Refusal(Reason.DRAINING, "the server is shutting down", 1.0)
@@ -56,16 +58,14 @@ def _refused_at_once(state: SchedulerState, command: Acquire, model: Model) -> R
         return too_large
     ready = model.state is State.READY and model.admin_request is None and not model.waiters
     grantable = ready and len(model.leases) < state.effective.batching.max_pages
-    if command.since is None and not grantable and _queued(state) >= state.effective.queue.limit:
-        return _full(state)
-    return None
+    return full(state) if command.since is None and not grantable else None
 
 
 def _queued(state: SchedulerState) -> int:
     return sum(len(model.waiters) for model in state.models.values())
 
 
-def _full(state: SchedulerState) -> Refusal:
+def _queue_full(state: SchedulerState) -> Refusal:
     limit = state.effective.queue.limit
     return Refusal(Reason.QUEUE_FULL, f"{limit} requests are waiting, which is the limit", 1.0)
 

@@ -21,8 +21,8 @@ from typing import NoReturn
 
 import msgspec
 
-from ocr_inference import engines
 from ocr_inference.workers import fork_messages, worker_process
+from ocr_wire import engines
 
 _PR_SET_NAME = 15
 
@@ -111,7 +111,7 @@ def become_worker(name: str, connection: int, tier: int, log: int, forkserver: i
 
 def prepare(engine: str) -> str | None:
     """Import what the engine's workers need; returns why this process can't be forked from, None where it can."""
-    module = importlib.import_module(engines.ENGINES[engine].module)
+    module = importlib.import_module(engines.BY_NAME[engine].module)
     for name in getattr(module, "PRELOAD", ()):
         importlib.import_module(name)
     return unfit()

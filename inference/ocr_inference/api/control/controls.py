@@ -8,9 +8,9 @@ from aiohttp import web
 from ocr_inference.api import forms
 from ocr_inference.api.appkeys import CONFIG, LIVE_SETTINGS, MANAGER, respond
 from ocr_inference.api.control import health
-from ocr_inference.api.ocr.routes import choose_model
-from ocr_inference.config.settings import MAX_TIMEOUT_SECONDS
+from ocr_inference.api.pages import choose_model
 from ocr_inference.errors import ApiError
+from ocr_wire.settings import MAX_SECONDS
 
 
 async def load(request: web.Request) -> web.Response:
@@ -84,11 +84,11 @@ def _seconds(value: object, name: str, *, never: bool = False) -> float:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         seconds = math.nan
-    if not (0 <= seconds <= MAX_TIMEOUT_SECONDS or (never and seconds == -1)):
+    if not (0 <= seconds <= MAX_SECONDS or (never and seconds == -1)):
         raise ApiError(
             422,
             "invalid_value",
-            f"{name} is seconds from 0 to {MAX_TIMEOUT_SECONDS}{or_never}; got {str(value)[:40]!r}",
+            f"{name} is seconds from 0 to {MAX_SECONDS}{or_never}; got {str(value)[:40]!r}",
             param=name,
         )
     return seconds

@@ -7,9 +7,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ocr_inference.api.appkeys import CONFIG, LIVE_SETTINGS, MANAGER, METRICS, respond
-from ocr_inference.api.ocr.routes import choose_model
+from ocr_inference.api.pages import choose_model
 from ocr_inference.config.settings import Effective
-from ocr_inference.manager.manager import ModelSnapshot, Snapshot
+from ocr_inference.manager.manager import Snapshot
 
 MIB = 1 << 20
 
@@ -54,25 +54,21 @@ async def gpu_status(request: web.Request) -> web.Response:
 
 def status(snapshot: Snapshot, effective: Effective, name: str) -> dict[str, object]:
     """Return what the controls answer: the model's state and the compatible keys."""
-    model = _named(snapshot, name)
-    return {"model": name, "state": model.state, **gpu(snapshot, effective, name)}
+    return {"model": name, "state": snapshot.model(name).state, **gpu(snapshot, effective, name)}
 
 
 def gpu(snapshot: Snapshot, effective: Effective, name: str) -> dict[str, object]:
     """Return the compatible keys about one model and the device. Memory is what our models hold, not all that is used
     of the device; nothing is reserved beyond it."""
-    device, model = snapshot.device, _named(snapshot, name)
+    device, model = snapshot.device, snapshot.model(name)
+    idle_since = model.idle_since
     used = snapshot.memory_used_bytes if device.kind != "cpu" else 0
     return {
         "model_location": model.location,
-        "idle_time": 0.0 if model.in_flight else round(max(0.0, time.time() - model.last_activity), 1),
+        "idle_time": 0.0 if idle_since is None else round(max(0.0, time.time() - idle_since.timestamp()), 1),
         "device": device.kind if device.uuid is None else f"{device.kind}:{device.uuid}",
         "timeout": effective.models[name].idle.offload_after_seconds,
         "gpu_memory_allocated": round(used / MIB, 1),
         "gpu_memory_reserved": round(used / MIB, 1),
         "gpu_memory_free": round(max(0, device.memory_total_bytes - used) / MIB, 1),
     }
-
-
-def _named(snapshot: Snapshot, name: str) -> ModelSnapshot:
-    return next(model for model in snapshot.models if model.name == name)

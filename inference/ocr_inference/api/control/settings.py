@@ -6,4 +6,4 @@ from ocr_inference.api.appkeys import LIVE_SETTINGS, respond
 
 
 async def put(request: web.Request) -> web.Response:
-    return respond(request.app[LIVE_SETTINGS].declare(await request.read()).to_json())
+    return respond(request.app[LIVE_SETTINGS].declare(await request.read()))

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ocr_inference.api.schema import GpuInfo
 from ocr_inference.device import gpu_usage
 from ocr_inference.device.gpu import Device, NoDevice
+from ocr_inference.protocol.latest import Latest
+from ocr_wire.state import WholeGpu
 
 SAMPLE_SECONDS = 2.0
 SMOOTHING_SECONDS = 10.0
@@ -25,7 +26,7 @@ MIB = 1 << 20
 log = logging.getLogger(__name__)
 
 
-def next_report(reported: GpuInfo | None, now: GpuInfo | None) -> GpuInfo | None:
+def next_report(reported: WholeGpu | None, now: WholeGpu | None) -> WholeGpu | None:
     """Return what to report after a new measurement: the same as before unless something moved by a step."""
     if reported is None or now is None:
         return now
@@ -58,45 +59,41 @@ def mismatch(promised: Sequence[str], device: Device) -> str:
 
 
 class Telemetry:
-    """Measures the GPU; `reported` is what the state has, and only `run` writes it."""
+    """Measures the GPU; `latest` is what the state has, and only `run` publishes it."""
 
     def __init__(self, device: Device, simulated: Path | None, clock: Callable[[], float]) -> None:
-        self.reported: GpuInfo | None = None
+        self.latest: Latest[WholeGpu | None] = Latest(None)
         self._device = device
         self._simulated = simulated if device.kind == "simulated" else None
         self._clock = clock
         self._busy: float | None = None
         self._at = clock()
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Measure every `SAMPLE_SECONDS`, off the event loop; calls `changed` when `reported` has changed. Without a
-        GPU it ends at once; when the driver stops answering, `reported` becomes None."""
+    async def run(self) -> None:
+        """Measure every `SAMPLE_SECONDS`, off the event loop. Without a GPU it ends at once; when the driver stops
+        answering, `latest` becomes None."""
         if self._device.uuid is None:
             return
         try:
             with gpu_usage.opened(self._simulated) as usage_reader:
                 while True:
-                    found = await asyncio.to_thread(usage_reader.read)
-                    self._take(found, changed)
+                    self._take(await asyncio.to_thread(usage_reader.read))
                     await asyncio.sleep(SAMPLE_SECONDS)
         except NoDevice as error:
-            log.warning("the GPU's load isn't told any more: %s", error)
-            self._report(None, changed)
+            log.warning("the GPU's load isn't reported any more: %s", error)
+            self.latest.publish(None)
 
-    def _take(self, found: Sequence[gpu_usage.Measured], changed: Callable[[], None]) -> None:
+    def _take(self, found: Sequence[gpu_usage.Measured]) -> None:
         ours = next((each for each in found if each.gpu.uuid == self._device.uuid), None)
         if ours is None:
-            self._report(None, changed)
+            self.latest.publish(None)
             return
         now = self._clock()
         self._busy = smooth(self._busy, ours.utilization, now - self._at)
         self._at = now
-        used = min(ours.used_bytes, ours.gpu.memory_bytes) // MIB * MIB
-        busy = None if self._busy is None else round(self._busy, 2)
-        self._report(GpuInfo(used, ours.gpu.memory_bytes, busy), changed)
-
-    def _report(self, now: GpuInfo | None, changed: Callable[[], None]) -> None:
-        reported = next_report(self.reported, now)
-        if reported != self.reported:
-            self.reported = reported
-            changed()
+        measured = WholeGpu(
+            memory_used_bytes=min(ours.used_bytes, ours.gpu.memory_bytes) // MIB * MIB,
+            memory_total_bytes=ours.gpu.memory_bytes,
+            utilization=None if self._busy is None else round(self._busy, 2),
+        )
+        self.latest.publish(next_report(self.latest.value, measured))

@@ -2,7 +2,7 @@
 
 - `completions`: `POST /v1/chat/completions`.
 - `chat`: what a request asks of a page.
-- `completion`: how the answer is written.
+- `answer`: how the answer is written.
 - `dataurl`: pictures inside JSON.
 - `models`: `GET /v1/models`.
 """

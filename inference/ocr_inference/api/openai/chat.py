@@ -1,4 +1,4 @@
-"""Chat completions in OpenAI's shape: what a request asks of a page (`completion` writes the answer).
+"""Chat completions in OpenAI's shape: what a request asks of a page (`answer` writes the answer).
 
 The last user turn is the request; the page is its picture, or the nearest earlier user turn's. Its text is the prompt,
 word for word, unless the extra object `ocr` names a task. Decoding is greedy. Fields that were sent and have no effect
@@ -17,7 +17,7 @@ from msgspec import Meta, Raw, Struct
 from ocr_inference.api import schema
 from ocr_inference.api.schema import MAX_PROMPT, MAX_TERM, MAX_TOKENS, OcrRequest
 from ocr_inference.errors import ApiError
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import INFO, Task
 
 MAX_MESSAGES = 256
 MAX_PARTS = 64
@@ -175,9 +175,9 @@ def _task(options: _Options, prompt: str | None) -> Task:
     if options.task is None:
         return Task.FREEFORM if prompt is not None else Task.DOCUMENT
     task = schema.task(options.task, "ocr.task")
-    if task is Task.FIND and not (options.find_term or "").strip():
-        raise _invalid("task 'find' needs find_term, the text to look for", "ocr.find_term")
-    if task is Task.FREEFORM and prompt is None:
+    if INFO[task].needs == "find_term" and not (options.find_term or "").strip():
+        raise _invalid(f"task {task.value!r} needs find_term", "ocr.find_term")
+    if INFO[task].takes_prompt and prompt is None:
         raise _invalid("task 'freeform' needs a text in the last user turn: it is the prompt", "messages")
     return task
 
@@ -251,7 +251,7 @@ def _refuse_unsupported(sent: _Body) -> None:
     if sent.n not in (None, 1):
         raise _unsupported("n can only be 1: decoding is greedy, so every answer would be the same", "n")
     if sent.logprobs:
-        raise _unsupported("logprobs aren't told", "logprobs")
+        raise _unsupported("logprobs aren't answered", "logprobs")
     if sent.response_format is not None and sent.response_format.type != "text":
         message = f"response_format {sent.response_format.type[:40]!r} can't be kept to; only text can"
         raise _unsupported(message, "response_format")

@@ -5,8 +5,8 @@ from typing import Any
 from aiohttp import web
 
 from ocr_inference.api.appkeys import CONFIG, MANAGER, STARTED, respond
-from ocr_inference.api.ocr.routes import choose_model
-from ocr_inference.manager.manager import ModelSnapshot
+from ocr_inference.api.pages import choose_model
+from ocr_wire.state import Model
 
 
 async def models(request: web.Request) -> web.Response:
@@ -18,11 +18,10 @@ async def models(request: web.Request) -> web.Response:
 
 async def model(request: web.Request) -> web.Response:
     name = choose_model(request.app[CONFIG], request.match_info["model"]).name
-    found = next(each for each in request.app[MANAGER].snapshot().models if each.name == name)
-    return respond(_object(found, request.app[STARTED]))
+    return respond(_object(request.app[MANAGER].snapshot().model(name), request.app[STARTED]))
 
 
-def _object(model: ModelSnapshot, created: int) -> dict[str, Any]:
+def _object(model: Model, created: int) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",

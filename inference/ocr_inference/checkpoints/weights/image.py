@@ -34,7 +34,7 @@ VERIFIED: Final = ".verified"
 
 @dataclass(frozen=True)
 class Key:
-    """What the bytes of an image depend on."""
+    """Everything that the bytes of an image depend on."""
 
     source: str
     """Name of a repository, or path of a folder."""
@@ -225,7 +225,7 @@ def _is_verified(file: Path, token: str) -> bool:
 
 
 def _mark_verified(file: Path, token: str) -> None:
-    """Where the folder is read-only, each reader verifies for itself."""
+    """Note that the image is verified; in a read-only folder each reader verifies for itself."""
     with contextlib.suppress(OSError):
         part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{VERIFIED}{PART}")
         part.write_text(token)

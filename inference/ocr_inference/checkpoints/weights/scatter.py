@@ -39,7 +39,7 @@ class Chunk:
         return sum(piece.nbytes for piece in self.pieces)
 
     def runs(self) -> list[tuple[int, int]]:
-        """`(offset, nbytes)` of the buffer that this chunk completes, gaps between neighbours included."""
+        """`(offset, nbytes)` of the buffer that this chunk completes, gaps in between included."""
         found: list[tuple[int, int]] = []
         next_slot = -1
         for piece in sorted(self.pieces, key=lambda each: each.buffer_offset):

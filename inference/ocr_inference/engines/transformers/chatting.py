@@ -30,7 +30,7 @@ from ocr_inference.engines.transformers.inputs import Inputs, tokens_left
 from ocr_inference.families import chat
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 PROCESSOR: Final = "processor_config.json"
 PREPROCESSOR: Final = "preprocessor_config.json"

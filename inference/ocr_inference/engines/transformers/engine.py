@@ -217,7 +217,7 @@ class TransformersEngine:
         return []
 
     def _begin(self, page: _Page, prompt: Prompt) -> list[Event]:
-        return self._try(page, lambda: self._told([self._writer().begin(page.number, prompt)]))
+        return self._try(page, lambda: self._events_of([self._writer().begin(page.number, prompt)]))
 
     def _try(self, page: _Page, work: Callable[[], list[Event]]) -> list[Event]:
         """Work on one page, before it is being written; its failure is its own."""
@@ -254,7 +254,7 @@ class TransformersEngine:
         before = generator.numbers
         message = ""
         try:
-            return self._told(generator.step())
+            return self._events_of(generator.step())
         except Exception as error:
             _raise_if_broken(error)
             if not memory.ran_out(error):
@@ -269,7 +269,7 @@ class TransformersEngine:
         failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
         return [(number, failure) for number in lost]
 
-    def _told(self, written: Sequence[Written]) -> list[Event]:
+    def _events_of(self, written: Sequence[Written]) -> list[Event]:
         events: list[Event] = []
         for each in written:
             page = self._pages[each.number]

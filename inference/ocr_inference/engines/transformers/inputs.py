@@ -15,7 +15,7 @@ from ocr_inference.families import grounded
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.tiling import Resolution, Views, views
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 GREY = (127, 127, 127)
 """Colour that pads a page to a square: about the middle, so nothing after normalisation."""

@@ -11,15 +11,21 @@ from hypothesis import strategies as st
 
 from ocr_inference.api.control import telemetry
 from ocr_inference.api.control.telemetry import Telemetry
-from ocr_inference.api.schema import GpuInfo
 from ocr_inference.config.settings import Settings
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.device.gpu import Device
 from ocr_inference.device.gpu_usage import SimulatedGpuUsage
+from ocr_wire.state import WholeGpu
 
 GIB = 1 << 30
 TOTAL = 64 * GIB
-TOLD = GpuInfo(8 * GIB, TOTAL, 0.5)
+
+
+def usage(used: int, busy: float | None) -> WholeGpu:
+    return WholeGpu(memory_used_bytes=used, memory_total_bytes=TOTAL, utilization=busy)
+
+
+REPORTED = usage(8 * GIB, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -35,22 +41,21 @@ TOLD = GpuInfo(8 * GIB, TOTAL, 0.5)
     ],
 )
 def test_a_number_is_told_anew_when_it_moved_by_a_step(used: int, busy: float | None, news: bool) -> None:
-    now = GpuInfo(used, TOTAL, busy)
-    assert telemetry.next_report(TOLD, now) == (now if news else TOLD)
+    now = usage(used, busy)
+    assert telemetry.next_report(REPORTED, now) == (now if news else REPORTED)
 
 
 def test_what_is_new_or_gone_is_told() -> None:
-    assert telemetry.next_report(None, TOLD) == TOLD
-    assert telemetry.next_report(TOLD, None) is None
+    assert telemetry.next_report(None, REPORTED) == REPORTED
+    assert telemetry.next_report(REPORTED, None) is None
 
 
 @given(st.lists(st.floats(0, 1), max_size=200))
 def test_jitter_below_a_step_is_told_once(noise: list[float]) -> None:
-    reported, news = TOLD, 0
+    reported, news = REPORTED, 0
     for each in noise:
-        now = telemetry.next_report(
-            reported, GpuInfo(8 * GIB + int(each * (GIB - 1)), TOTAL, 0.5 + each * 0.09)
-        )
+        measured = usage(8 * GIB + int(each * (GIB - 1)), 0.5 + each * 0.09)
+        now = telemetry.next_report(reported, measured)
         assert now is not None
         news += now != reported
         reported = now
@@ -124,24 +129,22 @@ def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     assert (b.index, b.gpu.uuid, b.used_bytes, b.utilization) == (1, "GPU-b", 5 * GIB, 1.0)
 
 
-async def test_news_are_told_and_a_cpu_has_none(tmp_path: Path) -> None:
+async def test_changes_are_published_and_a_cpu_has_none(tmp_path: Path) -> None:
     simulated(tmp_path)
-    heard = asyncio.Event()
-    teller = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path, lambda: 0.0)
+    measuring = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path, lambda: 0.0)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(teller.run(heard.set))
+        running = tasks.create_task(measuring.run())
         async with asyncio.timeout(20):
-            await heard.wait()
+            assert (await measuring.latest.after(0))[1] == usage(0, 0.0)
         running.cancel()
-    assert teller.reported == GpuInfo(0, TOTAL, 0.0)
 
     on_cpu = Telemetry(Device("cpu"), None, lambda: 0.0)
-    await on_cpu.run(heard.set)
-    assert on_cpu.reported is None
+    await on_cpu.run()
+    assert on_cpu.latest.value is None
 
 
-async def test_a_folder_that_goes_away_ends_the_telling_and_nothing_else(tmp_path: Path) -> None:
-    heard: list[GpuInfo | None] = []
-    teller = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path / "gone", lambda: 0.0)
-    await teller.run(lambda: heard.append(teller.reported))
-    assert (teller.reported, heard) == (None, [])
+async def test_a_folder_that_goes_away_ends_the_measurement_and_nothing_else(tmp_path: Path) -> None:
+    device = Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL)
+    measuring = Telemetry(device, tmp_path / "gone", lambda: 0.0)
+    await measuring.run()
+    assert measuring.latest.value is None

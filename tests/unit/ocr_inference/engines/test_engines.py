@@ -23,6 +23,7 @@ from ocr_inference.protocol.engine import (
     PageResult,
 )
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_wire import engines as engine_table
 from tests.support.engines import picture
 from tests.support.paths import INVOICE
 
@@ -58,7 +59,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=sorted(engines.ENGINES))
+@pytest.fixture(params=sorted(engine_table.NAMES))
 def make(request: pytest.FixtureRequest, host: HostTier, tmp_path: Path) -> Callable[[], Engine]:
     spec = ModelSpec(name="m", engine=request.param)
     if request.param == "rapidocr":

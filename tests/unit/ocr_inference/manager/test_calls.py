@@ -8,13 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from ocr_inference.config.settings import Config, QueueValues
+from ocr_inference.config.settings import Config
 from ocr_inference.device.memory_accounting import SimulatedMemoryAccounting
 from ocr_inference.manager.manager import Refused
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
+from ocr_wire.live_settings import QueueValues
+from ocr_wire.states import State, Worker
 from tests.support import engines
-from tests.support.engines import Faults, faulty, idle, make_config, make_model, read, running, seen, until
+from tests.support.engines import (
+    Faults,
+    faulty,
+    idle,
+    make_config,
+    make_model,
+    read,
+    running,
+    seen,
+    until,
+    worker_pid,
+)
 
 
 @pytest.fixture
@@ -27,23 +39,21 @@ async def test_an_exited_model_is_restored_from_host_memory_by_a_new_process() -
     async with running(config) as manager:
         manager.apply(engines.live(config, idle=idle(leave=0)))
         first = await read(manager)
-        pid = seen(manager).worker_pid
-        await until(manager, lambda model: not model.worker_running)
+        pid = worker_pid(manager)
+        await until(manager, lambda model: model.worker is Worker.EXITED)
         manager.apply(engines.live(config, idle=idle()))
         assert (await read(manager)).text == first.text
         model = seen(manager)
         assert (model.loads, model.wakes) == (1, 1)
-        assert model.worker_pid != pid
+        assert worker_pid(manager) != pid
 
 
 async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request_loads_again() -> None:
     async with running(make_config(make_model(load_seconds=0.5))) as manager:
         reading = [asyncio.create_task(read(manager)) for _ in range(3)]
-        model = await until(
-            manager, lambda model: model.state is State.LOADING and model.worker_pid is not None
-        )
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
+        pid = await engines.started(manager)
+        assert seen(manager).state is State.LOADING
+        os.kill(pid, signal.SIGKILL)
         for task in reading:
             with pytest.raises(Refused, match=r"could not be loaded.*SIGKILL") as error:
                 await task
@@ -75,7 +85,7 @@ async def test_calls_that_fail_end_in_a_model_that_loads_again(faults: Faults, c
             with pytest.raises(Refused, match="restore fails"):
                 await read(manager)
         await manager.release()
-        assert (seen(manager).state, seen(manager).worker_running) == (State.UNLOADED, False)
+        assert (seen(manager).state, seen(manager).worker) == (State.UNLOADED, Worker.EXITED)
         faults.set()
         assert (await read(manager)).width == 40
 

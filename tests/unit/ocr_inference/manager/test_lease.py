@@ -9,10 +9,20 @@ import pytest
 
 from ocr_inference.manager.manager import Refused
 from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
+from ocr_wire.states import State
 from tests.support import engines
-from tests.support.engines import Faults, faulty, make_config, make_model, read, running, seen, until
+from tests.support.engines import (
+    Faults,
+    faulty,
+    make_config,
+    make_model,
+    read,
+    running,
+    seen,
+    until,
+    worker_pid,
+)
 
 
 @pytest.fixture
@@ -23,9 +33,8 @@ def faults(tmp_path: Path) -> Faults:
 async def test_a_worker_killed_while_reading_costs_a_second_try() -> None:
     async with running(make_config(make_model(infer_seconds=0.5))) as manager:
         reading = asyncio.create_task(read(manager))
-        model = await until(manager, lambda model: model.in_flight == 1)
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
+        await until(manager, lambda model: model.in_flight == 1)
+        os.kill(worker_pid(manager), signal.SIGKILL)
         assert (await reading).width == 40
         model = seen(manager)
         assert model.loads == 2

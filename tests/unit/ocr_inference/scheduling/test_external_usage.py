@@ -4,7 +4,7 @@ import pytest
 
 from ocr_inference.config.settings import ModelPolicy, Queue
 from ocr_inference.scheduling import external_usage
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     Done,
     Finished,
@@ -15,6 +15,7 @@ from ocr_inference.scheduling.state import (
     Release,
     WaitsFor,
 )
+from ocr_wire.states import State
 from tests.support.story import NO_ROOM, Story, policy
 
 

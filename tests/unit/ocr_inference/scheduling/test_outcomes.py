@@ -6,7 +6,7 @@ import pytest
 
 from ocr_inference.config.settings import Idle, ModelPolicy
 from ocr_inference.scheduling import outcomes
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     Cancel,
     Finished,
@@ -17,6 +17,7 @@ from ocr_inference.scheduling.state import (
     Release,
     WorkerDied,
 )
+from ocr_wire.states import State
 from tests.support.story import BROKEN, DIED, NO_ROOM, Story, asleep, policy
 
 

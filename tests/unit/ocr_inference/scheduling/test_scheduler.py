@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ocr_inference.config.settings import Batching, Idle, Queue
 from ocr_inference.protocol.engine import Failure, Footprint
 from ocr_inference.scheduling import external_usage
-from ocr_inference.scheduling.lifecycle import CALLS, Event, State
+from ocr_inference.scheduling.lifecycle import CALLS, Event
 from ocr_inference.scheduling.state import (
     Acquire,
     AdminRequest,
@@ -30,6 +30,7 @@ from ocr_inference.scheduling.state import (
     Tick,
     WorkerDied,
 )
+from ocr_wire.states import State
 from tests.support.story import BROKEN, DIED, NO_ROOM, Story, policy
 
 
@@ -170,7 +171,7 @@ class AnyOrder(RuleBasedStateMachine):
     def acquire(self, model: str, deadline: float | None) -> None:
         self.story.ticket += 1
         self.asked.add(self.story.ticket)
-        self.do(Acquire(self.story.ticket, model, None if deadline is None else self.story.now + deadline))
+        self.do(Acquire(self.story.ticket, model, self.story.now + (deadline or 30)))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocr_inference import engines as registry
 from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest, ModelSpec, PageResult
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.workers import fork_messages
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.worker import Worker
+from ocr_wire import engines as engine_table
+from ocr_wire import states
 from tests.support import engines
-from tests.support.engines import eventually, make_config, make_model, read, running, seen, until
+from tests.support.engines import eventually, make_config, make_model, read, running, until, worker_pid
 from tests.support.paths import INVOICE
 
 
@@ -207,19 +208,19 @@ async def test_a_managers_forkserver_stays_for_an_exited_model_and_ends_with_the
     config = make_config(make_model())
     async with running(config) as manager:
         await read(manager)
-        forkserver = parent(seen(manager).worker_pid or 0)
+        forkserver = parent(worker_pid(manager))
         assert forkserver != os.getpid()
         manager.apply(engines.live(config, idle=engines.idle(leave=0)))
-        await until(manager, lambda model: not model.worker_running)
+        await until(manager, lambda model: model.worker is states.Worker.EXITED)
         assert engines.alive(forkserver)
         manager.apply(engines.live(config, idle=engines.idle()))
         await read(manager)
-        assert parent(seen(manager).worker_pid or 0) == forkserver
+        assert parent(worker_pid(manager)) == forkserver
         await manager.release()
         await eventually(lambda: not engines.alive(forkserver))
 
 
-@pytest.mark.parametrize("engine", registry.ENGINES)
+@pytest.mark.parametrize("engine", engine_table.NAMES)
 async def test_imports_leave_no_threads_and_no_device(engine: str) -> None:
     pytest.importorskip({"transformers": "transformers"}.get(engine, "PIL"))
     async with Forkservers(os.environ) as forkservers, workers(forkservers, engine=engine) as (worker,):

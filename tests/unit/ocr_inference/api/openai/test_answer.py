@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference.api.openai.completion import StopTexts, Writer, usage
+from ocr_inference.api.openai.answer import StopTexts, Writer, usage
 
 
 def told(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
