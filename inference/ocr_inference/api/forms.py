@@ -22,7 +22,6 @@ UPLOAD_SECONDS = 120.0
 @dataclass
 class Upload:
     picture: bytes | None = None
-    field_name: str = "file"
     fields: dict[str, str] = field(default_factory=dict)
 
 
@@ -66,7 +65,6 @@ async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
                     400, "two_files", "the form has two pictures; send one request each", param=name
                 )
             upload.picture = await _bytes(part, max_bytes, _too_large(max_bytes))
-            upload.field_name = name
         else:
             shown = name[:64] or "(unnamed)"
             large = ApiError(413, "field_too_large", f"field {shown} is too large", param=shown)

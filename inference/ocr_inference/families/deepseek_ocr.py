@@ -13,7 +13,6 @@ from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.tiling import Resolution, Views
 
 MODEL_TYPE: Final = "deepseek_vl_v2"
-NATIVE_TYPE: Final = "unlimited_ocr"
 ARCHITECTURE: Final = "DeepseekOCRForCausalLM"
 """DeepSeek-VL2 has the same model type and another architecture."""
 
