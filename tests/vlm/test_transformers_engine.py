@@ -262,7 +262,7 @@ def test_a_converted_checkpoint_is_converted_once(bench: Callable[..., Bench]) -
 
 
 class Fault:
-    """Makes a forward pass of the model's decoder raise: the `at`-th of all, of prompts or of steps."""
+    """Makes a forward pass of the decoder raise: the `at`-th of all, of prompts, or of steps of that many pages."""
 
     def __init__(
         self,
@@ -270,14 +270,15 @@ class Fault:
         error: Exception,
         at: int = 1,
         of: Literal["all", "prompts", "steps"] = "all",
+        pages: int | None = None,
     ) -> None:
-        self.left, self.error, self.of = at, error, of
+        self.left, self.error, self.of, self.pages = at, error, of, pages
         decoder: Any = engine._weights.opened.model.base_model.language_model
         decoder.register_forward_pre_hook(self.strike, with_kwargs=True)
 
     def strike(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         kind = "steps" if named["inputs_embeds"].shape[1] == 1 else "prompts"
-        if self.of not in ("all", kind):
+        if self.of not in ("all", kind) or self.pages not in (None, named["inputs_embeds"].shape[0]):
             return
         self.left -= 1
         if self.left == 0:
@@ -342,7 +343,8 @@ def test_memory_that_runs_out_while_writing_costs_the_newest_page(bench: Callabl
     engine = bench().engine()
     engine.load()
     wanted = told(engine.infer([ask(), ask(color="blue")]))
-    Fault(engine, MemoryError(), 6)
+    # A page that is prepared late begins after steps of the two others.
+    Fault(engine, MemoryError(), of="steps", pages=3)
     results = engine.infer([ask(), ask(color="blue"), ask(color="green")])
     assert kinds(results) == ["page", "page", "out_of_memory"]
     assert told(results[:2]) == wanted

@@ -248,7 +248,7 @@ class TransformersEngine:
         return [(page.number, failure)]
 
     def _write(self) -> list[Event]:
-        """Write a token of each page that has begun; where memory runs out, the latest page is taken out and waits."""
+        """Write a token of each page that has begun; where memory runs out, the page that began last fails."""
         if (generator := self._generator) is None:
             return []
         before = generator.numbers
