@@ -16,7 +16,7 @@ from ocr_inference.errors import ApiError
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("ocr_inference.access")
 
-_REQUEST_ID = re.compile(r"^[\w.:/+=-]{1,64}$", re.ASCII)
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,64}", re.ASCII)
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Routes that machines call every few seconds: logged at debug level."""
 
@@ -34,7 +34,7 @@ def route_of(request: web.Request) -> str:
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id (the client's, where it is well-formed), then count and log it."""
     sent = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = sent if _REQUEST_ID.match(sent) else secrets.token_hex(8)
+    request[REQUEST_ID] = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
     route, method = route_of(request), request.method if request.method in _METHODS else "other"
     began, status = time.perf_counter(), CLIENT_GONE
     try:

@@ -13,6 +13,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from ocr_wire import text
+
 Kind = Literal["cuda", "cpu", "simulated"]
 
 MAX_FILE_BYTES = 1 << 20
@@ -40,7 +42,7 @@ class NoDevice(Exception):
 class Gpu(Struct, frozen=True):
     """One GPU, simulated or real; `gpus.json` is a list of these."""
 
-    uuid: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
+    uuid: Annotated[str, Meta(min_length=1, max_length=128, pattern=text.whole(r"^[A-Za-z0-9._-]+$"))]
     product: Annotated[str, Meta(min_length=1, max_length=256)]
     memory_bytes: Annotated[int, Meta(ge=1, le=1 << 50)]
 

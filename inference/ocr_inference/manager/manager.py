@@ -236,9 +236,8 @@ class Manager:
 
     def _step(self, command: Command) -> None:
         if isinstance(command, Finished):
-            self._memory.release(
-                command.model
-            )  # from now on the scheduler's state counts what the model holds
+            # From now on the scheduler's state counts what the model holds.
+            self._memory.release(command.model)
         self._state, effects = scheduler.decide(self._state, command, self.now())
         for effect in effects:
             self._perform(effect)

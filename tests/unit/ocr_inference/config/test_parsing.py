@@ -28,6 +28,12 @@ def test_json_is_yaml() -> None:
         ("models: []", "models", ">= 1"),
         ("models: [{name: m}]", "models[0]", "engine"),
         ("models: [{name: M, engine: fake}]", "models[0].name", "regex"),
+        ('models: [{name: "m\\n", engine: fake}]', "models[0].name", "regex"),
+        (
+            f'models: [{{{MODEL}, source: {{huggingFace: {{repo: "a/b\\n"}}}}}}]',
+            "models[0].source.huggingFace.repo",
+            "regex",
+        ),
         ("models: [{name: m, engine: fast}]", "models[0].engine", "there are transformers"),
         ("models: [{name: m, engine: transformers}]", "models[0].source", "huggingFace or path"),
         (f"models: [{{{MODEL}}}, {{{MODEL}}}]", "models[1].name", "two models"),
