@@ -8,12 +8,11 @@ import pytest
 
 from tests.support.paths import ROOT
 
-PROGRAMS = (
+PROGRAMS = (  # docs/devcluster.md names the modules of devcluster
     "wire/ocr_wire",
     "operator/ocr_operator",
     "inference/ocr_inference",
     "plugin/kubectl_ocr",
-    "devcluster",
 )
 PACKAGES = sorted(file.parent for program in PROGRAMS for file in (ROOT / program).rglob("__init__.py"))
 ENTRY = re.compile(r"^- (?P<names>`\w+`(?:, `\w+`)*): \S", re.MULTILINE)

@@ -1,5 +1,9 @@
-"""HTTP in, HTTP out: a folder for each dialect (`ocr`, `openai`), `control` and `ui`, and what they share.
+"""HTTP in, HTTP out: a folder for each dialect, and what they share.
 
+- `ocr`: the classic OCR call.
+- `openai`: OpenAI's dialect.
+- `control`: state, settings and controls.
+- `ui`: the web page.
 - `pages`: reading of one page, as all dialects do it.
 - `schema`: requests parsed from form fields, answers as types.
 - `forms`: bodies read within bounds.

@@ -13,5 +13,7 @@ In processes of their own:
 - `worker_process`: one engine, driven by calls from the server.
 - `forkserver_process`: an engine's imports, done once; it forks workers.
 
-Between them: `fork_messages`, the messages of a forkserver; those of a worker are in `protocol`.
+Between them (the messages of a worker are in `protocol`):
+
+- `fork_messages`: messages to and from a forkserver.
 """
