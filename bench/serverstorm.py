@@ -23,8 +23,8 @@ import msgspec
 from bench import questions, report, server, storm
 from bench.questions import Answer, Ask, Failed
 from bench.vlmserver import MODELS, make, offspring, opened, resident, served
-from ocr_inference.config.settings import IdleValues, LiveValues
 from ocr_wire import live_settings, names
+from ocr_wire.live_settings import IdleValues, LiveValues
 from ocr_wire.states import State, Worker
 
 TRANSITIONS: Final = 600

@@ -118,7 +118,7 @@ async def sleeper(config: str, environ: dict[str, str]) -> AsyncIterator[Sleeper
         ):
             async with http.get(url + names.PATH_STATE) as answer:
                 (model,) = (await answer.json())["models"][:1]
-            stands_by = engines.BY_NAME[model["engine"]].stands_by and environ.get("OCR_NURSERY") != "off"
+            stands_by = engines.BY_NAME[model["engine"]].stands_by and environ.get("OCR_FORKSERVER") != "off"
             found = Sleeper(http, url, model["name"], stands_by=stands_by)
             await found.read()
             yield found

@@ -20,21 +20,12 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from bench import report
-from ocr_inference.config.settings import (
-    BatchingValues,
-    Config,
-    IdleValues,
-    LiveSettings,
-    LiveValues,
-    ModelConfig,
-    ModelValues,
-    QueueValues,
-    effective,
-)
+from ocr_inference.config.settings import Config, ModelConfig, effective
 from ocr_inference.device.gpu import Device
 from ocr_inference.manager.manager import Manager, Refused
 from ocr_inference.protocol.engine import Delta, EngineError, InferRequest
-from ocr_inference.scheduling.lifecycle import State
+from ocr_wire.live_settings import BatchingValues, IdleValues, LiveValues, ModelValues, QueueValues
+from ocr_wire.states import State, Worker
 
 TRANSITIONS: Final = 10_000
 RAPIDOCR_TRANSITIONS: Final = 150
@@ -204,7 +195,7 @@ class Storm:
         self._apply(LiveValues(idle=IdleValues(0, 0, -1)))
         async with asyncio.timeout(120):
             async for snapshot in self._manager.changes():
-                if all(m.state is State.OFFLOADED and not m.worker_running for m in snapshot.models):
+                if all(m.state is State.OFFLOADED and m.worker is Worker.EXITED for m in snapshot.models):
                     break
             self._apply(LiveValues())
             # Standbys come after the workers have gone, and have descriptors of their own.
@@ -225,7 +216,7 @@ class Storm:
                 return
 
     def _apply(self, values: LiveValues) -> None:
-        self._manager.apply(effective(self._config, LiveSettings(revision=1, values=values)))
+        self._manager.apply(effective(self._config, values))
 
     async def _client(self, over: asyncio.Event) -> None:
         while not over.is_set():
@@ -265,7 +256,7 @@ class Storm:
             await asyncio.sleep(self._random.random() * 0.01)
 
     def _kill(self) -> None:
-        pids = [m.worker_pid for m in self._manager.snapshot().models if m.worker_pid is not None]
+        pids = list(self._manager.snapshot().worker_pids.values())
         if pids:
             self.tally.kills += 1
             with contextlib.suppress(ProcessLookupError):
@@ -318,7 +309,7 @@ async def managed(config: Config, device_bytes: int) -> AsyncIterator[Manager]:
     device = Device("simulated", "GPU-storm", "NVIDIA-L40S", device_bytes)
     manager = Manager(
         config,
-        effective(config, LiveSettings()),
+        effective(config, LiveValues()),
         device,
         environ=os.environ,
         standby_engines=STANDBY_ENGINES,
@@ -363,9 +354,10 @@ async def measure() -> report.Result:
         f"{CLIENTS} clients read {PAGES} pages by chance without pause, a third of them in pieces, a tenth of them"
         f" leaving before the answer, while {DISTURBERS} others offload, release and reconfigure models by chance (seed"
         f" {SEED}): idle timeouts from 0 to 20 ms, priorities, preload, batch sizes. Workers exit and come back from"
-        " their nursery, those of the fake engine from a standby, too. 4 models of the fake engine (256 KiB of weights"
-        " each, no delays), then 2 of rapidocr, on a simulated GPU that holds half of them. Each text is compared with"
-        " the one that the same model gave before the storm; host tiers are hashed before and after, all models asleep"
-        f" and without workers. Calls of the fake storm: {dict(with_fake.calls)}, because: {dict(with_fake.reasons)}."
+        " their forkserver, those of the fake engine from a standby, too. 4 models of the fake engine (256 KiB of"
+        " weights each, no delays), then 2 of rapidocr, on a simulated GPU that holds half of them. Each text is"
+        " compared with the one that the same model gave before the storm; host tiers are hashed before and after, all"
+        f" models asleep and without workers."
+        f" Calls of the fake storm: {dict(with_fake.calls)}, because: {dict(with_fake.reasons)}."
     )
     return report.Result("storm", method, (*rows("fake", with_fake), *rows("rapidocr", with_rapidocr)))

@@ -17,34 +17,35 @@ from typing import Final
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint
 from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Location, State, location
+from ocr_inference.scheduling.lifecycle import location
 from ocr_inference.scheduling.state import (
     Acquire,
     Cancel,
     Command,
+    Done,
     Effect,
     Finished,
     Grant,
-    Look,
+    LeaseLost,
+    MemoryProbed,
     Model,
-    NoRoom,
-    Observed,
+    NotBegun,
+    OffloadIfIdle,
+    ProbeMemory,
     Reject,
     Release,
-    Revoke,
-    Settled,
+    SchedulerState,
     StartCall,
     Tick,
     WakeAt,
     WorkerDied,
-    World,
-    Yield,
 )
 from ocr_operator.decide import preemption
 from ocr_operator.decide.preemption import Asked, Outcome, Rules, Told
 from ocr_operator.pods import podstate
 from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
+from ocr_wire.states import Location, State
 
 GPUS: Final = 3
 SERVERS: Final = 12
@@ -101,7 +102,7 @@ class Server:
         self.sizes = {name: rng.choice([8, 12, 16, 24]) for name in self.policies}
         effective = Effective(Batching(2, 0), Queue(200, 3.0, 20.0), "info", self.policies)
         models = {n: Model(n, p, declared_bytes=self.sizes[n]) for n, p in self.policies.items()}
-        self.world = World(models, effective, SIZE)
+        self.scheduler_state = SchedulerState(models, effective, SIZE)
         self.held: dict[str, int] = dict.fromkeys(self.policies, 0)
         self.wake_at: float | None = None
         self.pod = Pod(
@@ -125,7 +126,7 @@ class Server:
         return podstate.PodState(
             pod=podstate.Identity(name=self.name, uid=self.pod.uid),
             device=podstate.Device(kind=podstate.DeviceKind.SIMULATED, uuid=self.gpu),
-            models=tuple(_model_state(each) for each in self.world.models.values()),
+            models=tuple(_model_state(each) for each in self.scheduler_state.models.values()),
         )
 
 
@@ -171,7 +172,7 @@ class Storm:
         """Tickets of requests that wait."""
         self._leases: dict[int, Server] = {}
         self._yields: dict[int, int] = {}
-        """Ticket of a `Yield` → the number of its ask."""
+        """Ticket of a `OffloadIfIdle` → the number of its ask."""
         self._asked: dict[int, Asked] = {}
         self._lacks: dict[tuple[str, str], float] = {}
         self._look_at: float | None = None
@@ -214,7 +215,8 @@ class Storm:
         ticket = next(self._numbers)
         self.tally.asked += 1
         self._open[ticket] = server
-        self.do(server, Acquire(ticket, model))
+        deadline = self.now + server.scheduler_state.effective.queue.deadline_seconds
+        self.do(server, Acquire(ticket, model, deadline))
 
     def _cancel(self, ticket: int) -> None:
         server = self._open.pop(ticket)
@@ -222,7 +224,7 @@ class Storm:
         self.do(server, Cancel(ticket))
 
     def _kill(self, server: Server) -> None:
-        for model in server.world.models.values():
+        for model in server.scheduler_state.models.values():
             if model.worker is not None and model.running is None:
                 if model.state is State.READY:
                     server.held[model.name] = 0
@@ -232,8 +234,8 @@ class Storm:
     # --- servers ----------------------------------------------------------------------------------------------
 
     def do(self, server: Server, command: Command) -> None:
-        before = server.world
-        server.world, effects = scheduler.decide(before, command, self.now)
+        before = server.scheduler_state
+        server.scheduler_state, effects = scheduler.decide(before, command, self.now)
         for effect in effects:
             self._perform(server, effect, died=isinstance(command, WorkerDied))
         self._check(server)
@@ -248,18 +250,18 @@ class Storm:
                 self.tally.granted += 1
                 self._leases[ticket] = server
                 self._later(self.rng.expovariate(1 / 0.3), lambda: self._release(ticket))
-            case Revoke(ticket):
+            case LeaseLost(ticket):
                 self._leases.pop(ticket)
             case Reject(ticket, refusal) if ticket in self._yields:
                 self._ended(ticket, Outcome.BUSY)
             case Reject(ticket, refusal):
                 self.tally.answered_twice += self._open.pop(ticket, None) is None
                 self.tally.refused[refusal.reason] += 1
-            case Settled(ticket):
+            case Done(ticket):
                 self._ended(ticket, Outcome.OFFLOADED)
-            case Look():
+            case ProbeMemory():
                 others = sum(sum(each.held.values()) for each in self._beside(server))
-                self._later(0.0, lambda: self.do(server, Observed(others)))
+                self._later(0.0, lambda: self.do(server, MemoryProbed(others)))
             case WakeAt(time):
                 server.wake_at = time
                 if time is not None:
@@ -275,7 +277,7 @@ class Storm:
 
     def _start(self, server: Server, call: StartCall, *, died: bool) -> None:
         if call.call in ("offload", "unload") and not died:
-            self.tally.moved_under_lease += bool(server.world.models[call.model].leases)
+            self.tally.moved_under_lease += bool(server.scheduler_state.models[call.model].leases)
         self._later(self.rng.uniform(0.0, 0.01), lambda: self._begin(server, call))
 
     def _begin(self, server: Server, call: StartCall) -> None:
@@ -285,7 +287,7 @@ class Storm:
             if everybody + need > SIZE:
                 self.tally.lost_races += 1
                 others = sum(sum(each.held.values()) for each in self._beside(server))
-                self.do(server, Finished(call.model, call.serial, NoRoom(others)))
+                self.do(server, Finished(call.model, call.serial, NotBegun(others)))
                 return
             server.held[call.model] = need
             self._later(self.rng.uniform(0.02, 0.3), lambda: self._end(server, call, need))
@@ -311,7 +313,7 @@ class Storm:
     def _check(self, server: Server) -> None:
         total = sum(sum(each.held.values()) for each in self._on(server.gpu))
         self.tally.over_capacity += total > SIZE
-        for model in server.world.models.values():
+        for model in server.scheduler_state.models.values():
             self.tally.lease_without_ready += bool(model.leases) and model.state is not State.READY
             name = (server.name, model.name)
             if model.waits_for is not None:
@@ -351,7 +353,7 @@ class Storm:
         ticket = next(self._numbers)
         self._yields[ticket] = number
         model = self._asked[number].victim.model
-        self.do(victim, Yield(ticket, model, RULES.min_resident_seconds))
+        self.do(victim, OffloadIfIdle(ticket, model, RULES.min_resident_seconds))
 
     def _ended(self, ticket: int, outcome: Outcome) -> None:
         number = self._yields.pop(ticket)

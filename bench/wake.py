@@ -111,8 +111,8 @@ async def crowd(sleeper: Sleeper) -> tuple[int, int]:
 def gpu_mib() -> list[int] | None:
     """MiB in use on each GPU by NVML; None without a GPU."""
     try:
-        with gpu_usage.opened(None) as gauge:
-            return [each.used_bytes >> 20 for each in gauge.read()] or None
+        with gpu_usage.opened(None) as usage_reader:
+            return [each.used_bytes >> 20 for each in usage_reader.read()] or None
     except NoDevice:
         return None
 
@@ -169,7 +169,7 @@ async def on(config: str, for_pairs: str, environ: dict[str, str]) -> report.Res
     async with sleeper(for_pairs, environ) as asleep:
         compared = await pairs(asleep, GPU_PAIRS if gpu else PAIRS)
     directly = []
-    async with sleeper(config, environ | {"OCR_NURSERY": "off"}) as asleep:
+    async with sleeper(config, environ | {"OCR_FORKSERVER": "off"}) as asleep:
         for _ in range(STEADY):
             await asleep.sleep(deep=True)
             directly.append((await asleep.read())[0])
@@ -196,7 +196,7 @@ def _rows(samples: Samples, directly: Sequence[float], *, gpu: bool) -> tuple[re
         report.plain(
             "exiting a moment ago → answer, median", report.median(samples.answer_leaving) * 1000, "ms"
         ),
-        report.plain("exited → answer without a nursery, median", report.median(directly) * 1000, "ms"),
+        report.plain("exited → answer without a forkserver, median", report.median(directly) * 1000, "ms"),
         report.plain("of it the wake: offloaded, median", report.median(samples.wake_offloaded) * 1000, "ms"),
         report.plain("of it the wake: exited, median", report.median(samples.wake_exited) * 1000, "ms"),
     )
@@ -242,6 +242,6 @@ def _method(state: dict[str, Any], pairs: int) -> str:
         " most) by the ready model, on a CPU with one thread; offload or deep idle; the same page. The row is the"
         " median of the pairs' ratios, and `in the engine` the time that the worker itself counts for the page,"
         f" without waking and waiting. Then {STEADY} wakes from deep idle by workers that are started without a"
-        " nursery. Client and server share the machine's cores. NVML is asked before the server starts and while"
+        " forkserver. Client and server share the machine's cores. NVML is asked before the server starts and while"
         " the model is in deep idle."
     )

@@ -1,4 +1,4 @@
-"""`ocr-inference`: serve models over HTTP, read a document without a server, or tell what GPUs carry."""
+"""`ocr-inference`: serve models over HTTP, read a document without a server, or export the load of GPUs."""
 
 import argparse
 import asyncio
@@ -14,12 +14,12 @@ from ocr_inference import __version__, app, logs, reader
 from ocr_inference.config import environment, parsing
 from ocr_inference.config.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
 from ocr_inference.device import gpu, gpu_exporter
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 log = logging.getLogger("ocr_inference")
 
 OK, FAILED, USAGE = 0, 1, 2
-"""Exit codes; 2 is also what argparse ends with."""
+"""Exit codes; argparse ends with 2, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -89,9 +89,8 @@ async def _serve(settings: Settings, config: Config, environ: Mapping[str, str])
         )
         await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(
-                number
-            )  # Whoever asks twice doesn't want to wait.
+            # A second signal ends the process at once.
+            asyncio.get_running_loop().remove_signal_handler(number)
         log.info("draining grace_seconds=%g", settings.drain_seconds)
     log.info("stopped")
     return OK
@@ -116,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--format", choices=["markdown", "json"], default="markdown")
 
     export = commands.add_parser(
-        "gpu-exporter", help="tell the load of all GPUs as NVIDIA's DCGM exporter does"
+        "gpu-exporter", help="export the load of all GPUs as NVIDIA's DCGM exporter does"
     )
     export.add_argument("--host", help="address to listen at (OCR_HOST; all)")
     export.add_argument(

@@ -1,4 +1,4 @@
-"""Puts the server together and runs it: the only place that knows every part."""
+"""Puts the server together and runs it; the only module that knows every part."""
 
 import asyncio
 import logging
@@ -11,52 +11,60 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from ocr_inference import __version__, engines
+from ocr_inference import __version__
 from ocr_inference.api import appkeys, middleware
 from ocr_inference.api.control import controls, health
 from ocr_inference.api.control import settings as settings_route
 from ocr_inference.api.control import state as state_route
-from ocr_inference.api.control.feed import Feed
+from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.control.telemetry import Telemetry
-from ocr_inference.api.ocr import routes as ocr_routes
-from ocr_inference.api.openai import models
-from ocr_inference.api.openai import routes as chat_routes
+from ocr_inference.api.ocr import ocr
+from ocr_inference.api.openai import completions, models
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.api.ui import page
 from ocr_inference.config import live_settings
-from ocr_inference.config.live_settings import Live
-from ocr_inference.config.settings import MAX_FILE_BYTES, Config, Effective, InvalidSettings, Settings
+from ocr_inference.config.live_settings import LiveSettingsOwner
+from ocr_inference.config.settings import (
+    MAX_FILE_BYTES,
+    Config,
+    Effective,
+    InvalidSettings,
+    Settings,
+    effective,
+)
 from ocr_inference.device import choosing, gpu, memory_accounting
-from ocr_inference.manager.manager import Manager, ModelSnapshot
-from ocr_inference.metrics import Metrics, Observed, ObservedModel
-from ocr_inference.scheduling.lifecycle import Location, State
+from ocr_inference.manager.manager import Manager
+from ocr_inference.metrics import Metrics
+from ocr_wire import engines, names
+from ocr_wire.state import Model
+from ocr_wire.states import State
 
 log = logging.getLogger(__name__)
 
 CALLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
-    ("POST", "/ocr", ocr_routes.ocr),
-    ("POST", "/v1/chat/completions", chat_routes.completions),
+    ("POST", names.PATH_OCR, ocr.ocr),
+    ("POST", "/v1/chat/completions", completions.completions),
 )
-"""Need an API key where a keys file is configured."""
+"""Routes that need an API key where a keys file is configured."""
 
 CONTROLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
-    ("POST", "/gpu/load", controls.load),
-    ("POST", "/gpu/offload", controls.offload),
-    ("POST", "/gpu/release", controls.release),
-    ("POST", "/gpu/timeout", controls.timeout),
+    ("POST", names.PATH_LOAD, controls.load),
+    ("POST", names.PATH_OFFLOAD, controls.offload),
+    ("POST", names.PATH_RELEASE, controls.release),
+    ("POST", names.PATH_TIMEOUT, controls.timeout),
     ("POST", "/cleanup", controls.offload),
-    ("PUT", "/v1/settings", settings_route.put),
+    ("PUT", names.PATH_SETTINGS, settings_route.put),
 )
-"""Need the admin token where a token file is configured."""
+"""Routes that need the admin token where a token file is configured."""
 
 OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("GET", "/", page.page),
     ("GET", "/health", health.health),
     ("GET", "/gpu/status", health.gpu_status),
-    ("GET", "/livez", health.livez),
-    ("GET", "/readyz", health.readyz),
+    ("GET", names.PATH_LIVE, health.livez),
+    ("GET", names.PATH_READY, health.readyz),
     ("GET", "/metrics", health.metrics),
-    ("GET", "/v1/state", state_route.state),
+    ("GET", names.PATH_STATE, state_route.state),
     ("GET", "/v1/models", models.models),
     ("GET", "/v1/models/{model}", models.model),
 )
@@ -64,15 +72,14 @@ OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
 
 @dataclass(frozen=True)
 class Running:
-    """A server that accepts requests."""
+    """Server that accepts requests."""
 
     url: str
     manager: Manager
-    live: Live
 
 
 class CannotListen(InvalidSettings):
-    """The address is taken or isn't ours."""
+    """Address that is taken or isn't this machine's."""
 
 
 @asynccontextmanager
@@ -85,7 +92,7 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
     device = choosing.resolve(settings)
     listener = _listen(settings)
     try:
-        async with _managed(settings, config, device, environ) as (app, running_live, feed):
+        async with _managed(settings, config, device, environ) as app:
             runner = web.AppRunner(
                 app,
                 access_log=None,
@@ -98,11 +105,11 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
             await runner.setup()
             try:
                 await web.SockSite(runner, listener).start()
-                yield Running(_url(settings, listener), app[appkeys.MANAGER], running_live)
+                yield Running(_url(settings, listener), app[appkeys.MANAGER])
                 # Still listening: probes, metrics and the state answer while work is refused.
                 await app[appkeys.MANAGER].close(settings.drain_seconds)
             finally:
-                feed.close()
+                app[appkeys.LATEST_STATE].encoded.close()
                 await runner.cleanup()
     finally:
         listener.close()
@@ -111,62 +118,51 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
 @asynccontextmanager
 async def _managed(
     settings: Settings, config: Config, device: gpu.Device, environ: Mapping[str, str]
-) -> AsyncIterator[tuple[web.Application, Live, Feed]]:
-    """The application with its owner tasks running."""
+) -> AsyncIterator[web.Application]:
+    """Run the owner tasks while the block runs; yields the application."""
     declared = live_settings.at_start(settings.live_settings_file, config)
-    feed = Feed()
+    initial = effective(config, declared.values, settings.gpu_idle_timeout)
+    manager = create_manager(settings, config, initial, device, environ=environ)
 
-    def publish() -> None:
-        snapshot, declared = manager.snapshot(), running_live.declared
-        feed.publish(state_route.encoded(settings, snapshot, declared, telemetry.told))
+    def apply(changed: Effective) -> None:
+        set_log_level(changed)
+        manager.apply(changed)
 
-    def changed(effective: Effective) -> None:
-        set_log_level(effective)
-        manager.apply(effective)
-        publish()
-
-    # The two know each other: what is declared goes to the manager, and both make the published state.
-    running_live = Live(config, declared, settings.gpu_idle_timeout, changed)
-    set_log_level(running_live.effective)
-    manager = create_manager(settings, config, running_live.effective, device, environ=environ)
+    set_log_level(initial)
+    live = LiveSettingsOwner(config, declared, settings.gpu_idle_timeout, apply)
     telemetry = Telemetry(device, settings.simulated_gpu_dir, time.monotonic)
-    metrics = Metrics(
-        __version__,
-        lambda: _observed(manager, running_live, feed),
-        tuple(state.value for state in State),
-        tuple(location.value for location in Location),
-    )
-
-    async def follow() -> None:
-        before = {model.name: model for model in manager.snapshot().models}
-        async for snapshot in manager.changes():
-            publish()
-            for model in snapshot.models:
-                _count(metrics, before[model.name], model)
-                before[model.name] = model
-
+    latest_state = LatestState(settings, manager, live, telemetry)
+    metrics = Metrics(__version__, latest_state.document, lambda: latest_state.watchers)
     async with asyncio.TaskGroup() as tasks:
-        owner = tasks.create_task(manager.run(), name="manager")
-        follower = tasks.create_task(follow(), name="state")
-        sampler = tasks.create_task(telemetry.run(publish), name="telemetry")
+        running = (
+            tasks.create_task(telemetry.run(), name="telemetry"),
+            tasks.create_task(latest_state.run(), name="state"),
+            tasks.create_task(_count_changes(metrics, manager), name="counts"),
+            tasks.create_task(manager.run(), name="manager"),
+        )
         try:
-            application = create_app(
+            yield create_app(
                 settings,
                 config,
                 manager=manager,
-                running_live=running_live,
-                feed=feed,
+                live=live,
+                latest_state=latest_state,
                 metrics=metrics,
-                telemetry=telemetry,
             )
-            yield application, running_live, feed
         finally:
-            sampler.cancel()
-            follower.cancel()
-            owner.cancel()
+            for task in running:
+                task.cancel()
 
 
-def _count(metrics: Metrics, before: ModelSnapshot, now: ModelSnapshot) -> None:
+async def _count_changes(metrics: Metrics, manager: Manager) -> None:
+    before = {model.name: model for model in manager.snapshot().models}
+    async for snapshot in manager.changes():
+        for model in snapshot.models:
+            _count(metrics, before[model.name], model)
+            before[model.name] = model
+
+
+def _count(metrics: Metrics, before: Model, now: Model) -> None:
     """Count what happened between two snapshots of a model."""
     if now.wakes > before.wakes and now.last_wake_seconds is not None:
         metrics.wake_seconds.labels(now.name).observe(now.last_wake_seconds)
@@ -185,17 +181,17 @@ def create_manager(
     *,
     environ: Mapping[str, str],
 ) -> Manager:
-    """The manager of this process's models on `device`; its `run` isn't started here."""
+    """Make the manager of this process's models on `device`; its `run` isn't started here."""
     return Manager(
         config,
         effective,
         device,
         environ=environ,
-        cuda_engines=[name for name, info in engines.ENGINES.items() if info.uses_cuda],
-        standby_engines=[name for name, info in engines.ENGINES.items() if info.stands_by],
-        books=memory_accounting.of(settings, device, os.getpid()),
+        cuda_engines=[info.name for info in engines.ENGINES if info.uses_cuda],
+        standby_engines=[info.name for info in engines.ENGINES if info.stands_by],
+        accounting=memory_accounting.of(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
-        nursery=settings.nursery,
+        forkserver=settings.forkserver,
     )
 
 
@@ -204,23 +200,20 @@ def create_app(
     config: Config,
     *,
     manager: Manager,
-    running_live: Live,
-    feed: Feed,
+    live: LiveSettingsOwner,
+    latest_state: LatestState,
     metrics: Metrics,
-    telemetry: Telemetry,
 ) -> web.Application:
-    """Routes and what their handlers need; no task is started here."""
+    """Make the application: routes, and what their handlers need. No task is started here."""
     app = web.Application(
         middlewares=(middleware.observe, middleware.render_errors, middleware.authorize),
         client_max_size=MAX_FILE_BYTES,
     )
-    app[appkeys.SETTINGS] = settings
     app[appkeys.CONFIG] = config
     app[appkeys.MANAGER] = manager
-    app[appkeys.LIVE] = running_live
-    app[appkeys.FEED] = feed
+    app[appkeys.LIVE_SETTINGS] = live
+    app[appkeys.LATEST_STATE] = latest_state
     app[appkeys.METRICS] = metrics
-    app[appkeys.TELEMETRY] = telemetry
     app[appkeys.STARTED] = int(time.time())
     app[appkeys.ACCESS] = appkeys.Access(
         calls=TokenFile(settings.api_keys_file) if settings.api_keys_file else None,
@@ -255,37 +248,3 @@ def _listen(settings: Settings) -> socket.socket:
 def _url(settings: Settings, listener: socket.socket) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{listener.getsockname()[1]}"
-
-
-def _observed(manager: Manager, running_live: Live, feed: Feed) -> Observed:
-    snapshot = manager.snapshot()
-    return Observed(
-        device_kind=snapshot.device.kind,
-        memory_total_bytes=snapshot.device.memory_total_bytes,
-        memory_used_bytes=snapshot.memory_used_bytes,
-        queue_limit=snapshot.queue_limit,
-        settings_generation=running_live.declared.generation,
-        settings_revision=running_live.declared.revision,
-        draining=snapshot.draining,
-        watchers=feed.watchers,
-        models=tuple(
-            ObservedModel(
-                name=model.name,
-                state=model.state,
-                location=model.location,
-                in_flight=model.in_flight,
-                waiting=model.waiting,
-                memory_bytes=model.memory_bytes,
-                host_bytes=model.host_bytes,
-                worker_running=model.worker_running,
-                lack_bytes=0
-                if model.waits_for is None
-                else max(0, model.waits_for.needed_bytes - model.waits_for.free_bytes),
-                counts={"loads": model.loads, "wakes": model.wakes},
-                load_bytes=None
-                if model.progress is None
-                else (model.progress.bytes_done, model.progress.bytes_total),
-            )
-            for model in snapshot.models
-        ),
-    )

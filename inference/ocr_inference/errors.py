@@ -1,13 +1,14 @@
-"""What goes wrong between a client and this server, as values: each has its status, type and code.
+"""Errors between a client and this server, as values: each has its status, type and code.
 
-Handlers raise `ApiError`; the middleware renders it, once, as
-`{"error": {"message", "type", "code", "param"}}`. The tables say how the words of the other modules
-(why a lease was refused, why an engine's call failed) look on the wire.
+Handlers raise `ApiError`; the middleware renders it, once, as `{"error": {"message", "type", "code", "param"}}`. The
+tables map reasons of other modules (of a refused lease, of an engine's failed call) to the wire.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ocr_wire.errors import ErrorInfo
 
 TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -28,11 +29,11 @@ TYPES: Mapping[int, str] = {
 """The wire's `type` of each status that this server answers with."""
 
 RETRY_AFTER_SECONDS = 1.0
-"""For 429 and 503 where nobody knows better: a wake is a matter of seconds."""
+"""`Retry-After` of 429 and 503 where no better value is known: a wake is a matter of seconds."""
 
 
 class ApiError(Exception):
-    """An answer that isn't 2xx. The message names the thing and the way out, for who sent the request."""
+    """Answer that isn't 2xx. The message names the thing and the way out, for the client."""
 
     def __init__(
         self,
@@ -55,17 +56,17 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}
+        return ErrorInfo(message=self.message, type=kind, code=self.code, param=self.param).nested()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one word looks on the wire."""
+    """Answer to one reason on the wire."""
 
     status: int
     code: str
     retry: bool = False
-    """Whether the same request may succeed later: the answer says when to try."""
+    """Whether the same request may succeed later: the answer has a `Retry-After`."""
 
 
 REFUSALS: Mapping[str, Rule] = {
@@ -78,7 +79,7 @@ REFUSALS: Mapping[str, Rule] = {
     "gpu_memory": Rule(503, "gpu_memory", retry=True),
     "model_busy": Rule(409, "model_busy", retry=True),
 }
-"""Why a request got no lease."""
+"""Answers to a request that got no lease."""
 
 FAILURES: Mapping[str, Rule] = {
     "invalid_image": Rule(422, "invalid_image"),
@@ -92,7 +93,7 @@ FAILURES: Mapping[str, Rule] = {
     "disk_full": Rule(503, "disk_full", retry=True),
     "failed": Rule(500, "engine_failed"),
 }
-"""Why a call of an engine failed."""
+"""Answers to a failed call of an engine."""
 
 UNKNOWN = Rule(500, "internal_error")
 
@@ -100,6 +101,6 @@ UNKNOWN = Rule(500, "internal_error")
 def of(
     rule: Rule, message: str, *, param: str | None = None, retry_after_seconds: float | None = None
 ) -> ApiError:
-    """The error that `rule` makes of `message`; only retryable ones say when to try again."""
+    """Make the error that `rule` answers with; only retryable ones have a `Retry-After`."""
     after = (retry_after_seconds or RETRY_AFTER_SECONDS) if rule.retry else None
     return ApiError(rule.status, rule.code, message, param=param, retry_after_seconds=after)

@@ -1,4 +1,4 @@
-"""One line an event on standard error: time, level, logger, message, then fields as `key=value`."""
+"""Log lines, one an event, on standard error: time, level, logger, message, then fields as `key=value`."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ import sys
 from aiohttp.http_exceptions import HttpProcessingError
 
 _OWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
-"""What every record has; anything else was given as `extra`."""
+"""Attributes of every record; any other was given as `extra`."""
 
 
 class Formatter(logging.Formatter):
@@ -25,7 +25,7 @@ def _shown(value: object) -> str:
 
 
 def quieten(record: logging.LogRecord) -> bool:
-    """Leave out the traceback of what isn't HTTP at all: strangers must not fill the log with ours."""
+    """Leave out the traceback of a request that isn't HTTP at all: clients must not fill the log with ours."""
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
         record.msg, record.args = f"{record.getMessage()}: not HTTP: {record.exc_info[1].message}", ()
         record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"

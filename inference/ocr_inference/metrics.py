@@ -1,153 +1,122 @@
 """The server's Prometheus metrics, on a registry of their own; `docs/metrics-server.md` describes each.
 
-What happens is counted where it happens (requests); what is, is read when somebody scrapes (`Observed`), so
-gauges can't lag behind or outlive what they describe.
+Events are counted where they happen (requests); conditions are read at each scrape from the state document, so gauges
+can't lag behind or outlive what they describe.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ocr_wire.state import Model, PodState
+from ocr_wire.states import LOCATIONS, STATES, Worker
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300)
-"""From a health check to a cold start from a slow disk."""
+"""Buckets from a health check to a cold start from a slow disk."""
 
 
-@dataclass(frozen=True)
-class ObservedModel:
-    """One model, now."""
+class _Conditions(Collector):
+    """Gauges and counters of the state at the time of a scrape."""
 
-    name: str
-    state: str
-    location: str
-    in_flight: int
-    waiting: int
-    memory_bytes: int
-    host_bytes: int
-    worker_running: bool
-    lack_bytes: int = 0
-    """What it waits for because others hold it."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """Totals since start by event: loads, wakes."""
-    load_bytes: tuple[int, int] | None = None
-    """Done and in all (0 where unknown) of the load in flight; None where there is none that tells."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The server, now."""
-
-    device_kind: str
-    memory_total_bytes: int
-    memory_used_bytes: int
-    queue_limit: int
-    settings_generation: int
-    settings_revision: int
-    draining: bool
-    watchers: int
-    models: tuple[ObservedModel, ...]
-
-
-class _Now(Collector):
-    def __init__(
-        self, observe: Callable[[], Observed], states: tuple[str, ...], locations: tuple[str, ...]
-    ) -> None:
+    def __init__(self, observe: Callable[[], PodState], watchers: Callable[[], int]) -> None:
         self._observe = observe
-        self._states = states
-        self._locations = locations
+        self._watchers = watchers
 
     def collect(self) -> Iterable[Metric]:
         now = self._observe()
-        yield _single("ocr_device_memory_total_bytes", "Memory of the device.", now.memory_total_bytes)
+        device, settings = now.device, now.settings
+        yield _single("ocr_device_memory_total_bytes", "Memory of the device.", device.memory_total_bytes)
         yield _single(
-            "ocr_device_memory_used_bytes", "Device memory that our models hold.", now.memory_used_bytes
+            "ocr_device_memory_used_bytes", "Device memory that our models hold.", device.memory_used_bytes
         )
-        yield _single("ocr_queue_limit", "Waiting requests that are allowed.", now.queue_limit)
-        yield _single("ocr_settings_generation", "Generation of the live settings.", now.settings_generation)
-        yield _single("ocr_settings_revision", "Revision of the live settings.", now.settings_revision)
+        yield _single("ocr_queue_limit", "Waiting requests that are allowed.", now.queue.limit)
+        yield _single("ocr_settings_generation", "Generation of the live settings.", settings.generation)
+        yield _single("ocr_settings_revision", "Revision of the live settings.", settings.revision)
         yield _single("ocr_draining", "1 while the server shuts down.", int(now.draining))
-        yield _single("ocr_state_watchers", "Clients that watch the state.", now.watchers)
-        device = GaugeMetricFamily("ocr_device_info", "The device, by kind.", labels=["kind"])
-        device.add_metric([now.device_kind], 1)
-        yield device
-        yield from self._models(now.models)
+        yield _single("ocr_state_watchers", "Clients that watch the state.", self._watchers())
+        info = GaugeMetricFamily("ocr_device_info", "The device, by kind.", labels=["kind"])
+        info.add_metric([device.kind], 1)
+        yield info
+        yield from _of_models(now.models)
 
-    def _models(self, models: tuple[ObservedModel, ...]) -> Iterable[Metric]:
-        for name, text, read in _MODEL_GAUGES:
-            gauge = GaugeMetricFamily(name, text, labels=["model"])
-            for model in models:
-                gauge.add_metric([model.name], read(model))
-            yield gauge
-        for name, text, event in MODEL_COUNTERS:
-            counter = CounterMetricFamily(name, text, labels=["model"])
-            for model in models:
-                if event in model.counts:
-                    counter.add_metric([model.name], model.counts[event])
-            yield counter
-        for place, (name, text) in enumerate(_LOAD_GAUGES):
-            gauge = GaugeMetricFamily(name, text, labels=["model"])
-            for model in models:
-                if model.load_bytes is not None:
-                    gauge.add_metric([model.name], model.load_bytes[place])
-            yield gauge
-        state = GaugeMetricFamily(
-            "ocr_model_state", "1 for the state a model is in.", labels=["model", "state"]
-        )
-        located = GaugeMetricFamily(
-            "ocr_model_location", "1 for where a model's weights are.", labels=["model", "location"]
-        )
+
+def _of_models(models: tuple[Model, ...]) -> Iterable[Metric]:
+    for name, text, read in _MODEL_GAUGES:
+        gauge = GaugeMetricFamily(name, text, labels=["model"])
         for model in models:
-            for word in self._states:
-                state.add_metric([model.name, word], int(word == model.state))
-            for word in self._locations:
-                located.add_metric([model.name, word], int(word == model.location))
-        yield state
-        yield located
+            if (value := read(model)) is not None:
+                gauge.add_metric([model.name], value)
+        yield gauge
+    for name, text, count in _MODEL_COUNTERS:
+        counter = CounterMetricFamily(name, text, labels=["model"])
+        for model in models:
+            counter.add_metric([model.name], count(model))
+        yield counter
+    state = GaugeMetricFamily("ocr_model_state", "1 for the state a model is in.", labels=["model", "state"])
+    located = GaugeMetricFamily(
+        "ocr_model_location", "1 for where a model's weights are.", labels=["model", "location"]
+    )
+    for model in models:
+        for each in STATES:
+            state.add_metric([model.name, each], int(each is model.state))
+        for place in LOCATIONS:
+            located.add_metric([model.name, place], int(place is model.location))
+    yield state
+    yield located
 
 
-_MODEL_GAUGES: tuple[tuple[str, str, Callable[[ObservedModel], float]], ...] = (
+def _lack_bytes(model: Model) -> int:
+    lack = model.waits_for
+    return 0 if lack is None else max(0, lack.needed_bytes - lack.free_bytes)
+
+
+_MODEL_GAUGES: tuple[tuple[str, str, Callable[[Model], float | None]], ...] = (
     ("ocr_model_in_flight", "Requests that hold a lease.", lambda model: model.in_flight),
     ("ocr_model_waiting", "Requests that wait for a lease.", lambda model: model.waiting),
     ("ocr_model_memory_bytes", "Device memory of a model.", lambda model: model.memory_bytes),
     ("ocr_model_host_bytes", "Host memory of a model.", lambda model: model.host_bytes),
     (
         "ocr_model_lack_bytes",
-        "Memory that others hold and a model waits for.",
-        lambda model: model.lack_bytes,
+        "Memory that a model waits for because other processes hold it.",
+        _lack_bytes,
     ),
-    ("ocr_model_worker_running", "1 while a worker process runs.", lambda model: int(model.worker_running)),
+    (
+        "ocr_model_worker_running",
+        "1 while a worker process runs.",
+        lambda model: int(model.worker is Worker.RUNNING),
+    ),
+    (
+        "ocr_model_load_done_bytes",
+        "Bytes that the load in flight has downloaded, read or converted.",
+        lambda model: None if model.progress is None else model.progress.bytes_done,
+    ),
+    (
+        "ocr_model_load_total_bytes",
+        "Bytes that it has to, 0 where that isn't known.",
+        lambda model: None if model.progress is None else model.progress.bytes_total,
+    ),
 )
+"""Name, help and value of each model; None leaves a model out, such as one that isn't being loaded."""
 
-_LOAD_GAUGES = (
-    ("ocr_model_load_done_bytes", "Bytes that the load in flight has downloaded, read or converted."),
-    ("ocr_model_load_total_bytes", "Bytes that it has to, 0 where that isn't known."),
+_MODEL_COUNTERS: tuple[tuple[str, str, Callable[[Model], int]], ...] = (
+    ("ocr_model_loads", "Times a model was loaded from disk.", lambda model: model.loads),
+    ("ocr_model_wakes", "Times a model was restored from host memory.", lambda model: model.wakes),
 )
-"""Absent while a model isn't being loaded."""
-
-MODEL_COUNTERS = (
-    ("ocr_model_loads", "Times a model was loaded from disk.", "loads"),
-    ("ocr_model_wakes", "Times a model was restored from host memory.", "wakes"),
-)
-"""(name without `_total`, help, key in `ObservedModel.counts`)."""
+"""Name without `_total`, help and value of each model."""
 
 
-def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
+def _single(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value or 0)
 
 
 class Metrics:
-    """`observe` is asked at each scrape; states and locations are the words that their gauges have."""
+    """Metrics of one server."""
 
-    def __init__(
-        self,
-        version: str,
-        observe: Callable[[], Observed],
-        states: tuple[str, ...],
-        locations: tuple[str, ...],
-    ) -> None:
+    def __init__(self, version: str, observe: Callable[[], PodState], watchers: Callable[[], int]) -> None:
+        """Register all metrics; `observe` and `watchers` are called at each scrape."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "ocr_http_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
@@ -209,10 +178,10 @@ class Metrics:
         Gauge("ocr_build_info", "1, with the version.", ["version"], registry=self.registry).labels(
             version
         ).set(1)
-        self.registry.register(_Now(observe, states, locations))
+        self.registry.register(_Conditions(observe, watchers))
 
     def count_page(self, model: str, task: str, engine_seconds: float | None) -> None:
-        """`engine_seconds` is None for an answer that ended before its engine's work did."""
+        """Count a page; `engine_seconds` is None for an answer that ended before its engine's work did."""
         self.pages.labels(model, task).inc()
         if engine_seconds is not None:
             self.engine_seconds.labels(model).observe(engine_seconds)

@@ -12,15 +12,17 @@ from typing import Any, TextIO
 import msgspec
 
 from ocr_inference import app, families
-from ocr_inference.api.ocr import routes
+from ocr_inference.api import pages
 from ocr_inference.api.schema import OcrAnswer, OcrRequest
-from ocr_inference.config.settings import NEVER, Config, LiveSettings, Settings, effective
+from ocr_inference.config.settings import Config, Settings, effective
 from ocr_inference.device import choosing
 from ocr_inference.documents import images, pdf
 from ocr_inference.errors import ApiError
 from ocr_inference.manager.manager import Manager, Refused
 from ocr_inference.protocol.engine import EngineError
-from ocr_inference.protocol.page import Task
+from ocr_wire.live_settings import LiveValues
+from ocr_wire.settings import NEVER
+from ocr_wire.tasks import INFO, Task
 
 MAX_FILE_BYTES = 1 << 30
 CLOSE_SECONDS = 5.0
@@ -45,18 +47,19 @@ async def read(
     out: TextIO,
     progress: TextIO,
 ) -> int:
-    """Exit code. The result goes to `out` when all pages are read, one line a page to `progress`."""
+    """Read the document; returns the exit code. The result goes to `out` when all pages are read, one line a page to
+    `progress`."""
     device = choosing.resolve(settings)
     try:
         request = OcrRequest(task=asked.task, find_term=asked.find_term, model=asked.model)
-        if asked.task is Task.FIND and not asked.find_term:
-            raise ApiError(422, "missing_value", "--task find needs --find TERM")
-        model = routes.choose_model(config, asked.model)
-        routes.refuse_unsupported(asked.task, model, families.of(model.engine))
+        if INFO[asked.task].needs == "find_term" and not asked.find_term:
+            raise ApiError(422, "missing_value", f"--task {asked.task.value} needs --find TERM")
+        model = pages.choose_model(config, asked.model)
+        pages.refuse_unsupported(asked.task, model, families.of(model.engine))
         manager = app.create_manager(
             settings,
             config,
-            effective(config, LiveSettings(), local_timeouts={model.name: NEVER}),
+            effective(config, LiveValues(), local_timeouts={model.name: NEVER}),
             device,
             environ=environ,
         )
@@ -81,26 +84,26 @@ async def read(
 async def _read_pages(
     config: Config, asked: Asked, request: OcrRequest, manager: Manager, progress: TextIO
 ) -> list[OcrAnswer]:
-    model = routes.choose_model(config, asked.model)
+    model = pages.choose_model(config, asked.model)
     pixels = config.server.limits.max_image_pixels
     backend = manager.snapshot().device.kind
     answers = []
     _say(progress, f"{asked.path}: loading {model.name} ({model.engine} on {backend})")
     async with aclosing(_pictures(asked.path, config)) as pictures:
         async for number, count, picture in pictures:
-            await images.look(picture, pixels)
+            await images.check(picture, pixels)
             began = time.perf_counter()
             async with manager.lease(model.name) as lease:
                 waited = time.perf_counter() - began
-                page = await lease.infer(routes.infer_request(picture, request, pixels))
-            answers.append(routes.answer(page, request, model, backend=backend, waited=waited))
+                page = await lease.infer(pages.infer_request(picture, request, pixels))
+            answers.append(pages.answer(page, request, model, backend=backend, waited=waited))
             taken = time.perf_counter() - began
             _say(progress, f"page {number} of {count}: {len(page.lines)} lines in {taken:.2f} s")
     return answers
 
 
 async def _pictures(path: Path, config: Config) -> AsyncGenerator[tuple[int, int, bytes]]:
-    """(page number from 1, count, encoded picture) of a PDF's pages or of the one picture."""
+    """Yield number from 1, count and encoded picture of a PDF's pages or of the one picture."""
     limits = config.server.limits
     try:
         data = await asyncio.to_thread(_bytes, path)
@@ -115,7 +118,7 @@ async def _pictures(path: Path, config: Config) -> AsyncGenerator[tuple[int, int
 
 
 def _bytes(path: Path) -> bytes:
-    """The picture, or of a PDF the head only: its renderer reads the file itself."""
+    """Read the picture, or of a PDF the head only: its renderer reads the file itself."""
     with path.open("rb") as file:
         head = file.read(5)
         return head if head == b"%PDF-" else head + file.read(MAX_FILE_BYTES)

@@ -28,7 +28,9 @@ GIB = 1 << 30
 def folder(tmp_path: Path) -> Path:
     rows = [{"uuid": f"GPU-{each}", "product": "NVIDIA-L40S", "memory_bytes": 45 * GIB} for each in "ab"]
     (tmp_path / "gpus.json").write_text(json.dumps(rows))
-    memory_accounting.SimulatedBooks(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(12 * GIB, 0.5)
+    memory_accounting.SimulatedMemoryAccounting(tmp_path, "GPU-b", os.getpid(), 45 * GIB).report(
+        12 * GIB, 0.5
+    )
     return tmp_path
 
 

@@ -7,7 +7,7 @@ import pytest
 from ocr_inference import families
 from ocr_inference.families import chat, deepseek_ocr, deepseek_ocr2, grounded, tags
 from ocr_inference.families.tiling import views
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 from tests.support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")

@@ -12,6 +12,9 @@ from ocr_inference.config import parsing
 from ocr_inference.config import settings as server
 from ocr_operator.decide import manifests
 from ocr_operator.resources import live_settings, names
+from ocr_wire import engines
+from ocr_wire import live_settings as wire
+from ocr_wire.live_settings import LiveValues, Told
 from tests.support import resources
 
 MODELS = [
@@ -27,7 +30,7 @@ def configured(**spec: Any) -> server.Config:
     annotations = made[-1]["spec"]["template"]["metadata"]["annotations"]
     text = annotations[names.ANNOTATION_CONFIG]
     read = msgspec.json.decode(text, type=server.Config)
-    if all(model.engine in server.ENGINES for model in read.models):
+    if all(model.engine in engines.NAMES for model in read.models):
         assert parsing.parse_config(text) == read
     return read
 
@@ -56,8 +59,16 @@ def test_defaults_of_both_sides_agree() -> None:
     config = configured()
     assert config.server.limits == server.Config().server.limits
     live = envelope(1)
-    told = parsing.parse_live(live.to_json(), ("pp-ocr",))
-    assert server.effective(config, told) == server.effective(config, server.LiveSettings())
+    told = read(live)
+    assert server.effective(config, told.values) == server.effective(config, LiveValues())
+
+
+def read(sent: live_settings.LiveSettings) -> Told:
+    """The server's reading of what the operator sends."""
+    told = wire.parse(sent.to_json(), ("pp-ocr",))
+    assert isinstance(told, Told), told
+    assert not told.envelope.ignored
+    return told
 
 
 def envelope(revision: int, **spec: Any) -> live_settings.LiveSettings:
@@ -86,9 +97,9 @@ def test_server_echoes_the_envelope_that_it_was_told(
         idle={"offloadAfterSeconds": offload},
         batching={"maxPages": pages, "maxWaitMilliseconds": wait},
     )
-    echo = parsing.parse_live(sent.to_json(), ("pp-ocr",)).to_json()
-    assert echo == json.loads(sent.to_json())
-    assert live_settings.parse(json.dumps(echo)) == sent
+    echo = read(sent).envelope.to_json()
+    assert json.loads(echo) == json.loads(sent.to_json())
+    assert live_settings.parse(echo) == sent
 
 
 BOUNDS = [
@@ -104,4 +115,4 @@ BOUNDS = [
 @pytest.mark.parametrize("spec", BOUNDS, ids=str)
 def test_server_accepts_what_the_resource_admits(spec: dict[str, Any]) -> None:
     sent = envelope(1, **spec)
-    assert parsing.parse_live(sent.to_json(), ("pp-ocr",)).hash == sent.hash
+    assert read(sent).envelope.hash == sent.hash

@@ -4,7 +4,9 @@ import re
 
 from ocr_inference import app
 from ocr_inference.config import settings
-from ocr_inference.metrics import Metrics, Observed, ObservedModel
+from ocr_inference.metrics import Metrics
+from ocr_wire import live_settings, names, state
+from tests.support import documents
 from tests.support.paths import ROOT
 
 
@@ -18,10 +20,11 @@ def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "server-settings.md").read_text()
     source = (ROOT / "inference" / "ocr_inference" / "config" / "environment.py").read_text()
     variables = set(re.findall(r'"((?:OCR|POD|GPU|NVIDIA|FORCE)_[A-Z_]+|PORT)"', source))
+    variables |= {getattr(names, name) for name in re.findall(r"names\.(ENV_[A-Z_]+)", source)}
     assert len(variables) >= 12
     parts = (
         *(settings.Config, settings.ServerConfig, settings.Limits, settings.ModelConfig, settings.Source),
-        *(settings.IdleValues, settings.BatchingValues, settings.QueueValues),
+        *(live_settings.IdleValues, live_settings.BatchingValues, live_settings.QueueValues),
     )
     keys = {key for part in parts for key in part.__struct_encode_fields__}
     for name in variables | keys:
@@ -30,9 +33,9 @@ def test_every_setting_is_documented() -> None:
 
 def test_every_metric_is_documented() -> None:
     text = (ROOT / "docs" / "metrics-server.md").read_text()
-    model = ObservedModel("m", "ready", "gpu", 0, 0, 0, 0, worker_running=True)
-    now = Observed("cpu", 0, 0, 0, 0, 0, draining=False, watchers=0, models=(model,))
-    families = list(Metrics("0", lambda: now, ("ready",), ("gpu",)).registry.collect())
+    now = state.parse(documents.frozen("state-everything.json")[-1].read_bytes())
+    assert isinstance(now, state.PodState)
+    families = list(Metrics("0", lambda: now, lambda: 0).registry.collect())
     assert len(families) > 20
     for family in families:
         name = family.name + ("_total" if family.type == "counter" else "")

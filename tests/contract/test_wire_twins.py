@@ -15,20 +15,12 @@ import ocr_operator.decide.placement.reservations
 import ocr_operator.resources.live_settings
 import ocr_operator.resources.names
 import ocr_operator.resources.quantity
-from ocr_inference import engines as server_engines
-from ocr_inference import families
-from ocr_inference.api import schema
-from ocr_inference.config import parsing as server_parsing
-from ocr_inference.config import settings as server
-from ocr_inference.protocol import page
-from ocr_inference.scheduling import lifecycle
 from ocr_operator.decide.status import conditions as status_conditions
 from ocr_operator.decide.status.events import _GOOD
 from ocr_operator.pods import podstate
 from ocr_operator.resources import effective, spec
 from ocr_wire import (
     conditions,
-    engines,
     live_settings,
     names,
     placement,
@@ -36,7 +28,6 @@ from ocr_wire import (
     settings,
     state,
     states,
-    tasks,
 )
 from ocr_wire.checked import Invalid
 from tests.support import documents
@@ -55,31 +46,13 @@ def test_names() -> None:
     assert {name for name in vars(twin) if name.isupper()} - shared <= {"FIELD_MANAGER"}
 
 
-def test_engines() -> None:
-    assert set(server.ENGINES) == set(engines.NAMES) == set(server_engines.ENGINES)
-    for name, info in server_engines.ENGINES.items():
-        row = engines.BY_NAME[name]
-        for field in ("module", "extra", "uses_cuda", "stands_by"):
-            assert getattr(row, field) == getattr(info, field), (name, field)
-        assert row.family == families.of(name).name
-
-
 def values(words: Iterable[StrEnum]) -> list[str]:
     return [each.value for each in words]
 
 
-def test_tasks() -> None:
-    assert values(tasks.Task) == values(page.Task)
-    assert tasks.RESOLUTIONS == page.RESOLUTIONS
-
-
 def test_states() -> None:
-    assert values(states.STATES) == values(lifecycle.State) == values(podstate.State)
-    assert set(values(states.LOCATIONS)) == set(values(lifecycle.Location)) == set(values(podstate.Location))
-    for one in lifecycle.State:
-        for on_gpu in (True, False):
-            here = states.Location(lifecycle.location(one, on_gpu=on_gpu))
-            assert here in states.LOCATIONS_OF[states.State(one)]
+    assert values(states.STATES) == values(podstate.State)
+    assert set(values(states.LOCATIONS)) == set(values(podstate.Location))
 
 
 def test_conditions() -> None:
@@ -102,35 +75,12 @@ def test_live_settings_of_the_operator() -> None:
             assert settings.default(f"{part}.{name}") == value
 
 
-def test_live_settings_of_the_server() -> None:
-    for ours, theirs in (
-        (live_settings.IdleValues, server.IdleValues),
-        (live_settings.BatchingValues, server.BatchingValues),
-        (live_settings.QueueValues, server.QueueValues),
-    ):
-        mine, other = (
-            msgspec.json.schema(each)["$defs"][each.__name__]["properties"] for each in (ours, theirs)
-        )
-        assert mine == other
-    for part, of in {"idle": server.Idle(), "batching": server.Batching(), "queue": server.Queue()}.items():
-        for name, value in msgspec.to_builtins(of).items():
-            first, *rest = str(name).split("_")
-            camel = first + "".join([word.capitalize() for word in rest])
-            assert settings.default(f"{part}.{camel}") == value
-
-
 QUANTITIES = st.text("0123456789.eEmkKMGi", max_size=9) | st.integers(0, 2**63) | st.floats(0, 1e18)
 
 
 @given(QUANTITIES)
 def test_quantities(value: Any) -> None:
     assert quantity.parse(value) == ocr_operator.resources.quantity.parse(value)
-    if not isinstance(value, float):
-        try:
-            size: int | None = server.quantity(value)
-        except server.InvalidSettings:
-            size = None
-        assert quantity.size(value) == size
 
 
 @given(
@@ -139,11 +89,7 @@ def test_quantities(value: Any) -> None:
     )
 )
 def test_digests(values: dict[str, Any]) -> None:
-    assert (
-        live_settings.digest(values)
-        == ocr_operator.resources.live_settings.digest(values)
-        == server.digest(values)
-    )
+    assert live_settings.digest(values) == ocr_operator.resources.live_settings.digest(values)
 
 
 @pytest.mark.parametrize("path", documents.frozen("live-settings*.json"), ids=lambda path: path.stem)
@@ -154,10 +100,6 @@ def test_envelopes(path: Path) -> None:
     assert isinstance(ours, live_settings.Envelope)
     assert isinstance(theirs, ocr_operator.resources.live_settings.LiveSettings)
     assert ours.to_json() == theirs.to_json()
-    models = tuple(ours.values["models"])
-    told = live_settings.parse(text, models)
-    assert isinstance(told, live_settings.Told)
-    assert msgspec.to_builtins(told.envelope) == server_parsing.parse_live(text, models).to_json()
 
 
 @pytest.mark.parametrize("path", [*GOLDEN, *documents.frozen("state-*.json")], ids=lambda path: path.stem)
@@ -176,15 +118,6 @@ def _within(small: Any, large: Any) -> bool:
     if isinstance(small, list | tuple):
         return len(small) == len(large) and all(map(_within, small, large))
     return bool(small == large)
-
-
-def test_the_server_writes_these_fields_in_this_order() -> None:
-    for ours, theirs in (
-        (state.PodState, schema.StateInfo), (state.Model, schema.ModelInfo), (state.Device, schema.DeviceInfo),
-        (state.WholeGpu, schema.GpuInfo), (state.Failure, schema.FailureInfo), (state.Progress, schema.ProgressInfo),
-        (state.WaitsFor, schema.WaitsForInfo), (state.Queue, schema.QueueInfo), (state.Identity, schema.PodInfo),
-    ):  # fmt: skip
-        assert ours.__struct_encode_fields__ == theirs.__struct_encode_fields__
 
 
 @pytest.mark.parametrize("path", documents.frozen("placement-*.json"), ids=lambda path: path.stem)

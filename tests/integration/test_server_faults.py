@@ -62,9 +62,7 @@ async def test_a_worker_killed_while_idle_is_replaced(server: Server) -> None:
 
 
 def _worker(server: Server, name: str) -> int:
-    pid = next(m.worker_pid for m in server.running.manager.snapshot().models if m.name == name)
-    assert pid is not None
-    return pid
+    return server.running.manager.snapshot().worker_pids[name]
 
 
 async def test_a_worker_that_crashes_on_every_page_is_an_error_not_a_loop(tmp_path: Path) -> None:

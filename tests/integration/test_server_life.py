@@ -64,7 +64,7 @@ async def test_many_requests_to_a_sleeping_model_wake_it_once() -> None:
         ("  \n", 0, 60),
         ("{garbage", 0, 60),
         ('{"generation": 4, "revision": 7, "values": {"idle": {"offloadAfterSeconds": "soon"}}}', 0, 60),
-        ('{"generation": 4, "revision": 7, "values": {"models": {"elsewhere": {}}}}', 0, 60),
+        ('{"generation": 4, "revision": 7, "values": {"models": {"elsewhere": {}}}}', 7, 60),
         ('{"generation": 4, "revision": 7, "values": {"idle": {"offloadAfterSeconds": 33}}}', 7, 33),
     ],
 )
@@ -88,8 +88,7 @@ async def test_live_settings_are_read_at_the_start(
     [
         ({"idle": {"exitAfterSeconds": -0.5}}, "values.idle.exitAfterSeconds"),
         ({"batching": {"maxPages": 0}}, "values.batching.maxPages"),
-        ({"models": {"elsewhere": {"preload": True}}}, "values.models.elsewhere"),
-        ({"models": {"pp-ocr": {"priority": "high"}}}, "values.models.pp-ocr"),
+        ({"models": {"quick": {"priority": "high"}}}, "values.models.quick.priority"),
     ],
 )
 async def test_partly_bad_settings_change_nothing(bad: dict[str, Any], param: str) -> None:

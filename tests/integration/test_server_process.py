@@ -50,6 +50,22 @@ async def test_sigterm_lets_the_running_request_end(tmp_path: Path) -> None:
             assert await process.wait() == 0
 
 
+async def test_a_restarted_process_keeps_what_it_knows_of_a_newer_operators_settings(tmp_path: Path) -> None:
+    """Kubernetes restarts it with the annotation of its pod: "never offload" must not become the default of 60 s."""
+    values = {"idle": {"offloadAfterSeconds": -1, "napAfterSeconds": 5}, "weather": {"rain": True}}
+    file = tmp_path / "live-settings"
+    file.write_text(json.dumps({"generation": 9, "revision": 4, "values": values, "issuer": "newer"}))
+    for _ in range(2):
+        command = inference.process("serve", "--config", fake(tmp_path), OCR_LIVE_SETTINGS_FILE=str(file))
+        async with command as process, aiohttp.ClientSession(await inference.url_of(process)) as http:
+            async with http.get("/gpu/status") as response:
+                assert (await response.json())["timeout"] == -1
+            async with http.get("/v1/state") as response:
+                settings = (await response.json())["settings"]
+        assert (settings["revision"], settings["values"]) == (4, values)
+        assert settings["ignored"] == ["issuer", "values.idle.napAfterSeconds", "values.weather"]
+
+
 async def answer(http: aiohttp.ClientSession) -> int:
     async with http.post("/ocr", data=inference.form(pages.blank())) as response:
         return response.status

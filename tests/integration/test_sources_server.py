@@ -75,8 +75,7 @@ class Site:
                 )  # the pause that the server asks for is longer; it tells the same until then
 
     def worker(self) -> int:
-        pid = self.server.running.manager.snapshot().models[0].worker_pid
-        assert pid is not None
+        (pid,) = self.server.running.manager.snapshot().worker_pids.values()
         return pid
 
     def left(self) -> set[str]:

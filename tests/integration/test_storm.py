@@ -14,7 +14,7 @@ async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
     tally = await storm.storm("fake", 400, seed=4, host_bytes=262_144.0, max_batch=4.0)
     assert tally.transitions >= 400
     assert {"load", "offload", "restore", "unload", "exit"} <= set(tally.calls)
-    assert {"requested", "evicted", "asked for", "idle"} <= set(tally.reasons)
+    assert {"requested", "evicted", "requested by an administrator", "idle"} <= set(tally.reasons)
     assert tally.answered > 100
     assert tally.cancelled > 0
     assert (tally.wrong, tally.lost, dict(tally.failed)) == (0, 0, {})

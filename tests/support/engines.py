@@ -11,19 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from ocr_inference.config.settings import (
-    Config,
-    Effective,
-    IdleValues,
-    LiveSettings,
-    LiveValues,
-    ModelConfig,
-    QueueValues,
-    effective,
-)
+from ocr_inference.config.settings import Config, Effective, ModelConfig, effective
 from ocr_inference.device.gpu import Device
-from ocr_inference.manager.manager import Manager, ModelSnapshot, Snapshot
+from ocr_inference.manager.manager import Manager
 from ocr_inference.protocol.engine import InferRequest, PageResult
+from ocr_wire.live_settings import IdleValues, LiveValues, QueueValues
+from ocr_wire.state import Model
 from tests.support.patience import PATIENCE
 
 SIMULATED = Device("simulated", "GPU-test", "NVIDIA-L40S", 1_000_000)
@@ -54,7 +47,7 @@ def idle(offload: float = -1, leave: float = -1, release: float = -1) -> IdleVal
 
 
 def live(config: Config, **values: object) -> Effective:
-    return effective(config, LiveSettings(revision=1, values=LiveValues(**values)))  # type: ignore[arg-type]
+    return effective(config, LiveValues(**values))  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -65,7 +58,7 @@ async def running(
     config = config or make_config()
     manager = Manager(
         config,
-        effective(config, LiveSettings()),
+        effective(config, LiveValues()),
         device,
         environ=os.environ,
         **arguments,  # type: ignore[arg-type]
@@ -84,25 +77,32 @@ async def read(manager: Manager, model: str = "alpha", request: InferRequest | N
         return await lease.infer(request or page())
 
 
-def seen(manager: Manager, model: str = "alpha") -> ModelSnapshot:
-    return next(each for each in manager.snapshot().models if each.name == model)
+def seen(manager: Manager, model: str = "alpha") -> Model:
+    return manager.snapshot().model(model)
+
+
+def worker_pid(manager: Manager, model: str = "alpha") -> int:
+    """The process of the model's worker, which must be running."""
+    return manager.snapshot().worker_pids[model]
+
+
+async def started(manager: Manager, model: str = "alpha") -> int:
+    """The process of the model's worker, as soon as there is one."""
+    async with asyncio.timeout(20):
+        async for snapshot in manager.changes():
+            if model in snapshot.worker_pids:
+                return snapshot.worker_pids[model]
+    raise AssertionError("the manager ended before")
 
 
 async def until(
-    manager: Manager,
-    condition: Callable[[ModelSnapshot], bool],
-    model: str = "alpha",
-    seconds: float = PATIENCE,
-) -> ModelSnapshot:
+    manager: Manager, condition: Callable[[Model], bool], model: str = "alpha", seconds: float = PATIENCE
+) -> Model:
     """Follow the manager's changes until the condition holds."""
-
-    def of(snapshot: Snapshot) -> ModelSnapshot:
-        return next(each for each in snapshot.models if each.name == model)
-
     async with asyncio.timeout(seconds):
         async for snapshot in manager.changes():
-            if condition(of(snapshot)):
-                return of(snapshot)
+            if condition(found := snapshot.model(model)):
+                return found
     raise AssertionError(f"the manager ended before; {seen(manager, model)}")
 
 

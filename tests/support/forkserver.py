@@ -1,4 +1,4 @@
-"""Workers forked by real nurseries, and what is asked of every engine that has a nursery."""
+"""Workers forked by real forkservers, and what is asked of every engine that has a forkserver."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ocr_inference.protocol.engine import InferRequest, ModelSpec, PageResult
 from ocr_inference.protocol.host_tier import HostTier
-from ocr_inference.workers.forkserver_client import Nurseries
+from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.worker import Worker
 from tests.support import engines
 from tests.support.paths import INVOICE, ROOT
@@ -19,13 +19,13 @@ from tests.support.paths import INVOICE, ROOT
 
 @asynccontextmanager
 async def workers(
-    nurseries: Nurseries, count: int = 1, engine: str = "fake", **options: float | str
+    forkservers: Forkservers, count: int = 1, engine: str = "fake", **options: float | str
 ) -> AsyncIterator[list[Worker]]:
     """Workers of models `m0`, `m1`, …, each with a host tier; killed at the end."""
     tiers = [HostTier.create("test") for _ in range(count)]
     specs = [ModelSpec(name=f"m{index}", engine=engine, options=options) for index in range(count)]
     started = await asyncio.gather(
-        *(Worker.start(spec, tier, nurseries) for spec, tier in zip(specs, tiers, strict=True))
+        *(Worker.start(spec, tier, forkservers) for spec, tier in zip(specs, tiers, strict=True))
     )
     async with asyncio.TaskGroup() as tasks:
         for worker in started:
@@ -57,11 +57,11 @@ def parent(pid: int) -> int:
 
 
 async def check_one_thread(engine: str) -> None:
-    """Fork a worker of the engine from a nursery whose imports have left it a single thread."""
-    async with Nurseries(os.environ) as nurseries, workers(nurseries, engine=engine) as (worker,):
-        nursery = nurseries.pids()[engine]
-        assert parent(worker.pid) == nursery
-        assert os.listdir(f"/proc/{nursery}/task") == [str(nursery)]
+    """Fork a worker of the engine from a forkserver whose imports have left it a single thread."""
+    async with Forkservers(os.environ) as forkservers, workers(forkservers, engine=engine) as (worker,):
+        forkserver = forkservers.pids()[engine]
+        assert parent(worker.pid) == forkserver
+        assert os.listdir(f"/proc/{forkserver}/task") == [str(forkserver)]
 
 
 LATE = """
@@ -69,10 +69,10 @@ import json, sys, tempfile
 from pathlib import Path
 from ocr_inference.protocol.engine import InferRequest, ModelSpec
 from ocr_inference import engines
-from ocr_inference.workers import forkserver
+from ocr_inference.workers import forkserver_process
 from ocr_inference.protocol.host_tier import HostTier
 engine, page, path = sys.argv[1], sys.argv[2], sys.argv[3] or None
-forkserver.prepare(engine)
+forkserver_process.prepare(engine)
 before = set(sys.modules)
 spec = ModelSpec(name="m", engine=engine, path=path, cache_dir=tempfile.mkdtemp())
 engine = engines.create(spec, HostTier.create("m"), lambda _: None)
@@ -83,10 +83,10 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 
 def imported_late(engine: str, checkpoint: Path | None = None) -> list[str]:
-    """Modules that loading and the first page import although a nursery could have.
+    """Modules that loading and the first page import although a forkserver could have.
 
     Each import would come again in every worker, while somebody waits for the page. A process of its own is prepared
-    as a nursery is, and then does what follows a fork.
+    as a forkserver is, and then does what follows a fork.
     """
     arguments = (sys.executable, "-c", LATE, engine, str(INVOICE), str(checkpoint or ""))
     environ = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}

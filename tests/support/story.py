@@ -3,29 +3,30 @@
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     Acquire,
-    Ask,
+    AdminRequest,
     Command,
+    Done,
     Effect,
     Finished,
     Grant,
-    Look,
+    MemoryProbed,
     Model,
-    NoRoom,
-    Observed,
+    NotBegun,
+    OffloadIfIdle,
+    ProbeMemory,
     Progressed,
     Reason,
     Reject,
     Release,
-    Settled,
+    SchedulerState,
     StartCall,
     Tick,
     WakeAt,
-    World,
-    Yield,
 )
+from ocr_wire.states import State
 
 DIED = Failure(kind=FailureKind.WORKER_DIED, message="killed", exit_code=-9)
 BROKEN = Failure(kind=FailureKind.FAILED, message="no such file")
@@ -54,54 +55,55 @@ class Story:
             name: Model(name, each, declared_bytes=(sizes or {}).get(name, 10))
             for name, each in policies.items()
         }
-        self.world = World(models, self.effective, budget)
+        self.scheduler_state = SchedulerState(models, self.effective, budget)
         self.now = 0.0
         self.ticket = 0
         self.started: list[str] = []
         self.wake_at: float | None = None
         self.others = 0
-        self.looks = 0
+        self.probes = 0
         self.answers: dict[int, Effect] = {}
         self.effects: list[Effect] = []
         self.do(Tick())
 
     def do(self, command: Command) -> list[Effect]:
-        self.world, effects = scheduler.decide(self.world, command, self.now)
+        self.scheduler_state, effects = scheduler.decide(self.scheduler_state, command, self.now)
         for effect in effects:
             match effect:
                 case StartCall(model, call):
                     self.started.append(f"{call} {model}")
-                case Grant(ticket) | Reject(ticket) | Settled(ticket):
+                case Grant(ticket) | Reject(ticket) | Done(ticket):
                     assert ticket not in self.answers, "answered twice"
                     self.answers[ticket] = effect
                 case WakeAt(time):
                     assert time is None or time > self.now, "a timer in the past spins"
                     self.wake_at = time
         self.effects += effects
-        if Look() in effects:
-            self.looks += 1
-            return [*effects, *self.do(Observed(self.others))]
+        if ProbeMemory() in effects:
+            self.probes += 1
+            return [*effects, *self.do(MemoryProbed(self.others))]
         return list(effects)
 
     def ask(self, model: str = "a", deadline: float | None = None) -> int:
         self.ticket += 1
-        self.do(Acquire(self.ticket, model, deadline))
+        limit = self.now + self.effective.queue.deadline_seconds
+        self.do(Acquire(self.ticket, model, limit if deadline is None else min(limit, deadline)))
         return self.ticket
 
     def admin(self, event: Event, model: str = "a") -> int:
         self.ticket += 1
         assert event is Event.OFFLOAD or event is Event.UNLOAD
-        self.do(Ask(self.ticket, model, event))
+        self.do(AdminRequest(self.ticket, model, event))
         return self.ticket
 
-    def make_way(self, model: str = "a", after: float = 0.0) -> int:
+    def offload_if_idle(self, model: str = "a", after: float = 0.0) -> int:
         self.ticket += 1
-        self.do(Yield(self.ticket, model, after))
+        self.do(OffloadIfIdle(self.ticket, model, after))
         return self.ticket
 
-    def end(self, model: str = "a", outcome: Footprint | Failure | NoRoom | None = None) -> None:
+    def end(self, model: str = "a", outcome: Footprint | Failure | NotBegun | None = None) -> None:
         """The call in flight ends."""
-        running = self.world.models[model].running
+        running = self.scheduler_state.models[model].running
         assert running is not None
         held = (
             Footprint(device_bytes=10, host_bytes=10) if running.call in ("load", "restore") else Footprint()
@@ -123,14 +125,14 @@ class Story:
         return answer.refusal.reason if isinstance(answer, Reject) else None
 
     def state(self, model: str = "a") -> State:
-        return self.world.models[model].state
+        return self.scheduler_state.models[model].state
 
     def tell(
         self, done: int, revision: str | None = None, model: str = "a", serial: int | None = None
     ) -> None:
         """News of the call in flight."""
         if serial is None:
-            running = self.world.models[model].running
+            running = self.scheduler_state.models[model].running
             serial = running.serial if running else 0
         self.do(Progressed(model, serial, Progress(phase="downloading", done_bytes=done, revision=revision)))
 

@@ -19,7 +19,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     config = chatmodels.make(folder, "lighton_ocr") / "config.json"
     text = json.loads(config.read_text())["text_config"]
-    checkpoints.edit_json(config, text_config={**text, "max_position_embeddings": 48})
+    checkpoints.edit_json(config, text_config={**text, "max_position_embeddings": 96})
     return folder
 
 

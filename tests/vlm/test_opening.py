@@ -18,7 +18,7 @@ from ocr_inference.engines.transformers import checkpoints as opening
 from ocr_inference.engines.transformers.checkpoints import Opened
 from ocr_inference.families import CHAT, DEEPSEEK_OCR, DEEPSEEK_OCR2
 from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 from tests.support import chatmodels, checkpoints
 from tests.support.engines import picture
 

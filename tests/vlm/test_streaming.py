@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference.config.settings import BatchingValues, Config
+from ocr_inference.config.settings import Config
 from ocr_inference.engines.transformers.text import Pieces
 from ocr_inference.manager.manager import Manager, Refused
 from ocr_inference.protocol.engine import Delta, EngineError, FailureKind, InferRequest, PageResult
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
+from ocr_wire.live_settings import BatchingValues
+from ocr_wire.states import State
 from tests.support import engines
-from tests.support.engines import make_config, make_model, page, read, running, seen, until
+from tests.support.engines import make_config, make_model, page, read, running, seen, until, worker_pid
 from tests.support.patience import PATIENCE
 
 WORDS = 7
@@ -124,7 +125,7 @@ async def test_pages_beyond_the_batch_setting_wait() -> None:
         async def watch() -> None:
             nonlocal most
             async for snapshot in manager.changes():
-                most = max(most, snapshot.in_flight)
+                most = max(most, snapshot.queue.in_flight)
 
         watching = asyncio.create_task(watch())
         await asyncio.gather(*(read(manager) for _ in range(3)))
@@ -197,9 +198,8 @@ async def test_a_deadline_holds_while_pieces_come() -> None:
 async def test_a_worker_that_dies_before_the_first_piece_is_replaced() -> None:
     async with running(writer(step_seconds=1.0)) as manager:
         reading = asyncio.create_task(pieces(manager, InferRequest(image=engines.picture(), max_tokens=1)))
-        model = await until(manager, lambda model: model.in_flight == 1)
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
+        await until(manager, lambda model: model.in_flight == 1)
+        os.kill(worker_pid(manager), signal.SIGKILL)
         deltas, _ = await reading
         assert len(deltas) == 1
         assert seen(manager).loads == 2
@@ -210,9 +210,7 @@ async def test_a_worker_that_dies_in_the_middle_ends_the_stream_with_an_error() 
         seen_pieces: list[Delta] = []
         reading = asyncio.create_task(pieces(manager, into=seen_pieces))
         await engines.eventually(lambda: len(seen_pieces) > 1)
-        pid = seen(manager).worker_pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        os.kill(worker_pid(manager), signal.SIGKILL)
         with pytest.raises(EngineError, match="SIGKILL") as error:
             await reading
         assert error.value.failure.kind is FailureKind.WORKER_DIED

@@ -77,7 +77,7 @@ def host() -> Iterator[HostTier]:
     tier.close()
 
 
-class Books(Simulated):
+class MemoryAccounting(Simulated):
     """A simulated device that can't lose a byte: freeing a buffer that something still refers to is an error."""
 
     def __init__(self) -> None:
@@ -194,7 +194,7 @@ def test_without_a_device_ready_is_the_host_and_nothing_is_copied(
 
 
 def test_the_same_answers_wherever_the_weights_are(folder: Path, host: HostTier, reference: Any) -> None:
-    device = Books()
+    device = MemoryAccounting()
     model, flat = loaded(folder, host, device)
     total = flat.device_bytes
     assert same(model, reference)
@@ -213,7 +213,7 @@ def test_the_same_answers_wherever_the_weights_are(folder: Path, host: HostTier,
 
 
 def test_loading_fills_the_device_while_reading(folder: Path, host: HostTier, reference: Any) -> None:
-    device = Books()
+    device = MemoryAccounting()
     _, flat, plan = make_flat(host, device)
     arrived: list[int] = []
 
@@ -262,7 +262,7 @@ def test_offloading_copies_nothing_also_the_first_time(folder: Path, host: HostT
 
 
 def test_references_to_parameters_hold_no_device_memory(folder: Path, host: HostTier) -> None:
-    model, flat = loaded(folder, host, Books())
+    model, flat = loaded(folder, host, MemoryAccounting())
     held = [model.embed.weight, model.table, dict(model.named_parameters())]
     flat.drop_device()  # a BufferError if any of them were a view of the device's buffer
     assert held[0].data_ptr() == model.head.weight.data_ptr()
@@ -322,7 +322,7 @@ def test_a_load_that_leaves_gaps_fails(
     folder: Path, host: HostTier, values: Mapping[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        loaded(folder, host, Books(), values)
+        loaded(folder, host, MemoryAccounting(), values)
 
 
 def test_values_are_converted_to_what_the_model_holds(host: HostTier, reference: Any) -> None:
@@ -349,7 +349,7 @@ def test_no_room_on_the_device_leaves_the_model_on_the_host(
 
 
 def test_a_copy_that_fails_half_way_is_undone(folder: Path, host: HostTier, reference: Any) -> None:
-    device = Books()
+    device = MemoryAccounting()
     model, flat = loaded(folder, host, device)
     flat.drop_device()
     device.fails_after = 0
@@ -365,7 +365,7 @@ def test_a_copy_that_fails_half_way_is_undone(folder: Path, host: HostTier, refe
 
 @given(st.lists(st.sampled_from(["restore", "full", "broken", "offload", "exit"]), max_size=12))
 def test_a_model_is_whole_after_any_order_of_moves(folder: Path, reference: Any, moves: list[str]) -> None:
-    host, device = HostTier.create("moves"), Books()
+    host, device = HostTier.create("moves"), MemoryAccounting()
     model, flat = loaded(folder, host, device)
     total, sealed = flat.device_bytes, digest(host)
     on_device = True
@@ -395,7 +395,7 @@ def test_a_model_is_whole_after_any_order_of_moves(folder: Path, reference: Any,
 
 
 def test_copies_that_turn_out_to_have_failed_are_undone(folder: Path, host: HostTier, reference: Any) -> None:
-    device = Books()
+    device = MemoryAccounting()
     model, flat = loaded(folder, host, device)
     flat.drop_device()
     device.fails_late = True
@@ -407,7 +407,7 @@ def test_copies_that_turn_out_to_have_failed_are_undone(folder: Path, host: Host
 
 
 def test_a_load_whose_copies_fail_leaves_the_device_empty(folder: Path, host: HostTier) -> None:
-    device = Books()
+    device = MemoryAccounting()
     device.fails_after = 3
     _, flat, plan = make_flat(host, device)
     with reading.Checkpoint.open(folder) as checkpoint, pytest.raises(MemoryError):

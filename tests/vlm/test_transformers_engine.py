@@ -271,7 +271,7 @@ def test_a_converted_checkpoint_is_converted_once(bench: Callable[..., Bench]) -
 
 
 class Fault:
-    """Makes a forward pass of the model's decoder raise: the `at`-th of all, of prompts or of steps."""
+    """Makes a forward pass of the decoder raise: the `at`-th of all, of prompts, or of steps of that many pages."""
 
     def __init__(
         self,
@@ -279,14 +279,15 @@ class Fault:
         error: Exception,
         at: int = 1,
         of: Literal["all", "prompts", "steps"] = "all",
+        pages: int | None = None,
     ) -> None:
-        self.left, self.error, self.of = at, error, of
+        self.left, self.error, self.of, self.pages = at, error, of, pages
         decoder: Any = engine._weights.opened.model.base_model.language_model
         decoder.register_forward_pre_hook(self.strike, with_kwargs=True)
 
     def strike(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         kind = "steps" if named["inputs_embeds"].shape[1] == 1 else "prompts"
-        if self.of not in ("all", kind):
+        if self.of not in ("all", kind) or self.pages not in (None, named["inputs_embeds"].shape[0]):
             return
         self.left -= 1
         if self.left == 0:
@@ -523,7 +524,7 @@ def test_a_standby_starts_no_device(
         standby.restore()
 
 
-def test_a_forks_first_opening_leaves_what_its_nursery_froze(bench: Callable[..., Bench]) -> None:
+def test_a_forks_first_opening_leaves_what_its_forkserver_froze(bench: Callable[..., Bench]) -> None:
     """A look at it would copy its pages, and take longer than the opening itself."""
 
     class Cycle:
@@ -538,7 +539,7 @@ def test_a_forks_first_opening_leaves_what_its_nursery_froze(bench: Callable[...
     del frozen
     made.engine().stand_by()
     assert there() is not None
-    memory.unsettle()
+    memory.unfreeze()
     memory.collect()
     assert there() is None
 

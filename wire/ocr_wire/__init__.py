@@ -1,17 +1,17 @@
 """What programs of different versions say to each other: the operator, the server, the plugin, and what tests them.
 
-    names         labels, annotations, files, environment variables and paths that more than one program spells
-    tasks         what can be asked of a page
-    engines       what runs a model's weights, and what each engine needs and can do
-    states        the states of a model, where its weights are, the kinds of device
-    conditions    what a resource's status tells of it
-    settings      the live settings, one row each: path, bounds, default, who reads it
-    live_settings their values, hash and envelope, as sent to pods and echoed by them
-    state         the document that a pod tells of itself
-    errors        the document that a refused request is answered with
-    placement     the annotations of a placed pod
-    quantity      sizes as Kubernetes writes them
-    text, checked bounds of strings and numbers; JSON from outside, with the place of a fault
+- `names`: labels, annotations, files, environment variables and paths that more than one program spells
+- `tasks`: what can be asked of a page
+- `engines`: what runs a model's weights, and what each engine needs and can do
+- `states`: the states of a model, where its weights are, the kinds of device
+- `conditions`: what a resource's status tells of it
+- `settings`: the live settings, one row each: path, bounds, default, who reads it
+- `live_settings`: their values, hash and envelope, as sent to pods and echoed by them
+- `state`: the document that a pod tells of itself
+- `errors`: the document that a refused request is answered with
+- `placement`: the annotations of a placed pod
+- `quantity`: sizes as Kubernetes writes them
+- `text`, `checked`: bounds of strings and numbers; JSON from outside, with the place of a fault
 
 A reader never raises: what can't be believed comes back as a `checked.Invalid` that names the place. What another
 program wrote is read tolerantly: a field that this version doesn't know is ignored, a missing optional one means what

@@ -1,4 +1,4 @@
-"""What handlers find in the application, typed; `app` puts it there."""
+"""Keys of what handlers get from the application; `app` puts it there."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
-from ocr_inference.api.control.feed import Feed
-from ocr_inference.api.control.telemetry import Telemetry
+from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.tokens import TokenFile
-from ocr_inference.config.live_settings import Live
-from ocr_inference.config.settings import Config, Settings
+from ocr_inference.config.live_settings import LiveSettingsOwner
+from ocr_inference.config.settings import Config
 from ocr_inference.manager.manager import Manager
 from ocr_inference.metrics import Metrics
 
@@ -19,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Access:
-    """Who may call what; None is open to all. Keys are (method, route)."""
+    """Tokens that allow calls; None: all are allowed. Routes are (method, path)."""
 
     calls: TokenFile | None
     controls: TokenFile | None
@@ -27,13 +26,11 @@ class Access:
     control_routes: frozenset[tuple[str, str]]
 
 
-SETTINGS = web.AppKey("settings", Settings)
 CONFIG = web.AppKey("config", Config)
 MANAGER = web.AppKey("manager", Manager)
-LIVE = web.AppKey("live", Live)
-FEED = web.AppKey("feed", Feed)
+LIVE_SETTINGS = web.AppKey("live_settings", LiveSettingsOwner)
+LATEST_STATE = web.AppKey("latest_state", LatestState)
 METRICS = web.AppKey("metrics", Metrics)
-TELEMETRY = web.AppKey("telemetry", Telemetry)
 ACCESS = web.AppKey("access", Access)
 STARTED = web.AppKey("started", int)
 """Unix time of the start, whole seconds."""
@@ -42,5 +39,5 @@ REQUEST_ID = web.RequestKey("request_id", str)
 
 
 def respond(value: object, status: int = 200) -> web.Response:
-    """A JSON answer."""
+    """Make a JSON answer."""
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

@@ -1,4 +1,4 @@
-"""What the exceptions of the other modules look like on the wire, whether an answer has begun or not."""
+"""How exceptions of other modules are answered on the wire, whether an answer has begun or not."""
 
 from aiohttp import web
 
@@ -9,7 +9,7 @@ from ocr_inference.protocol.engine import EngineError
 
 
 def known(error: BaseException) -> ApiError | None:
-    """The answer to an exception that somebody raised on purpose; None for a fault of ours."""
+    """Return the answer to an exception that was raised on purpose; None for a fault of ours."""
     match error:
         case ApiError():
             return error
@@ -25,6 +25,6 @@ def known(error: BaseException) -> ApiError | None:
 
 
 def unexpected(request_id: str) -> ApiError:
-    """The answer to a fault of ours: the traceback is in the log, and the way to find it goes to the client."""
+    """Return the answer to a fault of ours: the traceback is in the log, and the client gets the way to find it."""
     message = f"this server has a fault; its log has the details under request id {request_id}"
     return ApiError(500, errors.UNKNOWN.code, message)

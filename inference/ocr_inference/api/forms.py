@@ -14,20 +14,19 @@ FILE_FIELDS = ("file", "image")
 MAX_FIELD_BYTES = 1 << 16
 MAX_FIELDS = 32
 OVERHEAD_BYTES = 1 << 20
-"""What a form may take besides its file: fields, boundaries, headers."""
+"""Bytes that a form may take besides its file: fields, boundaries, headers."""
 UPLOAD_SECONDS = 120.0
-"""A body that takes longer holds memory for nothing."""
+"""Time after which a body is refused: it would hold memory for nothing."""
 
 
 @dataclass
 class Upload:
     picture: bytes | None = None
-    field_name: str = "file"
     fields: dict[str, str] = field(default_factory=dict)
 
 
 async def read_upload(request: web.Request, max_bytes: int) -> Upload:
-    """The form's picture and text fields. Refuses with 413 as soon as the limit is certain to be passed."""
+    """Read the form's picture and text fields. Refuses with 413 as soon as the limit is certain to be passed."""
     if request.content_type != "multipart/form-data":
         raise ApiError(
             415,
@@ -66,7 +65,6 @@ async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
                     400, "two_files", "the form has two pictures; send one request each", param=name
                 )
             upload.picture = await _bytes(part, max_bytes, _too_large(max_bytes))
-            upload.field_name = name
         else:
             shown = name[:64] or "(unnamed)"
             large = ApiError(413, "field_too_large", f"field {shown} is too large", param=shown)
@@ -96,7 +94,8 @@ def _too_large(max_bytes: int) -> ApiError:
 
 
 async def read_json(request: web.Request, max_bytes: int) -> bytearray:
-    """A JSON body within `max_bytes`, not yet parsed. Refuses with 413 as soon as the limit is certain to be passed."""
+    """Read a JSON body within `max_bytes`, without parsing it. Refuses with 413 as soon as the limit is certain to be
+    passed."""
     if request.content_type != "application/json":
         raise ApiError(415, "unsupported_media_type", f"send application/json; got {request.content_type}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -117,7 +116,7 @@ async def read_json(request: web.Request, max_bytes: int) -> bytearray:
 
 
 async def read_fields(request: web.Request, known: tuple[str, ...]) -> Mapping[str, object]:
-    """A control's few fields, from a form, a JSON object or nothing. Unknown ones are refused: a misspelt `model`
+    """Read a control's few fields, from a form, a JSON object or nothing. Unknown ones are refused: a misspelt `model`
     would act on all of them."""
     if request.content_type == "application/json":
         text = await request.read()

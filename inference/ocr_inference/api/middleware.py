@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its line in the log, its metrics, its right to pass, its errors."""
+"""Steps around every request: its id, its line in the log, its metrics, its access, its errors."""
 
 import logging
 import math
@@ -16,25 +16,25 @@ from ocr_inference.errors import ApiError
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("ocr_inference.access")
 
-_REQUEST_ID = re.compile(r"^[\w.:/+=-]{1,64}$", re.ASCII)
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,64}", re.ASCII)
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: logged at debug level."""
+"""Routes that machines call every few seconds: logged at debug level."""
 
 CLIENT_GONE = 499
-"""In log and metrics, for a client that went away before its answer; nobody receives it."""
+"""Status in log and metrics for a client that left before its answer; it isn't sent."""
 
 
 def route_of(request: web.Request) -> str:
-    """The route's own path, never what a stranger typed: it becomes a metric's label."""
+    """Return the route's own path, never what a client typed: it becomes a metric's label."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unmatched"
 
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its id (the client's, where it is a decent one), then count and log it."""
+    """Give the request its id (the client's, where it is well-formed), then count and log it."""
     sent = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = sent if _REQUEST_ID.match(sent) else secrets.token_hex(8)
+    request[REQUEST_ID] = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
     route, method = route_of(request), request.method if request.method in _METHODS else "other"
     began, status = time.perf_counter(), CLIENT_GONE
     try:
@@ -58,14 +58,14 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 
 
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """On every answer, streams included."""
+    """Add headers to every answer, streams included."""
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 @web.middleware
 async def render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into the one shape of errors; only here is an error rendered."""
+    """Turn what a handler raises into the one shape of errors; errors are rendered only here."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -81,7 +81,7 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
-    """aiohttp's own refusals in our shape and words."""
+    """Turn aiohttp's own refusals into our shape and words."""
     match error:
         case web.HTTPNotFound():
             return ApiError(404, "not_found", f"nothing at {request.path[:200]}")
@@ -104,7 +104,7 @@ def _render(error: ApiError) -> web.Response:
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the token that the route needs: 401 without one, 403 with a wrong one."""
+    """Check the token that the route needs: 401 without one, 403 with a wrong one."""
     access = request.app[ACCESS]
     route = (request.method, route_of(request))
     if route in access.call_routes:

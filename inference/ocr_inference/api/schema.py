@@ -1,14 +1,15 @@
-"""The words of the HTTP API: requests parsed strictly from form fields, answers as typed values."""
+"""Requests of the HTTP API, parsed strictly from form fields, and its answers as types."""
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
 from ocr_inference.errors import ApiError
-from ocr_inference.protocol.page import RESOLUTIONS, Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import INFO, RESOLUTIONS, WORDS, Task
 
 FIELDS = (
     *("prompt_type", "find_term", "custom_prompt", "grounding", "resolution"),
@@ -23,7 +24,7 @@ MAX_TOKENS = 65_536
 
 @dataclass(frozen=True)
 class OcrRequest:
-    """The fields of `POST /ocr`, without the picture."""
+    """Fields of `POST /ocr`, without the picture."""
 
     task: Task = Task.DOCUMENT
     find_term: str | None = None
@@ -35,20 +36,19 @@ class OcrRequest:
     model: str | None = None
     """None: the default model."""
     ignored: tuple[str, ...] = ()
-    """Fields that were sent and mean nothing here. They are named in the answer's metadata, not refused: clients
-    of compatible servers send fields of theirs."""
+    """Fields that were sent and have no effect. They are named in the answer's metadata, not refused: clients of
+    compatible servers send fields of theirs."""
 
 
 def parse_ocr(fields: Mapping[str, str]) -> OcrRequest:
-    """Form fields → request; raises 422 that names the field. Empty ones count as absent: browsers send them."""
+    """Parse form fields; raises 422 that names the field. Empty ones count as absent: browsers send them."""
     given = {name: value.strip() for name, value in fields.items() if value.strip()}
     asked = task(given.get("prompt_type", Task.DOCUMENT), "prompt_type")
     find_term = _text(given, "find_term", MAX_TERM)
     custom_prompt = _text(given, "custom_prompt", MAX_PROMPT)
-    if asked is Task.FIND and find_term is None:
-        raise _invalid("prompt_type 'find' needs find_term, the text to look for", "find_term")
-    if asked is Task.FREEFORM and custom_prompt is None:
-        raise _invalid("prompt_type 'freeform' needs custom_prompt", "custom_prompt")
+    needs = INFO[asked].needs
+    if needs is not None and needs not in given:
+        raise _invalid(f"prompt_type {asked.value!r} needs {needs}", needs)
     return OcrRequest(
         task=asked,
         find_term=find_term,
@@ -67,23 +67,22 @@ def _invalid(message: str, param: str) -> ApiError:
 
 
 def task(word: str, param: str) -> Task:
-    """The task of that name; raises 422 that names the nearest one and `param`."""
+    """Return the task of that name; raises 422 that names the nearest one and `param`."""
     try:
         return Task(word)
     except ValueError:
-        known = [each.value for each in Task]
-        close = difflib.get_close_matches(word, known, n=1)
+        close = difflib.get_close_matches(word, WORDS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ApiError(
             422,
             "unknown_task",
-            f"no task {word[:40]!r}{hint} There are {', '.join(known)}.",
+            f"no task {word[:40]!r}{hint} There are {', '.join(WORDS)}.",
             param=param,
         ) from None
 
 
 def resolution(word: str | None, param: str) -> str | None:
-    """The word itself; raises 422 that lists what there is."""
+    """Return the resolution; raises 422 that lists the known ones."""
     if word is not None and word not in RESOLUTIONS:
         raise _invalid(f"no resolution {word[:40]!r}; there are {', '.join(RESOLUTIONS)}", param)
     return word
@@ -137,112 +136,10 @@ class Dimensions(Struct, frozen=True):
 class OcrAnswer(Struct, frozen=True, kw_only=True):
     success: bool = True
     text: str
-    """What a reader wants: Markdown for `document`, the matches for `find`, else plain text."""
+    """Markdown for `document`, the matches for `find`, else plain text."""
     raw_text: str
-    """The engine's own words."""
+    """The engine's raw answer."""
     boxes: tuple[Box, ...]
     image_dims: Dimensions
     prompt_type: Task
     metadata: dict[str, Any]
-
-
-class PodInfo(Struct, frozen=True):
-    name: str
-    uid: str
-
-
-class GpuInfo(Struct, frozen=True):
-    """The whole GPU, others' use included, in coarse steps: it changes when something happens, not all the time."""
-
-    memory_used_bytes: int
-    memory_total_bytes: int
-    utilization: float | None
-    """0 to 1, smoothed; None where the driver doesn't tell."""
-
-
-class DeviceInfo(Struct, frozen=True):
-    kind: Literal["cuda", "cpu", "simulated"]
-    uuid: str | None
-    product: str | None
-    memory_total_bytes: int
-    memory_used_bytes: int
-    """What our own models take together."""
-    gpu: GpuInfo | None = None
-    """None on a CPU, and while it isn't known."""
-    promised: tuple[str, ...] = ()
-    """UUIDs that the placement promised (`OCR_PROMISED_GPU_UUIDS`)."""
-    mismatch: str = ""
-    """What is wrong with the promise, for people; empty while it is kept or nothing was promised."""
-
-
-class FailureInfo(Struct, frozen=True):
-    reason: str
-    message: str
-    time: str
-    exit_code: int | None
-
-
-class ProgressInfo(Struct, frozen=True):
-    phase: str
-    """downloading, checking, reading or converting."""
-    files: int
-    bytes_done: int
-    bytes_total: int
-    """0 where it isn't known."""
-
-
-class WaitsForInfo(Struct, frozen=True):
-    """A waited-for model's memory that others hold: `needed_bytes` less `free_bytes`."""
-
-    needed_bytes: int
-    free_bytes: int
-    since: str
-
-
-class ModelInfo(Struct, frozen=True, kw_only=True):
-    name: str
-    engine: str
-    state: str
-    location: str
-    worker: Literal["running", "exited"]
-    standby: bool
-    """Whether a process waits that has the checkpoint opened, and nothing on the GPU, to make the next wake shorter."""
-    since: str
-    """When the state was entered: no value here ticks while nothing happens."""
-    in_flight: int
-    waiting: int
-    memory_bytes: int
-    host_bytes: int
-    loads: int
-    wakes: int
-    failures: int
-    """Loads and restores that failed since the last success."""
-    last_wake_seconds: float | None
-    last_load_seconds: float | None
-    last_failure: FailureInfo | None
-    revision: str | None
-    """The commit that a hub's branch or tag stood for when the model was loaded first."""
-    progress: ProgressInfo | None
-    """Of a load; told once a second at most."""
-    idle_since: str | None
-    """The last activity; null while requests run or wait."""
-    waits_for: WaitsForInfo | None
-    """What is missing while requests wait and other processes hold the GPU's memory."""
-
-
-class QueueInfo(Struct, frozen=True):
-    waiting: int
-    in_flight: int
-    limit: int
-
-
-class StateInfo(Struct, frozen=True, kw_only=True):
-    """`GET /v1/state`, and each event of its watch."""
-
-    pod: PodInfo
-    version: str
-    draining: bool
-    device: DeviceInfo
-    models: tuple[ModelInfo, ...]
-    queue: QueueInfo
-    settings: dict[str, Any]

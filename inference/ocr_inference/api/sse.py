@@ -10,17 +10,17 @@ from aiohttp import web
 _T = TypeVar("_T")
 
 HEARTBEAT_SECONDS = 10.0
-"""Silence after which a comment is sent: proxies between cut connections that say nothing."""
+"""Time without an event after which a comment is sent: proxies cut idle connections."""
 STALLED_SECONDS = 30.0
-"""A client that takes longer to accept a few kilobytes is gone."""
+"""Time after which a client that doesn't accept a few kilobytes counts as gone."""
 
 
 class Gone(Exception):
-    """The client has left, or accepts nothing any more; its connection is closed."""
+    """Client that has left, or accepts no data any more; its connection is closed."""
 
 
 class Events:
-    """The stream. `open` it first; every method raises `Gone`."""
+    """Stream of events. Call `open` first; every method raises `Gone`."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
@@ -41,7 +41,7 @@ class Events:
         await self.response.prepare(self._request)
 
     async def send(self, data: bytes, event: str | None = None) -> None:
-        """`data` is one line."""
+        """Send an event; `data` is one line."""
         name = b"" if event is None else b"event: " + event.encode() + b"\n"
         await self._write(name + b"data: " + data + b"\n\n")
 
@@ -58,8 +58,8 @@ class Events:
             raise Gone from error
 
 
-async def paced(source: AsyncGenerator[_T, None], seconds: float) -> AsyncGenerator[_T | None, None]:
-    """What `source` yields and raises, and None whenever it was silent for `seconds`.
+async def with_timeouts(source: AsyncGenerator[_T, None], seconds: float) -> AsyncGenerator[_T | None, None]:
+    """Yield what `source` yields, and None whenever that takes longer than `seconds`; raises what `source` raises.
 
     `source` runs in one task of its own, so it may hold timeouts; it is closed when this generator is.
     """

@@ -1,1 +1,5 @@
-"""From a hub or a folder to verified weights in host memory."""
+"""From a hub or a folder to verified weights in host memory.
+
+- `sources`: checkpoints downloaded from a hub, or read from a folder.
+- `weights`: tensors from files into one flat buffer.
+"""

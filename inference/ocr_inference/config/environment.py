@@ -1,4 +1,4 @@
-"""The process's settings from its environment variables and command line, parsed strictly."""
+"""Settings of the process from its environment variables and command line, parsed strictly."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ocr_inference.config.settings import MAX_TIMEOUT_SECONDS, Device, InvalidSettings, Settings, shown
+from ocr_inference.config.settings import Device, InvalidSettings, Settings
+from ocr_wire import names
+from ocr_wire.settings import MAX_SECONDS
+from ocr_wire.text import shown
 
 
 def read(
@@ -16,27 +19,29 @@ def read(
     host: str | None = None,
     port: int | None = None,
 ) -> Settings:
-    """Environment → `Settings`; the command line wins. Raises `InvalidSettings` naming the variable."""
+    """Read the settings; the command line wins. Raises `InvalidSettings` that names the variable."""
     given = _Environment(environ)
-    device = given.choice("OCR_DEVICE", ("auto", "cuda", "cpu", "simulated"), "auto")
+    device = given.choice(names.ENV_DEVICE, ("auto", "cuda", "cpu", "simulated"), "auto")
     forced = given.choice("FORCE_BACKEND", ("cuda", "cpu"), "auto")
     return Settings(
-        host=host or environ.get("OCR_HOST") or "0.0.0.0",
-        port=port if port is not None else int(given.number("PORT", 8001, low=0, high=65_535, whole=True)),
+        host=host or environ.get(names.ENV_HOST) or "0.0.0.0",
+        port=port
+        if port is not None
+        else int(given.number(names.ENV_PORT, names.DEFAULT_PORT, low=0, high=65_535, whole=True)),
         device=cast("Device", device if device != "auto" else forced),
-        visible_devices=environ.get("NVIDIA_VISIBLE_DEVICES") or None,
-        promised_gpu_uuids=given.listed("OCR_PROMISED_GPU_UUIDS", most=16, longest=128),
-        simulated_gpu_dir=given.path("OCR_SIMULATED_GPU_DIR"),
+        visible_devices=environ.get(names.ENV_VISIBLE_DEVICES) or None,
+        promised_gpu_uuids=given.listed(names.ENV_PROMISED_GPU_UUIDS, most=16, longest=128),
+        simulated_gpu_dir=given.path(names.ENV_SIMULATED_GPU_DIR),
         gpu_idle_timeout=given.timeout("GPU_IDLE_TIMEOUT"),
         config_file=Path(config_file) if config_file else None,
-        live_settings_file=given.path("OCR_LIVE_SETTINGS_FILE"),
-        admin_token_file=given.path("OCR_ADMIN_TOKEN_FILE"),
-        api_keys_file=given.path("OCR_API_KEYS_FILE"),
-        cache_dir=given.path("OCR_CACHE_DIR") or _cache_home(environ) / "ocr-inference",
+        live_settings_file=given.path(names.ENV_LIVE_SETTINGS_FILE),
+        admin_token_file=given.path(names.ENV_ADMIN_TOKEN_FILE),
+        api_keys_file=given.path(names.ENV_API_KEYS_FILE),
+        cache_dir=given.path(names.ENV_CACHE_DIR) or _cache_home(environ) / "ocr-inference",
         pod_name=environ.get("POD_NAME", ""),
         pod_uid=environ.get("POD_UID", ""),
         drain_seconds=given.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
-        nursery=given.choice("OCR_NURSERY", ("on", "off"), "on") == "on",
+        forkserver=given.choice("OCR_FORKSERVER", ("on", "off"), "on") == "on",
     )
 
 
@@ -48,7 +53,7 @@ def _cache_home(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class _Environment:
-    """Reads typed variables; an empty one counts as unset, as compose files and charts leave them."""
+    """Reader of typed variables; an empty one counts as unset, as compose files and charts leave them."""
 
     environ: Mapping[str, str]
 
@@ -72,7 +77,7 @@ class _Environment:
     def timeout(self, name: str) -> float | None:
         if not self.environ.get(name):
             return None
-        value = self.number(name, 0.0, low=-1, high=MAX_TIMEOUT_SECONDS)
+        value = self.number(name, 0.0, low=-1, high=MAX_SECONDS)
         if -1 < value < 0:
             raise InvalidSettings("expected seconds >= 0, or -1 for never", name)
         return value

@@ -1,118 +1,125 @@
-"""The owner of the live settings: what was declared, what was set here, and what follows from both.
+"""The owner of the live settings: those that were declared, timeouts that were set here, and their merge.
 
-Declared settings carry a revision that only rises. A timeout set at this server (`POST /gpu/timeout`) is local:
-it overrides what is declared until a newer revision arrives or the process ends.
+Declared settings have a revision that only rises. A timeout set at this server (`POST /gpu/timeout`) is local: it
+overrides what is declared until a newer revision arrives or the process ends.
 """
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from ocr_inference.config import parsing
-from ocr_inference.config.settings import (
-    MAX_FILE_BYTES,
-    Config,
-    Effective,
-    InvalidSettings,
-    LiveSettings,
-    effective,
-)
+from ocr_inference.config.settings import Config, Effective, effective
 from ocr_inference.errors import ApiError
+from ocr_inference.protocol.latest import Latest
+from ocr_wire.checked import Invalid
+from ocr_wire.live_settings import MAX_BYTES, Envelope, Told, parse
 
 log = logging.getLogger(__name__)
 
 
-class Live:
-    """`on_change` gets the new `Effective` each time something changed; it is not called for the first one."""
+class LiveSettingsOwner:
+    """Live settings of this server. What other programs declare is read tolerantly: what isn't known is ignored, and
+    named in the echo."""
 
     def __init__(
         self,
         config: Config,
-        declared: LiveSettings,
+        declared: Told,
         gpu_idle_timeout: float | None,
-        on_change: Callable[[Effective], None],
+        apply: Callable[[Effective], None],
     ) -> None:
+        """Begin with what is declared at the start; `apply` gets each later `Effective`."""
         self._config = config
+        self._declared = declared
         self._gpu_idle_timeout = gpu_idle_timeout
-        self._on_change = on_change
+        self._apply = apply
         self._local: dict[str, float] = {}
-        self.declared = declared
         self.effective = self._merge()
+        self.echo = Latest(declared.envelope)
+        """What this server echoes: the declared settings that are in force."""
 
-    def declare(self, body: bytes) -> LiveSettings:
-        """Take newer settings and return those in force; raises 409 for older ones, 422 for bad ones.
+    def declare(self, body: bytes) -> Envelope:
+        """Take newer settings and return the echo; raises 409 for older ones, 422 for bad ones, of which none is taken.
 
         The same revision again is fine when its values are the same; its generation may have risen, since the
         declaring resource can change in parts that aren't live.
         """
-        try:
-            sent = parsing.parse_live(body, tuple(model.name for model in self._config.models))
-        except InvalidSettings as error:
-            raise ApiError(422, "invalid_settings", str(error), param=error.param) from error
-        held = self.declared
-        if sent.revision < held.revision:
+        sent = parse(body, _names(self._config))
+        if isinstance(sent, Invalid):
+            at = sent.at or "body"
+            raise ApiError(422, "invalid_settings", f"{at}: {sent.message}", param=at)
+        new, held = sent.envelope, self._declared.envelope
+        if new.revision < held.revision:
             raise ApiError(
                 409,
                 "stale_revision",
-                f"revision {sent.revision} is older than {held.revision}, which is in force",
+                f"revision {new.revision} is older than {held.revision}, which is in force",
                 param="revision",
             )
-        if sent.revision == held.revision:
-            if sent.hash != held.hash:
+        if new.revision == held.revision:
+            if new.hash != held.hash:
                 raise ApiError(
                     409,
                     "revision_conflict",
-                    f"revision {sent.revision} is in force with other values (hash {held.hash}): raise the revision",
+                    f"revision {new.revision} is in force with other values (hash {held.hash}): raise the revision",
                     param="revision",
                 )
-            if sent.generation > held.generation:
-                self.declared = sent
+            if new.generation > held.generation:
+                self._declared = sent
                 self._changed("settings confirmed")
-            return self.declared
-        self.declared = sent
+            return self._declared.envelope
+        self._declared = sent
         self._local.clear()
         self._changed("settings applied")
-        return sent
+        return new
 
     def set_timeout(self, model: str | None, seconds: float) -> None:
         """Set the offload timeout of one model, or of all, at this server only."""
-        names = [model] if model is not None else [each.name for each in self._config.models]
+        names = (model,) if model is not None else _names(self._config)
         self._local.update(dict.fromkeys(names, seconds))
         self._changed("local timeout set")
 
     def _changed(self, what: str) -> None:
         self.effective = self._merge()
-        held = self.declared
+        held = self._declared.envelope
         log.info(
-            "%s generation=%d revision=%d hash=%s local_timeouts=%s",
+            "%s generation=%d revision=%d hash=%s local_timeouts=%s ignored=%s",
             *(what, held.generation, held.revision, held.hash, self._local or "none"),
+            ",".join(held.ignored or ()) or "none",
         )
-        self._on_change(self.effective)
+        self._apply(self.effective)
+        self.echo.publish(held)
 
     def _merge(self) -> Effective:
-        return effective(self._config, self.declared, self._gpu_idle_timeout, self._local)
+        return effective(self._config, self._declared.values, self._gpu_idle_timeout, self._local)
 
 
-def at_start(path: Path | None, config: Config) -> LiveSettings:
-    """The live settings file's content. Missing or empty: nothing is declared yet; garbage: logged, the same.
+def at_start(path: Path | None, config: Config) -> Told:
+    """Read the live settings file. Missing or empty: nothing is declared yet; not valid: logged, the same.
 
-    A pod whose settings can't be read serves by its defaults and reports revision 0, so whoever declared them
-    sees that they are not applied and pushes them.
+    A pod whose settings can't be read serves by its defaults and reports revision 0, so the operator sees that they
+    aren't applied and pushes them. Settings of a newer operator can be read: what isn't known in them is ignored.
     """
     if path is None:
-        return LiveSettings()
+        return Told()
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
+            text = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return LiveSettings()
+        return Told()
     except OSError as error:
         log.error("live settings unreadable, defaults are used path=%s error=%s", path, error)  # noqa: TRY400
-        return LiveSettings()
+        return Told()
     if not text.strip():
-        return LiveSettings()
-    try:
-        return parsing.parse_live(text, tuple(model.name for model in config.models))
-    except InvalidSettings as error:
-        log.error("live settings invalid, defaults are used path=%s error=%s", path, error)  # noqa: TRY400
-        return LiveSettings()
+        return Told()
+    found = parse(text, _names(config))
+    if isinstance(found, Invalid):
+        log.error("live settings invalid, defaults are used path=%s error=%s", path, found)
+        return Told()
+    if ignored := found.envelope.ignored:
+        log.warning("live settings of a newer version, ignored path=%s keys=%s", path, ",".join(ignored))
+    return found
+
+
+def _names(config: Config) -> tuple[str, ...]:
+    return tuple(model.name for model in config.models)

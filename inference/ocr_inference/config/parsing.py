@@ -1,44 +1,20 @@
-"""Strict parsing of the configuration FILE and of live settings.
+"""Parses the configuration FILE, strictly: a person wrote it, so a key that isn't known is a mistake.
 
 Errors name the key, and the known key nearest to an unknown one.
 """
 
-import difflib
-import math
-import re
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
-import msgspec
 import yaml
-from msgspec import UNSET, Meta, UnsetType
 
-from ocr_inference.config.settings import (
-    ENGINES,
-    MAX_FILE_BYTES,
-    BatchingValues,
-    Config,
-    HuggingFace,
-    IdleValues,
-    InvalidSettings,
-    Limits,
-    LiveSettings,
-    LiveValues,
-    ModelConfig,
-    ModelValues,
-    QueueValues,
-    ServerConfig,
-    Source,
-    quantity,
-    shown,
-)
-
-_T = TypeVar("_T")
-_AT = re.compile(r"^(?P<message>.*?) - at (?:`key` in )?`\$(?P<path>.*)`$", re.DOTALL)
-_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<key>.*)`$", re.DOTALL)
+from ocr_inference.config.settings import MAX_FILE_BYTES, Config, InvalidSettings, ModelConfig
+from ocr_wire import checked, engines, quantity
+from ocr_wire.checked import Invalid
+from ocr_wire.live_settings import bad_idle
 
 
 def parse_config(text: str) -> Config:
-    """The FILE's text → `Config`; raises `InvalidSettings` that names the key, and the nearest known one."""
+    """Parse the FILE's text; raises `InvalidSettings` that names the key, and the nearest known one."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise InvalidSettings(f"larger than {MAX_FILE_BYTES} bytes", "config")
     try:
@@ -48,8 +24,8 @@ def parse_config(text: str) -> Config:
         raise InvalidSettings(f"not valid YAML: {' '.join(str(error).split())}", "config") from None
     except RecursionError:
         raise InvalidSettings("nested too deeply", "config") from None
-    config = _convert({} if raw is None else raw, Config, "config")
-    _check_idle(config.idle, "idle")
+    config = _config({} if raw is None else raw)
+    _refuse(bad_idle(config.idle, "idle"))
     for index, model in enumerate(config.models):
         _check_model(model, f"models[{index}]")
         if config.model(model.name) is not model:
@@ -57,105 +33,38 @@ def parse_config(text: str) -> Config:
     return config
 
 
+def _config(raw: Any) -> Config:
+    _refuse(checked.oversized(raw))
+    config = checked.strict(raw, Config)
+    if isinstance(config, Invalid):
+        raise InvalidSettings(config.message, config.at or "config")
+    return config
+
+
+def _refuse(found: Invalid | None) -> None:
+    if found is not None:
+        raise InvalidSettings(found.message, found.at or "config")
+
+
 def _check_model(model: ModelConfig, at: str) -> None:
-    _check_idle(model.idle, f"{at}.idle")
-    if model.engine not in ENGINES:
-        raise InvalidSettings(f"no engine {model.engine!r}; there are {', '.join(ENGINES)}", f"{at}.engine")
-    if model.source is not None and (model.source.hugging_face is None) == (model.source.path is None):
+    _refuse(bad_idle(model.idle, f"{at}.idle"))
+    if model.engine not in engines.BY_NAME:
+        known = ", ".join(engines.NAMES)
+        raise InvalidSettings(f"no engine {model.engine!r}; there are {known}", f"{at}.engine")
+    source = model.source
+    if source is not None and (source.hugging_face is None) == (source.path is None):
         raise InvalidSettings("give exactly one of huggingFace and path", f"{at}.source")
-    if model.engine == "transformers" and model.source is None:
-        raise InvalidSettings("engine transformers needs a source: huggingFace or path", f"{at}.source")
-    if model.engine == "rapidocr" and model.source is not None:
-        raise InvalidSettings("engine rapidocr has its models inside; remove the source", f"{at}.source")
-    if model.gpu_memory is not None:
-        try:
-            quantity(model.gpu_memory)
-        except InvalidSettings as error:
-            raise InvalidSettings(error.message, f"{at}.gpuMemory") from None
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    generation: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    revision: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    values: dict[str, Any]
-    hash: Annotated[str, Meta(max_length=64)] | None = None
-
-
-def parse_live(text: str | bytes, models: tuple[str, ...]) -> LiveSettings:
-    """An envelope as JSON → `LiveSettings`; `models` are the configured ones, others are refused.
-
-    A `hash` is optional; where it is given it must match the values. Raises `InvalidSettings`.
-    """
-    if len(text) > MAX_FILE_BYTES:
-        raise InvalidSettings(f"larger than {MAX_FILE_BYTES} bytes", "body")
-    try:
-        raw = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise InvalidSettings(f"not valid JSON: {error}", "body") from None
-    except RecursionError:
-        raise InvalidSettings("nested too deeply", "body") from None
-    envelope = _convert(raw, _Envelope, "body")
-    declared = envelope.values.get("models")
-    if isinstance(declared, dict):
-        # One by one first, since msgspec's path doesn't say which key of a mapping is meant.
-        for name, model in declared.items():
-            if name not in models:
-                raise InvalidSettings(
-                    f"no model {name!r} here; there are {', '.join(models)}", f"values.models.{shown(name)}"
-                )
-            at = f"values.models.{name}"
-            part = _convert(model, ModelValues, at)
-            _check_idle(part.idle, f"{at}.idle")
-    values = _convert(envelope.values, LiveValues, "values")
-    _check_idle(values.idle, "values.idle")
-    live = LiveSettings(envelope.generation, envelope.revision, values)
-    if envelope.hash is not None and envelope.hash != live.hash:
-        raise InvalidSettings(f"doesn't match the values, whose hash is {live.hash}", "hash")
-    return live
-
-
-def _check_idle(idle: IdleValues | UnsetType, at: str) -> None:
-    """The schema bounds timeouts from below by -1, yet between -1 and 0 nothing has a meaning."""
-    if idle is UNSET:
-        return
-    for name, value in msgspec.to_builtins(idle).items():
-        if -1 < value < 0 or math.isnan(value):
-            raise InvalidSettings(f"expected seconds >= 0, or -1 for never; got {value}", f"{at}.{name}")
-
-
-def _convert(raw: Any, to: type[_T], at: str) -> _T:
-    """`msgspec.convert` whose errors say where, and which known key is nearest to an unknown one."""
-    try:
-        return msgspec.convert(raw, to)
-    except msgspec.ValidationError as error:
-        message, path = str(error), ""
-        if match := _AT.match(message):
-            message, path = match["message"], match["path"]
-    except RecursionError:
-        raise InvalidSettings("nested too deeply", at) from None
-    where = path.lstrip(".") if at in {"config", "body"} else at + path
-    if unknown := _UNKNOWN.match(message):
-        key = unknown["key"]
-        close = difflib.get_close_matches(key, _KNOWN_KEYS, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InvalidSettings(f"unknown key{hint}", f"{where}.{shown(key)}".lstrip("."))
-    raise InvalidSettings(message[:1].lower() + message[1:], where or at)
-
-
-_KNOWN_KEYS = sorted(
-    {
-        name
-        for part in (
-            *(Config, ServerConfig, Limits, ModelConfig, Source, HuggingFace),
-            *(IdleValues, BatchingValues, QueueValues, LiveValues, ModelValues),
-        )
-        for name in part.__struct_encode_fields__
-    }
-)
+    broken = engines.broken_rules(
+        model.engine, has_source=source is not None, dtype=model.dtype, attention=model.attention
+    )
+    for field, message in broken:
+        raise InvalidSettings(message, f"{at}.{field}")
+    if model.gpu_memory is not None and quantity.size(model.gpu_memory) is None:
+        raise InvalidSettings(quantity.fault(model.gpu_memory), f"{at}.gpuMemory")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses aliases (a few bytes may stand for gigabytes) and keys given twice (one would be lost)."""
+    """Loader that refuses aliases (a few bytes may mean gigabytes) and keys given twice (one would be lost)."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):

@@ -1,49 +1,44 @@
-"""What the server is told: by its environment, by its configuration FILE, and live, while it runs.
+"""Types of the configuration: of the process, of the FILE, and their merge with the live settings.
 
-Three layers, each parsed strictly at its edge into frozen values:
+Three layers, each parsed at its edge into frozen values:
 
 * `Settings`: the process (address, device, files), from the environment (`environment`) and the command line; fixed.
 * `Config`: the FILE (YAML, so JSON too): models and limits, plus defaults for what may change live; fixed.
-* `LiveSettings`: the part that changes without a restart, declared from outside with a revision.
+* `ocr_wire.live_settings`: the part that changes without a restart, declared from outside with a revision.
 
-`effective` merges them into the one `Effective` that the manager works by. Field by field, the first that
-says something wins: a local timeout, live values of the model, live values, the FILE's model, the FILE, the
-environment's `GPU_IDLE_TIMEOUT`, the default here.
+`effective` merges them into the one `Effective` that the manager works by. Each field comes from the first of these
+that sets it: a local timeout, live values of the model, live values, the FILE's model, the FILE, the environment's
+`GPU_IDLE_TIMEOUT`, the default of `ocr_wire.settings`.
 """
 
-import hashlib
-import json
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-NEVER = -1.0
-"""A timeout that never runs out."""
+from ocr_wire import quantity, text
+from ocr_wire.engines import Attention, Dtype
+from ocr_wire.live_settings import (
+    BatchingValues,
+    IdleValues,
+    LiveValues,
+    ModelValues,
+    QueueValues,
+    completed,
+)
+from ocr_wire.settings import LogLevel, accepted, default
 
-MAX_TIMEOUT_SECONDS = 31_536_000
 MAX_FILE_BYTES = 1 << 20
-"""Bound of the FILE and of the live settings file; the API server bounds an annotation far below this."""
+"""Bound of the FILE; the API server bounds an annotation far below this."""
 
 Device = Literal["auto", "cuda", "cpu", "simulated"]
-LogLevel = Literal["debug", "info", "warning", "error"]
-
-Timeout = Annotated[float, Meta(ge=-1, le=MAX_TIMEOUT_SECONDS)]
-"""Seconds; 0 is at once, -1 is never, other negative numbers are refused."""
-
-Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class InvalidSettings(ValueError):
-    """What the server was told is not acceptable; `param` is where: a JSON path or a variable's name."""
+    """Configuration that can't be used; `param` is where: a JSON path or a variable's name."""
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(f"{param}: {message}")
@@ -51,129 +46,80 @@ class InvalidSettings(ValueError):
         self.param = param
 
 
-class _Part(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=False):
-    """A strict piece of the FILE or of the live values."""
-
-
-# --- what may change live -----------------------------------------------------------------------------------
-
-
-class IdleValues(_Part, frozen=True):
-    offload_after_seconds: Timeout | UnsetType = UNSET
-    exit_after_seconds: Timeout | UnsetType = UNSET
-    release_after_seconds: Timeout | UnsetType = UNSET
-
-
-class BatchingValues(_Part, frozen=True):
-    max_pages: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
-    max_wait_milliseconds: Annotated[float, Meta(ge=0, le=60_000)] | UnsetType = UNSET
-
-
-class QueueValues(_Part, frozen=True):
-    limit: Annotated[int, Meta(ge=1, le=100_000)] | UnsetType = UNSET
-    patience_seconds: Annotated[float, Meta(ge=0, le=86_400)] | UnsetType = UNSET
-    deadline_seconds: Annotated[float, Meta(gt=0, le=86_400)] | UnsetType = UNSET
-
-
-class ModelValues(_Part, frozen=True):
-    idle: IdleValues | UnsetType = UNSET
-    priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | UnsetType = UNSET
-    preload: bool | UnsetType = UNSET
-
-
-class LiveValues(_Part, frozen=True):
-    """The declared live values as sent: what is unset stays unset, so that the echo hashes the same."""
-
-    idle: IdleValues | UnsetType = UNSET
-    batching: BatchingValues | UnsetType = UNSET
-    queue: QueueValues | UnsetType = UNSET
-    log_level: LogLevel | UnsetType = UNSET
-    models: Annotated[dict[Name, ModelValues], Meta(max_length=64)] | UnsetType = UNSET
-
-
-@dataclass(frozen=True)
-class LiveSettings:
-    """The envelope around live values: the same in the pod annotation, `PUT /v1/settings` and the state.
-
-    Revision 0 means that nothing was declared yet.
-    """
-
-    generation: int = 0
-    revision: int = 0
-    values: LiveValues = field(default_factory=LiveValues)
-
-    @property
-    def hash(self) -> str:
-        return digest(msgspec.to_builtins(self.values))
-
-    def to_json(self) -> dict[str, Any]:
-        values = _integral(msgspec.to_builtins(self.values))
-        return {
-            "generation": self.generation,
-            "revision": self.revision,
-            "hash": digest(values),
-            "values": values,
-        }
-
-
 # --- the FILE -----------------------------------------------------------------------------------------------
 
 
+class _Part(Struct, frozen=True, rename="camel"):
+    """Piece of the FILE; `parsing` refuses keys that it doesn't have."""
+
+
 class HuggingFace(_Part, frozen=True):
-    repo: Annotated[str, Meta(min_length=3, max_length=200, pattern=r"^[\w.-]+/[\w.-]+$")]
+    """Repository of a hub."""
+
+    repo: Annotated[
+        str, Meta(min_length=3, max_length=200, pattern=text.whole(r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"))
+    ]
     revision: Text = "main"
 
 
 class Source(_Part, frozen=True):
-    """Where weights come from: exactly one of the two."""
+    """Source of weights: exactly one of the two."""
 
     hugging_face: HuggingFace | None = None
     path: Text | None = None
 
 
 class ModelConfig(_Part, frozen=True):
-    name: Name
+    """Model of this server."""
+
+    name: text.ModelName
     engine: Annotated[str, Meta(min_length=1, max_length=32)]
     source: Source | None = None
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    dtype: Dtype = "auto"
+    attention: Attention = "auto"
     gpu_memory: Annotated[int | str | None, Meta(description="Kubernetes quantity")] = None
     options: Annotated[dict[str, bool | int | float | str], Meta(max_length=32)] = {}
     """Options of the engine itself, by its own names; the resource has none of them."""
     idle: IdleValues = IdleValues()
-    priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] = 0
-    preload: bool = False
+    priority: Annotated[int, accepted("priority")] = default("priority")
+    preload: bool = default("preload")
 
     @property
     def gpu_memory_bytes(self) -> int | None:
-        """Bytes that placement and eviction count with; None where the FILE doesn't say."""
-        return None if self.gpu_memory is None else quantity(self.gpu_memory)
+        """Bytes that placement and eviction count with; None where the FILE has no value."""
+        return None if self.gpu_memory is None else quantity.size(self.gpu_memory)
 
 
 class Limits(_Part, frozen=True):
+    """Bounds of what clients send."""
+
     max_upload_bytes: Annotated[int, Meta(ge=1, le=1 << 34)] = 50 << 20
     max_image_pixels: Annotated[int, Meta(ge=1, le=1 << 32)] = 100_000_000
     max_pdf_pages: Annotated[int, Meta(ge=1, le=100_000)] = 200
 
 
 class ServerConfig(_Part, frozen=True):
+    """Part of the FILE about the server itself."""
+
     limits: Limits = Limits()
 
 
-ENGINES = ("transformers", "rapidocr", "fake")
 DEFAULT_MODELS = (ModelConfig(name="pp-ocr", engine="rapidocr"),)
 
 
 class Config(_Part, frozen=True):
+    """Content of the FILE."""
+
     models: Annotated[tuple[ModelConfig, ...], Meta(min_length=1, max_length=8)] = DEFAULT_MODELS
     """The first one is the default model."""
     server: ServerConfig = ServerConfig()
     idle: IdleValues = IdleValues()
     batching: BatchingValues = BatchingValues()
     queue: QueueValues = QueueValues()
-    log_level: LogLevel = "info"
+    log_level: LogLevel = default("logLevel")
 
     def model(self, name: str) -> ModelConfig | None:
+        """Return the model of that name, or None."""
         return next((model for model in self.models if model.name == name), None)
 
 
@@ -184,27 +130,33 @@ class Config(_Part, frozen=True):
 class Idle:
     """Seconds since a model's last activity, each counted on its own; `NEVER` (-1) switches one off."""
 
-    offload_after_seconds: float = 60.0
-    exit_after_seconds: float = 300.0
-    release_after_seconds: float = 1800.0
+    offload_after_seconds: float = default("idle.offloadAfterSeconds")
+    exit_after_seconds: float = default("idle.exitAfterSeconds")
+    release_after_seconds: float = default("idle.releaseAfterSeconds")
 
 
 @dataclass(frozen=True)
 class Batching:
-    max_pages: int = 8
-    max_wait_milliseconds: float = 10.0
+    """Pages in one call of a model."""
+
+    max_pages: int = default("batching.maxPages")
+    max_wait_milliseconds: float = default("batching.maxWaitMilliseconds")
 
 
 @dataclass(frozen=True)
 class Queue:
-    limit: int = 64
+    """Requests that wait for a lease."""
+
+    limit: int = default("queue.limit")
     """Waiters over all models; one more is refused."""
-    patience_seconds: float = 10.0
-    deadline_seconds: float = 300.0
+    patience_seconds: float = default("queue.patienceSeconds")
+    deadline_seconds: float = default("queue.deadlineSeconds")
 
 
 @dataclass(frozen=True)
 class ModelPolicy:
+    """Live settings of one model, merged."""
+
     idle: Idle
     priority: int
     preload: bool
@@ -212,7 +164,7 @@ class ModelPolicy:
 
 @dataclass(frozen=True)
 class Effective:
-    """What the server works by now: complete, merged, validated. Every configured model is in `models`."""
+    """Live settings that the server works by: complete, merged, valid. Every configured model is in `models`."""
 
     batching: Batching
     queue: Queue
@@ -222,98 +174,32 @@ class Effective:
 
 def effective(
     config: Config,
-    live: LiveSettings,
+    values: LiveValues,
     gpu_idle_timeout: float | None = None,
     local_timeouts: Mapping[str, float] | None = None,
 ) -> Effective:
     """Merge in the order of the module's docstring; `local_timeouts` are offload timeouts by model."""
-    values, local = live.values, local_timeouts or {}
-    environment = (
-        IdleValues() if gpu_idle_timeout is None else IdleValues(offload_after_seconds=gpu_idle_timeout)
-    )
-    declared = values.models or {}
+    local, declared = local_timeouts or {}, values.models or {}
+    environment = _offload_after(gpu_idle_timeout)
     policies = {}
     for model in config.models:
         own = declared.get(model.name, ModelValues())
-        here = IdleValues(offload_after_seconds=local[model.name]) if model.name in local else IdleValues()
+        layers = (_offload_after(local.get(model.name)), own.idle, values.idle, model.idle, config.idle)
         policies[model.name] = ModelPolicy(
-            idle=_first(Idle(), here, own.idle, values.idle, model.idle, config.idle, environment),
-            priority=own.priority if isinstance(own.priority, int) else model.priority,
-            preload=own.preload if isinstance(own.preload, bool) else model.preload,
+            idle=completed(Idle(), *layers, environment),
+            priority=model.priority if own.priority is UNSET else own.priority,
+            preload=model.preload if own.preload is UNSET else own.preload,
         )
     return Effective(
-        batching=_first(Batching(), values.batching, config.batching),
-        queue=_first(Queue(), values.queue, config.queue),
+        batching=completed(Batching(), values.batching, config.batching),
+        queue=completed(Queue(), values.queue, config.queue),
         log_level=values.log_level or config.log_level,
         models=policies,
     )
 
 
-_D = TypeVar("_D", Idle, Batching, Queue)
-
-
-def _first(defaults: _D, *layers: IdleValues | BatchingValues | QueueValues | UnsetType) -> _D:
-    """`defaults` with each field from the first layer that sets it."""
-    said: dict[str, Any] = {}
-    for layer in layers:
-        if layer is not UNSET:
-            for name in layer.__struct_fields__:
-                if (value := getattr(layer, name)) is not UNSET:
-                    said.setdefault(name, value)
-    return replace(defaults, **said)
-
-
-def digest(values: Mapping[str, Any]) -> str:
-    """First 16 hex digits of SHA-256 over the canonical JSON.
-
-    Canonical is: sorted keys, no spaces, UTF-8, integral floats as ints.
-    """
-    canonical = json.dumps(
-        _integral(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _integral(value: Any) -> Any:
-    match value:
-        case Mapping():
-            return {key: _integral(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_integral(item) for item in value]
-        case float() if value.is_integer():
-            return int(value)
-    return value
-
-
-def shown(text: str) -> str:
-    """Text from outside, short and printable enough for a message."""
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
-
-
-# --- quantities ---------------------------------------------------------------------------------------------
-
-
-_QUANTITY = re.compile(
-    r"^(?P<number>\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?P<unit>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,2}|)$"
-)
-_UNITS = {
-    **dict(zip(("n", "u", "m", "", "k"), (Fraction(1000) ** power for power in range(-3, 2)), strict=True)),
-    **{unit: Fraction(1000 ** (power + 2)) for power, unit in enumerate("MGTPE")},
-    **{unit + "i": Fraction(1024 ** (power + 1)) for power, unit in enumerate("KMGTPE")},
-}
-
-
-def quantity(value: str | int) -> int:
-    """A Kubernetes quantity in bytes, rounded up: `12Gi`, `500M`, `1.5e9`, `4096`."""
-    match = _QUANTITY.match(str(value))
-    if match is None:
-        raise InvalidSettings(f"{shown(str(value))!r} is not a quantity such as 12Gi", "quantity")
-    unit = match["unit"]
-    factor = _UNITS[unit] if unit in _UNITS else Fraction(10) ** int(unit[1:])
-    number = math.ceil(Fraction(Decimal(match["number"])) * factor)
-    if number >= 2**63:
-        raise InvalidSettings(f"{match[0]!r} is too large", "quantity")
-    return number
+def _offload_after(seconds: float | None) -> IdleValues | UnsetType:
+    return UNSET if seconds is None else IdleValues(offload_after_seconds=seconds)
 
 
 # --- the process --------------------------------------------------------------------------------------------
@@ -321,7 +207,8 @@ def quantity(value: str | int) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """The process, as `environment.read` finds it; `docs/server-settings.md` describes each variable."""
+    """Settings of the process, as `environment.read` returns them; `docs/server-settings.md` describes each
+    variable."""
 
     host: str = "0.0.0.0"
     port: int = 8001
@@ -329,7 +216,7 @@ class Settings:
     visible_devices: str | None = None
     """`NVIDIA_VISIBLE_DEVICES` as given: UUIDs or indexes, comma-separated; `auto` is the least used GPU."""
     promised_gpu_uuids: tuple[str, ...] = ()
-    """What the placement promised; empty: nothing, or nobody did."""
+    """GPUs that the placement promised; empty where it promised none."""
     simulated_gpu_dir: Path | None = None
     gpu_idle_timeout: float | None = None
     config_file: Path | None = None
@@ -340,5 +227,5 @@ class Settings:
     pod_name: str = ""
     pod_uid: str = ""
     drain_seconds: float = 20.0
-    nursery: bool = True
+    forkserver: bool = True
     """Whether workers are forked from processes that have their engine's imports done."""

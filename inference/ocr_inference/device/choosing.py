@@ -7,18 +7,18 @@ from ocr_inference.device import nvml
 from ocr_inference.device.gpu import Device, Gpu, NoDevice, simulated_gpus, usages
 from ocr_inference.device.nvml import Card, Driver
 
-_NOBODY = ("", "none", "void")
+_NO_GPU = ("", "none", "void")
 """Values of `NVIDIA_VISIBLE_DEVICES` by which a container has no GPU."""
 
 
 def resolve(settings: Settings) -> Device:
-    """The one device to serve on; raises `NoDevice`."""
+    """Return the device to serve on; raises `NoDevice`."""
     kind = settings.device
     if kind == "cpu":
         return Device("cpu")
     if kind == "simulated":
         return _simulated(settings)
-    hidden = settings.visible_devices in _NOBODY
+    hidden = settings.visible_devices in _NO_GPU
     if kind == "auto" and hidden and not settings.promised_gpu_uuids:
         return Device("cpu")
     try:
@@ -31,15 +31,15 @@ def resolve(settings: Settings) -> Device:
 
 
 def choose(visible: str | None, gpus: Sequence[Gpu], used: dict[str, int]) -> Gpu:
-    """The GPU that `NVIDIA_VISIBLE_DEVICES` means: the first one that it names (by UUID or number, and we serve on
-    one), or for `auto` the one with the most free memory. `all` and unset are the first."""
+    """Return the GPU that `NVIDIA_VISIBLE_DEVICES` means: the first one that it names (by UUID or number, and we serve
+    on one), or for `auto` the one with the most free memory. `all` and unset mean the first."""
     if not gpus:
         raise NoDevice("there is no GPU here; set OCR_DEVICE=cpu to serve on the CPU")
     if visible is None or visible == "all":
         return gpus[0]
     if visible == "auto":
         return max(gpus, key=lambda gpu: gpu.memory_bytes - used.get(gpu.uuid, 0))
-    if visible in _NOBODY:
+    if visible in _NO_GPU:
         raise NoDevice(f"NVIDIA_VISIBLE_DEVICES={visible!r} hides every GPU; set OCR_DEVICE=cpu or name one")
     wanted = visible.split(",")[0].strip()
     for index, gpu in enumerate(gpus):
@@ -50,11 +50,11 @@ def choose(visible: str | None, gpus: Sequence[Gpu], used: dict[str, int]) -> Gp
 
 
 def _served(settings: Settings, gpus: Sequence[Gpu], used: dict[str, int]) -> Gpu:
-    """`choose`, or the promised GPU where the variable names none: a claimed device comes with `void` in it. Where the
-    container got others than promised, the first of those: the pod serves and says so (`mismatch` in its state) instead
-    of hiding it behind a crash loop."""
+    """Return what `choose` returns, or the promised GPU where the variable names none: a claimed device comes with
+    `void` in it. Where the container has other GPUs than promised, return the first of those: the pod serves, and
+    its state has a `mismatch`, instead of hiding it behind a crash loop."""
     visible, promised = settings.visible_devices, settings.promised_gpu_uuids
-    if promised and (visible in (None, "all") or visible in _NOBODY):
+    if promised and (visible in (None, "all") or visible in _NO_GPU):
         visible = promised[0]
     try:
         return choose(visible, gpus, used)

@@ -1,8 +1,7 @@
-"""Types of devices and GPUs, and the simulated GPUs. Real ones are in `nvml`, which one to serve on in `choosing`, what
-is taken of it in `books`.
+"""Types of devices and GPUs, and the simulated GPUs.
 
-`simulated` is a declared stand-in for a GPU, for demonstrations and tests: a folder holds `gpus.json` (what there is)
-and `usage/<uuid>/<pid>.json` (what each process says it takes).
+A simulated GPU replaces a real one in demonstrations and tests: a folder holds `gpus.json` (the GPUs) and
+`usage/<uuid>/<pid>.json` (what each process takes, by its own count).
 """
 
 import os
@@ -14,6 +13,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from ocr_wire import text
+
 Kind = Literal["cuda", "cpu", "simulated"]
 
 MAX_FILE_BYTES = 1 << 20
@@ -23,6 +24,8 @@ MAX_USERS = 4096
 
 @dataclass(frozen=True)
 class Device:
+    """Device that the server serves on."""
+
     kind: Kind
     uuid: str | None = None
     product: str | None = None
@@ -33,18 +36,20 @@ class Device:
 
 
 class NoDevice(Exception):
-    """The device that was asked for isn't there; the message names the variable and the way out."""
+    """Device that was configured and isn't there; the message names the variable and the way out."""
 
 
 class Gpu(Struct, frozen=True):
     """One GPU, simulated or real; `gpus.json` is a list of these."""
 
-    uuid: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
+    uuid: Annotated[str, Meta(min_length=1, max_length=128, pattern=text.whole(r"^[A-Za-z0-9._-]+$"))]
     product: Annotated[str, Meta(min_length=1, max_length=256)]
     memory_bytes: Annotated[int, Meta(ge=1, le=1 << 50)]
 
 
 class Usage(Struct, frozen=True):
+    """Usage of a simulated GPU by one process."""
+
     memory_bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
     utilization: Annotated[float, Meta(ge=0, le=1)]
 
@@ -53,7 +58,7 @@ _T = TypeVar("_T")
 
 
 def simulated_gpus(folder: Path) -> list[Gpu]:
-    """Raises `NoDevice` where the folder doesn't say."""
+    """Read `gpus.json`; raises `NoDevice` where it can't be read."""
     gpus = _read(folder / "gpus.json", list[Gpu])
     if isinstance(gpus, str):
         raise NoDevice(f"OCR_SIMULATED_GPU_DIR: {gpus}")
@@ -61,8 +66,8 @@ def simulated_gpus(folder: Path) -> list[Gpu]:
 
 
 def usages(folder: Path, uuid: str) -> Iterator[tuple[int, Usage]]:
-    """What living processes say they take of a simulated GPU; files of dead ones and damaged ones count for
-    nothing."""
+    """Yield process ids and usage of living processes on a simulated GPU; files of dead processes and damaged files are
+    left out."""
     folder = folder / "usage" / uuid
     try:
         names = sorted(os.listdir(folder))[:MAX_USERS]
@@ -88,7 +93,7 @@ def _alive(pid: int) -> bool:
 
 
 def _read(file: Path, kind: type[_T]) -> _T | str:
-    """A small JSON file as `kind`, or what is wrong with it."""
+    """Read a small JSON file as `kind`; returns a text where something is wrong with it."""
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_FILE_BYTES + 1)

@@ -1,7 +1,7 @@
 """`ocr-inference gpu-exporter`: the load of a node's GPUs in the words of NVIDIA's DCGM exporter.
 
-For clusters without DCGM: the same metric names and labels, read through NVML, so whoever reads that exporter (the
-operator does) reads this one, and nothing has to be told which of them runs.
+For clusters without DCGM: the same metric names and labels, read through NVML, so a reader of that exporter (such as
+the operator) reads this one without being configured for it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from ocr_inference.config.settings import Settings
 from ocr_inference.device import gpu_usage
 from ocr_inference.device.gpu import NoDevice
-from ocr_inference.device.gpu_usage import Measured, Meter
+from ocr_inference.device.gpu_usage import GpuUsageReader, Measured
 
 PORT = 9400
 """As NVIDIA's exporter."""
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def render(found: Iterable[Measured], hostname: str) -> bytes:
-    """The exposition: memory in MiB, utilisation in percent, as DCGM counts. Every GPU bears its node's name."""
+    """Render the exposition: memory in MiB, utilisation in percent, as DCGM counts. Every GPU has its node's name."""
     families = {
         name: GaugeMetricFamily(name, text, labels=LABELS)
         for name, text in (
@@ -51,7 +51,7 @@ def render(found: Iterable[Measured], hostname: str) -> bytes:
 
 
 class CannotExport(Exception):
-    """The address is taken or isn't ours."""
+    """Address that is taken or isn't this machine's."""
 
 
 @asynccontextmanager
@@ -60,9 +60,9 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     driver, and `CannotExport`."""
     simulated = settings.simulated_gpu_dir if settings.device in ("auto", "simulated") else None
     hostname = environ.get("NODE_NAME") or environ.get("HOSTNAME", "")
-    with gpu_usage.opened(simulated) as gauge:
-        found = gauge.read()
-        runner = web.AppRunner(application(gauge, hostname), access_log=None, shutdown_timeout=1.0)
+    with gpu_usage.opened(simulated) as usage_reader:
+        found = usage_reader.read()
+        runner = web.AppRunner(application(usage_reader, hostname), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
@@ -76,10 +76,10 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             await runner.cleanup()
 
 
-def application(gauge: Meter, hostname: str) -> web.Application:
+def application(usage_reader: GpuUsageReader, hostname: str) -> web.Application:
     async def metrics(_: web.Request) -> web.Response:
         try:
-            found = await asyncio.to_thread(gauge.read)
+            found = await asyncio.to_thread(usage_reader.read)
         except NoDevice as error:
             return web.Response(status=503, text=f"{error}\n")
         return web.Response(body=render(found, hostname), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
@@ -93,7 +93,7 @@ def application(gauge: Meter, hostname: str) -> web.Application:
 
 
 class _Families:
-    """One scrape's families as a collector."""
+    """Collector of one scrape's families."""
 
     def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
         self._families = families

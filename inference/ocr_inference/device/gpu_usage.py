@@ -1,4 +1,4 @@
-"""What whole GPUs carry right now, whoever uses them: memory and utilisation, real (NVML) or simulated."""
+"""Memory and utilisation of whole GPUs by all processes, real (NVML) or simulated."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ MAX_GPUS = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """One GPU at one moment."""
+    """Usage of one GPU at one moment."""
 
     index: int
     gpu: Gpu
     used_bytes: int
     utilization: float | None
-    """0 to 1; None where the driver doesn't tell (MIG)."""
+    """0 to 1; None where the driver doesn't report it (MIG)."""
 
 
-class Meter(Protocol):
+class GpuUsageReader(Protocol):
     def read(self) -> list[Measured]:
-        """All GPUs that can be seen, by index. Blocks for about a millisecond a GPU; raises `NoDevice`."""
+        """Return the usage of all visible GPUs, by index. Blocks for about a millisecond a GPU; raises `NoDevice`."""
         ...
 
 
-class SimulatedMeter:
-    """The sum of what living processes say in the folder of simulated GPUs."""
+class SimulatedGpuUsage:
+    """Reads simulated GPUs: the sum of the usage files of living processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ class SimulatedMeter:
         return found
 
 
-class NvmlMeter:
+class NvmlGpuUsage:
     """Reads the machine's own GPUs."""
 
     def __init__(self, driver: Driver) -> None:
@@ -55,17 +55,17 @@ class NvmlMeter:
     def read(self) -> list[Measured]:
         found = []
         for index in range(min(self._driver.count(), MAX_GPUS)):
-            with contextlib.suppress(NoDevice):  # One that fell off the bus hides none of the others.
+            with contextlib.suppress(NoDevice):  # One that fell off the bus hides no other.
                 card = self._driver.by_index(index)
                 found.append(Measured(index, *card.read(), card.utilization()))
         return found
 
 
 @contextlib.contextmanager
-def opened(simulated: Path | None) -> Iterator[Meter]:
-    """The simulated GPUs of that folder, else the machine's own; raises `NoDevice`."""
+def opened(simulated: Path | None) -> Iterator[GpuUsageReader]:
+    """Open the simulated GPUs of that folder, or without one the machine's own; raises `NoDevice`."""
     if simulated is not None:
-        yield SimulatedMeter(simulated)
+        yield SimulatedGpuUsage(simulated)
         return
     with nvml.opened() as driver:
-        yield NvmlMeter(driver)
+        yield NvmlGpuUsage(driver)

@@ -1,7 +1,7 @@
-"""The books of the device: what our models take of it, and what others do.
+"""Accounting of the device's memory: what our models hold of it, and what other processes hold.
 
-A real GPU keeps its own. Of a simulated one, each process says in a file what it takes. `Ledger` is what the server
-keeps on top: room for loads and restores in flight.
+A real GPU accounts for itself. For a simulated one, each process writes a file with what it takes. The server adds
+`MemoryReservations`: memory for loads and restores in flight.
 """
 
 import contextlib
@@ -21,43 +21,43 @@ from ocr_inference.device.gpu import Device, NoDevice, Usage
 log = logging.getLogger(__name__)
 
 
-class Books(Protocol):
-    """Where the server says what it takes of the device, and learns what others take."""
+class MemoryAccounting(Protocol):
+    """Accounting of one device's memory over all processes that use it."""
 
     def report(self, memory_bytes: int, utilization: float) -> None:
-        """What our models hold, taken room included."""
+        """State what our models hold, reservations included."""
 
-    def others_bytes(self, ours_bytes: int) -> int:
-        """What others hold, where our own models may hold `ours_bytes`."""
+    def external_bytes(self, ours_bytes: int) -> int:
+        """Return what other processes hold, where our own models may hold `ours_bytes`."""
 
-    def take(self, need_bytes: int) -> bool:
-        """Whether there is room for so much more at this moment. A simulated device books it, as the allocation
-        would that comes next on a real one; the next `report` confirms it."""
+    def reserve(self, need_bytes: int) -> bool:
+        """Return whether so much more is free at this moment. A simulated device counts it as taken at once, as a real
+        one does with the allocation that comes next; the next `report` confirms it."""
 
     def close(self) -> None: ...
 
 
-class NoBooks:
-    """A CPU's memory isn't ours to keep books of."""
+class NoMemoryAccounting:
+    """Accounting for a CPU: its memory isn't ours to account for."""
 
     def report(self, memory_bytes: int, utilization: float) -> None:
         pass
 
-    def others_bytes(self, ours_bytes: int) -> int:  # noqa: ARG002 nobody counts here
+    def external_bytes(self, ours_bytes: int) -> int:  # noqa: ARG002 nothing is counted here
         return 0
 
-    def take(self, need_bytes: int) -> bool:  # noqa: ARG002
+    def reserve(self, need_bytes: int) -> bool:  # noqa: ARG002
         return True
 
     def close(self) -> None:
         pass
 
 
-class SimulatedBooks:
-    """This process's usage file of one simulated GPU; written atomically, so readers never see half of it.
+class SimulatedMemoryAccounting:
+    """Accounting by usage files of one simulated GPU, written atomically, so readers never see half of one.
 
-    The files of all processes together never say more than the GPU has: who takes room looks and books while nobody
-    else can, under a lock of the operating system on their folder, held for as long as that takes.
+    The files of all processes together never have more than the GPU has: a process checks and reserves while no other
+    can, under a lock of the operating system on their folder, held for as long as that takes.
     """
 
     def __init__(self, folder: Path, uuid: str, pid: int, total_bytes: int) -> None:
@@ -76,14 +76,14 @@ class SimulatedBooks:
         part.replace(self._file)
         self._last = usage
 
-    def others_bytes(self, ours_bytes: int = 0) -> int:  # noqa: ARG002 everybody's file tells
+    def external_bytes(self, ours_bytes: int = 0) -> int:  # noqa: ARG002 each process has a file
         taken = gpu.usages(self._folder, self._uuid)
         return sum(usage.memory_bytes for pid, usage in taken if pid != int(self._file.stem))
 
-    def take(self, need_bytes: int) -> bool:
+    def reserve(self, need_bytes: int) -> bool:
         held = self._last or Usage(0, 0.0)
         with _locked(self._file.parent):
-            if held.memory_bytes + need_bytes + self.others_bytes() > self._total:
+            if held.memory_bytes + need_bytes + self.external_bytes() > self._total:
                 return False
             self.report(held.memory_bytes + need_bytes, held.utilization)
         return True
@@ -92,9 +92,9 @@ class SimulatedBooks:
         self._file.unlink(missing_ok=True)
 
 
-class NvmlBooks:
-    """A real device keeps its own books; what it holds beyond what our models may hold counts as others': contexts of
-    our workers, too."""
+class NvmlMemoryAccounting:
+    """Accounting by a real device's driver. What it holds beyond what our models may hold counts as external usage:
+    contexts of our workers, too."""
 
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid
@@ -104,40 +104,40 @@ class NvmlBooks:
     def report(self, memory_bytes: int, utilization: float) -> None:
         pass  # the GPU knows its own
 
-    def others_bytes(self, ours_bytes: int) -> int:
+    def external_bytes(self, ours_bytes: int) -> int:
         return max(0, self._driver.by_uuid(self._uuid).memory().used - ours_bytes)
 
-    def take(self, need_bytes: int) -> bool:
+    def reserve(self, need_bytes: int) -> bool:
         return need_bytes <= self._driver.by_uuid(self._uuid).memory().free
 
     def close(self) -> None:
         self._open.close()
 
 
-def of(settings: Settings, device: Device, pid: int) -> Books:
-    """For a server on `device` whose process is `pid`."""
+def of(settings: Settings, device: Device, pid: int) -> MemoryAccounting:
+    """Return the accounting for a server on `device` whose process is `pid`."""
     if device.kind == "cpu":
-        return NoBooks()
+        return NoMemoryAccounting()
     assert device.uuid is not None
     if device.kind == "cuda":
-        return NvmlBooks(device.uuid)
+        return NvmlMemoryAccounting(device.uuid)
     assert settings.simulated_gpu_dir is not None
-    return SimulatedBooks(settings.simulated_gpu_dir, device.uuid, pid, device.memory_total_bytes)
+    return SimulatedMemoryAccounting(settings.simulated_gpu_dir, device.uuid, pid, device.memory_total_bytes)
 
 
-class Ledger:
-    """The books with the room for loads and restores in flight: booked before one begins, until its end is known and
-    the model itself counts."""
+class MemoryReservations:
+    """Accounting with reservations for loads and restores in flight: made before one begins, released when its end is
+    known and the model itself counts."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, accounting: MemoryAccounting) -> None:
+        self._accounting = accounting
         self._taken: dict[str, int] = {}
 
-    def book(self, model: str, need_bytes: int) -> bool:
-        """Book room for a model's load or restore; False where others left too little. Where it can't be read, the
-        allocation itself says it."""
+    def reserve(self, model: str, need_bytes: int) -> bool:
+        """Reserve memory for a model's load or restore; False where other processes left too little. Where that can't
+        be read, it is reserved, and the allocation itself may fail."""
         try:
-            taken = self._books.take(need_bytes)
+            taken = self._accounting.reserve(need_bytes)
         except NoDevice as error:
             log.warning("what is free on the GPU can't be read: %s", error)
             taken = True
@@ -146,29 +146,29 @@ class Ledger:
         return taken
 
     def extend(self, model: str, held_bytes: int) -> bool:
-        """Book what a model holds beyond what was booked for it."""
+        """Reserve what a model holds beyond its reservation."""
         more = held_bytes - self._taken.get(model, 0)
-        return more <= 0 or self.book(model, more)
+        return more <= 0 or self.reserve(model, more)
 
-    def settle(self, model: str) -> None:
-        """Its load or restore, if it was one, has ended."""
+    def release(self, model: str) -> None:
+        """Drop the model's reservation, if it has one: its load or restore has ended."""
         self._taken.pop(model, None)
 
     def report(self, memory_bytes: int, utilization: float) -> None:
-        """What our models hold, without what is booked."""
-        self._books.report(memory_bytes + sum(self._taken.values()), utilization)
+        """State what our models hold, without reservations."""
+        self._accounting.report(memory_bytes + sum(self._taken.values()), utilization)
 
-    def others_bytes(self, ours_bytes: int) -> int:
-        """What others hold, where our own models may hold `ours_bytes`; raises `NoDevice`."""
-        return self._books.others_bytes(ours_bytes)
+    def external_bytes(self, ours_bytes: int) -> int:
+        """Return what other processes hold, where our own models may hold `ours_bytes`; raises `NoDevice`."""
+        return self._accounting.external_bytes(ours_bytes)
 
     def close(self) -> None:
-        self._books.close()
+        self._accounting.close()
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else is in here for this folder, in whatever process."""
+    """Hold the lock on the folder, against all processes, while the block runs."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)

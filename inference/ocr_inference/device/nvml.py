@@ -24,11 +24,11 @@ _WAYS_OUT: Mapping[int, str] = {
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "restart the node, or the pod if the node's driver was updated under"
     " it: kernel module and library are of different versions",
 }
-"""What helps against an error of NVML; for all others, `nvidia-smi` may say more."""
+"""What helps against an error of NVML; for all others, `nvidia-smi` may have details."""
 
 
 @dataclass(frozen=True)
-class Memory:
+class DeviceMemory:
     """Memory of a GPU or MIG instance, in bytes."""
 
     total: int
@@ -53,10 +53,10 @@ class Card:
         memory = self.memory()
         return Gpu(uuid, product, memory.total), memory.used
 
-    def memory(self) -> Memory:
+    def memory(self) -> DeviceMemory:
         with _asking(f"memory of {self.name}"):
             found = pynvml.nvmlDeviceGetMemoryInfo(self.handle)
-        return Memory(found.total, found.free, found.used)
+        return DeviceMemory(found.total, found.free, found.used)
 
     def utilization(self) -> float | None:
         """Return 0 to 1, or None where the driver doesn't report it (MIG)."""

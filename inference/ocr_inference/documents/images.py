@@ -1,7 +1,7 @@
-"""Pictures and PDFs from outside, looked at before anything expensive happens to them.
+"""Pictures from outside, checked before anything expensive happens to them.
 
-`look` reads a picture's header only, on a thread: the format is known, the pixels are within the limit. Its
-full decoding, where a damaged file shows, happens in the model's worker process.
+`check` reads a picture's header only, on a thread: its format must be known, its pixels within the limit. Its full
+decoding, where a damaged file shows, happens in the model's worker process.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from ocr_inference.errors import ApiError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-"""Of animated and multi-page files the first frame counts."""
+"""Formats that are read; of animated and multi-page files the first frame."""
 
 MAX_SIDE = 65_535
 
@@ -29,12 +29,12 @@ class Picture:
     height: int
 
 
-async def look(data: bytes, max_pixels: int, param: str = "file") -> Picture:
-    """Format and size by the header, off the loop; raises 413, 415 or 422 that name `param`."""
-    return await asyncio.to_thread(_look, data, max_pixels, param)
+async def check(data: bytes, max_pixels: int, param: str = "file") -> Picture:
+    """Read format and size from the header, off the loop; raises 413, 415 or 422 that name `param`."""
+    return await asyncio.to_thread(_check, data, max_pixels, param)
 
 
-def _look(data: bytes, max_pixels: int, param: str) -> Picture:
+def _check(data: bytes, max_pixels: int, param: str) -> Picture:
     if not data:
         raise ApiError(422, "empty_upload", "the uploaded file is empty: 0 bytes", param=param)
     if data[:5] == b"%PDF-":
@@ -82,7 +82,7 @@ def _within(picture: Picture, max_pixels: int, param: str) -> Picture:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP (RFC 9649), None for anything else."""
+    """Return width and height of a WebP (RFC 9649), None for anything else."""
     if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
     match data[12:16]:

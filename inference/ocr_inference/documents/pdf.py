@@ -1,8 +1,8 @@
 """PDF pages as pictures, rendered by a process of their own.
 
-PDF libraries are native code and the file may be hostile: a crash, endless loop or memory hog ends with the
-process of its one document and becomes a clear error here. `python -m ocr_inference.documents.pdf` is that process; it
-writes one length-prefixed `Page` or `Trouble` after the other.
+PDF libraries are native code and the file may be hostile: a crash, endless loop or memory hog ends with the process of
+its one document and becomes a clear error here. `python -m ocr_inference.documents.pdf` is that process; it writes
+length-prefixed messages, each a `Page` or `RenderError`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from msgspec import Struct
 from ocr_inference.errors import ApiError
 
 DPI = 144
-"""What the DeepSeek-OCR authors render pages with; body text is then about 30 px high."""
+"""Resolution at which the authors of DeepSeek-OCR render pages; body text is then about 30 px high."""
 
 PAGE_SECONDS = 60.0
 MEMORY_BYTES = 4 << 30
@@ -36,14 +36,14 @@ class Page(Struct, frozen=True, tag="page"):
     """PNG."""
 
 
-class Trouble(Struct, frozen=True, tag="trouble"):
+class RenderError(Struct, frozen=True, tag="error"):
     status: int
     code: str
     message: str
 
 
 async def pages(path: str, max_pages: int, max_pixels: int) -> AsyncGenerator[Page]:
-    """Pages in order, rendered while the earlier ones are used. Raises `ApiError` where the file is at fault."""
+    """Yield pages in order, rendered while earlier ones are used. Raises `ApiError` where the file is at fault."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-I", "-m", "ocr_inference.documents.pdf", path, str(max_pages), str(max_pixels)),
@@ -52,7 +52,7 @@ async def pages(path: str, max_pages: int, max_pixels: int) -> AsyncGenerator[Pa
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert process.stdout is not None
-    decoder = msgspec.msgpack.Decoder(Page | Trouble)
+    decoder = msgspec.msgpack.Decoder(Page | RenderError)
     done = 0
     try:
         while True:
@@ -66,7 +66,7 @@ async def pages(path: str, max_pages: int, max_pixels: int) -> AsyncGenerator[Pa
                 return
             except TimeoutError:
                 raise _broken(f"page {done + 1} took longer than {PAGE_SECONDS:g} s to render") from None
-            if isinstance(message, Trouble):
+            if isinstance(message, RenderError):
                 raise ApiError(message.status, message.code, message.message, param="file")
             done += 1
             yield message
@@ -85,7 +85,7 @@ def _broken(why: str) -> ApiError:
 
 
 def render(path: str, max_pages: int, max_pixels: int) -> Iterator[Page]:
-    """Pages in order; raises `ApiError`. Runs native code: only in the process made for it."""
+    """Yield pages in order; raises `ApiError`. Runs native code: only in the process made for it."""
     import pypdfium2  # noqa: PLC0415 - native code stays out of the server
 
     try:
@@ -126,10 +126,10 @@ def main(path: str, max_pages: int, max_pixels: int, out: IO[bytes]) -> None:
         for page in render(path, max_pages, max_pixels):
             _send(out, page)
     except ApiError as error:
-        _send(out, Trouble(error.status, error.code, error.message))
+        _send(out, RenderError(error.status, error.code, error.message))
 
 
-def _send(out: IO[bytes], message: Page | Trouble) -> None:
+def _send(out: IO[bytes], message: Page | RenderError) -> None:
     data = msgspec.msgpack.encode(message)
     out.write(_LENGTH.pack(len(data)) + data)
     out.flush()

@@ -1,15 +1,15 @@
-"""An engine that reads nothing, for tests and demonstrations: it takes as long and as much as its options say.
+"""An engine that reads nothing, for tests and demonstrations: its options declare the time and memory that it takes.
 
 Options: `load_seconds stand_by_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes`
 (64 KiB), `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a
 call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `hang`, or `hold` (as long as the
-file says so). Whatever it answers says that it is fake, and depends on nothing but the page and the request.
+file says so). Its answers begin with `fake`, and depend on nothing but the page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
-pages at once; a page's words are said `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a page
-is `PICTURE_TOKENS`.
+pages at once; a page's words are repeated `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a
+page is `PICTURE_TOKENS`.
 
-With a source it fetches and checks the checkpoint as others do, and holds its weight files as they are.
+With a source it fetches and checks the checkpoint as other engines do, and holds its weight files as they are.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ class Fake:
         self._host_bytes = sum(file.stat().st_size for file in self._files)
 
     def _pattern(self) -> bytes:
-        """Weights that only this model has, so that mixing up host tiers shows."""
+        """Return weights that only this model has, so that mixing up host tiers is noticed."""
         if self._files:
             return b"".join(file.read_bytes() for file in self._files)
         block = hashlib.sha256(self._name.encode()).digest()
@@ -151,7 +151,7 @@ class Fake:
         )
 
     def _said(self, request: InferRequest) -> PageResult | Failure:
-        """The answer said as often as the options want, within the request's tokens."""
+        """Return the answer, repeated by the option, within the request's tokens."""
         page = self._read(request)
         if isinstance(page, Failure):
             return page
@@ -165,7 +165,7 @@ class Fake:
         )
 
     def _act(self, call: str) -> None:
-        """Take the declared time, then do what the faults file says."""
+        """Take the declared time, then act out the fault of the faults file."""
         time.sleep(self._seconds[call])
         match self._fault(call):
             case None:
@@ -194,7 +194,7 @@ class Fake:
 
 
 class SteppingFake(Fake):
-    """Writes word by word."""
+    """Fake engine that writes word by word."""
 
     def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
         super().__init__(spec, host, report)

@@ -1,4 +1,4 @@
-"""Pages decoded inside a worker: bounded before decoding, upright, in RGB; a damaged one is the sender's fault."""
+"""Pages decoded inside a worker: bounded before decoding, upright, in RGB; for a damaged one the client is at fault."""
 
 import io
 import warnings
@@ -11,20 +11,20 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """Only what scanners and browsers make: each further decoder is attack surface."""
 
 DECODERS = tuple(f"PIL.{name}ImagePlugin" for name in ("Png", "Jpeg", "WebP", "Tiff", "Bmp", "Gif", "Ppm"))
-"""What Pillow imports when it opens its first picture, a twentieth of a second: for nurseries."""
+"""Modules that Pillow imports when it opens its first picture, a twentieth of a second: for forkservers."""
 
 MAX_SIDE = 65_535
 
 
 def blank() -> bytes:
-    """A small white page, encoded."""
+    """Return a small white page, encoded."""
     page = io.BytesIO()
     Image.new("RGB", (64, 64), "white").save(page, "PNG")
     return page.getvalue()
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
-    """The picture as it is looked at (EXIF orientation applied, transparency on white); raises `EngineError`."""
+    """Decode the picture, upright (EXIF orientation applied), transparency on white; raises `EngineError`."""
     # The limit is ours, stated in the request; Pillow's own would warn below it and raise above.
     Image.MAX_IMAGE_PIXELS = None
     try:

@@ -32,7 +32,7 @@ from ocr_inference.protocol.engine import (
 from ocr_inference.protocol.host_tier import HostTier
 
 PRELOAD = (*pictures.DECODERS, "rapidocr.inference_engine.onnxruntime.main")
-"""What the first load and the first page import beyond this module; a nursery does that, too."""
+"""Modules that the first load and the first page import beyond this one; a forkserver imports them, too."""
 
 MODELS: Mapping[str, str] = {
     "Det": "PP-OCRv6_det_small.onnx",
@@ -45,8 +45,8 @@ MAX_SIDE = 2000
 """Pixels of the longer side that rapidocr works on; larger pages are scaled down to it."""
 
 MAX_ASPECT = 8
-"""Thinner pages are padded with white on the right or below, which moves no coordinate: text detection scales the
-shorter side up to 736 pixels, so that a strip of 2000 x 20 would become a picture of 54 million."""
+"""Proportion from which pages are padded with white on the right or below, which moves no coordinate: text detection
+scales the shorter side up to 736 pixels, so that a strip of 2000 x 20 would become a picture of 54 million."""
 
 
 class RapidOcr:
@@ -74,7 +74,7 @@ class RapidOcr:
         return Footprint(device_bytes=0, host_bytes=self._host.size)
 
     def stand_by(self) -> Footprint:
-        """Nothing: its sessions are what ready means."""
+        """Do nothing: only the sessions take time, and they are what ready means."""
         return Footprint(host_bytes=self._host.size)
 
     def restore(self) -> Footprint:
@@ -84,7 +84,7 @@ class RapidOcr:
                 _failed(f"host memory holds {self._host.size} bytes, the models have {expected}")
             )
         reader = RapidOCR(params={"Global.log_level": "error"})
-        # Its configuration takes ready-made sessions, once it is told to accept objects.
+        # Its configuration takes ready-made sessions, once it accepts objects.
         reader.cfg._set_flag("allow_objects", True)
         with mmap.mmap(self._host.fd, expected, access=mmap.ACCESS_READ) as tier:
             at = 0
@@ -151,13 +151,13 @@ def create(spec: ModelSpec, host: HostTier, report: Report | None = None) -> Rap
 
 
 def _inner_size(page: Image.Image) -> tuple[int, int]:
-    """The size at which the page is read."""
+    """Return the size at which the page is read."""
     shrink = max(1.0, max(page.size) / MAX_SIDE)
     return max(1, round(page.width / shrink)), max(1, round(page.height / shrink))
 
 
 def _fitted(page: Image.Image) -> Image.Image:
-    """The page as rapidocr is to see it: small enough, and not too thin."""
+    """Return the page as rapidocr gets it: small enough, and not too thin."""
     inner = (
         page if page.size == _inner_size(page) else page.resize(_inner_size(page), Image.Resampling.BILINEAR)
     )
@@ -170,7 +170,7 @@ def _fitted(page: Image.Image) -> Image.Image:
 
 
 def _lines(output: Any, page: Image.Image) -> tuple[Line, ...]:
-    """Texts with boxes in the page's own pixels, clipped to it; nothing where no text was found."""
+    """Return texts with boxes in the page's own pixels, clipped to it; nothing where no text was found."""
     if getattr(output, "txts", None) is None or getattr(output, "boxes", None) is None:
         return ()
     found = zip(output.txts, output.scores, output.boxes, strict=True)

@@ -1,7 +1,15 @@
-"""What a family of models can be asked, and how its answers become text, Markdown and boxes.
+"""Model families: tasks that their models can do, and how their answers become text, Markdown and boxes.
 
-A family is data and pure functions. It knows neither engines nor HTTP. `of` says what an engine can be asked before
-any of its models is loaded; a page that was read names its family itself.
+A family is data and pure functions. It knows neither engines nor HTTP. `of` returns what an engine's models can do
+before any of them is loaded; a page that was read names its family itself.
+
+- `plain`: engines that find lines of text.
+- `grounded`, `deepseek_ocr`, `deepseek_ocr2`: DeepSeek-OCR, both versions.
+- `chat`: models with a chat template.
+- `tags`, `marks`: marks in answers and in prompts.
+- `loops`: the loop guard.
+- `tiling`: a page as square views.
+- `page`: what an engine found on a page.
 """
 
 from collections.abc import Mapping
@@ -10,25 +18,26 @@ from typing import Final, Protocol
 
 from ocr_inference.families import chat, deepseek_ocr, deepseek_ocr2, grounded, plain
 from ocr_inference.families.page import Answer, Page, Read
-from ocr_inference.protocol.page import Task
+from ocr_wire import engines
+from ocr_wire.tasks import Task
 
 
 @dataclass(frozen=True)
 class Family:
     name: str
     tasks: tuple[Task, ...]
-    """Those it can do; others are refused before a model is woken."""
+    """Tasks that it can do; all others are refused before a model is woken."""
     read: Read
     writes: bool
-    """Whether its models write text, so that prompts, `max_tokens` and streaming mean something."""
+    """Whether its models write text, so that prompts, `max_tokens` and streaming have an effect."""
     resolutions: tuple[str, ...] = ()
-    """Page sizes that can be asked for; none where a model decides by itself."""
+    """Page sizes that can be requested; none where a model decides by itself."""
 
 
 class Named(Page, Protocol):
     @property
     def family(self) -> str:
-        """Of the model that read the page; empty where its engine has only one."""
+        """Family of the model that read the page; empty where its engine has only one."""
 
 
 PLAIN = Family(
@@ -46,23 +55,17 @@ FAMILIES: Final[Mapping[str, Family]] = {
     family.name: family for family in (PLAIN, DEEPSEEK_OCR, DEEPSEEK_OCR2, CHAT)
 }
 
-_OF_ENGINE: Final[Mapping[str, Family]] = {
-    "rapidocr": PLAIN,
-    "fake": PLAIN,
-    "transformers": CHAT,  # the family is known when the checkpoint is; each of them can do all tasks
-}
-
 
 def of(engine: str) -> Family:
-    """What a model of that engine can be asked, as far as the engine's name tells."""
-    return _OF_ENGINE[engine]
+    """Return the family of an engine's models, as far as the engine alone decides it."""
+    return FAMILIES[engines.BY_NAME[engine].family]
 
 
 def of_page(engine: str, page: Named) -> Family:
-    """Whose way of answering a page is."""
+    """Return the family whose way of answering a page is."""
     return FAMILIES[page.family] if page.family else of(engine)
 
 
 def read(engine: str, task: Task, find_term: str | None, page: Named) -> Answer:
-    """(text, boxes) of a page, in the way of the family that read it."""
+    """Return text and boxes of a page, by the family that read it."""
     return of_page(engine, page).read(task, find_term, page)

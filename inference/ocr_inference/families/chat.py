@@ -1,7 +1,7 @@
-"""Models that are asked in a chat: every image-to-text model whose processor has a chat template.
+"""Models that are prompted by a chat: every image-to-text model whose processor has a chat template.
 
-Models made for reading know a few short prompts, and text comes worse with any others; the rest are asked in plain
-words. None of them says where things are.
+Models made for reading know a few short prompts, and text comes worse with any other; all other models get prompts in
+plain words. None of them returns places.
 """
 
 import re
@@ -12,7 +12,7 @@ from ocr_inference.families import tags
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 GUARD: Final = LoopGuard(ngram=35, window=128)
 """The numbers of Unlimited-OCR, wide enough to let tables and forms repeat themselves a little."""
@@ -51,18 +51,18 @@ OWN: Final[Mapping[str, Mapping[Task, str]]] = {
         **dict.fromkeys((Task.OCR, Task.FREE, Task.FIND, Task.DESCRIBE), " OCR: "),
     },
 }
-"""By `model_type`: the prompts that models were trained with. An empty one: the picture alone."""
+"""Prompts that models were trained with, by `model_type`. An empty one: the picture alone."""
 
 
 def prompt(model_type: str, task: Task, custom: str | None) -> str:
-    """The text beside the picture."""
+    """Return the text beside the picture."""
     if task is Task.FREEFORM:
         return custom or ""
     return OWN.get(model_type, {}).get(task, GENERAL[task])
 
 
 def got_ocr2_text(words: str) -> str:
-    """GOT-OCR2's conversation, which its checkpoints have no template for; `<imgpad>` stands for the picture."""
+    """Return GOT-OCR2's conversation, which its checkpoints have no template for; `<imgpad>` is the picture's place."""
     words = without(_GOT_MARKS, words)
     return (
         "<|im_start|>system\nYou should follow the instructions carefully and explain your answers in detail.<|im_end|>"
@@ -71,7 +71,7 @@ def got_ocr2_text(words: str) -> str:
 
 
 def read(task: Task, find_term: str | None, page: Page) -> Answer:
-    """The text as it was written; for `find` the lines that hold the term, whatever its case and spacing."""
+    """Return the text as it was written; for `find` the lines that hold the term, whatever its case and spacing."""
     text = tags.clean(page.text).strip()
     if task is not Task.FIND:
         return text, ()

@@ -13,7 +13,6 @@ from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.tiling import Resolution, Views
 
 MODEL_TYPE: Final = "deepseek_vl_v2"
-NATIVE_TYPE: Final = "unlimited_ocr"
 ARCHITECTURE: Final = "DeepseekOCRForCausalLM"
 """DeepSeek-VL2 has the same model type and another architecture."""
 
@@ -39,7 +38,7 @@ DROPPED: Final = frozenset(
 
 
 def image_tokens(views: Views) -> int:
-    """Places of picture tokens in the prompt: each row of a view ends with a mark, the views with another."""
+    """Count the picture tokens in the prompt: each row of a view ends with a mark, the views with another."""
     whole = views.side // _PIXELS_PER_TOKEN
     count = whole * (whole + 1) + 1
     if views.grid and views.tile:
@@ -49,7 +48,7 @@ def image_tokens(views: Views) -> int:
 
 
 class UnfitConfig(ValueError):
-    """A config.json that isn't this family's; `field` says where."""
+    """A config.json that isn't this family's; `field` is where."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -58,7 +57,7 @@ class UnfitConfig(ValueError):
 
 
 def native_config(hub: Mapping[str, Any]) -> dict[str, Any]:
-    """The hub's configuration → arguments of `UnlimitedOcrConfig`. Raises `UnfitConfig`."""
+    """Turn the hub's configuration into arguments of `UnlimitedOcrConfig`. Raises `UnfitConfig`."""
     if ARCHITECTURE not in (hub.get("architectures") or ()):
         raise UnfitConfig(
             "architectures", f"{ARCHITECTURE} is missing: of {MODEL_TYPE} models only DeepSeek-OCR is known"
@@ -83,7 +82,7 @@ def native_config(hub: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vision(hub: Any) -> dict[str, Any] | None:
-    """Sizes of the two encoders; None for those that were published, which are the native defaults."""
+    """Return sizes of the two encoders; None for those that were published, which are the native defaults."""
     width = hub.get("width") if isinstance(hub, dict) else None
     if width is None:
         return None

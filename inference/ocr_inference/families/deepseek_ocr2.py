@@ -23,6 +23,6 @@ _PIXELS_PER_TOKEN: Final = 64
 
 
 def image_tokens(views: Views) -> int:
-    """Places of picture tokens in the prompt: all views without marks of rows, and one mark after them."""
+    """Count the picture tokens in the prompt: all views without marks of rows, and one mark after them."""
     tile = (views.tile or 0) // _PIXELS_PER_TOKEN
     return (views.side // _PIXELS_PER_TOKEN) ** 2 + views.tiles * tile * tile + 1

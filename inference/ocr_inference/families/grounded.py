@@ -8,7 +8,8 @@ from ocr_inference.families import tags
 from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
 from ocr_inference.families.tags import Block
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import Task
 
 IMAGE_MARK: Final = "<image>"
 IMAGE_TOKEN_ID: Final = 128815
@@ -22,7 +23,7 @@ PROMPTS: Final[Mapping[Task, str]] = {
     Task.DESCRIBE: "Describe this image in detail.",
     Task.FIND: "Locate <|ref|>{term}<|/ref|> in the image.",
 }
-"""Word for word: other words give worse text, and a sentence more breaks it."""
+"""Official prompts, word for word: other words give worse text, and a sentence more breaks it."""
 
 LABELS: Final = frozenset(
     {
@@ -41,7 +42,7 @@ LABELS: Final = frozenset(
         *("page_number", "footnote", "reference", "code", "seal", "caption"),
     }
 )
-"""What a page's parts are called; anything else between `<|ref|>` tags is a text that stands there."""
+"""Labels of a page's parts; anything else between `<|ref|>` tags is a text on the page."""
 
 _PICTURES: Final = frozenset({"image", "figure", "chart", "seal"})
 _SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|<image>|<｜[^｜<>]{1,40}｜>")
@@ -51,7 +52,7 @@ _SPELLINGS: Final = (("\\coloneqq", ":="), ("\\eqqcolon", "=:"))
 
 
 def prompt(task: Task, find_term: str | None, custom: str | None, *, grounding: bool) -> str:
-    """What follows the picture. The picture itself, always first, is for the caller to put there."""
+    """Return what follows the picture. The caller puts the picture itself first."""
     if task is Task.FREEFORM:
         # A person's own prompt may use the tags; a second picture's place would find no picture.
         words = without(_PICTURE, custom or "").removeprefix("\n")
@@ -64,7 +65,7 @@ def prompt(task: Task, find_term: str | None, custom: str | None, *, grounding: 
 
 
 def read(task: Task, _term: str | None, page: Page) -> Answer:
-    """Markdown for `document` (tables stay HTML), what was located for `find`, else the text without tags."""
+    """Return Markdown for `document` (tables stay HTML), what was located for `find`, else the text without tags."""
     reading = tags.parse(page.text)
     blocks = reading.blocks
     boxes = tuple(

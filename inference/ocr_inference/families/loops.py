@@ -9,15 +9,15 @@ class LoopGuard:
     ngram: int
     """Tokens of a phrase, at least 2."""
     window: int
-    """How many of the tokens written last are looked at."""
+    """Number of the tokens written last that are searched."""
     allowed: frozenset[int] = frozenset()
     """Tokens that are never banned: the tags of a table's cells repeat on honest pages."""
 
     def banned(self, written: Sequence[int]) -> frozenset[int]:
-        """Tokens that would complete a phrase which the window holds already.
+        """Return tokens that would complete a phrase which the window holds already.
 
-        The cost depends on the window alone, however long the page: tokens become characters, so that the search
-        for the last phrase is one of a text.
+        The cost depends on the window alone, however long the page: tokens become characters, so that the search for
+        the last phrase is one of a text.
         """
         tail = "".join(map(chr, written[-self.window :]))
         prefix = tail[1 - self.ngram :]

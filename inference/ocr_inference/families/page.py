@@ -1,9 +1,10 @@
-"""What an engine found on a page, as far as families look at it."""
+"""What an engine found on a page, as far as families use it."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import Task
 
 
 class Line(Protocol):
@@ -18,7 +19,7 @@ class Line(Protocol):
 class Page(Protocol):
     @property
     def text(self) -> str:
-        """What a language model wrote; engines that find lines join them."""
+        """Text of a language model; engines that find lines join them."""
 
     @property
     def width(self) -> int: ...

@@ -10,7 +10,8 @@ from itertools import pairwise
 from statistics import median
 
 from ocr_inference.families.page import Line
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import Task
 
 TASKS = (Task.DOCUMENT, Task.OCR, Task.FREE, Task.FIND)
 
@@ -39,7 +40,7 @@ GAP = 0.9
 
 
 def read(task: Task, find_term: str | None, lines: Sequence[Line]) -> tuple[str, tuple[Box, ...]]:
-    """(text, boxes) of a page: Markdown for `document`, the rows that match for `find`, else the rows."""
+    """Return text and boxes of a page: Markdown for `document`, the rows that match for `find`, else the rows."""
     rows = arrange(lines)
     match task:
         case Task.DOCUMENT:
@@ -52,7 +53,7 @@ def read(task: Task, find_term: str | None, lines: Sequence[Line]) -> tuple[str,
 
 
 def arrange(lines: Iterable[Line]) -> list[Row]:
-    """Lines in reading order: rows from the top, the cells of each from the left.
+    """Arrange lines in reading order: rows from the top, the cells of each from the left.
 
     A line belongs to a row when its middle lies within the row's first line.
     """
@@ -92,7 +93,7 @@ def _box(label: str, cells: Sequence[Cell]) -> Box:
 
 
 def _find(rows: list[Row], term: str) -> tuple[str, tuple[Box, ...]]:
-    """Rows that contain the term, whatever its case and spacing; a match may span the cells of a row."""
+    """Find rows that contain the term, whatever its case and spacing; a match may span the cells of a row."""
     wanted = "".join(term.casefold().split())
     texts, boxes = [], []
     for row in rows:
@@ -107,7 +108,7 @@ def _find(rows: list[Row], term: str) -> tuple[str, tuple[Box, ...]]:
 
 
 def _touched(row: Row, squeezed: list[str], start: int, end: int) -> list[Cell]:
-    """The cells that hold characters `start` to `end` of the row's squeezed text."""
+    """Return the cells that hold characters `start` to `end` of the row's squeezed text."""
     touched, offset = [], 0
     for cell, text in zip(row, squeezed, strict=True):
         if offset < end and start < offset + len(text):
@@ -128,7 +129,7 @@ def _document(rows: list[Row]) -> tuple[str, tuple[Box, ...]]:
 
 
 def _groups(rows: list[Row], usual: float) -> list[list[Row]]:
-    """Neighbouring rows of one block: same kind, no gap; rows of a table may stand further apart."""
+    """Group neighbouring rows into blocks: same kind, no gap; rows of a table may be further apart."""
     groups = [[rows[0]]]
     for above, row in pairwise(rows):
         gap = min(cell.top for cell in row) - max(cell.bottom for cell in above)
@@ -167,5 +168,5 @@ def _table_row(row: Row) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A line that would start a heading, quote or code block in Markdown keeps its own character."""
+    """Escape a line that would start a heading, quote or code block in Markdown."""
     return "\\" + text if text.startswith(("#", ">", "```")) else text

@@ -1,7 +1,7 @@
-"""The tags in which DeepSeek-OCR says where things are: `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], …]<|/det|>`.
+"""Tags with which DeepSeek-OCR marks places: `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], …]<|/det|>`.
 
-What a model writes depends on the page, so on whoever made the page: nothing is evaluated, everything is bounded,
-and the time is linear in the text's length whatever it holds.
+What a model writes depends on the page, so on its author: nothing is evaluated, everything is bounded, and the time is
+linear in the text's length whatever it holds.
 """
 
 import re
@@ -49,7 +49,8 @@ class Reading:
 
 
 def parse(text: str) -> Reading:
-    """Blocks in the order they were written. Tags that don't pair up are left out, the text around them stays."""
+    """Parse blocks in the order in which they were written. Tags that don't pair up are left out, the text around them
+    stays."""
     parts = _TAG.split(text)  # text, tag, text, tag, …, text
     heads: list[tuple[str, tuple[Quad, ...]]] = []
     texts: list[list[str]] = [[parts[0]]]
@@ -73,7 +74,7 @@ def parse(text: str) -> Reading:
 
 
 def quads(text: str) -> tuple[Quad, ...]:
-    """`[[x1, y1, x2, y2], …]` → places; all or nothing but for numbers beyond the scale, whose place is left out."""
+    """Parse `[[x1, y1, x2, y2], …]`; all or nothing, except that places with numbers beyond the scale are left out."""
     if len(text) > MAX_PLACES or not _PLACES.fullmatch(text):
         return ()
     numbers = [int(number) for number in _NUMBERS.findall(text)]
@@ -87,7 +88,7 @@ def _ordered(quad: Quad) -> Quad:
 
 
 def pixels(quad: Quad, width: int, height: int) -> Quad:
-    """A place in pixels of the original page: padding and tiles don't matter to the scale."""
+    """Convert a place to pixels of the original page: padding and tiles don't matter to the scale."""
     x1, y1, x2, y2 = quad
     return (
         round(x1 * width / SCALE),
@@ -98,5 +99,5 @@ def pixels(quad: Quad, width: int, height: int) -> Quad:
 
 
 def clean(text: str) -> str:
-    """Without characters that terminals or browsers act upon; line breaks and tabs stay."""
+    """Remove characters that terminals or browsers act upon; line breaks and tabs stay."""
     return _CONTROLS.sub("", text.replace("\r\n", "\n"))

@@ -34,7 +34,7 @@ class Views:
 
 
 def views(width: int, height: int, resolution: Resolution) -> Views:
-    """What of a page of that size is looked at."""
+    """Return the views of a page of that size."""
     tile = resolution.tile
     if tile is None or max(width, height) <= tile:
         return Views(resolution.side, resolution.fit, tile, None)
@@ -42,7 +42,7 @@ def views(width: int, height: int, resolution: Resolution) -> Views:
 
 
 def grid(width: int, height: int, tile: int, most: int) -> Grid:
-    """Of the grids of 2 to `most` tiles the one nearest to the page's proportions.
+    """Choose the grid of 2 to `most` tiles that is nearest to the page's proportions.
 
     Of equally near ones the largest whose area isn't twice the page's: that is what the models were trained with.
     """

@@ -1,1 +1,8 @@
-"""The owner task of all models: commands in, a decision, its effects carried out; leases on models that are ready."""
+"""The owner task of all models: commands in, a decision, its effects carried out; leases on models that are ready.
+
+- `manager`: the owner task, and the calls that other tasks make to it.
+- `inbox`: commands to the owner task, and answers to those that have a ticket.
+- `calls`: life-cycle calls, carried out.
+- `lease`: the right to use a ready model, and the reading of pages.
+- `snapshot`: all models at one moment, for observers.
+"""

@@ -1,5 +1,5 @@
-"""Carries out life-cycle calls: the workers of all models, their weights in host memory, and the room on the device
-that a load or restore books. Decides nothing; what happens meanwhile goes to the owner task as commands.
+"""Carries out life-cycle calls: holds the workers of all models and their weights in host memory, and reserves device
+memory for loads and restores. Decides nothing; what happens meanwhile is posted to the owner task as commands.
 """
 
 import asyncio
@@ -12,82 +12,82 @@ import msgspec
 
 from ocr_inference.config.settings import Config, ModelConfig
 from ocr_inference.device.gpu import Device
-from ocr_inference.device.memory_accounting import Ledger
+from ocr_inference.device.memory_accounting import MemoryReservations
 from ocr_inference.manager.snapshot import Processes
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.scheduling.state import Command, Model, Progressed, StartCall, Tick, WorkerDied
-from ocr_inference.workers.forkserver_client import Nurseries
-from ocr_inference.workers.progress import Telling
+from ocr_inference.workers.forkservers import Forkservers
+from ocr_inference.workers.progress import ProgressReporter
 from ocr_inference.workers.standby import Standbys
 from ocr_inference.workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
 
-class Taken(Exception):
-    """Others have the room that a load or restore was to begin with; nothing has moved."""
+class MemoryTaken(Exception):
+    """Device memory for a load or restore that was taken by other processes meanwhile; nothing has moved."""
 
 
 class Calls:
-    """Works inside an `open` block; the calls of one model come one at a time."""
+    """Workers, standbys and host memory of all models, inside an `open` block. A model has one call at a time."""
 
     def __init__(
         self,
         specs: Mapping[str, ModelSpec],
         device: Device,
-        ledger: Ledger,
-        nurseries: Nurseries,
+        memory: MemoryReservations,
+        forkservers: Forkservers,
         post: Callable[[Command], None],
         *,
         standby_engines: Collection[str] = (),
     ) -> None:
-        """Models of `standby_engines` have standbys in deep idle."""
+        """Prepare; models of `standby_engines` have standbys in deep idle."""
         self._specs = specs
         self._device = device
-        self._ledger = ledger
-        self._nurseries = nurseries
+        self._memory = memory
+        self._forkservers = forkservers
         self._post = post
-        self._standbys = Standbys(nurseries, lambda: post(Tick()))
+        self._standbys = Standbys(forkservers, lambda: post(Tick()))
         self._standby_engines = standby_engines
         self._hosts: dict[str, HostTier] = {}
         self._workers: dict[str, Worker] = {}
-        """The newest of each model, also when it has ended."""
+        """The latest of each model, also when it has ended."""
         self._tasks: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[asyncio.TaskGroup]:
-        """Host memory for all models, and the tasks of calls and workers, which end before the block does. Cancelled,
-        it kills the workers; in any case it gives all memory back."""
+        """Open host memory for all models, and a task group for calls and workers, which end before the block does.
+        Cancelled, it kills the workers; in any case it frees all memory."""
         try:
             for name in self._specs:
                 self._hosts[name] = HostTier.create(name)
-            async with self._nurseries, self._standbys, asyncio.TaskGroup() as self._tasks:
+            async with self._forkservers, self._standbys, asyncio.TaskGroup() as self._tasks:
                 yield self._tasks
         finally:
             for host in self._hosts.values():
                 host.close()
 
     def worker(self, model: str) -> Worker:
-        """The one that was started last; it may have died a moment ago."""
+        """Return the model's worker that was started last; it may have died a moment ago."""
         return self._workers[model]
 
     def processes(self) -> Processes:
-        """Workers that run, and standbys."""
+        """Return the workers that run, and the standbys that are ready."""
         pids = {name: worker.pid for name, worker in self._workers.items() if not worker.ended}
         return Processes(pids, self._standbys.ready)
 
     def retain(self, models: Collection[str]) -> None:
-        """These models are used: what makes their next worker start quickly stays, others' goes."""
-        self._nurseries.retain({self._specs[name].engine for name in models})
+        """Keep the forkservers of these models' engines, and end all others."""
+        self._forkservers.retain({self._specs[name].engine for name in models})
 
     def kill(self) -> None:
         for worker in self._workers.values():
             worker.kill()
 
     async def carry_out(self, effect: StartCall, model: Model) -> Footprint:
-        """What the model holds afterwards. Raises `EngineError`, `OSError`, and `Taken` for a load or restore; `model`
-        is as it was when the call was decided."""
+        """Carry out a call; returns what the model holds afterwards. Raises `EngineError`, `OSError`, and for a load or
+        restore `MemoryTaken`. `model` is as it was when the call was decided."""
         worker = self._workers.get(model.name)
         if worker is not None and worker.ended:
             worker = None
@@ -119,20 +119,22 @@ class Calls:
     async def _make_ready(
         self, effect: StartCall, call: Literal["load", "restore"], model: Model, worker: Worker | None
     ) -> Footprint:
-        if not self._ledger.book(model.name, model.need_bytes):
-            raise Taken
+        if not self._memory.reserve(model.name, model.need_bytes):
+            raise MemoryTaken
         if worker is None:
             assert effect.worker is not None
             worker = await self._start(model, effect.worker)
-        with Telling(model.name, lambda it: self._post(Progressed(model.name, effect.serial, it))) as tell:
-            return self._charged(model, await worker.call(call, tell))
+        with ProgressReporter(
+            model.name, lambda it: self._post(Progressed(model.name, effect.serial, it))
+        ) as reporter:
+            return self._charged(model, await worker.call(call, reporter))
 
     async def _start(self, model: Model, serial: int) -> Worker:
         assert self._tasks is not None
         if (standby := self._standbys.take(model.name)) is not None:
             worker, end = standby.worker, standby.end
         else:
-            worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._nurseries)
+            worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._forkservers)
             end = self._tasks.create_task(worker.run(), name=f"worker of {model.name}")
         self._workers[model.name] = worker
         self._tasks.create_task(self._watch(model.name, serial, end), name=f"watch of {model.name}")
@@ -140,7 +142,7 @@ class Calls:
         return worker
 
     def _pinned(self, model: Model) -> ModelSpec:
-        """Once loaded, it stays the same commit: nothing may drift between two loads of one pod."""
+        """Return the spec with the commit that was loaded first: all loads of one pod read the same one."""
         spec = self._specs[model.name]
         return msgspec.structs.replace(spec, revision=model.revision or spec.revision)
 
@@ -148,11 +150,12 @@ class Calls:
         self._post(WorkerDied(model, serial, await end))
 
     def _charged(self, model: Model, footprint: Footprint) -> Footprint:
-        """A simulated GPU holds as much as the model declares, since the real memory is the host's."""
+        """Return the footprint to charge: on a simulated GPU what the model declares, since the real memory is the
+        host's."""
         if self._specs[model.name].device != "simulated":
             return footprint
         held = max(model.declared_bytes or 0, footprint.device_bytes)
-        if not self._ledger.extend(model.name, held):
+        if not self._memory.extend(model.name, held):
             uuid = self._device.uuid
             message = f"model {model.name} takes {held} bytes of {uuid}, which hasn't so much left"
             raise EngineError(Failure(kind=FailureKind.OUT_OF_MEMORY, message=message))
@@ -162,7 +165,7 @@ class Calls:
 def specs(
     config: Config, device: Device, cuda_engines: Collection[str], cache_dir: str
 ) -> dict[str, ModelSpec]:
-    """What the workers of each model are told. `cuda_engines` are those that compute on a CUDA device; models of others
+    """Return the specs that workers get, by model. `cuda_engines` compute on a CUDA device; models of other engines
     stay in host memory beside it."""
     return {each.name: _spec(each, device, each.engine in cuda_engines, cache_dir) for each in config.models}
 

@@ -1,4 +1,4 @@
-"""The way to the owner task and back: commands go in, and each question among them is answered once, by its ticket."""
+"""Queue of commands for the owner task, and the answers to those that have a ticket."""
 
 import asyncio
 import itertools
@@ -7,11 +7,11 @@ from ocr_inference.scheduling.state import Command, Reason, Refusal
 from ocr_inference.workers.worker import Worker
 
 Answer = asyncio.Future[Worker | None]
-"""A lease's worker; None for what was asked of a model and is done."""
+"""A lease's worker; None for a request to offload or unload that is done."""
 
 
 class Refused(Exception):
-    """No lease, or none any more; `refusal` says why and when to try again."""
+    """Refusal of a lease or of an offload, or the end of a lease by its deadline."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -19,7 +19,7 @@ class Refused(Exception):
 
 
 class Inbox:
-    """Anybody posts and asks; only the owner task takes commands out, answers and refuses."""
+    """Queue that any task posts to; only the owner task takes commands out, answers and refuses."""
 
     def __init__(self) -> None:
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
@@ -30,9 +30,9 @@ class Inbox:
     def post(self, command: Command) -> None:
         self._commands.put_nowait(command)
 
-    def question(self) -> tuple[int, Answer]:
-        """A ticket for a command, and the answer that it will have: a result, or `Refused`. Cancelling the answer
-        forgets it; the owner has to be told by a command."""
+    def ticket(self) -> tuple[int, Answer]:
+        """Return a new ticket for a command, and its future answer: a result, or `Refused`. Cancelling the future only
+        drops the answer; a waiter also has to post `Cancel`."""
         ticket = next(self._tickets)
         answer: Answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -43,13 +43,13 @@ class Inbox:
             answer.add_done_callback(lambda _: self._answers.pop(ticket, None))
         return ticket, answer
 
-    # --- for the owner ----------------------------------------------------------------------------------------
+    # --- calls of the owner task ------------------------------------------------------------------------------
 
     async def get(self) -> Command:
         return await self._commands.get()
 
     def get_nowait(self) -> Command | None:
-        """None where nothing has come."""
+        """Return the next command, or None where there is none."""
         return None if self._commands.empty() else self._commands.get_nowait()
 
     def unanswered(self) -> tuple[int, ...]:
@@ -66,7 +66,7 @@ class Inbox:
             answer.set_exception(Refused(refusal))
 
     def close(self) -> None:
-        """Refuse whatever is asked, now and from now on."""
+        """Refuse all tickets without an answer, and every one that is made from now on."""
         self._closed = True
         for ticket in self.unanswered():
             self.refuse(ticket, Refusal(Reason.DRAINING, "the server has shut down", 1.0))

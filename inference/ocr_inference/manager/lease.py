@@ -1,4 +1,4 @@
-"""What holds a model ready while somebody uses it, and the reading of pages under it.
+"""Lease, which keeps a model ready while a request uses it, and the reading of pages with it.
 
 A page goes from the request's own task straight to the worker, since a lease guarantees that the model stays ready.
 """
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 Job = asyncio.Future[Result]
 
 STUCK_SECONDS = 60.0
-"""A page that is still being read so long after its deadline counts as stuck, and its worker is killed: else it
+"""Time after its deadline at which a page that is still being read counts as stuck, and its worker is killed: else it
 would hold its lease, and with it the device, for ever."""
 
 
 class Lease:
-    """The right to use a ready model, from a `Manager.lease` block; one page at a time."""
+    """Right to use a ready model, from a `Manager.lease` block; one page at a time."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Lease:
         now: Callable[[], float],
         batching: Callable[[], Batching],
     ) -> None:
-        """`deadline` and `since` (when the request came) are times of the clock `now`; `batching` is asked anew for
-        each page."""
+        """Prepare; `deadline` and `since` (when the request came) are times of the clock `now`, and `batching` is
+        called for each page."""
         self.model = model
         self.deadline = deadline
         self.since = since
@@ -51,7 +51,7 @@ class Lease:
     async def infer(self, request: InferRequest) -> PageResult:
         """Read one page. Raises `EngineError` (a bad page, an engine that fails) and `Refused` (deadline).
 
-        Reading a page changes nothing, so where the worker dies under it, it is tried once more, by a new worker.
+        Reading a page changes nothing, so when the worker dies meanwhile, a new worker reads the page once more.
         """
         async with aclosing(self._read(request, stream=False)) as answers:
             async for answer in answers:
@@ -62,9 +62,9 @@ class Lease:
     def stream(self, request: InferRequest) -> AsyncGenerator[Delta | PageResult, None]:
         """Read one page and yield its answer as it is written: any number of `Delta`, then the `PageResult`.
 
-        The pieces, joined, are the result's text; from engines that don't write in pieces comes one. Raises what
-        `infer` raises; a worker that dies is tried again only while no piece has come. Use it in
-        `contextlib.aclosing`: leaving early tells the worker to stop writing.
+        The pieces, joined, are the result's text; engines that don't write in pieces yield one. Raises what `infer`
+        raises; after a worker's death the page is read again only while no piece has come. Use it in
+        `contextlib.aclosing`: leaving early makes the worker stop writing.
         """
         return self._read(request, stream=True)
 
@@ -121,7 +121,7 @@ class Lease:
     async def _next(self, pieces: "asyncio.Queue[Delta | None]", worker: Worker, job: Job) -> Delta | None:
         try:
             async with asyncio.timeout(max(0.0, self.deadline - self._now())):
-                # The worker goes on when the client has gone: the lease ends with its work, not with the wait.
+                # The worker goes on when the client has left: the lease ends with its work, not with the wait.
                 return await pieces.get()
         except TimeoutError:
             _kill_if_stuck(worker, job)
@@ -129,12 +129,12 @@ class Lease:
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
 
     async def acquire(self, *, again: bool = False) -> None:
-        """Queue and wait; for `Manager.lease` and for the second try."""
+        """Queue and wait for the model; called by `Manager.lease` and before the second try."""
         if again:
             self.release()
         self._ticket, self._worker, self._job = 0, None, None
         since = self.since if again else None
-        ticket, answer = self._inbox.question()
+        ticket, answer = self._inbox.ticket()
         self._inbox.post(Acquire(ticket, self.model, self.deadline, since))
         try:
             self._worker = await answer
@@ -154,12 +154,12 @@ class Lease:
             self._inbox.post(Release(ticket))
         else:
             if self._worker is not None:
-                self._worker.forget(job)  # an answer in pieces that nobody reads on
+                self._worker.forget(job)  # an answer in pieces that isn't read any more
             job.add_done_callback(lambda _: self._inbox.post(Release(ticket)))
 
 
 def _kill_if_stuck(worker: Worker, job: Job) -> None:
-    """Kill the worker if the page isn't done some time after its deadline."""
+    """Kill the worker if the page isn't done `STUCK_SECONDS` after its deadline."""
 
     def kill() -> None:
         if not job.done():

@@ -1,8 +1,8 @@
-"""The owner of all models. One task, `Manager.run`, takes commands in, has `scheduler.decide` decide, and carries
-the effects out; everybody else holds leases or snapshots. There are no locks: whatever changes is changed here.
+"""The owner of all models.
 
-Life-cycle calls run as tasks beside it (`calls`) and come back as commands. Leases (`lease`) post and ask through its
-`inbox` like everybody.
+One task, `Manager.run`, takes commands from the inbox, lets `scheduler.decide` decide, and carries out the effects; all
+other code holds leases or snapshots. There are no locks: every change is made in this task. Life-cycle calls run as
+tasks beside it (`calls`) and report their end as commands. Leases (`lease`) post commands to its `inbox`.
 """
 
 import asyncio
@@ -14,49 +14,53 @@ from typing import Literal
 
 from ocr_inference.config.settings import Config, Effective
 from ocr_inference.device.gpu import Device, NoDevice
-from ocr_inference.device.memory_accounting import Books, Ledger, NoBooks
-from ocr_inference.manager.calls import Calls, Taken, specs
+from ocr_inference.device.memory_accounting import MemoryAccounting, MemoryReservations, NoMemoryAccounting
+from ocr_inference.manager.calls import Calls, MemoryTaken, specs
 from ocr_inference.manager.inbox import Inbox, Refused
 from ocr_inference.manager.lease import Lease
-from ocr_inference.manager.snapshot import LastFailure, ModelSnapshot, Snapshot, take
+from ocr_inference.manager.snapshot import Snapshot, take
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint
-from ocr_inference.protocol.latest import Newest
-from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.protocol.latest import Latest
+from ocr_inference.scheduling import scheduler, waiters
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
+    AdminRequest,
     Apply,
-    Ask,
     Cancel,
     Close,
     Closed,
     Command,
+    Done,
     Effect,
     Finished,
     Grant,
-    Look,
+    LeaseLost,
+    MemoryProbed,
     Model,
-    NoRoom,
-    Observed,
+    NotBegun,
+    OffloadIfIdle,
+    ProbeMemory,
     Reason,
     Refusal,
     Reject,
-    Revoke,
-    Settled,
+    SchedulerState,
     StartCall,
     Tick,
     WakeAt,
-    World,
-    Yield,
 )
-from ocr_inference.workers.forkserver_client import Nurseries
+from ocr_inference.workers.forkservers import Forkservers
+from ocr_wire.states import State
 
-__all__ = ["LastFailure", "Lease", "Manager", "ModelSnapshot", "Refusal", "Refused", "Snapshot"]
+__all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
 
 log = logging.getLogger(__name__)
 
 
 class Manager:
-    """All attributes are written by `run` (and `__init__`) only."""
+    """Owner task of all models and the calls that other code makes to it.
+
+    All attributes are written by `run` (and `__init__`) only.
+    """
 
     def __init__(
         self,
@@ -67,30 +71,32 @@ class Manager:
         environ: Mapping[str, str],
         cuda_engines: Iterable[str] = (),
         standby_engines: Iterable[str] = (),
-        books: Books | None = None,
+        accounting: MemoryAccounting | None = None,
         cache_dir: str = "",
-        nursery: bool = True,
+        forkserver: bool = True,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`environ` is what workers inherit from, `cuda_engines` are those that compute on a CUDA device: models of
-        others stay in host memory beside it. With `nursery`, workers are forked from processes that have their
-        imports done, and models of `standby_engines` have standbys in deep idle. `now` must be the event loop's kind of
-        clock (monotonic seconds)."""
+        """Prepare to serve the models of `config` on `device`.
+
+        Workers inherit from `environ`. `cuda_engines` compute on a CUDA device; models of other engines stay in host
+        memory beside it. With `forkserver`, workers are forked from processes that have their imports done, and models
+        of `standby_engines` have standbys in deep idle. `now` must be the event loop's kind of clock (monotonic
+        seconds)."""
         self.now = now
         self._epoch = wall() - now()
         self._device = device
-        self._ledger = Ledger(NoBooks() if books is None else books)
+        self._memory = MemoryReservations(NoMemoryAccounting() if accounting is None else accounting)
         self._specs = specs(config, device, set(cuda_engines), cache_dir)
         self._inbox = Inbox()
-        nurseries = Nurseries(environ, enabled=nursery)
+        forkservers = Forkservers(environ, enabled=forkserver)
         self._calls = Calls(
             self._specs,
             device,
-            self._ledger,
-            nurseries,
+            self._memory,
+            forkservers,
             self._inbox.post,
-            standby_engines=frozenset(standby_engines) if nursery else frozenset(),
+            standby_engines=frozenset(standby_engines) if forkserver else frozenset(),
         )
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -106,26 +112,32 @@ class Manager:
             for each in config.models
         }
         budget = device.memory_total_bytes if device.kind != "cpu" else None
-        self._world = World(models, effective, budget)
-        self._newest = Newest(self._take())
+        self._state = SchedulerState(models, effective, budget)
+        self._latest = Latest(self._take())
 
-    # --- for everybody ----------------------------------------------------------------------------------------
+    # --- calls of other tasks ---------------------------------------------------------------------------------
 
     @property
     def effective(self) -> Effective:
-        return self._world.effective
+        return self._state.effective
 
     @property
     def ended(self) -> bool:
-        """Whether the owner task is over: drained, or broken. Nothing is served any more."""
+        """Whether the owner task has ended, drained or broken. Nothing is served any more."""
         return self._ended.is_set()
+
+    def refuse_when_full(self) -> None:
+        """Raise `Refused` where a new request can't queue: before its body is read, so that it takes no memory."""
+        if (refusal := waiters.full(self._state)) is not None:
+            raise Refused(refusal)
 
     @asynccontextmanager
     async def lease(self, model: str, deadline: float | None = None) -> AsyncIterator[Lease]:
-        """Wait until the model is ready, waking it, and hold it; raises `Refused`.
+        """Wake the model, wait until it is ready, and hold it; raises `Refused`.
 
-        `deadline` is a time of `now`'s clock; the queue's deadline applies in any case, to waiting and reading
-        together. Cancelling leaves the queue; a lease ends when the worker's work ends, not when the client goes.
+        `deadline` is a time of `now`'s clock. The queue's deadline applies in any case, to waiting and reading
+        together, and counts from this call. Cancelling leaves the queue; a lease ends when the worker's work ends, not
+        when the client leaves.
         """
         since = self.now()
         limit = since + self.effective.queue.deadline_seconds
@@ -145,26 +157,27 @@ class Manager:
 
     async def offload(self, model: str | None = None) -> None:
         """Offload a model, or all (None); returns when that is done, after their leases ended."""
-        await self._ask(model, Event.OFFLOAD)
+        await self._request(model, Event.OFFLOAD)
 
     async def offload_idle(self, model: str, min_resident_seconds: float = 0.0) -> None:
-        """Offload a model that nobody uses; returns when that is done. Raises `Refused` at once where somebody does, or
-        where it is ready for less than that time."""
+        """Offload an idle model; returns when that is done. Raises `Refused` at once where the model is in use, or has
+        been ready for less than that time."""
         self._check_name(model)
-        ticket, answer = self._inbox.question()
-        self._inbox.post(Yield(ticket, model, min_resident_seconds))
+        ticket, answer = self._inbox.ticket()
+        self._inbox.post(OffloadIfIdle(ticket, model, min_resident_seconds))
         await answer
 
     async def release(self, model: str | None = None) -> None:
         """Unload a model, or all (None); returns when that is done, after their leases ended."""
-        await self._ask(model, Event.UNLOAD)
+        await self._request(model, Event.UNLOAD)
 
     def apply(self, effective: Effective) -> None:
-        """From now on work by these settings; running timers count anew from the last activity."""
+        """Work by these settings from now on; running timers are set anew, from the last activity."""
         self._inbox.post(Apply(effective))
 
     async def close(self, grace_seconds: float = 20.0) -> None:
-        """Refuse what comes, let what is queued and running end, unload everything; kill what is left then."""
+        """Refuse new requests, let queued and running ones end, unload everything; then kill the workers that are
+        left."""
         self._inbox.post(Close())
         try:
             async with asyncio.timeout(grace_seconds):
@@ -178,20 +191,20 @@ class Manager:
             await self._ended.wait()
 
     def snapshot(self) -> Snapshot:
-        return self._newest.value
+        return self._latest.value
 
     def changes(self) -> AsyncIterator[Snapshot]:
-        """The snapshot now, and the newest after each change; a slow reader skips what is in between. Ends with
+        """Yield the snapshot now, and the latest after each change; a slow reader skips those in between. Ends with
         the manager."""
-        return self._newest.follow()
+        return self._latest.follow()
 
-    async def _ask(self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> None:
+    async def _request(self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> None:
         if model is not None:
             self._check_name(model)
         answers = []
         for name in self._specs if model is None else (model,):
-            ticket, answer = self._inbox.question()
-            self._inbox.post(Ask(ticket, name, event))
+            ticket, answer = self._inbox.ticket()
+            self._inbox.post(AdminRequest(ticket, name, event))
             answers.append(answer)
         await asyncio.gather(*answers)
 
@@ -203,12 +216,12 @@ class Manager:
     # --- the owner task ---------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Own everything until `close` has drained it. Cancelled, it kills the workers and gives all memory back."""
+        """Run the owner task until `close` has drained it. Cancelled, it kills the workers and frees all memory."""
         try:
             async with self._calls.open() as self._tasks:
                 self._step(Tick())
                 self._publish()
-                while not self._world.closed:
+                while not self._state.closed:
                     self._step(await self._inbox.get())
                     while (command := self._inbox.get_nowait()) is not None:
                         self._step(command)
@@ -217,14 +230,15 @@ class Manager:
             if self._timer is not None:
                 self._timer.cancel()
             self._inbox.close()
-            self._ledger.close()
+            self._memory.close()
             self._ended.set()
-            self._newest.close()
+            self._latest.close()
 
     def _step(self, command: Command) -> None:
         if isinstance(command, Finished):
-            self._ledger.settle(command.model)  # from now on the world says what the model holds
-        self._world, effects = scheduler.decide(self._world, command, self.now())
+            # From now on the scheduler's state counts what the model holds.
+            self._memory.release(command.model)
+        self._state, effects = scheduler.decide(self._state, command, self.now())
         for effect in effects:
             self._perform(effect)
 
@@ -234,21 +248,21 @@ class Manager:
                 assert self._tasks is not None
                 fields = {"model": effect.model, "call": effect.call, "reason": effect.why}
                 log.info("%s %s: %s", effect.call, effect.model, effect.why, extra=fields)
-                call = self._call(effect, self._world.models[effect.model])
+                call = self._call(effect, self._state.models[effect.model])
                 self._tasks.create_task(call, name=f"{effect.call} {effect.model}")
             case Grant(ticket, model):
-                # It may have died a moment ago; then the lease's first call says so.
+                # It may have died a moment ago; then the lease's first call fails.
                 self._inbox.answer(ticket, self._calls.worker(model))
             case Reject(ticket, refusal):
                 self._inbox.refuse(ticket, refusal)
-            case Settled(ticket):
+            case Done(ticket):
                 self._inbox.answer(ticket)
             case WakeAt(time):
                 self._wake_at(time)
-            case Look():
-                self._inbox.post(Observed(self._others()))
-            case Revoke() | Closed():
-                pass  # a lease notices by its worker, `run` by the world
+            case ProbeMemory():
+                self._inbox.post(MemoryProbed(self._external_bytes()))
+            case LeaseLost() | Closed():
+                pass  # a lease learns it from its worker, `run` from the state
 
     def _wake_at(self, at: float | None) -> None:
         if self._timer is not None:
@@ -260,42 +274,42 @@ class Manager:
 
     def _publish(self) -> None:
         snapshot = self._take()
-        self._ledger.report(snapshot.memory_used_bytes, 1.0 if snapshot.in_flight else 0.0)
-        models = self._world.models.values()
+        self._memory.report(snapshot.memory_used_bytes, 1.0 if snapshot.queue.in_flight else 0.0)
+        models = self._state.models.values()
         self._calls.retain([each.name for each in models if each.state is not State.UNLOADED or each.waiters])
-        self._newest.publish(snapshot)
+        self._latest.publish(snapshot)
 
     def _take(self) -> Snapshot:
-        return take(self._world, self._specs, self._calls.processes(), self._device, self._epoch)
+        return take(self._state, self._specs, self._calls.processes(), self._device, self._epoch)
 
-    def _others(self, without: str = "") -> int:
-        """Bytes of the device that others hold; `without`: our model that certainly holds none."""
-        models = self._world.models.values()
+    def _external_bytes(self, without: str = "") -> int:
+        """Return bytes of the device that other processes hold; `without`: model of ours that certainly holds none."""
+        models = self._state.models.values()
         ours = sum(each.charged_bytes for each in models if each.name != without)
         try:
-            return self._ledger.others_bytes(ours)
+            return self._memory.external_bytes(ours)
         except NoDevice as error:
-            log.warning("what others hold of the GPU can't be read: %s", error)
-            return self._world.others_bytes
+            log.warning("the GPU's memory can't be read: %s", error)
+            return self._state.external_bytes
 
     async def _call(self, effect: StartCall, model: Model) -> None:
-        outcome: Footprint | Failure | NoRoom
+        outcome: Footprint | Failure | NotBegun
         try:
             outcome = await self._calls.carry_out(effect, model)
-        except Taken:
-            outcome = NoRoom(self._others(without=effect.model))
+        except MemoryTaken:
+            outcome = NotBegun(self._external_bytes(without=effect.model))
         except EngineError as error:
             outcome = error.failure
         except OSError as error:
             message = f"{effect.call} of model {effect.model}: {error}"
             outcome = Failure(kind=FailureKind.FAILED, message=message)
         except Exception as error:
-            # A bug, yet one model's: its waiters get an answer and the others are served on.
+            # A fault of ours, yet one model's: its waiters get an answer, and other models are served on.
             log.exception("%s of model %s", effect.call, effect.model)
             outcome = Failure(kind=FailureKind.FAILED, message=f"{type(error).__name__}: {error}")
         if isinstance(outcome, Failure):
             if outcome.kind is FailureKind.OUT_OF_MEMORY:
-                self._inbox.post(Observed(self._others(without=effect.model)))
+                self._inbox.post(MemoryProbed(self._external_bytes(without=effect.model)))
             fields = {"model": effect.model, "call": effect.call, "reason": outcome.kind}
             log.warning("%s %s failed: %s", effect.call, effect.model, outcome.message, extra=fields)
         self._inbox.post(Finished(effect.model, effect.serial, outcome))

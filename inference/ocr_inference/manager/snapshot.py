@@ -1,4 +1,7 @@
-"""What the outside sees of the world: values to read, made anew after each change and equal while nothing happens."""
+"""Snapshot of the models for all code outside the owner task: made anew after each change, equal while nothing happens.
+
+Models are in the form of the state document (`ocr_wire.state`), so nothing has to be translated for observers.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,138 +9,79 @@ from dataclasses import dataclass
 from ocr_inference.device.gpu import Device
 from ocr_inference.protocol.engine import ModelSpec
 from ocr_inference.scheduling import lifecycle
-from ocr_inference.scheduling.lifecycle import Location, State
-from ocr_inference.scheduling.state import Model, World
+from ocr_inference.scheduling.state import Model, SchedulerState
+from ocr_wire import state as document
+from ocr_wire.states import State, Worker
 
 
 @dataclass(frozen=True)
 class Processes:
-    """What runs for models, by name."""
+    """Processes of models, by name."""
 
     workers: Mapping[str, int]
-    """Their process ids."""
+    """Process ids of the workers that run."""
     standbys: Collection[str]
-    """Those that are ready."""
-
-
-@dataclass(frozen=True)
-class LastFailure:
-    reason: str
-    message: str
-    time: float
-    """Unix time, seconds."""
-    exit_code: int | None
-
-
-@dataclass(frozen=True)
-class LoadProgress:
-    """How far a load is."""
-
-    phase: str
-    files: int
-    bytes_done: int
-    bytes_total: int
-    """0 where it isn't known."""
-
-
-@dataclass(frozen=True)
-class Lack:
-    """What a waited-for model lacks, since others hold it."""
-
-    needed_bytes: int
-    free_bytes: int
-    since: float
-    """Unix time, seconds."""
-
-
-@dataclass(frozen=True)
-class ModelSnapshot:
-    name: str
-    engine: str
-    state: State
-    location: Location
-    worker_running: bool
-    worker_pid: int | None
-    standby: bool
-    """Whether a process waits that has the checkpoint opened and nothing on the device."""
-    since: float
-    """Unix time at which the state was entered."""
-    last_activity: float
-    """Unix time of the last request's begin or end, or of becoming ready."""
-    waits_for: Lack | None
-    in_flight: int
-    waiting: int
-    memory_bytes: int
-    """On the device."""
-    host_bytes: int
-    loads: int
-    wakes: int
-    failures: int
-    """Loads and restores that failed since the last success."""
-    last_wake_seconds: float | None
-    """Of the last restore from host memory."""
-    last_load_seconds: float | None
-    """Of the last load from disk."""
-    last_failure: LastFailure | None
-    revision: str | None
-    """The commit of a hub's repository."""
-    progress: LoadProgress | None
-    """While it is loaded, where the engine tells."""
-    on_gpu: bool
-    """Whether a ready model occupies a GPU, real or simulated."""
-
-    @property
-    def idle_since(self) -> float | None:
-        """The last activity of a model that nobody uses or waits for."""
-        return None if self.in_flight or self.waiting else self.last_activity
+    """Models whose standby is ready."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
+    """All models at one moment."""
+
     device: Device
     memory_used_bytes: int
-    """By all models together, on the device."""
-    models: tuple[ModelSnapshot, ...]
-    waiting: int
-    in_flight: int
-    queue_limit: int
+    """Device memory of all models together."""
+    models: tuple[document.Model, ...]
+    queue: document.Queue
     draining: bool
+    worker_pids: Mapping[str, int]
+    """Process ids by model; models without a worker are left out."""
+
+    def model(self, name: str) -> document.Model:
+        """Return the model of that name; raises `KeyError`."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(name)
 
 
 def take(
-    world: World, specs: Mapping[str, ModelSpec], processes: Processes, device: Device, epoch: float
+    state: SchedulerState,
+    specs: Mapping[str, ModelSpec],
+    processes: Processes,
+    device: Device,
+    epoch: float,
 ) -> Snapshot:
-    """`epoch` turns the world's clock into Unix time; it must not change between snapshots."""
-    models = tuple(_model(each, specs[each.name], processes, epoch) for each in world.models.values())
+    """Take a snapshot. `epoch` turns the scheduler's clock into Unix time; it must not change between snapshots."""
+    models = tuple(_model(each, specs[each.name], processes, epoch) for each in state.models.values())
     return Snapshot(
         device=device,
         memory_used_bytes=sum(model.memory_bytes for model in models),
         models=models,
-        waiting=sum(model.waiting for model in models),
-        in_flight=sum(model.in_flight for model in models),
-        queue_limit=world.effective.queue.limit,
-        draining=world.draining,
+        queue=document.Queue(
+            waiting=sum(model.waiting for model in models),
+            in_flight=sum(model.in_flight for model in models),
+            limit=state.effective.queue.limit,
+        ),
+        draining=state.draining,
+        worker_pids=dict(processes.workers),
     )
 
 
-def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) -> ModelSnapshot:
-    on_gpu = spec.device != "cpu"
+def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) -> document.Model:
     left = model.unloading_from
     if model.worker is None and left in (State.READY, State.OFFLOADING):
         # What was on the device went with the worker; what is in host memory is still there.
         left = State.OFFLOADED
-    failure, progress, lack = model.last_failure, model.progress, model.waits_for
-    return ModelSnapshot(
+    idle = not (model.leases or model.waiters)
+    return document.Model(
         name=model.name,
         engine=spec.engine,
         state=model.state,
-        location=lifecycle.location(model.state, on_gpu=on_gpu, unloading_from=left),
-        worker_running=model.worker is not None,
-        worker_pid=processes.workers.get(model.name),
+        location=lifecycle.location(model.state, on_gpu=spec.device != "cpu", unloading_from=left),
+        worker=Worker.EXITED if model.worker is None else Worker.RUNNING,
         standby=model.name in processes.standbys,
-        since=epoch + model.since,
-        last_activity=epoch + model.last_activity,
-        waits_for=None if lack is None else Lack(lack.needed_bytes, lack.free_bytes, epoch + lack.since),
+        since=document.timestamp(epoch + model.since),
         in_flight=len(model.leases),
         waiting=len(model.waiters),
         memory_bytes=model.footprint.device_bytes,
@@ -147,12 +91,39 @@ def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) ->
         failures=model.failures,
         last_wake_seconds=model.last_wake_seconds,
         last_load_seconds=model.last_load_seconds,
-        last_failure=None
-        if failure is None
-        else LastFailure(failure.reason, failure.message, epoch + failure.time, failure.exit_code),
+        last_failure=_failure(model, epoch),
         revision=model.revision,
-        progress=None
-        if progress is None
-        else LoadProgress(progress.phase, progress.files, progress.done_bytes, progress.total_bytes),
-        on_gpu=on_gpu,
+        progress=_progress(model),
+        idle_since=document.timestamp(epoch + model.last_activity) if idle else None,
+        waits_for=_waits_for(model, epoch),
+    )
+
+
+def _failure(model: Model, epoch: float) -> document.Failure | None:
+    failure = model.last_failure
+    if failure is None:
+        return None
+    return document.failure(failure.reason, failure.message, epoch + failure.time, failure.exit_code)
+
+
+def _progress(model: Model) -> document.Progress | None:
+    progress = model.progress
+    if progress is None:
+        return None
+    return document.Progress(
+        phase=progress.phase,
+        files=progress.files,
+        bytes_done=progress.done_bytes,
+        bytes_total=progress.total_bytes,
+    )
+
+
+def _waits_for(model: Model, epoch: float) -> document.WaitsFor | None:
+    lack = model.waits_for
+    if lack is None:
+        return None
+    return document.WaitsFor(
+        needed_bytes=lack.needed_bytes,
+        free_bytes=lack.free_bytes,
+        since=document.timestamp(epoch + lack.since),
     )

@@ -1,10 +1,10 @@
-"""What the server asks of an engine, and the values that cross between the server and a worker process.
+"""Interface of engines, and the values that cross between the server and a worker process.
 
-An engine holds the weights of one model. It lives in a worker process of its own (`engines.host` drives it) and
-is never called twice at once. The server sees only the structs below, as msgpack (`frames`).
+An engine holds the weights of one model. It lives in a worker process of its own (`workers.worker_process` drives it)
+and is never called twice at once. The server sees only the structs below, as msgpack (`frames`).
 
-The host tier, the copy of the weights in host memory, is a file in memory that the server owns and the worker
-fills (`hosttier`): it outlives the worker.
+The host tier, the copy of the weights in host memory, is a file in memory that the server owns and the worker fills
+(`host_tier`): it outlives the worker.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ Point = tuple[float, float]
 
 
 class FailureKind(StrEnum):
-    """Why a call failed, as far as somebody acts differently on it."""
+    """Kind of a failed call, as far as it makes a difference to the caller."""
 
     INVALID_IMAGE = "invalid_image"
-    """The page can't be decoded; the fault is the sender's."""
+    """The page can't be decoded; the client is at fault."""
     IMAGE_TOO_LARGE = "image_too_large"
     UNSUPPORTED = "unsupported"
     """The engine or the model doesn't know this task, option or source."""
@@ -28,7 +28,7 @@ class FailureKind(StrEnum):
     TIMED_OUT = "timed_out"
     WORKER_DIED = "worker_died"
     SOURCE_UNAVAILABLE = "source_unavailable"
-    """The hub or the folder that a checkpoint comes from can't be reached, or refuses."""
+    """The hub or the folder of a checkpoint can't be reached, or refuses."""
     INVALID_CHECKPOINT = "invalid_checkpoint"
     """A checkpoint's files aren't what they have to be."""
     DISK_FULL = "disk_full"
@@ -38,15 +38,15 @@ class FailureKind(StrEnum):
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     kind: FailureKind
     message: str
-    """What failed and what to do, for the person who sent the page or runs the server."""
+    """What failed and what to do, for the person that sent the page or runs the server."""
     param: str | None = None
-    """The request's field that is at fault."""
+    """Field of the request that is at fault."""
     exit_code: int | None = None
-    """Of a worker that died; negative is a signal's number."""
+    """Exit code of a worker that died; negative is a signal's number."""
 
 
 class EngineError(Exception):
-    """A call that failed, with its `Failure`; raised on both sides of the wire."""
+    """Failed call, with its `Failure`; raised on both sides of the wire."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -54,19 +54,20 @@ class EngineError(Exception):
 
 
 class Broken(EngineError):
-    """This process is of no use any more, such as after a CUDA error that sticks: the host answers, then ends it."""
+    """Failure after which this process can't go on, such as a CUDA error that sticks: it is answered, then the process
+    ends."""
 
 
 class InferRequest(Struct, frozen=True, kw_only=True):
-    """One page and what is asked of it."""
+    """One page and what is requested of it."""
 
     image: bytes
-    """An encoded picture (PNG, JPEG, …) as it was sent; the worker decodes it."""
+    """Encoded picture (PNG, JPEG, …) as it was sent; the worker decodes it."""
     max_pixels: int = 100_000_000
-    """Larger pictures are refused before they are decoded."""
+    """Limit above which pictures are refused before they are decoded."""
     task: str = "ocr"
     prompt: str | None = None
-    """A prompt of the sender's own (task `freeform`, or a chat's text)."""
+    """Prompt of the client's own (task `freeform`, or a chat's text)."""
     find_term: str | None = None
     resolution: str | None = None
     grounding: bool = False
@@ -75,13 +76,13 @@ class InferRequest(Struct, frozen=True, kw_only=True):
 
 
 class Line(Struct, frozen=True):
-    """A line of text and where it is."""
+    """Line of text and where it is."""
 
     text: str
     score: float
     """Confidence, 0 to 1."""
     box: tuple[Point, Point, Point, Point]
-    """Corners clockwise from the text's top left, in pixels of the picture as it is looked at (EXIF applied)."""
+    """Corners clockwise from the text's top left, in pixels of the upright picture (EXIF applied)."""
 
 
 class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
@@ -89,38 +90,38 @@ class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
     """The engine's raw answer: lines joined by newlines, or what a language model wrote."""
     width: int
     height: int
-    """Pixels of the picture as it is looked at: EXIF orientation applied."""
+    """Pixels of the upright picture: EXIF orientation applied."""
     lines: tuple[Line, ...] = ()
     finish_reason: Literal["stop", "length"] = "stop"
     prompt_tokens: int = 0
-    """What the model saw, the picture's tokens included; 0 from engines without a language model."""
+    """Tokens of the prompt, the picture's included; 0 from engines without a language model."""
     completion_tokens: int = 0
     seconds: float = 0.0
     """Time in the engine, decoding of the picture included."""
     family: str = ""
-    """Whose way of answering this is (`families.FAMILIES`), where the engine alone doesn't say: a checkpoint does."""
+    """Family whose way of answering this is (`families.FAMILIES`), where it depends on the checkpoint; else empty."""
 
 
 class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
-    """A piece of a page's answer, as it is written. All pieces of a page, joined, are its `PageResult.text`."""
+    """Piece of a page's answer, as it is written. All pieces of a page, joined, are its `PageResult.text`."""
 
     text: str
     """Whole characters: never half of one that takes several tokens."""
     prompt_tokens: int = 0
-    """As in `PageResult`: who leaves early has no other way to learn it."""
+    """As in `PageResult`: a client that leaves early gets no result."""
     completion_tokens: int = 0
     """So far, this piece included; 0 from engines that don't write tokens."""
 
 
 class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
-    """What the weights take, as the engine knows it."""
+    """Memory that the weights take, as the engine knows it."""
 
     device_bytes: int = 0
     host_bytes: int = 0
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
-    """How far a load is. Engines report it as often as they like; the worker's host sends a few a second."""
+    """Progress of a load. Engines report it as often as they like; the worker process sends a few reports a second."""
 
     phase: Literal["downloading", "checking", "reading", "converting"]
     done_bytes: int = 0
@@ -128,9 +129,9 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     """0 where it isn't known."""
     file: str = ""
     files: int = 0
-    """How many files are downloaded or read in all."""
+    """Number of files that are downloaded or read in all."""
     revision: str | None = None
-    """The commit that a hub's branch or tag stands for, once it is known."""
+    """Commit of a hub's branch or tag, once it is known."""
 
 
 Report = Callable[[Progress], None]
@@ -138,7 +139,7 @@ Report = Callable[[Progress], None]
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):
-    """What a worker needs to know of its model."""
+    """Description of a model for its worker."""
 
     name: str
     engine: str
@@ -147,9 +148,10 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     repo: str | None = None
     revision: str | None = None
     gpu_uuid: str | None = None
-    """Which one, where `device` is `cuda`: a worker sees no other."""
+    """GPU to use, where `device` is `cuda`: a worker sees no other."""
     compute_capability: tuple[int, int] | None = None
-    """Of that GPU, where the server knows it: a worker that asks CUDA begins to use the GPU."""
+    """Compute capability of that GPU, where the server knows it: a worker that gets it from CUDA begins to use the
+    GPU."""
     dtype: str = "auto"
     attention: str = "auto"
     options: dict[str, bool | int | float | str] = {}
@@ -159,7 +161,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
 class Engine(Protocol):
     """One model's weights in one of three places. Called by one thread, one call at a time.
 
-    A call that raises leaves the engine fit only for `unload`. `EngineError` says why; any other exception
+    A call that raises leaves the engine fit only for `unload`. `EngineError` has the reason; any other exception
     becomes `FailureKind.FAILED` with its text, `MemoryError` becomes `OUT_OF_MEMORY`.
     """
 
@@ -167,59 +169,59 @@ class Engine(Protocol):
     """Pages that one `infer` makes use of together; 1 where pages gain nothing from company."""
 
     def load(self) -> Footprint:
-        """Disk → ready, filling the host tier on the way."""
+        """Load from disk, filling the host tier on the way."""
 
     def offload(self) -> Footprint:
-        """Ready → host tier: the device's memory is free when this returns."""
+        """Move the weights to the host tier: the device's memory is free when this returns."""
 
     def stand_by(self) -> Footprint:
-        """Do what a restore can have done before it is asked for: in a process that never loaded, all but the device,
-        of which nothing is touched. The host tier is full, and stays as it is."""
+        """Do what a restore can do in advance: in a process that never loaded, all but the device, of which nothing is
+        used. The host tier is full, and stays as it is."""
 
     def restore(self) -> Footprint:
-        """Host tier → ready, also in a process that never loaded."""
+        """Restore from the host tier, also in a process that never loaded."""
 
     def unload(self) -> Footprint:
         """Drop everything, whatever the state; the host tier is empty afterwards."""
 
     def infer(self, requests: Sequence[InferRequest]) -> Sequence[PageResult | Failure]:
-        """One answer for each request, in order; a bad page fails alone."""
+        """Return one answer for each request, in order; a bad page fails alone."""
 
 
 Event = tuple[int, Delta | PageResult | Failure]
-"""Something to tell about the page of that number; a `PageResult` or `Failure` is the last of it."""
+"""Number of a page and what became of it; a `PageResult` or `Failure` is its last event."""
 
 
 @runtime_checkable
 class SteppingEngine(Engine, Protocol):
-    """An engine that reads several pages at once, a step at a time: pages come and go between any two steps.
+    """Engine that reads several pages at once, a step at a time: pages come and go between any two steps.
 
-    It is driven by `admit`, `step` and `cancel` instead of `infer`, by the same one thread. Nothing but these is
-    called while pages are in it.
+    It is driven by `admit`, `step` and `cancel` instead of `infer`, by the same one thread. Nothing but these is called
+    while pages are in it.
     """
 
     @property
     def free_slots(self) -> int:
-        """How many pages it would take now: `max_batch` less those in it."""
+        """Number of pages that it would take now: `max_batch` less those in it."""
 
     def admit(self, number: int, request: InferRequest) -> None:
-        """Take a page; only while there are free slots. Cheap: what can fail fails in a step, as an event."""
+        """Take a page; only while there are free slots. Cheap: a failure comes in a step, as an event."""
 
     def step(self) -> Sequence[Event]:
         """Do the next piece of work for all pages in it: read new ones in, write a token of each.
 
-        Raising fails all pages that are in it and leaves it empty, ready for others.
+        Raising fails all pages that are in it and leaves it empty, ready for new ones.
         """
 
     def cancel(self, number: int) -> None:
-        """Nobody wants this page any more: it leaves without an event; unknown numbers are ignored."""
+        """Drop a page without an event; unknown numbers are ignored."""
 
 
 # --- the wire -------------------------------------------------------------------------------------------------
 
 
 class Start(Struct, frozen=True, tag="start"):
-    """The first message to a worker."""
+    """First message to a worker."""
 
     spec: ModelSpec
 
@@ -237,13 +239,13 @@ class InferCall(Struct, frozen=True, tag="infer"):
     request: InferRequest
     max_pages: int = 1
     max_wait_seconds: float = 0.0
-    """How many pages to gather, and how long to wait for them; live settings, so they travel with each call."""
+    """Most pages to gather, and longest time to wait for them; live settings, so they travel with each call."""
     stream: bool = False
     """Whether to send the answer's pieces, too, as they are written."""
 
 
 class CancelCall(Struct, frozen=True, tag="cancel"):
-    """Nobody waits for the answer to call `id` any more: leave it out, or stop writing it."""
+    """Cancel call `id`: leave its page out, or stop writing it."""
 
     id: int
 
@@ -252,7 +254,7 @@ Call = Start | LifeCycleCall | InferCall | CancelCall
 
 
 class Answer(Struct, frozen=True):
-    """What a worker sends: the answer to call `id`. `Delta` and `Progress` come before it, any number of them."""
+    """Message from a worker: the answer to call `id`. Any number of `Delta` and `Progress` come before it."""
 
     id: Annotated[int, Meta(ge=0)]
     result: PageResult | Footprint | Failure | Delta | Progress | None = None

@@ -8,14 +8,15 @@ from typing import TypeVar
 import msgspec
 
 MAX_FRAME_BYTES = 1 << 30
-"""A page with its request; uploads are bounded far below this, so a longer frame means a broken peer."""
+"""Bound of one message: a page with its request. Uploads are bounded far below this, so a longer frame means a broken
+peer."""
 
 _LENGTH = struct.Struct(">I")
 _T = TypeVar("_T")
 
 
 class BrokenFrame(ValueError):
-    """The peer sent what isn't a message; nothing after it can be understood."""
+    """Received bytes that aren't a message; nothing after them can be understood."""
 
 
 def pack(message: msgspec.Struct) -> bytes:
@@ -26,7 +27,7 @@ def pack(message: msgspec.Struct) -> bytes:
 
 
 def read(connection: socket.socket, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
-    """The next message, or None at the connection's end. Blocks."""
+    """Return the next message, or None at the connection's end. Blocks."""
     if (head := _receive(connection, _LENGTH.size)) is None:
         return None
     body = _receive(connection, _checked_length(head))
@@ -34,7 +35,7 @@ def read(connection: socket.socket, decoder: msgspec.msgpack.Decoder[_T]) -> _T 
 
 
 async def read_async(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
-    """The next message, or None at the connection's end, clean or not."""
+    """Return the next message, or None at the connection's end, clean or not."""
     try:
         head = await reader.readexactly(_LENGTH.size)
         body = await reader.readexactly(_checked_length(head))

@@ -1,4 +1,4 @@
-"""The newest of a value that one owner replaces: any number of readers want every change, and never a backlog."""
+"""Holder of the latest value that one owner publishes: any number of readers follow its changes, without a backlog."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,11 +7,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Newest(Generic[T]):
-    """Written by one owner, read by all. A reader that is slow skips what is in between."""
+class Latest(Generic[T]):
+    """Latest value, written by one owner, read by all. A slow reader skips values in between."""
 
     def __init__(self, value: T) -> None:
-        """Version 0 of it."""
+        """Begin with `value` as version 0."""
         self._value = value
         self._version = 0
         self._closed = False
@@ -26,14 +26,14 @@ class Newest(Generic[T]):
         return self._closed
 
     def publish(self, value: T) -> None:
-        """An equal value changes nothing and wakes nobody."""
+        """Replace the value; an equal one changes nothing and wakes no reader."""
         if value != self._value:
             self._value = value
             self._version += 1
             self._wake()
 
     def close(self) -> None:
-        """No change will follow: readers are woken and see `closed`."""
+        """End it: readers are woken and see `closed`."""
         self._closed = True
         self._wake()
 
@@ -42,13 +42,13 @@ class Newest(Generic[T]):
         self._changed = asyncio.Event()
 
     async def after(self, version: int) -> tuple[int, T]:
-        """The newest (version, value) once it is newer than `version`, at once if it is already or if closed."""
+        """Wait for a version newer than `version`; returns at once if there is one already or if closed."""
         while self._version <= version and not self._closed:
             await self._changed.wait()
         return self._version, self._value
 
     async def follow(self) -> AsyncIterator[T]:
-        """The value now, and the newest after each change; ends when it is closed."""
+        """Yield the value now, and the latest after each change; ends when it is closed."""
         seen = -1
         while True:
             version, value = await self.after(seen)

@@ -1,4 +1,4 @@
-"""Who makes room on the device, and in which order. Decides only; when a victim may be taken is `scheduler`'s."""
+"""Decides which ready models give up device memory, and in which order; `memory_plan` decides when."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model whose device memory could be taken back."""
+    """Model whose device memory could be taken back."""
 
     name: str
     bytes: int
     busy: bool
-    """Leased or about to be: it can be had only after its leases have ended."""
+    """Whether it is leased or about to be: its memory is free only after its leases have ended."""
     priority: int
     preload: bool
     last_granted: float
     """Seconds on the scheduler's clock. Not the last activity: a model whose door is closed gets no grants, so
-    it stays the least recently used one until it has drained, and the choice can't wander between two."""
+    it stays the least recently used one until it has drained, and the choice can't alternate between two."""
 
 
 def choose(needed_bytes: int, candidates: Sequence[Candidate]) -> tuple[Candidate, ...] | None:
-    """The fewest that are worth least and free at least `needed_bytes`; None where all of them don't suffice.
+    """Choose the fewest of least worth that free at least `needed_bytes`; None where all of them don't suffice.
 
     Worth, from low to high: idle before busy, low priority before high, not preloaded before preloaded, least
-    recently used first; the name decides between equals, so that equal worlds give equal answers.
+    recently used first; the name decides between equals, so that equal states give equal answers.
     """
     freed, chosen = 0, []
     for candidate in sorted(candidates, key=_worth):
@@ -34,7 +34,7 @@ def choose(needed_bytes: int, candidates: Sequence[Candidate]) -> tuple[Candidat
             freed += candidate.bytes
     if freed < needed_bytes:
         return None
-    # A large one that came late may have made small ones before it superfluous: spare the worthiest of these.
+    # A large one that was chosen late may make small ones before it superfluous: spare the worthiest of these.
     for candidate in reversed(chosen[:-1]):
         if freed - candidate.bytes >= needed_bytes:
             chosen.remove(candidate)

@@ -1,7 +1,7 @@
-"""The life of one model's weights, as a table.
+"""Table of the states that one model's weights pass through.
 
-Everything that changes a state is in `TRANSITIONS`; this module knows neither time nor memory nor requests.
-An event names what is asked of the model or what became of it, not why: the reason (idle, eviction, an
+Every transition is in `TRANSITIONS`; this module knows neither time nor memory nor requests.
+An event names what is requested of the model or how its call ended, not why: the reason (idle, eviction, an
 administrator, a crash) travels beside it.
 
 Entering a transient state (`CALLS`) starts exactly one call, whose end is the next event: `DONE`, `FAIL`
@@ -12,21 +12,12 @@ or `UNDONE`.
 from enum import StrEnum
 from typing import Literal
 
-
-class State(StrEnum):
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    READY = "ready"
-    OFFLOADING = "offloading"
-    OFFLOADED = "offloaded"
-    RESTORING = "restoring"
-    UNLOADING = "unloading"
-    FAILED = "failed"
+from ocr_wire.states import Location, State
 
 
 class Event(StrEnum):
     DEMAND = "demand"
-    """Somebody needs the model, or it is to be loaded ahead."""
+    """A waiter needs the model, or it is preloaded."""
     OFFLOAD = "offload"
     UNLOAD = "unload"
     DONE = "done"
@@ -34,13 +25,7 @@ class Event(StrEnum):
     FAIL = "fail"
     """The state's call failed, or the worker died."""
     UNDONE = "undone"
-    """The state's call failed for want of memory, and the weights are where they were."""
-
-
-class Location(StrEnum):
-    UNLOADED = "unloaded"
-    CPU = "cpu"
-    GPU = "gpu"
+    """The state's call failed because memory was lacking, and the weights are where they were."""
 
 
 CallName = Literal["load", "offload", "restore", "unload", "kill"]
@@ -75,11 +60,11 @@ CALLS: dict[State, CallName] = {
 
 
 class IllegalTransition(Exception):
-    """The table has no such arrow; nothing has changed."""
+    """Event that the table doesn't have in this state; nothing has changed."""
 
 
 def advance(state: State, event: Event) -> State:
-    """The state after `event`; raises `IllegalTransition` where the table has no arrow."""
+    """Return the state after `event`; raises `IllegalTransition` where the table has no arrow."""
     try:
         return TRANSITIONS[state][event]
     except KeyError:
@@ -88,15 +73,17 @@ def advance(state: State, event: Event) -> State:
 
 
 def location(state: State, *, on_gpu: bool, unloading_from: State | None = None) -> Location:
-    """Where the weights are; a state in transit reports where they still are.
+    """Return where the weights are; in a transient state, where they still are.
 
-    `on_gpu` says whether a ready model occupies a GPU (real or simulated) or host memory. `unloading_from` is
-    the state that the unloading began in, since that decides what is still there.
+    `on_gpu` is whether a ready model occupies a GPU (real or simulated) or host memory. `unloading_from` is
+    the state in which the unloading began, since that decides what is still there.
     """
     ready = Location.GPU if on_gpu else Location.CPU
     match state:
         case State.UNLOADED | State.LOADING | State.FAILED:
             return Location.UNLOADED
+        case State.UNKNOWN:
+            return Location.UNKNOWN  # a word of readers: no model here is in it
         case State.READY | State.OFFLOADING:
             return ready
         case State.OFFLOADED | State.RESTORING:
@@ -108,7 +95,7 @@ def location(state: State, *, on_gpu: bool, unloading_from: State | None = None)
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram, for the documentation."""
+    """Render the table as a Mermaid state diagram for the documentation."""
     arrows = [
         f"    {state.value} --> {after.value}: {event.value}"
         for state, events in TRANSITIONS.items()
@@ -118,7 +105,7 @@ def mermaid() -> str:
 
 
 def markdown() -> str:
-    """The table as a Markdown table, for the documentation."""
+    """Render the table as a Markdown table for the documentation."""
     rows = ["| state | its call | events |", "| --- | --- | --- |"]
     for state, events in TRANSITIONS.items():
         arrows = ", ".join(f"{event.value} → {after.value}" for event, after in events.items())

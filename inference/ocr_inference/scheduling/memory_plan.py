@@ -1,13 +1,13 @@
-"""Decides who gets the device's memory: `plan(models, budget, patience, now) -> Plan`. Pure; carries out nothing.
+"""Decides which models get the device's memory: `plan(models, budget, patience, now) -> Plan`.
 
-The models that somebody waits for claim memory, best claim first: first those that waited longer than `patience`
-(oldest first), then by priority, then by age. A claim starts if it fits, waits for memory that is on its way,
-evicts idle models, or closes the doors of busy ones (no new leases) until they have drained. Patience is what keeps
-steady traffic on one model from starving a waiter for another.
+Models with waiters claim memory, best claim first: first those that waited longer than `patience` (oldest first), then
+by priority, then by age. A claim starts if it fits, waits for memory that is about to be freed, evicts idle models, or
+closes the doors of busy ones (no new leases) until they have drained. Patience keeps steady traffic on one model from
+starving a waiter for another.
 
-Nothing has to be remembered between plans about who waits for whose memory: it is worked out anew. The one
-exception is a model that found the device fuller than the books say (`Model.after`): it's tried again when certain
-others are off the device.
+Nothing is remembered between plans: which model waits for which memory is worked out anew. The one exception is a model
+that found less free memory than the accounting has (`Model.blocked_on`): it is tried again when certain other models
+are off the device.
 """
 
 import math
@@ -16,28 +16,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ocr_inference.scheduling import eviction
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Model
+from ocr_wire.states import State
 
-SLEEPING = (State.UNLOADED, State.OFFLOADED)
+OFF_DEVICE = (State.UNLOADED, State.OFFLOADED)
 FREEING = (State.OFFLOADING, State.UNLOADING, State.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
+    """Step of a plan about one model."""
+
     action: Literal["start", "evict", "close"]
-    """Load or restore; offload now; grant no new leases, since it has to go once the last one ends."""
+    """`start`: load or restore. `evict`: offload now. `close`: grant no new leases, so that it can be evicted when the
+    last one has ended."""
     model: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """Steps that are due, and the memory that is left."""
+
     steps: tuple[Step, ...]
     free_bytes: float
-    """What nobody claims; infinity where nothing bounds it."""
+    """Memory without a claim; infinity where it isn't bounded."""
     short: Mapping[str, int]
-    """Claims that would have their memory if others didn't hold it → the bytes that they could have all the same."""
+    """Models that would have their memory if other processes didn't hold it → the bytes that they could have."""
 
 
 def plan(
@@ -45,15 +50,17 @@ def plan(
     budget_bytes: int | None,
     patience_seconds: float,
     now: float,
-    others_bytes: int = 0,
+    external_bytes: int = 0,
 ) -> Plan:
-    """What is due now, in order, on a device of which others hold `others_bytes`."""
-    return _Planner(models, patience_seconds, now, others_bytes).plan(budget_bytes)
+    """Plan what is due now, in order, on a device of which other processes hold `external_bytes`."""
+    return _Planner(models, patience_seconds, now, external_bytes).plan(budget_bytes)
 
 
-def make_way(models: Mapping[str, Model], name: str, patience_seconds: float, now: float) -> frozenset[str]:
-    """Who leaves the device for a second try of a waited-for model that didn't find the room that the books say
-    there is: enough for all that it needs, or as many as may be taken. Empty: nobody may, and no second try helps."""
+def victims_for_retry(
+    models: Mapping[str, Model], name: str, patience_seconds: float, now: float
+) -> frozenset[str]:
+    """Choose the models to evict for a second try of a model that found less free memory than the accounting has:
+    enough for all that it needs, or as many as may be evicted. Empty: none may, and a second try wouldn't help."""
     planner = _Planner(models, patience_seconds, now)
     candidates = planner.candidates(models[name])
     chosen = eviction.choose(max(1, models[name].need_bytes), candidates)
@@ -62,12 +69,12 @@ def make_way(models: Mapping[str, Model], name: str, patience_seconds: float, no
 
 class _Planner:
     def __init__(
-        self, models: Mapping[str, Model], patience_seconds: float, now: float, others_bytes: int = 0
+        self, models: Mapping[str, Model], patience_seconds: float, now: float, external_bytes: int = 0
     ) -> None:
         self._models = models
         self._patience = patience_seconds
         self._now = now
-        self._others = others_bytes
+        self._external_bytes = external_bytes
         self._steps: list[Step] = []
         self._short: dict[str, int] = {}
         self._evicted: set[str] = set()
@@ -76,7 +83,7 @@ class _Planner:
         free, coming = self._memory(budget_bytes)
         for model in sorted(self._claims(), key=self._rank):
             need = model.need_bytes
-            waiting = self._clear(model)
+            waiting = self._clear_blockers(model)
             if not waiting and need <= max(free, 0):
                 self._steps.append(Step("start", model.name, "requested"))
                 free -= need
@@ -87,10 +94,10 @@ class _Planner:
                 victims = eviction.choose(math.ceil(short), candidates)
                 if victims is None:
                     lacks = math.ceil(short) - sum(each.bytes for each in candidates)
-                    if lacks <= self._others:
+                    if lacks <= self._external_bytes:
                         self._short[model.name] = max(0, need - lacks)
                     if self._impatient(model):
-                        free = coming = 0  # whatever becomes free is this one's: nobody behind it may start
+                        free = coming = 0  # all that becomes free is this one's: no claim behind it may start
                     continue
                 coming += sum(self._take_back(victim.name, model) for victim in victims)
             taken = min(max(free, 0), need)
@@ -98,7 +105,7 @@ class _Planner:
         return Plan(tuple(self._steps), free, self._short)
 
     def candidates(self, claim: Model) -> list[eviction.Candidate]:
-        """The models whose memory this claim may have."""
+        """Return the models whose memory this claim may take."""
         return [
             eviction.Candidate(
                 name=model.name,
@@ -121,11 +128,11 @@ class _Planner:
         equal = model.policy.priority == claim.policy.priority and not model.policy.preload
         return self._impatient(claim) or outranked or equal
 
-    def _clear(self, claim: Model) -> bool:
-        """Send away whom the second try of `claim` waits for; whether one is still there."""
+    def _clear_blockers(self, claim: Model) -> bool:
+        """Evict the models that the second try of `claim` is blocked on; return whether one is still on the device."""
         there = [
             name
-            for name in sorted(claim.after)
+            for name in sorted(claim.blocked_on)
             if self._models[name].state in (State.READY, State.OFFLOADING)
         ]
         for name in there:
@@ -134,7 +141,7 @@ class _Planner:
         return bool(there)
 
     def _take_back(self, name: str, claim: Model) -> int:
-        """Offload a victim now, or close its door until its leases have ended. Returns the bytes on their way."""
+        """Offload a victim now, or close its door until its leases have ended. Return the bytes about to be freed."""
         victim, why = self._models[name], f"evicted for {claim.name}"
         if victim.leases:
             self._steps.append(Step("close", name, why))
@@ -144,23 +151,23 @@ class _Planner:
         return victim.charged_bytes
 
     def _memory(self, budget_bytes: int | None) -> tuple[float, float]:
-        """Bytes that are free, and bytes that calls in flight are about to free."""
-        budget = math.inf if budget_bytes is None else budget_bytes - self._others
+        """Return bytes that are free, and bytes that calls in flight are about to free."""
+        budget = math.inf if budget_bytes is None else budget_bytes - self._external_bytes
         charged = sum(model.charged_bytes for model in self._models.values())
         return budget - charged, sum(m.charged_bytes for m in self._models.values() if m.state in FREEING)
 
     def _claims(self) -> Collection[Model]:
-        """Sleeping models that somebody waits for."""
+        """Return the models with waiters that are off the device."""
         return [
             model
             for model in self._models.values()
-            if model.state in SLEEPING and model.running is None and model.servable
+            if model.state in OFF_DEVICE and model.running is None and model.servable
         ]
 
     def _impatient(self, model: Model) -> bool:
         return bool(model.servable) and self._now >= model.servable[0].since + self._patience
 
     def _rank(self, model: Model) -> tuple[bool, int, float, int]:
-        """Smaller is served first; only for models with servable waiters."""
+        """Return the sort key of a claim, smallest first; only for models with servable waiters."""
         first, impatient = model.servable[0], self._impatient(model)
         return (not impatient, 0 if impatient else -model.policy.priority, first.since, first.ticket)

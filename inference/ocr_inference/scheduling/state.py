@@ -1,8 +1,8 @@
-"""The manager's world as values: what is known of each model, the commands that come in, the effects that go out.
+"""Values of the scheduler: its state, the commands that change it, the effects that it answers with.
 
 All times are seconds on one monotonic clock that the caller reads. Tickets are numbers that the caller hands out
 in increasing order; each `Acquire` is answered by exactly one `Grant` or `Reject` unless a `Cancel` came first,
-each `Ask` by exactly one `Settled`, each `Yield` by a `Settled` or a `Reject`.
+each `AdminRequest` by exactly one `Done`, each `OffloadIfIdle` by a `Done` or a `Reject`.
 """
 
 import math
@@ -13,11 +13,12 @@ from typing import Literal
 
 from ocr_inference.config.settings import Effective, ModelPolicy
 from ocr_inference.protocol.engine import Failure, Footprint, Progress
-from ocr_inference.scheduling.lifecycle import CallName, Event, State
+from ocr_inference.scheduling.lifecycle import CallName, Event
+from ocr_wire.states import State
 
 
 class Reason(StrEnum):
-    """Why a request got no lease."""
+    """Reason for which a request got no lease, or an offload was refused."""
 
     UNKNOWN_MODEL = "unknown_model"
     QUEUE_FULL = "queue_full"
@@ -25,70 +26,76 @@ class Reason(StrEnum):
     DRAINING = "draining"
     LOAD_FAILED = "load_failed"
     NO_FIT = "no_fit"
-    """The model needs more memory than the device has: no waiting helps."""
+    """The model needs more memory than the device has; waiting doesn't help."""
     GPU_MEMORY = "gpu_memory"
-    """Others hold the memory that the model needs, and didn't give it back in time."""
+    """Other processes hold the memory that the model needs, and didn't free it in time."""
     MODEL_BUSY = "model_busy"
-    """Of an offload that was to happen at once or not at all."""
+    """The model is in use; answers an offload that was to happen at once or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
+    """Answer to a request that gets no lease, or an offload that isn't begun."""
+
     reason: Reason
     message: str
     retry_after_seconds: float | None = None
-    """When it may go better; None where nobody can say or it never will."""
+    """When to try again; None where that isn't known or wouldn't help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
+    """Request that is queued for a lease."""
+
     ticket: int
     since: float
     deadline: float
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An offload or unload by an administrator that waits for leases to end."""
+class PendingRequest:
+    """Offload or unload by an administrator that waits until the model's leases have ended."""
 
     event: Literal[Event.OFFLOAD, Event.UNLOAD]
     tickets: tuple[int, ...]
     before: int
-    """Waiters with a smaller ticket queued before the question and are served first; later ones wait."""
+    """Waiters with a smaller ticket queued before this request and are served first; later ones wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitsFor:
-    """What a waited-for model lacks, since others hold it: all but this would be there."""
+    """Memory that a waited-for model lacks because other processes hold it."""
 
     needed_bytes: int
     free_bytes: int
-    """What it could have without anybody's help: free, on its way, or held by models of ours that would go."""
+    """Memory that the model could have: free, about to be freed, or held by models of ours that would be evicted."""
     since: float
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom:
-    """How a load or restore ends that wasn't begun: the memory was gone when it should. Nothing has moved."""
+class NotBegun:
+    """Outcome of a load or restore that wasn't begun, because its memory was taken meanwhile. Nothing has moved."""
 
-    others_bytes: int
+    external_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The one life-cycle call in flight."""
+    """Life-cycle call in flight; a model has at most one."""
 
     call: CallName | Literal["exit"]
     serial: int
     since: float
     tickets: tuple[int, ...] = ()
-    """Of `Ask`s that this call fulfils."""
+    """Tickets of the `AdminRequest`s that this call fulfils."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureRecord:
+    """Last failure of a model."""
+
     reason: str
-    """In CamelCase, as Kubernetes conditions have it."""
+    """CamelCase, as in Kubernetes conditions."""
     message: str
     time: float
     exit_code: int | None = None
@@ -96,10 +103,12 @@ class FailureRecord:
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """One model as the scheduler knows it."""
+
     name: str
     policy: ModelPolicy
     declared_bytes: int | None = None
-    """Device memory while ready, as configured; None counts what the last load took."""
+    """Device memory while ready, as configured; None: what the last load took counts."""
     state: State = State.UNLOADED
     since: float = 0.0
     unloading_from: State | None = None
@@ -110,20 +119,20 @@ class Model:
     waiters: tuple[Waiter, ...] = ()
     """Oldest first."""
     last_activity: float = 0.0
-    """Last grant or end of a lease, or becoming ready: idle timers count from here."""
+    """Time of the last grant or end of a lease, or of becoming ready; idle timers count from it."""
     last_granted: float = 0.0
-    asked: Asked | None = None
-    resting: bool = False
-    """Sent away by an administrator: not loaded ahead again before a request comes."""
+    admin_request: PendingRequest | None = None
+    preload_suppressed: bool = False
+    """Whether an administrator moved it off the device: it isn't preloaded again before a request comes."""
     failures: int = 0
     """Loads and restores that failed since the last success."""
     retry_at: float = 0.0
-    after: frozenset[str] = frozenset()
+    blocked_on: frozenset[str] = frozenset()
     """Models that have to be off the device before this one is tried a second time: its last load or restore found
-    less room than the books say."""
+    less free memory than the accounting has."""
     waits_for: WaitsFor | None = None
-    ahead_from: float = 0.0
-    """Not loaded ahead before: its memory went to somebody who needed it more."""
+    preload_not_before: float = 0.0
+    """Time before which it isn't preloaded: it gave its memory up for another pod."""
     footprint: Footprint = field(default_factory=Footprint)
     measured_bytes: int = 0
     """Device memory that the last load or restore took."""
@@ -134,9 +143,9 @@ class Model:
     last_load_seconds: float | None = None
     last_failure: FailureRecord | None = None
     progress: Progress | None = None
-    """How far the load in flight is, where the engine tells."""
+    """Progress of the load in flight, where the engine reports it."""
     revision: str | None = None
-    """The commit of a hub's branch or tag: of the load in flight, and once one succeeded, of all that follow."""
+    """Commit of a hub's branch or tag: of the load in flight, and once one succeeded, of all later loads."""
 
     @property
     def need_bytes(self) -> int:
@@ -144,7 +153,8 @@ class Model:
 
     @property
     def charged_bytes(self) -> int:
-        """Counted against the budget: from the start of a load or restore to the end of what frees it."""
+        """Bytes that count against the budget: from the start of a load or restore to the end of the call that frees
+        them."""
         match self.state:
             case State.UNLOADED | State.OFFLOADED:
                 return 0
@@ -154,26 +164,26 @@ class Model:
 
     @property
     def servable(self) -> tuple[Waiter, ...]:
-        """Waiters that may be served now; those who came after an administrator's question wait for its end."""
-        if self.asked is None:
+        """Waiters that may be served now; those that queued after an administrator's request wait for its end."""
+        if self.admin_request is None:
             return self.waiters
-        before = self.asked.before
+        before = self.admin_request.before
         return tuple(waiter for waiter in self.waiters if waiter.ticket < before)
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Everything that decisions depend on. Replaced, never changed, by `scheduler.decide`."""
+class SchedulerState:
+    """Everything that decisions depend on. `scheduler.decide` replaces it and never changes it in place."""
 
     models: Mapping[str, Model]
     effective: Effective
     budget_bytes: int | None = None
-    """Device memory for all models together; None where nothing bounds it."""
-    others_bytes: int = 0
-    """What other processes hold of it, as observed last."""
-    observed_at: float = -math.inf
-    looking: bool = False
-    """A `Look` is under way."""
+    """Device memory for all models together; None where it isn't bounded."""
+    external_bytes: int = 0
+    """Device memory that other processes held when it was probed last."""
+    probed_at: float = -math.inf
+    probing: bool = False
+    """Whether a `ProbeMemory` is in flight."""
     serial: int = 0
     draining: bool = False
     closed: bool = False
@@ -184,34 +194,43 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
+    """Queue for a lease."""
+
     ticket: int
     model: str
-    deadline: float | None = None
+    deadline: float
     since: float | None = None
-    """When a request whose worker died asks again: the time it first queued. It isn't counted as a new one."""
+    """Time at which the request queued first, where it queues again because its worker died. It doesn't count against
+    the queue's limit then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for this ticket any more; where it is granted already, this gives the lease back."""
+    """Take a waiter out of the queue; if its ticket is granted already, give the lease back."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
+    """Give a lease back."""
+
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """Report the end of a life-cycle call."""
+
     model: str
     serial: int
-    outcome: Footprint | Failure | NoRoom | None
+    outcome: Footprint | Failure | NotBegun | None
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
+    """Report the progress of a load."""
+
     model: str
     serial: int
     progress: Progress
@@ -219,7 +238,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """A worker process ended unasked."""
+    """Report a worker process that ended unasked."""
 
     model: str
     worker: int
@@ -227,8 +246,8 @@ class WorkerDied:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """An administrator wants the model offloaded or unloaded, after its leases."""
+class AdminRequest:
+    """Offload or unload a model for an administrator, after its leases have ended."""
 
     ticket: int
     model: str
@@ -236,10 +255,10 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Yield:
-    """Somebody else needs the memory of a model: offload it if it is idle, at once or not at all.
+class OffloadIfIdle:
+    """Offload an idle model for another pod that needs its memory, at once or not at all.
 
-    Answered by `Settled` when its weights are off the device, or by `Reject`.
+    Answered by `Done` when its weights are off the device, or by `Reject`.
     """
 
     ticket: int
@@ -248,25 +267,27 @@ class Yield:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """The answer to `Look`."""
+class MemoryProbed:
+    """Report device memory that other processes hold; answers `ProbeMemory`."""
 
-    others_bytes: int
+    external_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Apply:
+    """Work by new live settings."""
+
     effective: Effective
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """Decide again, because time has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Refuse what comes, serve what waits, then unload everything."""
+    """Refuse new requests, serve those that wait, then unload everything."""
 
 
 Command = (
@@ -276,9 +297,9 @@ Command = (
     | Finished
     | Progressed
     | WorkerDied
-    | Ask
-    | Yield
-    | Observed
+    | AdminRequest
+    | OffloadIfIdle
+    | MemoryProbed
     | Apply
     | Tick
     | Close
@@ -290,7 +311,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class StartCall:
-    """Run `call`; its end comes back as `Finished` with this serial.
+    """Run `call` and report its end as `Finished` with this serial.
 
     `load` and `restore` start the worker first where `worker == serial`. `unload` and `kill` end it and empty
     the host tier; `exit` ends it and keeps the host tier.
@@ -305,6 +326,8 @@ class StartCall:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
+    """Give a lease to a waiter."""
+
     ticket: int
     model: str
     worker: int
@@ -312,37 +335,41 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
+    """Refuse what was requested with a ticket."""
+
     ticket: int
     refusal: Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Revoke:
-    """The worker under this lease is gone."""
+class LeaseLost:
+    """Report to a lease that its worker is gone."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Done:
+    """Report that an administrator's request, or an offload of an idle model, is done."""
+
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAt:
-    """Send `Tick` at this time; replaces the one before. None: nothing will happen by itself."""
+    """Send `Tick` at this time instead of the one given before; None: no tick is needed."""
 
     time: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Send `Observed` at once: nothing is begun on the device by what was seen before."""
+class ProbeMemory:
+    """Read what other processes hold of the device and send `MemoryProbed`; no call is started before that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Drained: no request, no weights, no worker."""
+    """Report the end of draining: no request, no weights, no worker is left."""
 
 
-Effect = StartCall | Grant | Reject | Revoke | Settled | WakeAt | Look | Closed
+Effect = StartCall | Grant | Reject | LeaseLost | Done | WakeAt | ProbeMemory | Closed

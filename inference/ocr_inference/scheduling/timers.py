@@ -1,54 +1,61 @@
-"""When something becomes due without anything happening before: idle timers, loading ahead, and the next moment to
-decide. Pure; all times are seconds on the world's clock, infinity is never.
+"""Decides when something becomes due by time alone: idle timers, preload, and the next time to decide.
+
+All times are seconds on the scheduler's clock; infinity is never.
 """
 
 import math
 from typing import Literal
 
-from ocr_inference.config.settings import NEVER
 from ocr_inference.scheduling import external_usage, memory_plan
-from ocr_inference.scheduling.lifecycle import State
-from ocr_inference.scheduling.state import Model, World
+from ocr_inference.scheduling.state import Model, SchedulerState
+from ocr_wire.settings import NEVER
+from ocr_wire.states import State
 
 Idle = Literal["unload", "offload", "exit"]
 
 
 def idle_due(model: Model, now: float) -> Idle | None:
-    """What an idle model's timers have it do now."""
+    """Return what is due for an idle model now; None where no timer has run out."""
     return next((what for what, time in _idle_times(model).items() if time <= now), None)
 
 
-def ahead_at(model: Model, *, draining: bool) -> float:
-    """When a model that is to stay loaded is loaded ahead (again); infinity where it isn't."""
-    wanted = model.policy.preload and not model.resting and not draining
-    if not wanted or model.state not in memory_plan.SLEEPING or model.running or model.waiters or model.asked:
+def preload_at(model: Model, *, draining: bool) -> float:
+    """Return when a model with `preload` is loaded (again) without a request; infinity where it isn't."""
+    wanted = model.policy.preload and not model.preload_suppressed and not draining
+    if (
+        not wanted
+        or model.state not in memory_plan.OFF_DEVICE
+        or model.running
+        or model.waiters
+        or model.admin_request
+    ):
         return math.inf
-    return max(model.ahead_from, model.retry_at + (1.0 if model.failures else 0.0))
+    return max(model.preload_not_before, model.retry_at + (1.0 if model.failures else 0.0))
 
 
-def next_time(world: World, now: float) -> float | None:
-    """When to decide again if nothing happens before; None where nothing will."""
-    patience = world.effective.queue.patience_seconds
+def next_time(state: SchedulerState, now: float) -> float | None:
+    """Return when to decide again if no command comes before; None where nothing becomes due."""
+    patience = state.effective.queue.patience_seconds
     times: list[float] = []
-    for model in world.models.values():
+    for model in state.models.values():
         times.extend(waiter.deadline for waiter in model.waiters)
         if model.servable:
             times.append(model.servable[0].since + patience)
         times.extend(_idle_times(model).values())
-        times.append(ahead := ahead_at(model, draining=world.draining))
-        if ahead <= now and world.others_bytes:
-            times.append(world.observed_at + external_usage.AHEAD_SECONDS)
+        times.append(ahead := preload_at(model, draining=state.draining))
+        if ahead <= now and state.external_bytes:
+            times.append(state.probed_at + external_usage.PRELOAD_PROBE_SECONDS)
         if model.waits_for is not None:
-            times.append(world.observed_at + external_usage.LOOK_SECONDS)
-            times.extend(external_usage.help_ends(model, waiter, patience) for waiter in model.waiters)
+            times.append(state.probed_at + external_usage.PROBE_SECONDS)
+            times.extend(external_usage.refused_at(model, waiter, patience) for waiter in model.waiters)
     return min((time for time in times if now < time < math.inf), default=None)
 
 
 def _idle_times(model: Model) -> dict[Idle, float]:
-    """When an idle model's timers run out: of those that mean something in its state, the one that does most first."""
-    if model.running or model.leases or model.waiters or model.asked:
+    """Return when an idle model's timers run out, of those with an effect in its state, the strongest effect first."""
+    if model.running or model.leases or model.waiters or model.admin_request:
         return {}
-    if model.policy.preload and not model.resting:
+    if model.policy.preload and not model.preload_suppressed:
         return {}
     idle = model.policy.idle
     release = _after(model, idle.release_after_seconds)

@@ -1,7 +1,7 @@
-"""Processes that the server starts for its models: what it gives them, and what it can do with them.
+"""Processes that the server starts for its models: what they inherit, and how they are awaited and killed.
 
-`Direct` starts a worker from nothing, which then imports its engine's libraries. `nursery.Nurseries` starts one from
-a process that has them imported already.
+`Direct` starts a worker from nothing, which then imports its engine's libraries. `forkservers.Forkservers` starts one
+from a process that has them imported already.
 """
 
 import asyncio
@@ -41,40 +41,44 @@ _ENVIRONMENT = (
 )
 _ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_")
 _HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Fresh memory comes in pages of 2 MiB where the kernel gives them to who asks: a worker's first page takes 100 MB of
+"""Have fresh memory in pages of 2 MiB where the kernel grants them on request: a worker's first page takes 100 MB of
 it, and each later page as much again. Nothing changes where glibc is older than 2.35 or the kernel refuses."""
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-"""Documents are read here: no library reports to its maker. onnxruntime does unless it is told not to, by a thread
-that it starts when it is imported."""
+"""No library reports to its maker, since documents are read here. By default onnxruntime does, by a thread that it
+starts when it is imported."""
 
 _LINE_BYTES = 4096
-"""Longer lines of a process's log are cut into pieces."""
+"""Longest line of a process's log; longer ones are cut into pieces."""
 
 
 class Process(Protocol):
-    """A started worker process."""
+    """Worker process that was started."""
 
     @property
     def pid(self) -> int: ...
 
     @property
     def log(self) -> asyncio.StreamReader:
-        """Its standard error."""
+        """Standard error of the process."""
 
     async def wait(self) -> int:
-        """Until it has ended. Its exit code; a negative one is the number of the signal that killed it."""
+        """Wait for its end. Returns the exit code; a negative one is the number of the signal that killed it."""
 
     def kill(self) -> None:
-        """SIGKILL, if it hasn't ended; never hits another process that got its number."""
+        """Send SIGKILL, if it hasn't ended; never to another process that got its number."""
 
 
 class Starter(Protocol):
+    """Way to start worker processes."""
+
     async def start(self, engine: str, model: str, connection: socket.socket, host: HostTier) -> Process:
-        """Start a worker that speaks on `connection` and has `host`. Raises `OSError` where the system refuses."""
+        """Start a worker that is connected by `connection` and has `host`. Raises `OSError` where the system
+        refuses."""
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the server's environment that a worker gets: libraries, devices and hub; none of our own tokens."""
+    """Return the part of the server's environment that a worker gets: libraries, devices and hub, none of our
+    tokens."""
     passed = {
         name: value
         for name, value in environ.items()
@@ -86,7 +90,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 async def spawn(
     module: str, arguments: tuple[str, ...], descriptors: tuple[int, ...], environ: Mapping[str, str]
 ) -> "Spawned":
-    """A Python process of our own that runs `module`, with these descriptors open; standard error is its log."""
+    """Start a Python process that runs `module`, with these descriptors open; standard error is its log."""
     return Spawned(
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", module, *arguments),
@@ -100,7 +104,7 @@ async def spawn(
 
 
 class Spawned:
-    """A child of the server."""
+    """Child process of the server."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
@@ -123,7 +127,7 @@ class Spawned:
         return code
 
     def kill(self) -> None:
-        # Not by `Process.kill`: that may collect the exit code before asyncio does, which then reports another.
+        # Not by `Process.kill`: that may collect the exit code before asyncio does, which then returns another.
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -138,11 +142,11 @@ class Direct:
     async def start(self, engine: str, model: str, connection: socket.socket, host: HostTier) -> Process:  # noqa: ARG002
         descriptors = (connection.fileno(), host.fd)
         arguments = (*map(str, descriptors), str(os.getpid()))
-        return await spawn("ocr_inference.workers.host", arguments, descriptors, self._environ)
+        return await spawn("ocr_inference.workers.worker_process", arguments, descriptors, self._environ)
 
 
 async def lines(stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
-    """Hand over a process's log, a line at a time, until it ends."""
+    """Call `take` with each line of a process's log, until it ends."""
     rest = b""
     while chunk := await stream.read(_LINE_BYTES):
         *whole, rest = (rest + chunk).split(b"\n")

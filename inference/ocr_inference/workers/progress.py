@@ -1,4 +1,4 @@
-"""Passes on how far a load is: at once, then once a second at most, the newest last; to the log now and then."""
+"""Passes on the progress of a load: at once, then once a second at most, the latest always; now and then to the log."""
 
 import asyncio
 import logging
@@ -9,20 +9,20 @@ from ocr_inference.protocol.engine import Progress
 
 log = logging.getLogger(__name__)
 
-TELL_SECONDS = 1.0
-"""Observers get the whole state with each change."""
+REPORT_SECONDS = 1.0
+"""Least time between two reports: observers get the whole state with each."""
 LOG_SECONDS = 10.0
 
 
-class Telling:
-    """For one load; a context manager that ends with it. Called on the event loop, as often as news come."""
+class ProgressReporter:
+    """Reports the progress of one load; a context manager around it. Call it on the event loop, as often as needed."""
 
-    def __init__(self, model: str, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, model: str, report: Callable[[Progress], None]) -> None:
         self._model = model
-        self._tell = tell
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._logged = self._loop.time()
-        self._newest: Progress | None = None
+        self._latest: Progress | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
@@ -33,17 +33,17 @@ class Telling:
             self._timer.cancel()
 
     def __call__(self, progress: Progress) -> None:
-        self._newest = progress
+        self._latest = progress
         if self._timer is None:
-            self._pass_on()
+            self._report_latest()
 
-    def _pass_on(self) -> None:
+    def _report_latest(self) -> None:
         self._timer = None
-        if (progress := self._newest) is None:
+        if (progress := self._latest) is None:
             return
-        self._newest = None
-        self._timer = self._loop.call_later(TELL_SECONDS, self._pass_on)
-        self._tell(progress)
+        self._latest = None
+        self._timer = self._loop.call_later(REPORT_SECONDS, self._report_latest)
+        self._report(progress)
         if self._loop.time() >= self._logged + LOG_SECONDS:
             self._logged = self._loop.time()
             fields = {"model": self._model, "phase": progress.phase, "file": progress.file}

@@ -1,8 +1,8 @@
-"""Workers that wait beside models in deep idle: started, their checkpoint opened, with nothing on the GPU.
+"""Standbys: workers of models in deep idle that are started and have their checkpoint opened, with nothing on the GPU.
 
 A wake from deep idle takes a process with its imports done, the checkpoint opened, a context on the GPU and one copy.
-A nursery saves the imports; a standby saves the opening, too, which needs no GPU: building the model, reading the
-tokenizer. It costs a process's memory. Where there's none, a wake starts a worker as ever.
+A forkserver saves the imports; a standby saves the opening, too, which needs no GPU: building the model, reading the
+tokenizer. It costs a process's memory. Without a standby, a wake starts a worker.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Running:
-    """A worker, and the task that delivers its answers and ends with it."""
+    """Worker, and the task that delivers its answers and ends with it."""
 
     worker: Worker
     end: "asyncio.Task[Failure]"
@@ -31,17 +31,17 @@ class Running:
 @dataclass
 class _Standby:
     running: Running | None = None
-    """None until the process is there."""
+    """None until the process has started."""
     ready: bool = False
     wanted: bool = True
-    """Not taken or dropped."""
+    """Whether it is neither taken nor dropped."""
 
 
 class Standbys:
-    """At most one standby of each model. An async context manager: leaving it ends them."""
+    """Standbys, at most one of each model. An async context manager: leaving it ends them."""
 
     def __init__(self, starter: Starter, changed: Callable[[], None]) -> None:
-        """`changed` is called after `ready` has changed by itself."""
+        """Prepare; `changed` is called after `ready` has changed by itself."""
         self._starter = starter
         self._changed = changed
         self._tasks = asyncio.TaskGroup()
@@ -49,18 +49,18 @@ class Standbys:
 
     @property
     def ready(self) -> Collection[str]:
-        """Models whose standby has done all that it can."""
+        """Names of models whose standby is prepared."""
         return {model for model, standby in self._standbys.items() if standby.ready}
 
     def begin(self, spec: ModelSpec, host: HostTier) -> None:
-        """Have one in a while, unless there is one."""
+        """Start to prepare the model's standby, unless there is one."""
         if spec.name not in self._standbys:
             standby = self._standbys[spec.name] = _Standby()
             self._tasks.create_task(self._prepare(standby, spec, host), name=f"standby of {spec.name}")
 
     def take(self, model: str) -> Running | None:
-        """The model's standby, the caller's from now on. It may not be done yet: its next call is behind that, and
-        still earlier than one to a worker that begins now."""
+        """Hand over the model's standby; None where there is none. It may still be preparing: its next call waits for
+        that, and is still earlier than a call to a worker that starts now."""
         standby = self._standbys.pop(model, None)
         if standby is None:
             return None
@@ -94,7 +94,7 @@ class Standbys:
             standby.running = Running(worker, end)
             await worker.call("stand_by")
         except (EngineError, OSError) as error:
-            # Nothing is lost: the next wake starts a worker, and says what is wrong if it's still so.
+            # Nothing is lost: the next wake starts a worker, and reports what is still wrong then.
             if standby.wanted:
                 log.warning("no standby: %s", error, extra=fields)
                 self.drop(spec.name)
@@ -106,7 +106,7 @@ class Standbys:
             self._changed()
 
     def _ended(self, model: str, standby: _Standby) -> None:
-        """Its process has, whoever wanted that."""
+        """Forget a standby whose process has ended."""
         if standby.wanted:
             self.take(model)
             self._changed()

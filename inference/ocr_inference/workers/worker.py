@@ -1,8 +1,8 @@
 """The server's side of one worker process: start it, call it, notice its end, stop it.
 
-A worker runs `ocr_inference.workers.host` for one model. It gets a socket, the model's host tier and nothing else:
-no secrets in its environment, no address to listen on. It dies with the server. One task, `Worker.run`, reads its
-answers; whoever called waits on a future.
+The process runs `worker_process` for one model. It gets a socket, the model's host tier and nothing else: no secrets in
+its environment, no address to listen on. It dies with the server. One task, `Worker.run`, reads its answers; a caller
+waits on a future.
 """
 
 import asyncio
@@ -46,14 +46,14 @@ LIMIT_SECONDS: Mapping[CallName, float] = {
     "unload": 60,
     "exit": 10,
 }
-"""After this a call counts as hung and the worker is killed. A first load may have gigabytes to download."""
+"""Time after which a call counts as hung and the worker is killed. A first load may have gigabytes to download."""
 
 Result = PageResult | Footprint | None
 
 
 @dataclass
 class _Pending:
-    """A call that isn't answered yet."""
+    """Call without an answer yet."""
 
     future: "asyncio.Future[Result]"
     on_delta: Callable[[Delta], None] | None = None
@@ -62,7 +62,7 @@ class _Pending:
 
 
 class Worker:
-    """A running worker. `run` must be running, too: it delivers the answers and reports the end."""
+    """Running worker. `run` must be running, too: it delivers the answers and reports the end."""
 
     def __init__(
         self, name: str, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -90,7 +90,7 @@ class Worker:
 
     @classmethod
     async def over(cls, spec: ModelSpec, process: Process, connection: socket.socket) -> "Worker":
-        """A worker in a process that runs already, reached by `connection`, which it takes over."""
+        """Return a worker for a process that runs already. It takes `connection` over."""
         try:
             reader, writer = await asyncio.open_connection(sock=connection)
         except BaseException:
@@ -109,14 +109,15 @@ class Worker:
         return self._end is not None
 
     async def run(self) -> Failure:
-        """Deliver answers until the process is gone; every call still waiting fails then. Returns how it ended."""
+        """Deliver answers until the process has ended, and let calls without an answer fail then. Returns how it
+        ended."""
         logged = asyncio.create_task(processes.lines(self._process.log, self._log_line))
         try:
             await self._deliver()
         except frames.BrokenFrame as error:
-            log.warning("worker talks nonsense: %s", error, extra={"model": self.name})
+            log.warning("broken message from worker: %s", error, extra={"model": self.name})
         finally:
-            # Without its socket a worker is of no use; it ends by itself on seeing that, but might be stuck.
+            # A worker ends by itself when its socket is closed, but might be stuck.
             self.kill()
             code = await self._process.wait()
             await logged
@@ -130,7 +131,7 @@ class Worker:
         return self._end
 
     async def call(self, name: CallName, on_progress: Callable[[Progress], None] | None = None) -> Footprint:
-        """One life-cycle call; raises `EngineError`. One that hangs kills the worker."""
+        """Make a life-cycle call; raises `EngineError`. If it hangs, the worker is killed."""
         future = self._send(LifeCycleCall(self._next_id(), name), on_progress=on_progress)
         try:
             async with asyncio.timeout(LIMIT_SECONDS[name]):
@@ -149,7 +150,7 @@ class Worker:
         max_wait_seconds: float,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> "asyncio.Future[Result]":
-        """Send a page; the future is done when the worker is done with it, whoever still waits for it.
+        """Send a page; the future is done when the worker is done with the page, also if nothing waits for it any more.
 
         `on_delta` gets the pieces of the answer as they are written, from engines that write in pieces.
         """
@@ -157,14 +158,14 @@ class Worker:
         return self._send(call, on_delta=on_delta)
 
     def forget(self, future: "asyncio.Future[Result]") -> None:
-        """Nobody wants this answer any more: the worker leaves it out if it hasn't begun, and stops writing it."""
+        """Cancel a page: the worker leaves it out if it hasn't begun, and stops writing if it has."""
         for number, pending in self._pending.items():
             if pending.future is future and not pending.forgotten and not self._writer.is_closing():
                 pending.forgotten = True
                 self._writer.write(frames.pack(CancelCall(number)))
 
     async def stop(self) -> None:
-        """Ask it to exit, kill it if it doesn't; returns when the process is gone."""
+        """Let it exit, and kill it if it doesn't; returns when the process has ended."""
         try:
             await self.call("exit")
         except EngineError:
@@ -193,7 +194,7 @@ class Worker:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> "asyncio.Future[Result]":
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        # A future that nobody waits for any more may still fail; that is no news then.
+        # A future may fail when nothing waits for it any more; that is no error then.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._end is not None:
             future.set_exception(EngineError(self._end))
@@ -220,13 +221,13 @@ class Worker:
                         pending.on_progress(progress)
                 case result:
                     del self._pending[answer.id]
-                    _settle(pending.future, result)
+                    _resolve(pending.future, result)
 
     def _log_line(self, text: str) -> None:
         log.info("worker: %s", text, extra={"model": self.name, "pid": self.pid})
 
 
-def _settle(future: "asyncio.Future[Result]", result: Result | Failure) -> None:
+def _resolve(future: "asyncio.Future[Result]", result: Result | Failure) -> None:
     if future.done():
         return
     if isinstance(result, Failure):

@@ -8,13 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from ocr_inference.config.settings import Config, QueueValues
-from ocr_inference.device.memory_accounting import SimulatedBooks
+from ocr_inference.config.settings import Config
+from ocr_inference.device.memory_accounting import SimulatedMemoryAccounting
 from ocr_inference.manager.manager import Refused
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
+from ocr_wire.live_settings import QueueValues
+from ocr_wire.states import State, Worker
 from tests.support import engines
-from tests.support.engines import Faults, faulty, idle, make_config, make_model, read, running, seen, until
+from tests.support.engines import (
+    Faults,
+    faulty,
+    idle,
+    make_config,
+    make_model,
+    read,
+    running,
+    seen,
+    until,
+    worker_pid,
+)
 
 
 @pytest.fixture
@@ -27,23 +39,21 @@ async def test_an_exited_model_is_restored_from_host_memory_by_a_new_process() -
     async with running(config) as manager:
         manager.apply(engines.live(config, idle=idle(leave=0)))
         first = await read(manager)
-        pid = seen(manager).worker_pid
-        await until(manager, lambda model: not model.worker_running)
+        pid = worker_pid(manager)
+        await until(manager, lambda model: model.worker is Worker.EXITED)
         manager.apply(engines.live(config, idle=idle()))
         assert (await read(manager)).text == first.text
         model = seen(manager)
         assert (model.loads, model.wakes) == (1, 1)
-        assert model.worker_pid != pid
+        assert worker_pid(manager) != pid
 
 
 async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request_loads_again() -> None:
     async with running(make_config(make_model(load_seconds=0.5))) as manager:
         reading = [asyncio.create_task(read(manager)) for _ in range(3)]
-        model = await until(
-            manager, lambda model: model.state is State.LOADING and model.worker_pid is not None
-        )
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
+        pid = await engines.started(manager)
+        assert seen(manager).state is State.LOADING
+        os.kill(pid, signal.SIGKILL)
         for task in reading:
             with pytest.raises(Refused, match=r"could not be loaded.*SIGKILL") as error:
                 await task
@@ -75,20 +85,20 @@ async def test_calls_that_fail_end_in_a_model_that_loads_again(faults: Faults, c
             with pytest.raises(Refused, match="restore fails"):
                 await read(manager)
         await manager.release()
-        assert (seen(manager).state, seen(manager).worker_running) == (State.UNLOADED, False)
+        assert (seen(manager).state, seen(manager).worker) == (State.UNLOADED, Worker.EXITED)
         faults.set()
         assert (await read(manager)).width == 40
 
 
 async def test_the_books_of_a_simulated_gpu_follow(tmp_path: Path) -> None:
     config = make_config(make_model(memory=700_000, host_bytes=100))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
+    accounting = SimulatedMemoryAccounting(tmp_path, "GPU-test", os.getpid(), 1_000_000)
     file = tmp_path / "usage" / "GPU-test" / f"{os.getpid()}.json"
 
     def used() -> int:
         return int(json.loads(file.read_text())["memory_bytes"])
 
-    async with running(config, books=books) as manager:
+    async with running(config, accounting=accounting) as manager:
         await read(manager)
         assert used() == 700_000
         assert seen(manager).memory_bytes == 700_000
@@ -99,10 +109,10 @@ async def test_the_books_of_a_simulated_gpu_follow(tmp_path: Path) -> None:
 
 async def test_a_page_waits_for_memory_that_others_hold_and_says_for_how_much(tmp_path: Path) -> None:
     config = make_config(make_model(memory=700_000, host_bytes=100))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
+    accounting = SimulatedMemoryAccounting(tmp_path, "GPU-test", os.getpid(), 1_000_000)
     other = tmp_path / "usage" / "GPU-test" / f"{os.getppid()}.json"
     other.write_text('{"memory_bytes": 400000, "utilization": 0.0}')
-    async with running(config, books=books) as manager:
+    async with running(config, accounting=accounting) as manager:
         reading = asyncio.create_task(read(manager))
         model = await until(manager, lambda model: model.waits_for is not None)
         assert model.waits_for is not None
@@ -116,39 +126,39 @@ async def test_a_page_waits_for_memory_that_others_hold_and_says_for_how_much(tm
 
 async def test_who_gets_no_memory_in_time_is_refused(tmp_path: Path) -> None:
     config = Config(models=(make_model(memory=700_000),), queue=QueueValues(patience_seconds=0))
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
+    accounting = SimulatedMemoryAccounting(tmp_path, "GPU-test", os.getpid(), 1_000_000)
     other = tmp_path / "usage" / "GPU-test" / f"{os.getppid()}.json"
     other.write_text('{"memory_bytes": 400000, "utilization": 0.0}')
-    async with running(config, books=books) as manager:
+    async with running(config, accounting=accounting) as manager:
         with pytest.raises(Refused, match="needs 700000 bytes of GPU memory, 600000 are free") as refused:
             await read(manager)
         assert refused.value.refusal.reason is Reason.GPU_MEMORY
         assert seen(manager).waits_for is None
 
 
-class LateBooks(SimulatedBooks):
+class LateBooks(SimulatedMemoryAccounting):
     """Others come between the look and the booking, as often as the test says."""
 
     def __init__(self, folder: Path, times: int) -> None:
         super().__init__(folder, "GPU-test", os.getpid(), 1_000_000)
         self.times = times
 
-    def take(self, need_bytes: int) -> bool:
+    def reserve(self, need_bytes: int) -> bool:
         self.times -= 1
-        return self.times < 0 and super().take(need_bytes)
+        return self.times < 0 and super().reserve(need_bytes)
 
 
 async def test_a_lost_race_for_memory_is_tried_again_and_fails_nothing(tmp_path: Path) -> None:
     config = make_config(make_model(memory=700_000))
-    async with running(config, books=LateBooks(tmp_path, times=3)) as manager:
+    async with running(config, accounting=LateBooks(tmp_path, times=3)) as manager:
         await read(manager)
         model = seen(manager)
         assert (model.state, model.loads, model.last_failure) == (State.READY, 1, None)
 
 
 async def test_a_simulated_model_that_takes_more_than_there_is_fails_its_load(tmp_path: Path) -> None:
-    books = SimulatedBooks(tmp_path, "GPU-test", os.getpid(), 1_000_000)
-    async with running(make_config(make_model(device_bytes=1_100_000)), books=books) as manager:
+    accounting = SimulatedMemoryAccounting(tmp_path, "GPU-test", os.getpid(), 1_000_000)
+    async with running(make_config(make_model(device_bytes=1_100_000)), accounting=accounting) as manager:
         with pytest.raises(Refused, match="takes 1100000 bytes of GPU-test, which hasn't so much left"):
             await read(manager)
         await until(manager, lambda model: model.state is State.UNLOADED)

@@ -9,10 +9,21 @@ import pytest
 
 from ocr_inference.manager.manager import Manager, Refused
 from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Reason
+from ocr_wire.states import State
 from tests.support import engines
-from tests.support.engines import Faults, faulty, make_config, make_model, read, running, seen, until
+from tests.support.engines import (
+    Faults,
+    faulty,
+    make_config,
+    make_model,
+    read,
+    running,
+    seen,
+    started,
+    until,
+    worker_pid,
+)
 
 
 @pytest.fixture
@@ -23,9 +34,8 @@ def faults(tmp_path: Path) -> Faults:
 async def test_a_worker_killed_while_reading_costs_a_second_try() -> None:
     async with running(make_config(make_model(infer_seconds=0.5))) as manager:
         reading = asyncio.create_task(read(manager))
-        model = await until(manager, lambda model: model.in_flight == 1)
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
+        await until(manager, lambda model: model.in_flight == 1)
+        os.kill(worker_pid(manager), signal.SIGKILL)
         assert (await reading).width == 40
         model = seen(manager)
         assert model.loads == 2
@@ -85,9 +95,7 @@ async def test_a_lease_ends_with_the_work_not_with_the_client() -> None:
 
 
 def kill_worker(manager: Manager) -> None:
-    pid = seen(manager).worker_pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    os.kill(worker_pid(manager), signal.SIGKILL)
 
 
 async def test_deadlines_hold_while_waiting_and_while_reading(faults: Faults) -> None:
@@ -97,7 +105,7 @@ async def test_deadlines_hold_while_waiting_and_while_reading(faults: Faults) ->
             async with manager.lease("alpha", manager.now() + 0.1):
                 pass
         assert error.value.refusal.reason is Reason.DEADLINE
-        await until(manager, lambda model: model.worker_pid is not None)
+        await started(manager)
         kill_worker(manager)
         await until(manager, lambda model: model.state is State.UNLOADED)
         faults.set()

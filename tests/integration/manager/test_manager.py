@@ -9,10 +9,21 @@ import pytest
 
 from ocr_inference.manager.manager import Manager, Refused, Snapshot
 from ocr_inference.protocol.engine import EngineError
-from ocr_inference.scheduling.lifecycle import Location, State
 from ocr_inference.scheduling.state import Reason
+from ocr_wire.states import Location, State, Worker
 from tests.support import engines
-from tests.support.engines import Faults, faulty, idle, make_config, make_model, read, running, seen, until
+from tests.support.engines import (
+    Faults,
+    faulty,
+    idle,
+    make_config,
+    make_model,
+    read,
+    running,
+    seen,
+    until,
+    worker_pid,
+)
 
 
 @pytest.fixture
@@ -43,16 +54,15 @@ async def test_200_requests_to_a_sleeper_cause_one_wake() -> None:
 async def test_the_whole_round_of_locations() -> None:
     async with running() as manager:
         await read(manager)
-        before = seen(manager)
+        before, pid = seen(manager), worker_pid(manager)
         await manager.offload("alpha")
         assert (seen(manager).location, seen(manager).memory_bytes) == (Location.CPU, 0)
         assert seen(manager).host_bytes == before.host_bytes > 0
         await read(manager)
         await manager.release("alpha")
         after = seen(manager)
-        assert (after.location, after.host_bytes, after.worker_running) == (Location.UNLOADED, 0, False)
-        assert before.worker_pid is not None
-        assert not engines.alive(before.worker_pid)
+        assert (after.location, after.host_bytes, after.worker) == (Location.UNLOADED, 0, Worker.EXITED)
+        assert not engines.alive(pid)
 
 
 async def test_offload_during_requests_waits_for_them() -> None:
@@ -71,7 +81,8 @@ async def test_a_timeout_of_zero_offloads_when_the_last_request_is_done() -> Non
         async with manager.lease("alpha") as lease:
             await lease.infer(engines.page())
             assert seen(manager).state is State.READY
-        assert (await until(manager, lambda model: model.state is State.OFFLOADED)).worker_running
+        offloaded = await until(manager, lambda model: model.state is State.OFFLOADED)
+        assert offloaded.worker is Worker.RUNNING
 
 
 async def test_timeouts_change_while_it_runs_and_requests_do_not_notice() -> None:
@@ -83,7 +94,7 @@ async def test_timeouts_change_while_it_runs_and_requests_do_not_notice() -> Non
         manager.apply(engines.live(config, idle=idle(offload=0, leave=0)))
         assert (await reading).width == 40
         model = await until(
-            manager, lambda model: model.state is State.OFFLOADED and not model.worker_running
+            manager, lambda model: model.state is State.OFFLOADED and model.worker is Worker.EXITED
         )
         assert model.location is Location.CPU
         assert model.host_bytes > 0
@@ -128,15 +139,15 @@ async def test_two_models_take_turns_where_only_one_fits() -> None:
 async def test_close_lets_running_requests_end_and_leaves_no_process() -> None:
     async with running(make_config(make_model(infer_seconds=0.5))) as manager:
         reading = asyncio.create_task(read(manager))
-        model = await until(manager, lambda model: model.in_flight == 1)
+        await until(manager, lambda model: model.in_flight == 1)
+        pid = worker_pid(manager)
         closing = asyncio.create_task(manager.close())
         await until(manager, lambda _: manager.snapshot().draining)
         with pytest.raises(Refused, match="shutting down"):
             await read(manager)
         assert (await reading).width == 40
         await closing
-        assert model.worker_pid is not None
-        assert not engines.alive(model.worker_pid)
+        assert not engines.alive(pid)
     with pytest.raises(Refused, match="shut down"):
         await read(manager)
 
@@ -146,12 +157,12 @@ async def test_close_kills_what_hangs(faults: Faults) -> None:
         await read(manager)
         faults.set(infer="hang")
         reading = asyncio.create_task(read(manager))
-        model = await until(manager, lambda model: model.in_flight == 1)
+        await until(manager, lambda model: model.in_flight == 1)
+        pid = worker_pid(manager)
         await manager.close(grace_seconds=0.2)
         with pytest.raises((Refused, EngineError)):
             await reading
-        assert model.worker_pid is not None
-        assert not engines.alive(model.worker_pid)
+        assert not engines.alive(pid)
 
 
 async def test_cancelling_the_owner_kills_the_workers_and_answers_everybody() -> None:
@@ -159,14 +170,13 @@ async def test_cancelling_the_owner_kills_the_workers_and_answers_everybody() ->
     manager = Manager(config, engines.live(config), engines.SIMULATED, environ=os.environ)
     owner = asyncio.create_task(manager.run())
     reading = asyncio.create_task(read(manager))
-    model = await until(manager, lambda model: model.worker_pid is not None)
+    pid = await engines.started(manager)
     owner.cancel()
     with pytest.raises(Refused):
         await reading
     await asyncio.wait([owner])
     assert manager.ended
-    assert model.worker_pid is not None
-    assert not engines.alive(model.worker_pid)
+    assert not engines.alive(pid)
 
 
 async def test_slow_readers_of_changes_get_the_newest_only() -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from bench import vlmserver
 from ocr_inference.manager.manager import Manager
-from ocr_inference.scheduling.lifecycle import State
+from ocr_wire.states import State, Worker
 from tests.support import engines
-from tests.support.engines import eventually, make_config, make_model, read, running, seen, until
+from tests.support.engines import eventually, make_config, make_model, read, running, seen, until, worker_pid
 
 NAME = "alpha"
 
@@ -41,14 +41,15 @@ async def sleeper(**options: object) -> AsyncIterator[Manager]:
 
 async def test_the_wake_from_deep_idle_takes_the_standby() -> None:
     async with sleeper() as manager:
-        before = seen(manager).worker_pid
+        before = worker_pid(manager, NAME)
         for _ in range(3):
             model = await until(manager, lambda model: model.standby)
-            assert (model.state, model.worker_running, model.worker_pid) == (State.OFFLOADED, False, None)
+            assert (model.state, model.worker) == (State.OFFLOADED, Worker.EXITED)
+            assert manager.snapshot().worker_pids == {}
             (standby,) = processes()
             assert standby != before
             async with manager.lease(NAME):
-                assert seen(manager).worker_pid == standby
+                assert worker_pid(manager) == standby
                 assert not seen(manager).standby
                 assert processes() == {standby}
             before = standby
@@ -68,11 +69,11 @@ async def test_a_release_ends_it() -> None:
 
 async def test_one_that_isnt_ready_does_what_it_was_at_and_then_restores() -> None:
     async with sleeper(stand_by_seconds=0.5) as manager:
-        await until(manager, lambda model: not model.worker_running)
+        await until(manager, lambda model: model.worker is Worker.EXITED)
         await eventually(lambda: bool(processes()))
         (standby,) = processes()
         async with manager.lease(NAME):
-            assert seen(manager).worker_pid == standby
+            assert worker_pid(manager) == standby
         assert seen(manager).wakes == 1
 
 
@@ -94,7 +95,7 @@ async def test_one_that_cant_be_had_costs_nothing(
     faults = engines.Faults(tmp_path)
     faults.set(stand_by=fault)
     async with sleeper(faults_file=str(faults.file)) as manager:
-        await until(manager, lambda model: not model.worker_running)
+        await until(manager, lambda model: model.worker is Worker.EXITED)
         await eventually(lambda: "no standby" in caplog.text)
         await eventually(lambda: not processes())
         assert not seen(manager).standby
@@ -105,17 +106,17 @@ async def test_one_that_cant_be_had_costs_nothing(
 async def test_a_release_while_it_begins_leaves_nothing() -> None:
     async with sleeper(stand_by_seconds=60) as manager:
         for _ in range(5):
-            await until(manager, lambda model: not model.worker_running)
+            await until(manager, lambda model: model.worker is Worker.EXITED)
             await manager.release()
             await eventually(lambda: not processes())
             await asyncio.gather(*(read(manager) for _ in range(3)))
 
 
-async def test_without_a_nursery_there_is_none() -> None:
+async def test_without_a_forkserver_there_is_none() -> None:
     config = make_config(make_model(NAME))
-    async with running(config, standby_engines=("fake",), nursery=False) as manager:
+    async with running(config, standby_engines=("fake",), forkserver=False) as manager:
         await read(manager)
         manager.apply(engines.live(config, idle=engines.idle(leave=0)))
-        await until(manager, lambda model: not model.worker_running)
+        await until(manager, lambda model: model.worker is Worker.EXITED)
         assert (await read(manager)).text
         assert not seen(manager).standby

@@ -103,7 +103,7 @@ async def test_an_engine_that_is_not_there_is_a_failure_with_the_way_out() -> No
     host = HostTier.create("test")
     worker = await Worker.start(ModelSpec(name="m", engine="magic"), host, Direct(os.environ))
     running = asyncio.create_task(worker.run())
-    with pytest.raises(EngineError, match="no engine 'magic'; there are rapidocr, "):
+    with pytest.raises(EngineError, match="no engine 'magic'; there are transformers, "):
         await worker.call("load")
     await worker.stop()
     await running

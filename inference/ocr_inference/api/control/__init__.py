@@ -1,1 +1,9 @@
-"""The server's own state, settings and controls: for the operator, probes and people."""
+"""The server's own state, settings and controls: for the operator, probes and people.
+
+- `state`: `GET /v1/state`, once or as a stream.
+- `latest_state`: the latest state for all watchers.
+- `telemetry`: usage of the whole GPU, in steps, for the state.
+- `settings`: `PUT /v1/settings`.
+- `controls`: the classic controls: load, offload, release, timeout.
+- `health`: probes, metrics and the compatible health document.
+"""

@@ -1,4 +1,4 @@
-"""The classic controls: wake a model, move it away from the GPU, drop it, change its idle timeout."""
+"""The classic controls: wake a model, offload it, unload it, change its idle timeout."""
 
 import math
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from ocr_inference.api import forms
-from ocr_inference.api.appkeys import CONFIG, LIVE, MANAGER, respond
+from ocr_inference.api.appkeys import CONFIG, LIVE_SETTINGS, MANAGER, respond
 from ocr_inference.api.control import health
-from ocr_inference.api.ocr.routes import choose_model
-from ocr_inference.config.settings import MAX_TIMEOUT_SECONDS
+from ocr_inference.api.pages import choose_model
 from ocr_inference.errors import ApiError
+from ocr_wire.settings import MAX_SECONDS
 
 
 async def load(request: web.Request) -> web.Response:
-    """Make a model ready, as a page would; without a model: the first one, since all of them need not fit together."""
+    """Make a model ready, as a page would. Without a model: the first one, since all of them need not fit together."""
     model = _model(request, await forms.read_fields(request, ("model",)))
     async with request.app[MANAGER].lease(model or request.app[CONFIG].models[0].name):
         pass
@@ -22,7 +22,7 @@ async def load(request: web.Request) -> web.Response:
 
 
 async def offload(request: web.Request) -> web.Response:
-    """GPU → host memory, after the requests that run; without a model: all of them. Also serves `/cleanup`.
+    """Offload a model, after the requests that run; without a model: all of them. Also serves `/cleanup`.
 
     With `if_idle`: at once or not at all (409), and only one model.
     """
@@ -44,7 +44,7 @@ async def offload(request: web.Request) -> web.Response:
 
 
 async def release(request: web.Request) -> web.Response:
-    """Drop everything, after the requests that run; without a model: all of them."""
+    """Unload a model, after the requests that run; without a model: all of them."""
     model = _model(request, await forms.read_fields(request, ("model",)))
     await request.app[MANAGER].release(model)
     return _done(request, model)
@@ -54,7 +54,7 @@ async def timeout(request: web.Request) -> web.Response:
     """Set the idle time until offload, at this server, until newer settings are declared."""
     fields = await forms.read_fields(request, ("timeout", "model"))
     model = _model(request, fields)
-    request.app[LIVE].set_timeout(model, _seconds(fields.get("timeout"), "timeout", never=True))
+    request.app[LIVE_SETTINGS].set_timeout(model, _seconds(fields.get("timeout"), "timeout", never=True))
     return _done(request, model)
 
 
@@ -84,11 +84,11 @@ def _seconds(value: object, name: str, *, never: bool = False) -> float:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         seconds = math.nan
-    if not (0 <= seconds <= MAX_TIMEOUT_SECONDS or (never and seconds == -1)):
+    if not (0 <= seconds <= MAX_SECONDS or (never and seconds == -1)):
         raise ApiError(
             422,
             "invalid_value",
-            f"{name} is seconds from 0 to {MAX_TIMEOUT_SECONDS}{or_never}; got {str(value)[:40]!r}",
+            f"{name} is seconds from 0 to {MAX_SECONDS}{or_never}; got {str(value)[:40]!r}",
             param=name,
         )
     return seconds
@@ -97,4 +97,6 @@ def _seconds(value: object, name: str, *, never: bool = False) -> float:
 def _done(request: web.Request, model: str | None) -> web.Response:
     app = request.app
     name = model or app[CONFIG].models[0].name
-    return respond({"success": True, **health.status(app[MANAGER].snapshot(), app[LIVE].effective, name)})
+    return respond(
+        {"success": True, **health.status(app[MANAGER].snapshot(), app[LIVE_SETTINGS].effective, name)}
+    )

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from ocr_inference.api.appkeys import LIVE, respond
+from ocr_inference.api.appkeys import LIVE_SETTINGS, respond
 
 
 async def put(request: web.Request) -> web.Response:
-    return respond(request.app[LIVE].declare(await request.read()).to_json())
+    return respond(request.app[LIVE_SETTINGS].declare(await request.read()))

@@ -1,7 +1,7 @@
-"""What the state says of the whole GPU, and whether the placement's promise was kept.
+"""Usage of the whole GPU for the state, and whether the placement's promise was kept.
 
-Others use the GPU, too, so its numbers move all the time; the state stream must stay silent while nothing happens.
-So a number is told anew only when it has moved by a step since it was told last.
+Other processes use the GPU, too, so its numbers change all the time; the state stream must stay silent while nothing
+happens. So a number is reported anew only when it has moved by a step since its last report.
 """
 
 import asyncio
@@ -10,45 +10,46 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ocr_inference.api.schema import GpuInfo
 from ocr_inference.device import gpu_usage
 from ocr_inference.device.gpu import Device, NoDevice
+from ocr_inference.protocol.latest import Latest
+from ocr_wire.state import WholeGpu
 
 SAMPLE_SECONDS = 2.0
 SMOOTHING_SECONDS = 10.0
 """Time constant of the utilisation's moving average: a page is read within seconds."""
 MEMORY_STEPS = 64
-"""The GPU's memory is told in steps of 1/64: 0.7 GiB of 45."""
+"""Steps in which the GPU's memory is reported: 0.7 GiB of 45."""
 UTILIZATION_STEP = 0.1
 MIB = 1 << 20
 
 log = logging.getLogger(__name__)
 
 
-def retell(told: GpuInfo | None, now: GpuInfo | None) -> GpuInfo | None:
-    """What to tell after a new measurement: the same as before unless something moved by a step."""
-    if told is None or now is None:
+def next_report(reported: WholeGpu | None, now: WholeGpu | None) -> WholeGpu | None:
+    """Return what to report after a new measurement: the same as before unless something moved by a step."""
+    if reported is None or now is None:
         return now
     step = max(1, now.memory_total_bytes // MEMORY_STEPS)
-    before, busy = told.utilization, now.utilization
+    before, busy = reported.utilization, now.utilization
     still = (
-        told.memory_total_bytes == now.memory_total_bytes
-        and abs(told.memory_used_bytes - now.memory_used_bytes) < step
+        reported.memory_total_bytes == now.memory_total_bytes
+        and abs(reported.memory_used_bytes - now.memory_used_bytes) < step
         and (before is None) == (busy is None)
         and abs((before or 0.0) - (busy or 0.0)) < UTILIZATION_STEP
     )
-    return told if still else now
+    return reported if still else now
 
 
 def smooth(before: float | None, value: float | None, seconds: float) -> float | None:
-    """An exponential moving average, `seconds` after `before`; between the two, whatever the clock does."""
+    """Return an exponential moving average, `seconds` after `before`; between the two, whatever the clock does."""
     if before is None or value is None:
         return value
     return before + (value - before) * -math.expm1(-max(0.0, seconds) / SMOOTHING_SECONDS)
 
 
 def mismatch(promised: Sequence[str], device: Device) -> str:
-    """What is wrong with the GPU that was got, against those that were promised; empty while nothing is."""
+    """Return what is wrong with the GPU of this process, against those that were promised; empty where nothing is."""
     if not promised or device.uuid in promised:
         return ""
     wanted = ", ".join(promised)
@@ -58,45 +59,41 @@ def mismatch(promised: Sequence[str], device: Device) -> str:
 
 
 class Telemetry:
-    """`told` is what the state says; written only by `run`."""
+    """Measures the GPU; `latest` is what the state has, and only `run` publishes it."""
 
     def __init__(self, device: Device, simulated: Path | None, clock: Callable[[], float]) -> None:
-        self.told: GpuInfo | None = None
+        self.latest: Latest[WholeGpu | None] = Latest(None)
         self._device = device
         self._simulated = simulated if device.kind == "simulated" else None
         self._clock = clock
         self._busy: float | None = None
         self._at = clock()
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Measures every `SAMPLE_SECONDS`, off the event loop; calls `changed` when there is news. Without a GPU it
-        ends at once, and where the driver stops answering nothing is told any more."""
+    async def run(self) -> None:
+        """Measure every `SAMPLE_SECONDS`, off the event loop. Without a GPU it ends at once; when the driver stops
+        answering, `latest` becomes None."""
         if self._device.uuid is None:
             return
         try:
-            with gpu_usage.opened(self._simulated) as gauge:
+            with gpu_usage.opened(self._simulated) as usage_reader:
                 while True:
-                    found = await asyncio.to_thread(gauge.read)
-                    self._take(found, changed)
+                    self._take(await asyncio.to_thread(usage_reader.read))
                     await asyncio.sleep(SAMPLE_SECONDS)
         except NoDevice as error:
-            log.warning("the GPU's load isn't told any more: %s", error)
-            self._tell(None, changed)
+            log.warning("the GPU's load isn't reported any more: %s", error)
+            self.latest.publish(None)
 
-    def _take(self, found: Sequence[gpu_usage.Measured], changed: Callable[[], None]) -> None:
+    def _take(self, found: Sequence[gpu_usage.Measured]) -> None:
         ours = next((each for each in found if each.gpu.uuid == self._device.uuid), None)
         if ours is None:
-            self._tell(None, changed)
+            self.latest.publish(None)
             return
         now = self._clock()
         self._busy = smooth(self._busy, ours.utilization, now - self._at)
         self._at = now
-        used = min(ours.used_bytes, ours.gpu.memory_bytes) // MIB * MIB
-        busy = None if self._busy is None else round(self._busy, 2)
-        self._tell(GpuInfo(used, ours.gpu.memory_bytes, busy), changed)
-
-    def _tell(self, now: GpuInfo | None, changed: Callable[[], None]) -> None:
-        told = retell(self.told, now)
-        if told != self.told:
-            self.told = told
-            changed()
+        measured = WholeGpu(
+            memory_used_bytes=min(ours.used_bytes, ours.gpu.memory_bytes) // MIB * MIB,
+            memory_total_bytes=ours.gpu.memory_bytes,
+            utilization=None if self._busy is None else round(self._busy, 2),
+        )
+        self.latest.publish(next_report(self.latest.value, measured))

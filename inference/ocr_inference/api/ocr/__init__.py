@@ -1,1 +1,4 @@
-"""The classic OCR calls: a picture in, its text and boxes out."""
+"""The classic OCR call.
+
+- `ocr`: `POST /ocr`.
+"""

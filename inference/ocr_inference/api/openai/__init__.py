@@ -1,1 +1,8 @@
-"""OpenAI's dialect: chat completions and the list of models."""
+"""OpenAI's dialect.
+
+- `completions`: `POST /v1/chat/completions`.
+- `chat`: what a request asks of a page.
+- `answer`: how the answer is written.
+- `dataurl`: pictures inside JSON.
+- `models`: `GET /v1/models`.
+"""

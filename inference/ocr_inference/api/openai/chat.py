@@ -1,9 +1,9 @@
-"""Chat completions in OpenAI's shape: what a request asks of a page (`completion` writes the answer).
+"""Chat completions in OpenAI's shape: what a request asks of a page (`answer` writes the answer).
 
-The last user turn is what is asked; the page is its picture, or the nearest earlier user turn's. Its text is the
-prompt, word for word, unless the extra object `ocr` names a task. Decoding is greedy. What was sent and has no
-effect is named in the answer (`ignored`), not refused: clients send sampling parameters whether they matter or not.
-What would make the answer another one than was asked for (several answers, JSON by schema) is refused by name.
+The last user turn is the request; the page is its picture, or the nearest earlier user turn's. Its text is the prompt,
+word for word, unless the extra object `ocr` names a task. Decoding is greedy. Fields that were sent and have no effect
+are named in the answer (`ignored`), not refused: clients send sampling parameters whether they matter or not. What
+would change the answer's kind (several answers, JSON by schema) is refused by name.
 """
 
 import re
@@ -17,7 +17,7 @@ from msgspec import Meta, Raw, Struct
 from ocr_inference.api import schema
 from ocr_inference.api.schema import MAX_PROMPT, MAX_TERM, MAX_TOKENS, OcrRequest
 from ocr_inference.errors import ApiError
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import INFO, Task
 
 MAX_MESSAGES = 256
 MAX_PARTS = 64
@@ -25,10 +25,10 @@ MAX_STOPS = 4
 """As many as OpenAI allows."""
 MAX_STOP = 256
 MAX_COMMAS = 100_000
-"""In a body: each value in it but the first of an array or object has one before it, and base64 has none. So a few
-megabytes of `1,1,1` don't become gigabytes of values."""
+"""Most commas in a body: each value in it but the first of an array or object has one before it, and base64 has none.
+So a few megabytes of `1,1,1` don't become gigabytes of values."""
 MAX_IGNORED = 64
-"""Names of fields without effect that are told; each is cut, too."""
+"""Most names of fields without effect in an answer; each is cut, too."""
 
 _T = TypeVar("_T")
 
@@ -60,7 +60,7 @@ class _Format(Struct, frozen=True):
 
 
 class _Options(Struct, frozen=True):
-    """`ocr`: what `POST /ocr` has as form fields."""
+    """Extra object `ocr`: what `POST /ocr` has as form fields."""
 
     task: Annotated[str, Meta(max_length=64)] | None = None
     resolution: Annotated[str, Meta(max_length=64)] | None = None
@@ -91,11 +91,11 @@ class _Body(Struct, frozen=True):
 class ChatRequest:
     asked: OcrRequest
     picture: str
-    """A URL as it was sent."""
+    """URL as it was sent."""
     picture_param: str
-    """Where it stands in the request: `messages[0].content[1].image_url.url`."""
+    """Path of the picture in the request: `messages[0].content[1].image_url.url`."""
     prompt_param: str | None = None
-    """Where the prompt stands, if it makes the task."""
+    """Path of the prompt, where it makes the task."""
     wants_parsed: bool = False
     """Whether `ocr` was sent, and so the parsed answer is wanted beside the raw one."""
     stream: bool = False
@@ -103,7 +103,7 @@ class ChatRequest:
     stop: tuple[str, ...] = ()
 
     def param(self, field: str | None) -> str | None:
-        """Where a field of `POST /ocr` stands in this request: engines know only those."""
+        """Return the path in this request of a field of `POST /ocr`: engines know only those."""
         match field:
             case "file":
                 return self.picture_param
@@ -117,7 +117,7 @@ class ChatRequest:
 
 
 def parse(body: bytes | bytearray) -> ChatRequest:
-    """A body → what it asks for; raises `ApiError` that names the field by its JSON path."""
+    """Parse a body; raises `ApiError` that names the field by its JSON path."""
     if body.count(b",") > MAX_COMMAS:
         raise ApiError(413, "body_too_large", f"the body has more than {MAX_COMMAS} values")
     fields = _decoded(body, dict[str, Raw])
@@ -159,8 +159,8 @@ def parse(body: bytes | bytearray) -> ChatRequest:
 
 
 def fitted(chat: ChatRequest, tasks: Sequence[Task]) -> ChatRequest:
-    """`chat` for a model that can do `tasks`: one that follows no prompt reads every line, and says that it
-    ignored the prompt. A prompt comes with every picture in some clients, so it isn't refused."""
+    """Return `chat` for a model that can do `tasks`. A model that follows no prompt reads every line, and the answer
+    names the prompt as ignored: some clients send a prompt with every picture, so it isn't refused."""
     if chat.prompt_param is None or Task.FREEFORM in tasks:
         return chat
     ignored = _shown((*chat.asked.ignored, chat.prompt_param))
@@ -175,15 +175,15 @@ def _task(options: _Options, prompt: str | None) -> Task:
     if options.task is None:
         return Task.FREEFORM if prompt is not None else Task.DOCUMENT
     task = schema.task(options.task, "ocr.task")
-    if task is Task.FIND and not (options.find_term or "").strip():
-        raise _invalid("task 'find' needs find_term, the text to look for", "ocr.find_term")
-    if task is Task.FREEFORM and prompt is None:
+    if INFO[task].needs == "find_term" and not (options.find_term or "").strip():
+        raise _invalid(f"task {task.value!r} needs find_term", "ocr.find_term")
+    if INFO[task].takes_prompt and prompt is None:
         raise _invalid("task 'freeform' needs a text in the last user turn: it is the prompt", "messages")
     return task
 
 
 def _turn(messages: Sequence[_Message]) -> tuple[str | None, str, str, str, tuple[str, ...]]:
-    """(prompt, where it stands, picture's URL, where it stands, where turns without effect stand)."""
+    """Return the prompt, its path, the picture's URL, its path, and the paths of turns without effect."""
     users = [index for index, message in enumerate(messages) if message.role == "user"]
     if not users:
         raise _invalid("messages has no user turn: send the picture in one", "messages")
@@ -215,7 +215,7 @@ def _turn(messages: Sequence[_Message]) -> tuple[str | None, str, str, str, tupl
 
 
 def _text(message: _Message, at: str) -> str | None:
-    """The turn's text as it was sent; several parts are lines."""
+    """Return the turn's text as it was sent; several parts become lines."""
     if isinstance(message.content, str):
         text = message.content
     else:
@@ -226,7 +226,7 @@ def _text(message: _Message, at: str) -> str | None:
 
 
 def _pictures(message: _Message, index: int) -> list[tuple[str, str]]:
-    """(URL, where it stands) of each picture; a part of a kind that nobody reads here is refused."""
+    """Return the URL and path of each picture; a part of a kind that isn't read here is refused."""
     pictures = []
     parts = () if isinstance(message.content, str) else message.content or ()
     for number, part in enumerate(parts):
@@ -251,7 +251,7 @@ def _refuse_unsupported(sent: _Body) -> None:
     if sent.n not in (None, 1):
         raise _unsupported("n can only be 1: decoding is greedy, so every answer would be the same", "n")
     if sent.logprobs:
-        raise _unsupported("logprobs aren't told", "logprobs")
+        raise _unsupported("logprobs aren't answered", "logprobs")
     if sent.response_format is not None and sent.response_format.type != "text":
         message = f"response_format {sent.response_format.type[:40]!r} can't be kept to; only text can"
         raise _unsupported(message, "response_format")

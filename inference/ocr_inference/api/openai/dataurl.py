@@ -6,13 +6,13 @@ from ocr_inference.errors import ApiError
 
 _SCHEME = "data:"
 _MAX_HEAD = 256
-"""Characters of `data:image/png;base64,`; parameters are allowed and mean nothing."""
+"""Most characters before the data, `data:image/png;base64,`; parameters are allowed and have no effect."""
 _STEP = 4 << 20
-"""Characters decoded at a time: other threads get their turn in between. A multiple of four."""
+"""Characters decoded at a time: other threads run in between. A multiple of four."""
 
 
 def decode(url: str, max_bytes: int, param: str) -> bytes:
-    """The bytes of a data URL; raises `ApiError` that names `param`. What they are is for others to find out."""
+    """Decode the bytes of a data URL; raises `ApiError` that names `param`. Their format isn't checked here."""
     head, comma, _ = url[:_MAX_HEAD].partition(",")
     if not head[: len(_SCHEME)].lower() == _SCHEME:
         raise _refused_scheme(head, param)

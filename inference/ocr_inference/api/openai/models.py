@@ -1,16 +1,16 @@
-"""`GET /v1/models`, in OpenAI's shape: each object also says where its model is."""
+"""`GET /v1/models`, in OpenAI's shape, with the state and location of each model."""
 
 from typing import Any
 
 from aiohttp import web
 
 from ocr_inference.api.appkeys import CONFIG, MANAGER, STARTED, respond
-from ocr_inference.api.ocr.routes import choose_model
-from ocr_inference.manager.manager import ModelSnapshot
+from ocr_inference.api.pages import choose_model
+from ocr_wire.state import Model
 
 
 async def models(request: web.Request) -> web.Response:
-    """The first one is the default model."""
+    """List the models; the first one is the default model."""
     created = request.app[STARTED]
     data = [_object(model, created) for model in request.app[MANAGER].snapshot().models]
     return respond({"object": "list", "data": data})
@@ -18,11 +18,10 @@ async def models(request: web.Request) -> web.Response:
 
 async def model(request: web.Request) -> web.Response:
     name = choose_model(request.app[CONFIG], request.match_info["model"]).name
-    found = next(each for each in request.app[MANAGER].snapshot().models if each.name == name)
-    return respond(_object(found, request.app[STARTED]))
+    return respond(_object(request.app[MANAGER].snapshot().model(name), request.app[STARTED]))
 
 
-def _object(model: ModelSnapshot, created: int) -> dict[str, Any]:
+def _object(model: Model, created: int) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",

@@ -1,1 +1,4 @@
-"""The web page."""
+"""The web page.
+
+- `page`: `GET /`, which serves `page.html`.
+"""

@@ -1,4 +1,4 @@
-"""`GET /`: a page to try the server with, one file without anything from elsewhere."""
+"""`GET /`: a page to try the server with, one file that loads nothing from elsewhere."""
 
 from importlib.resources import files
 

@@ -1,6 +1,6 @@
-"""What a safetensors file and an index of shards claim to hold, believed only where it adds up. Pure.
+"""Headers of safetensors files and indexes of shards, accepted only where they are consistent.
 
-Everything here is written by strangers. Every refusal is a `BadWeights` that names the file and the field.
+The files are untrusted. Every refusal is a `BadWeights` that names the file and the field.
 """
 
 import json
@@ -19,13 +19,13 @@ MAX_INDEX_BYTES: Final = 32 << 20
 MAX_TENSORS: Final = 200_000
 MAX_DIMENSIONS: Final = 16
 MAX_NAME: Final = 512
-"""Characters, of tensors and files."""
+"""Most characters of a name, of tensors and files."""
 _QUOTED: Final = 80
-"""Characters of what a file says that go into a message."""
+"""Most characters of a file's text in a message."""
 
 
 class BadWeights(ValueError):
-    """A checkpoint that can't be used: which file, which field of it, and what is wrong there."""
+    """Checkpoint that can't be used: the file, its field, and what is wrong there."""
 
     def __init__(self, file: str, field: str, message: str) -> None:
         super().__init__(f"{file}: {field}: {message}" if field else f"{file}: {message}")
@@ -35,7 +35,7 @@ class BadWeights(ValueError):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor of a file; `begin` and `end` count from the start of the file."""
+    """Tensor of a file; `begin` and `end` count from the start of the file."""
 
     name: str
     dtype: str
@@ -50,11 +50,11 @@ class Header:
     """In the order of their bytes; they cover the data part without a gap."""
     metadata: Mapping[str, str]
     data_begin: int
-    """Where the data part starts in the file."""
+    """Start of the data part in the file."""
 
 
 def length(prefix: bytes, file_bytes: int, file: str) -> int:
-    """How long the header is, from a file's first 8 bytes."""
+    """Return the header's length, from a file's first 8 bytes."""
     if len(prefix) < PREFIX_BYTES:
         raise BadWeights(file, "", f"has {file_bytes} bytes, which is no safetensors file")
     size = int.from_bytes(prefix[:PREFIX_BYTES], "little")
@@ -66,7 +66,7 @@ def length(prefix: bytes, file_bytes: int, file: str) -> int:
 
 
 def parse(data: bytes, file_bytes: int, file: str) -> Header:
-    """The header (without the 8 bytes before it) of a file of `file_bytes`."""
+    """Parse the header (without the 8 bytes before it) of a file of `file_bytes`."""
     items = _objects(data, file, "header")
     metadata = _texts(items.pop("__metadata__", {}), file, "__metadata__")
     _bounded(items, file, "header")
@@ -86,7 +86,8 @@ def parse(data: bytes, file_bytes: int, file: str) -> Header:
 
 
 def parse_index(data: bytes, file: str) -> Mapping[str, str]:
-    """Tensor → name of its shard, from `model.safetensors.index.json`. Names are plain file names of one folder."""
+    """Parse `model.safetensors.index.json` into tensor → name of its shard. Names are plain file names of one
+    folder."""
     if len(data) > MAX_INDEX_BYTES:
         raise BadWeights(file, "", f"is larger than {MAX_INDEX_BYTES} bytes")
     shards = _texts(_objects(data, file, "index").get("weight_map"), file, "weight_map")
@@ -101,7 +102,7 @@ def parse_index(data: bytes, file: str) -> Mapping[str, str]:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name can only mean a safetensors file of the folder that it's looked up in."""
+    """Whether a name can only mean a safetensors file of the folder that it's searched in."""
     return (
         re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors", name) is not None and len(name) <= MAX_NAME
     )
@@ -114,8 +115,8 @@ def check(
     *,
     ignored: Collection[str] = (),
 ) -> None:
-    """That a checkpoint (tensor → file and info) has what a model wants: every persistent entry, in its shape, and
-    nothing else but names that match one of the `ignored` regular expressions. Dtypes aren't compared."""
+    """Check that a checkpoint (tensor → file and info) has what a model needs: every persistent entry, in its shape,
+    and nothing else but names that match one of the `ignored` regular expressions. Dtypes aren't compared."""
     names = {entry.name for entry in wanted}
     missing = [entry.name for entry in wanted if entry.persistent and entry.name not in found]
     if missing:
@@ -140,7 +141,7 @@ def check(
 
 
 class _Twice(ValueError):
-    """A JSON object with a name that comes twice: readers differ on which of them counts."""
+    """JSON object with a name that comes twice: readers differ on which of them counts."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _tensor(name: str, item: Any, data_begin: int, file: str) -> TensorInfo:
 
 
 def _naturals(value: Any) -> tuple[int, ...] | None:
-    """A list of numbers that a 64-bit file system can mean."""
+    """Check a list of numbers that a 64-bit file system can have."""
     if not isinstance(value, list):
         return None
     if not all(type(number) is int and 0 <= number < 1 << 63 for number in value):
@@ -220,7 +221,7 @@ def _quoted(value: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """A name as far as a log line should carry what a stranger wrote."""
+    """Shorten a name from a file for a log line."""
     return name if len(name) <= _QUOTED and name.isprintable() else _quoted(name)
 
 

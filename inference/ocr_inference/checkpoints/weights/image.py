@@ -1,9 +1,8 @@
 """Weight images: a model's weights in its own names and dtype, as one plain safetensors file beside the cache.
 
-A checkpoint that isn't stored as its model holds it (fused experts, another dtype) is converted once, and what came
-of it written here from the host tier. From then on it's read as fast as any file. Several pods may read and write
-the same one: a name stands for one content, files appear whole or not at all, and the first to use one verifies its
-checksum.
+A checkpoint that isn't stored as its model holds it (fused experts, another dtype) is converted once, and the result is
+written here from the host tier. From then on it's read as fast as any file. Several pods may read and write the same
+one: equal names have equal content, files appear whole or not at all, and the first reader verifies the checksum.
 """
 
 import contextlib
@@ -26,8 +25,8 @@ from ocr_inference.checkpoints.weights.layout import Layout
 from ocr_inference.checkpoints.weights.reading import OnRange
 
 CHUNK_BYTES: Final = reading.CHUNK_BYTES
-"""Of the checksum, which is the SHA-256 of the SHA-256 of each chunk: chunks are verified as they come, in parallel.
-Part of the format."""
+"""Bytes of a chunk of the checksum, which is the SHA-256 of the SHA-256 of each chunk: chunks are verified as they
+come, in parallel. Part of the format."""
 CHECKSUM: Final = "ocr_operator.sha256_of_16MiB_chunks"
 PART: Final = ".part"
 VERIFIED: Final = ".verified"
@@ -35,21 +34,22 @@ VERIFIED: Final = ".verified"
 
 @dataclass(frozen=True)
 class Key:
-    """What the bytes of an image depend on."""
+    """Everything that the bytes of an image depend on."""
 
     source: str
-    """A repository's name or a folder."""
+    """Name of a repository, or path of a folder."""
     revision: str
-    """A commit, or whatever else changes with the checkpoint's content."""
+    """Commit, or whatever else changes with the checkpoint's content."""
     dtype: str
     library: str
     """`transformers 5.23.0`: another version may convert otherwise."""
     layout: bytes
-    """The digest of the model's layout."""
+    """Digest of the model's layout."""
 
 
 class ImageNotWritten(Exception):
-    """No image came of it (disk full, read-only); the message says what and where. The weights are unharmed."""
+    """Image that couldn't be written (disk full, read-only); the message names the reason and the file. The weights are
+    unharmed."""
 
 
 def path(cache_dir: Path, key: Key) -> Path:
@@ -97,7 +97,7 @@ def read(
     on_range: OnRange | None = None,
     threads: int = reading.THREADS,
 ) -> int:
-    """Fill every slot; returns bytes read. Verifies the checksum unless somebody did since the file was written.
+    """Fill every slot; returns bytes read. Verifies the checksum unless that was done since the file was written.
     Raises `BadWeights` for a damaged image (`discard` it and convert again), `FileNotFoundError` where there's none."""
     inside = file.parent.resolve(strict=True)
     if not file.exists():
@@ -115,13 +115,13 @@ def read(
         )
     if digests is not None:
         if _checksum([digests[each] for each in sorted(digests)]) != checksum:
-            raise BadWeights(file.name, CHECKSUM, "the weights are others: the image is damaged")
+            raise BadWeights(file.name, CHECKSUM, "the weights differ: the image is damaged")
         _mark_verified(file, token)
     return count
 
 
 def discard(file: Path) -> None:
-    """Remove an image that is damaged; whoever reads it now is not disturbed."""
+    """Remove an image that is damaged; a reader that has it open isn't disturbed."""
     for each in (file, file.with_suffix(VERIFIED)):
         each.unlink(missing_ok=True)
 
@@ -130,7 +130,7 @@ def discard(file: Path) -> None:
 
 
 def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
-    """Prefix and header of a file with all slots, one after another."""
+    """Make prefix and header of a file with all slots, one after another."""
     items: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     at = 0
     for name, slot in layout.slots.items():
@@ -165,8 +165,8 @@ def _checksum(digests: list[bytes]) -> str:
 
 @contextlib.contextmanager
 def _part(file: Path) -> Iterator[int]:
-    """A file that takes the name of `file` when the block ends well, and disappears when it doesn't. It's locked, so
-    that others can tell it from one whose writer died."""
+    """Open a file that takes the name of `file` when the block ends well, and disappears when it doesn't. It's locked,
+    which distinguishes it from one whose writer died."""
     part, fd = _locked(file)
     try:
         yield fd
@@ -184,7 +184,7 @@ def _part(file: Path) -> Iterator[int]:
 
 
 def _locked(file: Path) -> tuple[Path, int]:
-    """A new file beside `file`, that nobody sweeps away."""
+    """Create a new file beside `file`, that no sweep removes."""
     while True:
         part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{PART}")
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -200,7 +200,7 @@ def _locked(file: Path) -> tuple[Path, int]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what writers left behind that were killed: nobody holds a lock on it."""
+    """Remove files of killed writers: they aren't locked."""
     for part in folder.glob(f"*{PART}"):
         with contextlib.suppress(OSError):
             fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
@@ -212,7 +212,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _token(fd: int, checksum: str) -> str:
-    """Stands for a file as it is: a copy, or one written again, has another."""
+    """Return a mark of a file as it is: a copy, or one written again, has another."""
     status = os.fstat(fd)
     return f"{checksum} {status.st_size} {status.st_mtime_ns}"
 
@@ -225,7 +225,7 @@ def _is_verified(file: Path, token: str) -> bool:
 
 
 def _mark_verified(file: Path, token: str) -> None:
-    """Where the folder is read-only, each reader verifies for itself."""
+    """Note that the image is verified; in a read-only folder each reader verifies for itself."""
     with contextlib.suppress(OSError):
         part = file.with_name(f"{file.stem}.{secrets.token_hex(8)}{VERIFIED}{PART}")
         part.write_text(token)

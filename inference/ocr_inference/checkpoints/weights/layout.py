@@ -1,8 +1,8 @@
-"""Where each tensor of a model lies in its one flat buffer, the same on the host and on a device. Pure.
+"""Layout of a model's flat buffer: the place of each tensor, the same on the host and on a device.
 
-The order is that of files which the safetensors library writes (larger elements first, then by name), so that most
-of a file is read into one contiguous run. It depends on the set of tensors alone: a worker that finds a filled host
-tier knows where everything is without looking at a disk.
+The order is that of files which the safetensors library writes (larger elements first, then by name), so that most of a
+file is read into one contiguous run. It depends on the set of tensors alone: a worker that finds a filled host tier
+knows every place without reading a disk.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 ALIGNMENT: Final = 256
-"""Bytes. What `cudaMalloc` promises for an allocation, so kernels may assume of a view what they assume of it."""
+"""Bytes. What `cudaMalloc` guarantees for an allocation, so kernels may assume of a view what they assume of it."""
 
 ELEMENT_BYTES: Final[Mapping[str, int]] = {
     "BOOL": 1,
@@ -33,20 +33,20 @@ ELEMENT_BYTES: Final[Mapping[str, int]] = {
     "F64": 8,
     "C64": 8,
 }
-"""The safetensors words for element types, as far as we hold them; also our words for them."""
+"""Names of element types in safetensors files, as far as we hold them; also our names for them."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor that a model has."""
+    """Tensor that a model has."""
 
     name: str
-    """By the model's own names: `model.layers.0.mlp.weight`."""
+    """The model's own name for it: `model.layers.0.mlp.weight`."""
     dtype: str
     """A key of `ELEMENT_BYTES`."""
     shape: tuple[int, ...]
     persistent: bool = True
-    """Whether checkpoints hold it. Buffers that a model computes (rotary tables) are in the host tier all the same."""
+    """Whether checkpoints hold it. Buffers that a model computes (rotary tables) are in the host tier, too."""
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Slot:
-    """An entry and its place."""
+    """Entry and its place."""
 
     entry: Entry
     offset: int
@@ -69,30 +69,30 @@ class Slot:
 @dataclass(frozen=True)
 class Layout:
     slots: Mapping[str, Slot]
-    """By name, in the order of their offsets. Tied names have no slot of their own."""
+    """Slots by name, in the order of their offsets. Tied names have no slot of their own."""
     ties: Mapping[str, str]
     """Other names of tensors that have a slot: alias → name."""
     total_bytes: int
-    """Of the flat buffer; a multiple of `ALIGNMENT`."""
+    """Bytes of the flat buffer; a multiple of `ALIGNMENT`."""
 
     def slot(self, name: str) -> Slot:
         return self.slots[self.ties.get(name, name)]
 
     @cached_property
     def weight_bytes(self) -> int:
-        """Without the gaps."""
+        """Bytes of all tensors, without the gaps."""
         return sum(slot.entry.nbytes for slot in self.slots.values())
 
     @cached_property
     def digest(self) -> bytes:
-        """32 bytes that tell layouts apart: a host tier bears the one of what it holds."""
+        """32 bytes that differ between layouts: a host tier has the one of what it holds."""
         lines = [f"{slot.entry}@{slot.offset}" for slot in self.slots.values()]
         lines += [f"{alias}={name}" for alias, name in sorted(self.ties.items())]
         return hashlib.sha256("\n".join(lines).encode()).digest()
 
 
 def plan(entries: Iterable[Entry], ties: Mapping[str, str] | None = None) -> Layout:
-    """The layout of a model; raises `ValueError` for a name that comes twice or a tie to nothing."""
+    """Lay out a model; raises `ValueError` for a name that comes twice or a tie to nothing."""
     slots: dict[str, Slot] = {}
     at = 0
     for entry in sorted(entries, key=lambda each: (-_element_bytes(each), each.dtype, each.name)):
@@ -107,7 +107,7 @@ def plan(entries: Iterable[Entry], ties: Mapping[str, str] | None = None) -> Lay
 
 
 def aligned(offset: int) -> int:
-    """The next place where a tensor may begin."""
+    """Return the next place where a tensor may begin."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 

@@ -1,8 +1,8 @@
-"""Pinning a flat buffer in the background, a chunk at a time, so that a device can fetch it by itself.
+"""Pins a flat buffer in the background, a chunk at a time, so that a device can fetch it by itself.
 
-A system may refuse to pin (a limit on locked memory, a runtime without support): then what is pinned stays so, the
-rest isn't, and copies of it take the slower way. Chunks matter: one call for gigabytes would stall whoever else needs
-the process's memory map, and a copy must not cross from one registered range to another.
+A system may refuse to pin (a limit on locked memory, a runtime without support): then what is pinned stays so, the rest
+isn't, and copies of it take the slower way. Chunks matter: one call for gigabytes would block all other users of the
+process's memory map, and a copy must not cross from one registered range to another.
 """
 
 import logging
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES: Final = 128 << 20
 """About 15 ms of pinning where pages are there already (0.1 s per GB)."""
 PAUSE_SECONDS: Final = 0.005
-"""Between chunks, for those who wait for the memory map."""
+"""Pause between chunks, in which other threads get the memory map."""
 
 
 class Registrar(Protocol):
-    """The runtime's calls. `enter` is called once, by the thread that pins."""
+    """Calls of the runtime. `enter` is called once, by the thread that pins."""
 
     def enter(self) -> None: ...
     def register(self, address: int, nbytes: int) -> str | None:
-        """Pin; the reason where it's refused, with nothing of the failure left in the runtime."""
+        """Pin; returns the reason where it's refused, with nothing of the failure left in the runtime."""
 
     def unregister(self, address: int) -> None: ...
 
@@ -37,7 +37,7 @@ class Pinning:
         chunk_bytes: int = CHUNK_BYTES,
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
-        """Of `nbytes` from `address`, which must be the start of a page, as must be each chunk."""
+        """Prepare to pin `nbytes` from `address`, which must be the start of a page, as must be each chunk."""
         self._address = address
         self._nbytes = nbytes
         self._registrar = registrar
@@ -49,7 +49,7 @@ class Pinning:
 
     @property
     def pinned_bytes(self) -> int:
-        """From the start of the buffer. Only grows until `stop`; written by the thread alone."""
+        """Bytes pinned from the start of the buffer. Only grows until `stop`; written by the thread alone."""
         return self._pinned
 
     def start(self) -> None:
@@ -60,11 +60,11 @@ class Pinning:
         return offset < self._pinned
 
     def join(self, timeout: float | None = None) -> None:
-        """Until pinning has ended, one way or the other."""
+        """Wait until pinning has ended, completely or not."""
         self._thread.join(timeout)
 
     def stop(self) -> None:
-        """End it and unpin everything; returns when nothing is pinned. Nobody may be copying."""
+        """End it and unpin everything; returns when nothing is pinned. No copy may be running."""
         self._stopped.set()
         self._thread.join()
         while self._pinned > 0:

@@ -1,8 +1,7 @@
-"""Reading checkpoints: parallel `preadv` from shards straight into the slots of a flat buffer.
+"""Reads checkpoints: parallel `preadv` from shards straight into the slots of a flat buffer.
 
-Nothing is mapped and nothing is copied on the way: the kernel scatters a range of a file over the slots it belongs
-to, without the GIL. The calling thread hears of each range that is complete, so it can send it on to a device while
-others are read.
+Nothing is mapped and nothing is copied on the way: the kernel scatters a range of a file over its slots, without the
+GIL. The calling thread gets each range that is complete, so it can send it on to a device while others are read.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from ocr_inference.checkpoints.weights.layout import Entry, Layout
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
 CHUNK_BYTES: Final = 16 << 20
-"""Large enough that a system call is nothing, small enough that a device begins early and threads end together."""
+"""Large enough that a system call costs nothing, small enough that a device begins early and threads end together."""
 THREADS: Final = 8
 """A page cache is copied as fast by one thread per core; disks want more requests in flight."""
 MAX_SHARDS: Final = 4096
@@ -37,14 +36,14 @@ OnRange = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Shard:
-    """An open file and its header."""
+    """Open file and its header."""
 
     name: str
     fd: int
     header: Header
 
     def read(self, chunk: scatter.Chunk, buffer: memoryview) -> None:
-        """One chunk into its slots; blocks without the GIL."""
+        """Read one chunk into its slots; blocks without the GIL."""
         for first in range(0, len(chunk.pieces), _MAX_VECTORS):
             pieces = chunk.pieces[first : first + _MAX_VECTORS]
             offset = pieces[0].file_offset
@@ -58,7 +57,7 @@ class Shard:
 
 
 class Checkpoint:
-    """The open shards of a folder, with their headers checked. A context manager."""
+    """Open shards of a folder, with their headers checked. A context manager."""
 
     def __init__(self, shards: Mapping[str, Shard], where: str) -> None:
         self._shards = shards
@@ -72,9 +71,8 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path, *, within: Path | None = None) -> Self:
-        """All of `model.safetensors`, or of the shards that its index names. Files that are links may point anywhere
-        inside `within` (default: the folder itself). Raises `BadWeights`, and `OSError` for a folder that isn't
-        there."""
+        """Open `model.safetensors`, or the shards that its index names. Files that are links may point anywhere inside
+        `within` (default: the folder itself). Raises `BadWeights`, and `OSError` for a folder that doesn't exist."""
         inside = (within or folder).resolve(strict=True)
         if not (folder / INDEX).exists():
             return cls({SINGLE: open_shard(folder / SINGLE, inside)}, SINGLE)
@@ -106,7 +104,7 @@ class Checkpoint:
         return persistent.items() <= stored.items()
 
     def check(self, entries: Collection[Entry], *, ignored: Collection[str] = ()) -> None:
-        """`header.check` of all shards together: nothing missing, misshapen or left over. Raises `BadWeights`."""
+        """Run `header.check` over all shards together: nothing missing, misshapen or left over. Raises `BadWeights`."""
         header.check(entries, self.tensors, self._where, ignored=ignored)
 
     def read(
@@ -165,7 +163,7 @@ class Checkpoint:
 
 
 def open_shard(path: Path, inside: Path) -> Shard:
-    """Open a file and believe its header; the caller closes `fd`. `inside` is a real path."""
+    """Open a file and check its header; the caller closes `fd`. `inside` is a real path."""
     with contextlib.ExitStack() as opened:
         fd = _open(path, inside)
         opened.callback(os.close, fd)
@@ -180,7 +178,7 @@ def open_shard(path: Path, inside: Path) -> Shard:
 
 
 def digest(pieces: Sequence[scatter.Piece], buffer: memoryview) -> bytes:
-    """The SHA-256 of what lies in these places, one after another."""
+    """Hash what lies in these places, one after another."""
     total = hashlib.sha256()
     with views(pieces, buffer) as parts:
         for part in parts:
@@ -190,8 +188,8 @@ def digest(pieces: Sequence[scatter.Piece], buffer: memoryview) -> bytes:
 
 @contextlib.contextmanager
 def views(pieces: Sequence[scatter.Piece], buffer: memoryview) -> Iterator[list[memoryview]]:
-    """The places of pieces, to be forgotten at the end: a view that lived on, in the traceback of a failure say,
-    would keep the buffer from being unmapped."""
+    """Views of pieces, released at the end: a view that lived on, such as in the traceback of a failure, would keep the
+    buffer from being unmapped."""
     made = [buffer[piece.buffer_offset : piece.buffer_offset + piece.nbytes] for piece in pieces]
     left = list(made)
     try:
@@ -219,7 +217,7 @@ def _open(path: Path, inside: Path) -> int:
         opened.callback(os.close, fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise BadWeights(path.name, "", "is not a file")
-        # Asked of what is open, so that nobody can change the link in between.
+        # Of the open file, so that the link can't be changed in between.
         if not Path(os.readlink(f"/proc/self/fd/{fd}")).is_relative_to(inside):
             raise BadWeights(path.name, "", f"is a link that leads out of {inside}")
         opened.pop_all()
@@ -227,7 +225,7 @@ def _open(path: Path, inside: Path) -> int:
 
 
 def _head(fd: int, size: int) -> bytes:
-    """The first `size` bytes of a file, fewer where it ends before."""
+    """Return the first `size` bytes of a file, fewer where it ends before."""
     data = bytearray()
     while len(data) < size and (more := os.pread(fd, size - len(data), len(data))):
         data += more
@@ -235,7 +233,7 @@ def _head(fd: int, size: int) -> bytes:
 
 
 def _agree(index: Mapping[str, str], shards: Mapping[str, Shard]) -> None:
-    """That each tensor is where the index says, and nowhere else."""
+    """Check that each tensor is in the file that the index names, and nowhere else."""
     owners: dict[str, str] = {}
     for shard in shards.values():
         for tensor in shard.header.tensors:

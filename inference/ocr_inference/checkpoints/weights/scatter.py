@@ -1,7 +1,7 @@
-"""Which bytes of a file go where in a flat buffer. Pure.
+"""Plans which bytes of a file go where in a flat buffer.
 
 A chunk is a range of a file on a fixed grid, so that chunks can be read in any order by any number of threads, and a
-checksum of each means the same to everybody. Its pieces are in the order of the file.
+checksum of each means the same to all readers. Its pieces are in the order of the file.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Piece:
     buffer_offset: int
     nbytes: int
     last: bool
-    """It's the end of its tensor: what follows in the buffer, up to the next slot, is a gap."""
+    """Whether it's the end of its tensor: what follows in the buffer, up to the next slot, is a gap."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Chunk:
     """Pieces that follow one another in the file without a gap."""
 
     number: int
-    """On the grid, from 0; chunks of one number are parts of it between bytes that nobody wants."""
+    """Number on the grid, from 0; chunks of one number are parts of it between bytes that aren't needed."""
     pieces: tuple[Piece, ...]
 
     @property
@@ -39,7 +39,7 @@ class Chunk:
         return sum(piece.nbytes for piece in self.pieces)
 
     def runs(self) -> list[tuple[int, int]]:
-        """`(offset, nbytes)` of the buffer that this chunk completes, gaps between neighbours included."""
+        """`(offset, nbytes)` of the buffer that this chunk completes, gaps in between included."""
         found: list[tuple[int, int]] = []
         next_slot = -1
         for piece in sorted(self.pieces, key=lambda each: each.buffer_offset):
@@ -51,7 +51,7 @@ class Chunk:
 
 
 def chunks(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Chunk]:
-    """The parts of a file that have a slot, cut into chunks. The grid begins with the file's data part."""
+    """Cut the parts of a file that have a slot into chunks. The grid begins with the file's data part."""
     pieces: list[Piece] = []
     number = 0
     for piece in _pieces(header, layout, chunk_bytes):
@@ -67,7 +67,7 @@ def chunks(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Chunk]:
 
 
 def cut(offset: int, nbytes: int, step: int) -> Iterator[tuple[int, int]]:
-    """A range, `(offset, nbytes)`, cut at multiples of `step`."""
+    """Cut a range, `(offset, nbytes)`, at multiples of `step`."""
     end = offset + nbytes
     while offset < end:
         size = min(end, offset - offset % step + step) - offset
@@ -76,7 +76,7 @@ def cut(offset: int, nbytes: int, step: int) -> Iterator[tuple[int, int]]:
 
 
 def _pieces(header: Header, layout: Layout, chunk_bytes: int) -> Iterator[Piece]:
-    """Tensors in the order of the file, cut where the grid cuts them."""
+    """Yield tensors in the order of the file, cut where the grid cuts them."""
     for tensor in header.tensors.values():
         if (slot := layout.slots.get(tensor.name)) is None:
             continue

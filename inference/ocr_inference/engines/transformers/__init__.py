@@ -1,1 +1,17 @@
-"""Vision-language models by transformers and torch, without remote code."""
+"""Vision-language models by transformers and torch, without remote code.
+
+- `engine`: the engine: pages in, text out.
+- `checkpoints`: from a folder to model, processor and family, without weights.
+- `configs`: config.json, checked.
+- `architecture`: models on `meta`.
+- `chatting`: processors and prompts of chat models.
+- `inputs`: from a page to tensors.
+- `vision`: pictures of several pages through the vision tower.
+- `generation`: greedy writing of several pages.
+- `slots`: keys and values of several pages.
+- `text`: text of an answer while it is written.
+- `loading`: weights from source to host tier and device.
+- `torchweights`: a model bound to a flat buffer.
+- `devices`: flat buffers on devices.
+- `memory`: torch's errors and caches.
+"""

@@ -1,4 +1,4 @@
-"""Models without weights: built on `meta` from a configuration, and by transformers' own loading where a checkpoint's
+"""Models without weights: built on `meta` from a configuration, or loaded by transformers itself where a checkpoint's
 layout isn't the model's."""
 
 import copy
@@ -23,13 +23,14 @@ class Built:
     model: PreTrainedModel
     """In eval mode, all tensors on `meta`, with the dtypes that they have when they are loaded."""
     attention: str
-    """Of the text decoder."""
+    """Attention of the text decoder."""
     reasons: tuple[str, ...]
-    """Why another one than was asked for."""
+    """Reason for another attention than the requested one."""
 
 
 def build(config: PreTrainedConfig, dtype: torch.dtype, attention: str, device: str) -> Built:
-    """`attention` as in the settings, `auto` for the best; `device` is a kind: cuda, cpu. Raises `EngineError`."""
+    """Build the model. `attention` as in the settings, `auto` for the best; `device` is a kind: cuda, cpu. Raises
+    `EngineError`."""
     reasons: list[str] = []
     for wanted in _candidates(attention, dtype, device, reasons):
         try:
@@ -41,7 +42,7 @@ def build(config: PreTrainedConfig, dtype: torch.dtype, attention: str, device: 
             reasons.append(f"attention {wanted} can't be used: {faults.shown(str(error))}")
             continue
         except Exception as error:
-            # Whatever a constructor does with a stranger's numbers: RuntimeError, TypeError, ZeroDivisionError, …
+            # Whatever a constructor does with untrusted numbers: RuntimeError, TypeError, ZeroDivisionError, …
             raise faults.invalid(
                 selection.CONFIG, "", f"gives no model: {faults.shown(str(error))}"
             ) from error
@@ -54,7 +55,8 @@ def build(config: PreTrainedConfig, dtype: torch.dtype, attention: str, device: 
 def _candidates(
     attention: str, dtype: torch.dtype, device: str, reasons: list[str]
 ) -> Iterator[str | dict[str, str]]:
-    """Best first. The choice reaches the text decoder, too, which has a configuration of its own."""
+    """Return implementations, best first. The choice reaches the text decoder, too, which has a configuration of its
+    own."""
     if attention == "flash_attention_2":
         if device != "cuda":
             reasons.append(f"attention flash_attention_2 needs a CUDA device, this is {device}: using sdpa")
@@ -71,7 +73,7 @@ def _candidates(
 
 
 def _keep_precise(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Parts that their authors keep in float32, as loading by the library does."""
+    """Keep parts in float32 that their authors keep so, as loading by the library does."""
     plan = model._get_dtype_plan(dtype)
     if not plan:
         return
@@ -82,8 +84,8 @@ def _keep_precise(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def buffers(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
-    """Values of the buffers that no checkpoint holds (rotary tables, position ids), by name; None if the model
-    doesn't say how they are computed."""
+    """Return values of the buffers that no checkpoint holds (rotary tables, position ids), by name; None if the model
+    has no function that computes them."""
     twin = copy.deepcopy(model)
     found: dict[str, torch.Tensor] = {}
     for path, module in twin.named_modules():
@@ -102,7 +104,7 @@ def buffers(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
 
 
 def convert(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with its weights, on the CPU, by the library's own loading. Raises `EngineError`."""
+    """Load the model with its weights, on the CPU, by the library's own loading. Raises `EngineError`."""
     # With `output_loading_info` it gives a pair, which its signature doesn't say.
     load: Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]] = type(model).from_pretrained  # type: ignore[assignment]
     try:
@@ -117,7 +119,7 @@ def convert(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> PreTrai
         )
     except Exception as error:
         if memory.ran_out(error):
-            # Without the cause: its traceback would hold on to what there was room for.
+            # Without the cause: its traceback would hold on to the memory.
             raise MemoryError(f"converting the checkpoint: {faults.shown(str(error))}") from None
         # Sizes that don't fit are a RuntimeError, damaged files the library's own classes.
         raise faults.invalid(selection.SINGLE, "", f"can't be loaded: {faults.shown(str(error))}") from error

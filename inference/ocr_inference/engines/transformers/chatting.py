@@ -26,22 +26,22 @@ from transformers.models.auto.auto_mappings import PROCESSOR_MAPPING_NAMES
 from ocr_inference.checkpoints.sources import faults
 from ocr_inference.engines import pictures
 from ocr_inference.engines.transformers import configs, memory
-from ocr_inference.engines.transformers.inputs import Inputs, room
+from ocr_inference.engines.transformers.inputs import Inputs, tokens_left
 from ocr_inference.families import chat
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 PROCESSOR: Final = "processor_config.json"
 PREPROCESSOR: Final = "preprocessor_config.json"
 TOKENIZER: Final = "tokenizer_config.json"
 _LEFT_OUT: Final = frozenset({"attention_mask", "token_type_ids"})
-"""Of what processors give: a single page has no padding, so its mask would say nothing."""
+"""Outputs of processors that aren't used: a single page has no padding, so its mask has no information."""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """How a page is put to a model that is asked in a chat."""
+    """Builds the inputs of a model that is prompted by a chat."""
 
     model_type: str
     processor: ProcessorMixin
@@ -49,7 +49,7 @@ class Chat:
     max_context: int
     guard: LoopGuard
     _one_by_one: threading.Lock = field(default_factory=threading.Lock)
-    """Tokenizers change their own settings while they work."""
+    """Lock around tokenizers, which change their own settings while they work."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -78,7 +78,7 @@ class Chat:
             length,
             page.width,
             page.height,
-            room(length, request.max_tokens, self.max_context),
+            tokens_left(length, request.max_tokens, self.max_context),
             self.guard.banned if request.loop_guard else None,
         )
 
@@ -103,7 +103,7 @@ class Chat:
         except Exception as error:
             if memory.ran_out(error):
                 raise
-            # Pages of odd proportions end here, and templates, which are strangers' programs in a sandbox.
+            # Pages of odd proportions end here, and templates, which are untrusted programs in a sandbox.
             message = f"the model's processor can't take this page: {faults.shown(str(error))}"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
         return dict(found)
@@ -112,7 +112,7 @@ class Chat:
 def open_chat(
     folder: Path, model_type: str, config: PreTrainedConfig, dtype: torch.dtype, max_context: int
 ) -> Chat:
-    """Raises `EngineError` that names file and field."""
+    """Open the processor; raises `EngineError` that names file and field."""
     processor = _processor(folder, model_type, config)
     if processor.chat_template is None and model_type != chat.GOT_OCR2:
         raise faults.invalid(
@@ -124,7 +124,7 @@ def open_chat(
 
 
 def guard(tokenizer: PreTrainedTokenizerBase) -> LoopGuard:
-    """The family's, with this tokenizer's own tags of table cells allowed where they are tokens."""
+    """Return the family's guard, with this tokenizer's own tags of table cells allowed where they are tokens."""
     vocabulary = tokenizer.get_vocab()
     allowed = frozenset(vocabulary[tag] for tag in chat.CELL_TAGS if tag in vocabulary)
     return LoopGuard(chat.GUARD.ngram, chat.GUARD.window, allowed)
@@ -155,7 +155,7 @@ def _processor(folder: Path, model_type: str, config: PreTrainedConfig) -> Proce
 
 
 def _processor_class(folder: Path, model_type: str) -> tuple[type[ProcessorMixin], str]:
-    """A class of transformers: the one that the files name if it is one, else the model type's."""
+    """Return a class of transformers: the one that the files name if it is one, else the model type's."""
     for file in (PROCESSOR, PREPROCESSOR, TOKENIZER):
         name = configs.read_object(folder, file).get("processor_class")
         if isinstance(name, str) and (found := _known_processor(name)):
@@ -168,7 +168,7 @@ def _processor_class(folder: Path, model_type: str) -> tuple[type[ProcessorMixin
 
 
 def _known_processor(name: str) -> type[ProcessorMixin] | None:
-    """By name, with the parts for videos and sound made optional."""
+    """Return the parts by name, those for videos and sound made optional."""
     if name not in PROCESSOR_MAPPING_NAMES.values():
         return None
     found = getattr(transformers, name, None)

@@ -1,7 +1,7 @@
-"""From a checkpoint's folder to a model on `meta`, its processor and its family, without remote code.
+"""Opens a checkpoint's folder: a model on `meta`, its processor and its family, without remote code.
 
-No weights are read here. What a folder says is bounded and checked before a library acts on it (`configs`,
-`sources.check`); whatever is wrong is an `EngineError` that names file and field.
+No weights are read here. What a folder contains is bounded and checked before a library acts on it (`configs`,
+`sources.check`); any fault is an `EngineError` that names file and field.
 """
 
 import re
@@ -27,14 +27,14 @@ from ocr_inference.protocol.engine import InferRequest
 
 DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 BFLOAT16_CAPABILITY: Final = (8, 0)
-"""Devices before that compute in bfloat16 slowly or not at all."""
+"""Compute capability below which devices compute in bfloat16 slowly or not at all."""
 MAX_CONTEXT: Final = 1 << 20
 TOKENIZER: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a folder holds, with no weights read yet. Its functions may be called by several threads at once."""
+    """Opened folder, with no weights read yet. Its functions may be called by several threads at once."""
 
     folder: Path
     family: Family
@@ -42,9 +42,9 @@ class Opened:
     """In eval mode, all tensors on `meta`, with the dtypes that they have when they are loaded."""
     dtype: torch.dtype
     attention: str
-    """What was chosen for the text decoder."""
+    """Attention that was chosen for the text decoder."""
     reasons: tuple[str, ...]
-    """Why something that was asked for, or that the checkpoint names, isn't used: for the log."""
+    """Reasons why something that was requested, or that the checkpoint names, isn't used: for the log."""
     conversion_needed: bool
     """Whether the checkpoint's tensors differ from the model's by name, shape or dtype, so that only `converted`
     makes them the model's."""
@@ -58,7 +58,8 @@ class Opened:
     buffers: Callable[[], Mapping[str, torch.Tensor]]
     """Values of the buffers that no checkpoint holds, by the model's names."""
     converted: Callable[[], PreTrainedModel]
-    """The model with its weights, on the CPU, by transformers' own loading: slow, for any layout of a checkpoint."""
+    """Load the model with its weights, on the CPU, by transformers' own loading: slow, for any layout of a
+    checkpoint."""
 
 
 def open(  # noqa: A001 it is used as `checkpoints.open`
@@ -70,9 +71,11 @@ def open(  # noqa: A001 it is used as `checkpoints.open`
     capability: tuple[int, int] | None = None,
     unread: bool = True,
 ) -> Opened:
-    """`capability` is the CUDA device's compute capability. Where the weights are in host memory already (not
-    `unread`), what is about reading them is left out, a third of the time: `conversion_needed` and `buffers` mean
-    nothing then. Raises `EngineError` that names file and field."""
+    """Open a folder; raises `EngineError` that names file and field.
+
+    `capability` is the CUDA device's compute capability. Where the weights are in host memory already (not `unread`),
+    what is about reading them is left out, a third of the time: `conversion_needed` and `buffers` have no meaning then.
+    """
     sources.check(folder)
     config = configs.read(folder)
     precision = _precision(dtype, device, capability)
@@ -124,7 +127,7 @@ def _is_plain(folder: Path, model: PreTrainedModel) -> bool:
 
 
 def _precision(dtype: str, device: str, capability: tuple[int, int] | None) -> torch.dtype:
-    """`auto`: what the device computes fast and right."""
+    """Return the dtype for `auto`: what the device computes fast and right."""
     if dtype != "auto":
         return DTYPES[dtype]
     if device != "cuda":
@@ -143,7 +146,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
 def _check_tokenizer(
     tokenizer: Tokenizer, image_mark: str | None, eos: frozenset[int], config: PreTrainedConfig
 ) -> None:
-    """That it is this model's: tokens of another one would be read as other words, or as none."""
+    """Check that the tokenizer is this model's: tokens of another one would be read as other words, or as none."""
     size = config.get_text_config(decoder=True).vocab_size
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if highest >= size:

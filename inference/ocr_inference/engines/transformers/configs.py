@@ -1,6 +1,6 @@
-"""A checkpoint's config.json → a configuration of transformers, and nothing else: no code of the checkpoint's own.
+"""Turns a checkpoint's config.json into a configuration of transformers, and nothing else: no code of the checkpoint.
 
-What could make the library fetch, execute or allocate something is dropped or refused here, before it sees it.
+What could make the library fetch, execute or allocate something is dropped or refused here.
 """
 
 import os
@@ -32,8 +32,8 @@ DROPPED: Final = frozenset(
     }
 )
 _MOST: Final[Mapping[str, int]] = {"layer": 1024, "depth": 1024, "expert": 4096, "block": 4096, "head": 4096}
-"""By a part of a number's name: how large it may be. Modules are made one by one, so these cost time and memory
-before the weights are compared with the model; real models stay far below."""
+"""Bound of a number, by a part of its name. Modules are made one by one, so these cost time and memory before the
+weights are compared with the model; real models stay far below."""
 _MOST_ANYTHING: Final = 1 << 31
 
 
@@ -42,13 +42,13 @@ class Config:
     family: Family
     native: PreTrainedConfig
     model_type: str
-    """As the checkpoint says."""
+    """Dtype that the checkpoint names."""
     reasons: tuple[str, ...]
-    """Why something that the checkpoint names isn't used."""
+    """Reasons why something that the checkpoint names isn't used."""
 
 
 def read(folder: Path) -> Config:
-    """Raises `EngineError` that names the field."""
+    """Read the configuration; raises `EngineError` that names the field."""
     raw = read_object(folder, CONFIG)
     if "quantization_config" in raw:
         raise faults.invalid(CONFIG, "quantization_config", "quantised checkpoints are not supported")
@@ -79,7 +79,7 @@ def is_known(model_type: str) -> bool:
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of the checkpoint; empty where an optional one is missing."""
+    """Read a JSON file of the checkpoint; empty where an optional one is missing."""
     limit = selection.limit(name) or 0
     try:
         with open(folder / name, "rb") as file:
@@ -93,7 +93,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
 
 
 def without(value: Any) -> Any:
-    """Without the fields that are dropped, at any depth."""
+    """Return it without the fields that are dropped, at any depth."""
     if isinstance(value, dict):
         return {key: without(each) for key, each in value.items() if key not in DROPPED}
     return [without(each) for each in value] if isinstance(value, list) else value
@@ -125,7 +125,8 @@ def _made(make: Any, fields: Mapping[str, Any], *positional: str) -> PreTrainedC
 
 
 def eos_ids(folder: Path, config: PreTrainedConfig) -> frozenset[int]:
-    """Tokens that end an answer: as the generation's configuration says, else the text model's, else the model's."""
+    """Return tokens that end an answer: those of the generation's configuration, else of the text model, else of the
+    model."""
     said = read_object(folder, GENERATION).get("eos_token_id")
     where = GENERATION
     if said is None:

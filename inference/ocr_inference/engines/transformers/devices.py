@@ -1,6 +1,6 @@
-"""Where a model's flat buffer can be besides the host: a CUDA device, or a second buffer that stands in for one.
+"""Places of a model's flat buffer besides the host: a CUDA device, or a second buffer that replaces one.
 
-`FlatModel` moves bytes with these four verbs and knows nothing of the device. A `cpu` has no such place: what is
+`FlatModel` moves bytes with these calls and knows nothing of the device. A `cpu` has no such place: a model that is
 ready there is bound to host memory.
 """
 
@@ -20,33 +20,34 @@ log = logging.getLogger(__name__)
 DeviceKind = Literal["cuda", "cpu", "simulated"]
 
 SLOT_BYTES: Final = 32 << 20
-"""Of each of two bounce slots: a few milliseconds of a link's time, and little beside the weights."""
+"""Bytes of each of two bounce slots: a few milliseconds of a link's time, and little beside the weights."""
 
 
 class Device(Protocol):
-    """Called by one thread. Raises `MemoryError` where memory is missing, leaving nothing behind."""
+    """Device of a flat buffer. Called by one thread. Raises `MemoryError` where memory is missing, leaving nothing
+    behind."""
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """A flat uint8 buffer; what is in it is undefined."""
+        """Allocate a flat uint8 buffer; its content is undefined."""
 
     def copy(self, target: torch.Tensor, host: torch.Tensor, offset: int, nbytes: int) -> None:
         """Begin to copy a range from the host's flat buffer to the same place of the target."""
 
     def wait(self) -> None:
-        """Until all that was begun is done, also what still computes with the weights."""
+        """Wait until all copies are done, and all computation with the weights."""
 
     def clear(self) -> None:
-        """Give back what the runtime keeps of freed buffers."""
+        """Free what the runtime keeps of freed buffers."""
 
     def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
-        """Begin to make copies from this buffer faster, in the background; how many bytes are done."""
+        """Begin to make copies from this buffer faster, in the background; returns how many bytes are done."""
 
     def unpin(self) -> None:
-        """Before the host's buffer goes away."""
+        """End that; call it before the host's buffer is freed."""
 
 
 def device(kind: DeviceKind) -> Device | None:
-    """The device of a kind; None for `cpu`."""
+    """Return the device of a kind; None for `cpu`."""
     match kind:
         case "cuda":
             return Cuda()
@@ -82,7 +83,7 @@ class Simulated:
 
 
 class Cuda:
-    """The current CUDA device. What is pinned goes by direct memory access, the rest through two pinned slots: while
+    """The current CUDA device. Pinned ranges are copied by direct memory access, others through two pinned slots: while
     one is on its way, the other is filled."""
 
     def __init__(self) -> None:
@@ -147,7 +148,7 @@ class Cuda:
 
 
 class _Slot:
-    """A pinned buffer with the event after which it may be filled again."""
+    """Pinned buffer with the event after which it may be filled again."""
 
     def __init__(self, device: torch.device) -> None:
         self._buffer = torch.empty(SLOT_BYTES, dtype=torch.uint8, pin_memory=True)
@@ -172,7 +173,7 @@ def _make_slots(device: torch.device) -> tuple[_Slot, ...]:
 
 
 class Registrar:
-    """`cudaHostRegister` and its undoing, by torch's binding, `torch.cuda.cudart()`."""
+    """`cudaHostRegister` and its counterpart, by torch's binding, `torch.cuda.cudart()`."""
 
     def __init__(self, device: torch.device, runtime: Any) -> None:
         self._device = device
@@ -197,7 +198,7 @@ class Registrar:
 
 
 def _consume_error() -> None:
-    """Take back the error that a failed runtime call leaves for the next one of this thread to trip over."""
+    """Clear the error that a failed runtime call leaves for the next one of this thread."""
     major = (torch.version.cuda or "").split(".")[0]
     with contextlib.suppress(OSError, AttributeError):
         # RTLD_NOLOAD: the library that torch has loaded, or none.

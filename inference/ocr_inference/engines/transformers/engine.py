@@ -1,11 +1,11 @@
 """Vision-language models by transformers: pages in, text out, several pages at once, token by token.
 
-Weights are one flat buffer in the host tier and, while ready on a device, one there (`loading`, `torchweights`);
-pages are prepared by threads beside the device (`checkpoints`) and written together (`generation`). No code that
-comes with a checkpoint is ever run.
+Weights are one flat buffer in the host tier and, while ready on a device, one there (`loading`, `torchweights`); pages
+are prepared by threads beside the device (`checkpoints`) and written together (`generation`). No code that comes with a
+checkpoint is ever run.
 
-A page that fails fails alone. Where memory runs out, a page waits for one that is being written to end, and fails
-only if it is alone; a CUDA error that sticks ends the process, since nothing frees the device else.
+A page that fails fails alone. Where memory runs out, a page waits for one that is being written to end, and fails only
+if it is alone; a CUDA error that sticks ends the process, since nothing else frees the device.
 """
 
 import contextlib
@@ -54,26 +54,26 @@ PRELOAD = (
     "transformers.models.deepseek_ocr2.modeling_deepseek_ocr2",
     "transformers.models.unlimited_ocr.modeling_unlimited_ocr",
 )
-"""What a load and a first page import beyond this module; a nursery does that, too."""
+"""Modules that a load and a first page import beyond this one; a forkserver imports them, too."""
 MAX_BATCH = 32
-"""Pages at once, where the settings allow as many; the memory for keys and values is what bounds it in practice."""
+"""Most pages at once, where the settings allow as many; the memory for keys and values bounds it in practice."""
 PREPARING = 2
-"""Threads that decode pages and cut them into tiles while others are written."""
+"""Threads that decode pages and cut them into tiles while other pages are written."""
 _POLL_SECONDS = 0.05
-"""How long a step waits for a page to be prepared where there is nothing else to do."""
+"""Longest time that a step waits for a page to be prepared where there is nothing else to do."""
 _MAX_MESSAGE = 1000
 
 
 @dataclass
 class _Page:
-    """A page in the engine: being prepared, waiting for memory, or being written."""
+    """Page in the engine: being prepared, waiting for memory, or being written."""
 
     number: int
     began: float
     job: "Future[Inputs]"
     pieces: Pieces
     prompt: Prompt | None = None
-    """On the device, its picture looked at."""
+    """Inputs on the device, its picture encoded."""
     text: list[str] = field(default_factory=list)
     tokens: int = 0
 
@@ -83,7 +83,7 @@ class _Page:
 
 
 class TransformersEngine:
-    """A `SteppingEngine`."""
+    """`SteppingEngine` of one vision-language model."""
 
     def __init__(self, weights: Weights, max_batch: int) -> None:
         self.max_batch = max_batch
@@ -172,7 +172,7 @@ class TransformersEngine:
             raise
 
     def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
-        """All pages to their end; for callers that don't step."""
+        """Read all pages to their end; for callers that don't step."""
         answers: dict[int, PageResult | Failure] = {}
         waiting = list(enumerate(requests))
         while len(answers) < len(requests):
@@ -198,7 +198,7 @@ class TransformersEngine:
         return events
 
     def _look_at(self, pages: Sequence[_Page]) -> list[Event]:
-        """Bring pages to the device and see their pictures, all together."""
+        """Bring pages to the device and encode their pictures, all together."""
         events: list[Event] = []
         for page in pages:
             events += self._try(page, functools.partial(self._bring, page))
@@ -217,7 +217,7 @@ class TransformersEngine:
         return []
 
     def _begin(self, page: _Page, prompt: Prompt) -> list[Event]:
-        return self._try(page, lambda: self._told([self._writer().begin(page.number, prompt)]))
+        return self._try(page, lambda: self._events_of([self._writer().begin(page.number, prompt)]))
 
     def _try(self, page: _Page, work: Callable[[], list[Event]]) -> list[Event]:
         """Work on one page, before it is being written; its failure is its own."""
@@ -226,7 +226,7 @@ class TransformersEngine:
             return work()
         except EngineError as error:
             failure = error.failure
-        except Exception as error:  # noqa: BLE001 libraries raise what they like; one page must not harm others
+        except Exception as error:  # noqa: BLE001 libraries raise what they like; one page must not harm another
             _raise_if_broken(error)
             if memory.ran_out(error):
                 failure = Failure(
@@ -248,18 +248,18 @@ class TransformersEngine:
         return [(page.number, failure)]
 
     def _write(self) -> list[Event]:
-        """A token of each page that has begun; where memory runs out, the newest page makes room."""
+        """Write a token of each page that has begun; where memory runs out, the page that began last fails."""
         if (generator := self._generator) is None:
             return []
         before = generator.numbers
         message = ""
         try:
-            return self._told(generator.step())
+            return self._events_of(generator.step())
         except Exception as error:
             _raise_if_broken(error)
             if not memory.ran_out(error):
                 raise
-            message = _shown("no memory for what the page says", error)
+            message = _shown("no memory for the page's text", error)
         lost = set(before) - set(generator.numbers) or {before[-1]}
         for number in lost:
             generator.drop(number)
@@ -269,7 +269,7 @@ class TransformersEngine:
         failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
         return [(number, failure) for number in lost]
 
-    def _told(self, written: Sequence[Written]) -> list[Event]:
+    def _events_of(self, written: Sequence[Written]) -> list[Event]:
         events: list[Event] = []
         for each in written:
             page = self._pages[each.number]
@@ -304,7 +304,7 @@ class TransformersEngine:
         )
 
     def _writing(self) -> Sequence[int]:
-        """The pages that have begun."""
+        """Return the pages that have begun."""
         return [] if self._generator is None else self._generator.numbers
 
     def _writer(self) -> Generator:
@@ -344,7 +344,7 @@ def _option(spec: ModelSpec, name: str, default: int, most: int) -> int:
 
 @contextmanager
 def _device_errors() -> Iterator[None]:
-    """Around what moves weights: whole models, so what runs out of memory here is no page's business."""
+    """Guard the moves of weights: whole models, so memory that runs out here isn't a page's failure."""
     try:
         yield
     except Exception as error:

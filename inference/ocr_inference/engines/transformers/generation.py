@@ -1,10 +1,10 @@
-"""Greedy writing of several pages at once: which token comes next on each page, and when a page is done.
+"""Greedy writing of several pages at once: the next token of each page, and the end of a page.
 
 `InSlots` decodes all pages together, one step for all rows, and takes new ones in between (`slots`). It calls the
-model's own `forward`, so it needs to know how a model takes masks and positions: `unfit` says for which it does.
-`OneByOne` is for the others: a cache of transformers' own for each page, and a forward pass for each.
+model's own `forward`, so it needs to know how a model takes masks and positions: `unfit` checks that. `OneByOne` is for
+all other models: a cache of transformers' own for each page, and a forward pass for each.
 
-Tokens only: text, pictures, deadlines and failures are `transformers`' (the engine's) business.
+Tokens only: text, pictures, deadlines and failures are handled by the engine.
 """
 
 import inspect
@@ -35,7 +35,7 @@ SLOT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class Prompt:
-    """A page, ready for the model."""
+    """Page, ready for the model."""
 
     tensors: Mapping[str, Any]
     """Arguments of the model's `forward` besides the cache: `input_ids` `[1, n]`, pixels, …; on the model's device."""
@@ -49,7 +49,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Written:
-    """The next token of a page; None with the end of a page that its model ended itself."""
+    """Next token of a page; None with the end of a page that its model ended itself."""
 
     number: int
     token: int | None
@@ -57,11 +57,11 @@ class Written:
 
 
 class Generator(Protocol):
-    """All methods are called by one thread."""
+    """Writer of pages; all methods are called by one thread."""
 
     @property
     def numbers(self) -> Sequence[int]:
-        """The pages in it; higher ones came later."""
+        """Numbers of the pages in it; higher ones came later."""
 
     def begin(self, number: int, prompt: Prompt) -> Written:
         """Take a page in and write its first token. Where this raises, nothing has changed."""
@@ -69,14 +69,14 @@ class Generator(Protocol):
     def step(self) -> list[Written]:
         """Write a token of each page, or of the one whose turn it is; those that end leave.
 
-        Where this raises, nothing has changed but that the page that it struck, if it was one's turn, has left.
+        Where this raises, nothing has changed, except that a failing page leaves where pages take turns.
         """
 
     def drop(self, number: int) -> None:
         """Take a page out; unknown ones are ignored."""
 
     def clear(self) -> None:
-        """Take all out and give back the memory of their caches."""
+        """Take all out and free the memory of their caches."""
 
 
 @dataclass
@@ -86,9 +86,9 @@ class _Row:
     length: int
     """Positions in the cache."""
     start: int
-    """Where the answer begins."""
+    """Start of the answer."""
     shift: int
-    """Of positions against the place in the cache: pictures take fewer positions than tokens in some models."""
+    """Offset of positions against the place in the cache: pictures take fewer positions than tokens in some models."""
     tokens: list[int] = field(default_factory=list)
 
     @property
@@ -97,7 +97,7 @@ class _Row:
 
 
 def unfit(model: PreTrainedModel) -> str | None:
-    """Why this model can't be decoded in slots; None if it can."""
+    """Return why this model can't be decoded in slots; None if it can."""
     kind = model.config.model_type
     if kind not in SLOT_TYPES:
         return f"model type {kind} was never tried with it"
@@ -114,7 +114,8 @@ def unfit(model: PreTrainedModel) -> str | None:
 
 
 def of(model: PreTrainedModel, eos: Collection[int]) -> Generator:
-    """The best one that the model allows; a model whose pages can't be decoded together is logged with the reason."""
+    """Return the best writer that the model allows; a model whose pages can't be decoded together is logged with the
+    reason."""
     if (reason := unfit(model)) is None:
         return InSlots(model, eos)
     log.warning("pages of this model are decoded one by one: %s", reason)
@@ -198,7 +199,7 @@ class InSlots:
                 return
 
     def _mask(self, at: Tensor, length: int) -> Tensor | dict[str, Tensor]:
-        """Which positions each row sees: those up to the one that it writes now (`at`)."""
+        """Return which positions each row sees: those up to the one that it writes now (`at`)."""
         places = torch.arange(length, device=at.device)
         full = places <= at[:, None]
         if self._attention == "flash_attention_2":
@@ -224,7 +225,8 @@ class InSlots:
 
 
 class OneByOne:
-    """A page is computed alone, yet pages take turns token by token, so that none waits for another's end."""
+    """Writer that computes a page alone, while pages take turns token by token, so that none waits for another's
+    end."""
 
     def __init__(self, model: PreTrainedModel, eos: Collection[int]) -> None:
         self._model: Any = model
@@ -279,7 +281,7 @@ class OneByOne:
         _forget_positions(self._model)
 
     def _forward(self, ids: Tensor, state: dict[str, Any], *, first: bool) -> tuple[Tensor, dict[str, Any]]:
-        """What `generate` does in a step, by the same methods."""
+        """Do what `generate` does in a step, by the same methods."""
         model = self._model
         length = None if first else 1
         inputs = model.prepare_inputs_for_generation(
@@ -290,7 +292,7 @@ class OneByOne:
 
 
 def _choose(logits: Tensor, rows: Sequence[_Row], eos: frozenset[int]) -> list[Written]:
-    """The likeliest token of each row that it isn't banned from, noted in the row."""
+    """Return the likeliest token of each row that it isn't banned from, noted in the row."""
     # As `generate` does it: ties are decided between equals of the same precision.
     logits = logits.float()
     for index, row in enumerate(rows):
@@ -312,7 +314,7 @@ def _choose(logits: Tensor, rows: Sequence[_Row], eos: frozenset[int]) -> list[W
 
 
 def _shift_owner(model: PreTrainedModel) -> Any:
-    """The module that remembers, from prefill to decoding, how far positions lag behind the cache (M-RoPE)."""
+    """Return the module that remembers, from prefill to decoding, the offset of positions to the cache (M-RoPE)."""
     for module in (model.base_model, model):
         if hasattr(module, "rope_deltas"):
             return module
@@ -325,13 +327,13 @@ def _position_shift(model: PreTrainedModel) -> int:
 
 
 def _forget_positions(model: PreTrainedModel) -> None:
-    """Else a page without a picture would get the shift of the page before it."""
+    """Reset it: a page without a picture would get the shift of the page before it."""
     if (owner := _shift_owner(model)) is not None:
         owner.rope_deltas = None
 
 
 def _layer_types(text: Any) -> tuple[str, ...]:
-    """Of each layer; configurations without the list have a window everywhere or nowhere."""
+    """Return the sliding window of each layer; configurations without the list have a window everywhere or nowhere."""
     if types := getattr(text, "layer_types", None):
         return tuple(types)
     kind = "full_attention" if getattr(text, "sliding_window", None) is None else "sliding_attention"

@@ -1,4 +1,4 @@
-"""From a page and what is asked of it to the tensors that a model's `forward` takes."""
+"""Turns a page and what is requested of it into the tensors that a model's `forward` takes."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from ocr_inference.families import grounded
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.tiling import Resolution, Views, views
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 GREY = (127, 127, 127)
-"""What pads a page to a square: about the middle, so nothing after normalisation."""
+"""Colour that pads a page to a square: about the middle, so nothing after normalisation."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A page, ready for its model, on the CPU."""
+    """Inputs of a page, on the CPU."""
 
     tensors: Mapping[str, Any]
     """Arguments of `forward` besides the cache: `input_ids` `[1, n]`, `pixel_values` in the model's dtype, …"""
     prompt_tokens: int
-    """What the model sees: text and the places of picture tokens."""
+    """Tokens of the prompt: text and the places of picture tokens."""
     width: int
     height: int
-    """Pixels of the page as it is looked at."""
+    """Pixels of the upright page."""
     max_new_tokens: int
-    """What was asked for, bounded by what is left of the model's context."""
+    """Requested number of tokens, bounded by what is left of the model's context."""
     banned: Callable[[Sequence[int]], Collection[int]] | None = None
     """The loop guard: tokens written so far → tokens that must not come next."""
 
 
 @dataclass(frozen=True)
 class Grounded:
-    """How a page is put to DeepSeek-OCR, either version."""
+    """Builds the inputs of DeepSeek-OCR, either version."""
 
     tokenizer: Tokenizer
     bos: int
@@ -48,7 +48,7 @@ class Grounded:
     default: str
     image_tokens: Callable[[Views], int]
     says_grid: bool
-    """Whether `forward` wants to know how tiles lie: version 1 marks the ends of their rows."""
+    """Whether `forward` needs the grid of tiles: version 1 marks the ends of their rows."""
     guard: LoopGuard
     dtype: torch.dtype
     max_context: int
@@ -79,12 +79,12 @@ class Grounded:
             len(ids),
             page.width,
             page.height,
-            room(len(ids), request.max_tokens, self.max_context),
+            tokens_left(len(ids), request.max_tokens, self.max_context),
             self.guard.banned if request.loop_guard else None,
         )
 
     def _normalised(self, squares: Sequence[Image.Image]) -> torch.Tensor:
-        """-1 to 1, by the processor of version 2: its arithmetic is that of both versions."""
+        """Normalise to -1 to 1, by the processor of version 2: its arithmetic is that of both versions."""
         side = squares[0].width
         processor = DeepseekOcr2ImageProcessorPil(crop_to_patches=False, tile_size=side)
         pixels = processor(list(squares), return_tensors="np")["pixel_values"]
@@ -92,7 +92,7 @@ class Grounded:
 
 
 def whole(page: Image.Image, seen: Views) -> Image.Image:
-    """The page as one square."""
+    """Return the page as one square."""
     size = (seen.side, seen.side)
     if seen.fit == "stretch":
         return page.resize(size, Image.Resampling.BICUBIC)
@@ -100,7 +100,7 @@ def whole(page: Image.Image, seen: Views) -> Image.Image:
 
 
 def tiles(page: Image.Image, seen: Views) -> list[Image.Image]:
-    """The page stretched over the grid and cut, row by row."""
+    """Stretch the page over the grid and cut it, row by row."""
     assert seen.grid
     assert seen.tile
     (columns, rows), side = seen.grid, seen.tile
@@ -109,8 +109,8 @@ def tiles(page: Image.Image, seen: Views) -> list[Image.Image]:
     return [large.crop((x, y, x + side, y + side)) for x, y in corners]
 
 
-def room(prompt: int, asked: int | None, context: int) -> int:
-    """How many tokens may be written. Raises where the prompt leaves none."""
+def tokens_left(prompt: int, asked: int | None, context: int) -> int:
+    """Return how many tokens may be written. Raises where the prompt leaves none."""
     left = context - prompt
     if left < 1:
         message = f"the prompt and the picture take {prompt} tokens, and the model's context has {context}"

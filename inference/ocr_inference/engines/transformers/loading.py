@@ -1,7 +1,7 @@
-"""A model's weights on their way: from a source into the host tier, from there to the device, and away again.
+"""Moves a model's weights: from a source into the host tier, from there to the device, and away again.
 
-A checkpoint whose tensors are the model's own is read straight into the host tier. One that transformers has to
-convert is converted once, and read from a weight image from then on.
+A checkpoint whose tensors are the model's own is read straight into the host tier. One that transformers has to convert
+is converted once, and read from a weight image from then on.
 """
 
 import logging
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 
 class Weights:
-    """Whole or gone: every method ends with the model in the place that it names, or raises and leaves it on the
-    host if that was filled, else nowhere."""
+    """Weights of one model, whole or gone: every method ends with the model in the place that it names, or raises and
+    leaves it on the host if that was filled, else nowhere."""
 
     def __init__(self, spec: ModelSpec, host: HostTier, report: Report, environ: Mapping[str, str]) -> None:
         self._spec = spec
@@ -48,18 +48,19 @@ class Weights:
 
     @property
     def opened(self) -> Opened:
-        """The checkpoint, with its model bound to wherever it is; raises `EngineError` before `load` or `restore`."""
+        """Checkpoint, with its model bound to the place where it is; raises `EngineError` before `load` or
+        `restore`."""
         if self._opened is None:
             raise EngineError(Failure(kind=FailureKind.FAILED, message="the model is not loaded"))
         return self._opened
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device on which the model computes."""
         return torch.device("cuda" if self._spec.device == "cuda" else "cpu")
 
     def load(self) -> None:
-        """Source → host tier and device."""
+        """Load from the source into host tier and device."""
         flat, opened, checkpoint, plan = self._open(unread=True)
         try:
             if opened.conversion_needed:
@@ -72,20 +73,20 @@ class Weights:
         except BaseException:
             self._close()
             raise
-        memory.settle()
+        memory.freeze()
 
     def stand_by(self) -> None:
-        """All of a restore but the device, in a process that never loaded; nothing where only CUDA could say which
-        dtype the device computes in."""
+        """Prepare a restore except for the device, in a process that never loaded; nothing where only CUDA knows in
+        which dtype the device computes."""
         if self._spec.device != "cuda" or self._spec.compute_capability is not None:
             self._sealed().stand_by()
 
     def restore(self) -> None:
-        """Host tier → device, also in a process that never loaded."""
+        """Restore from the host tier to the device, also in a process that never loaded."""
         self._sealed().to_device()
 
     def offload(self) -> None:
-        """All that pages took must be gone before: what still holds on to it would keep it on the device."""
+        """Offload; all that pages took must be freed before: references to it would keep it on the device."""
         assert self._flat is not None
         memory.collect()
         self._flat.drop_device()
@@ -100,7 +101,8 @@ class Weights:
         self._host.resize(0)
 
     def footprint(self) -> Footprint:
-        """The device's part counts what pages took on top of the weights, as far as this process has seen."""
+        """Return the footprint. The device's part counts what pages took on top of the weights, as far as this process
+        has measured."""
         on_device = 0 if self._flat is None else self._flat.device_bytes
         if on_device:
             on_device = max(on_device, memory.peak_bytes(self.device))
@@ -109,10 +111,10 @@ class Weights:
     # --- parts ------------------------------------------------------------------------------------------------
 
     def _sealed(self) -> FlatModel:
-        """The model, for which the host tier holds the weights; opened where that isn't done."""
+        """Return the model, for which the host tier holds the weights; opens it where that isn't done."""
         if self._flat is None:
             flat = self._open(unread=False)[0]
-            memory.settle()
+            memory.freeze()
         else:
             flat = self._flat
         if not flat.sealed:
@@ -121,7 +123,7 @@ class Weights:
         return flat
 
     def _open(self, *, unread: bool) -> tuple[FlatModel, Opened, Checkpoint, Layout]:
-        """Everything but the weights."""
+        """Open everything but the weights."""
         self._close()
         spec = self._spec
         checkpoint = sources.fetch(spec, Path(spec.cache_dir), self._report, self._environ)
@@ -145,11 +147,11 @@ class Weights:
 
     def _close(self) -> None:
         if self._flat is None:
-            # In a new process there's nothing to give back, and what its nursery froze would be copied by a look at it.
+            # A new process has nothing to free, and a collection would copy the pages that its forkserver froze.
             return
         self._flat.close()
         self._flat = self._opened = None
-        memory.unsettle()
+        memory.unfreeze()
         memory.release(self.device)
 
     def _load_as_is(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
@@ -161,7 +163,7 @@ class Weights:
             flat.load(read, opened.buffers())
 
     def _load_converted(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
-        """From the weight image, which the first load makes."""
+        """Read from the weight image, which the first load makes."""
         key = image.Key(
             source=self._spec.repo or self._spec.path or "",
             revision=checkpoint.key,
@@ -204,7 +206,7 @@ class Weights:
 
 
 def _tensors(model: torch.nn.Module, plan: Layout) -> dict[str, torch.Tensor]:
-    """Of a model with its weights, by the names of the layout."""
+    """Return the tensors of a model with its weights, by the names of the layout."""
     found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     found |= dict(model.named_buffers(remove_duplicate=False))
     return {name: found[name].detach() for name in plan.slots}

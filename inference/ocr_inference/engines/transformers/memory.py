@@ -1,4 +1,4 @@
-"""What torch says when memory runs out or a device breaks, and what it keeps that nobody needs."""
+"""Torch's errors when memory runs out or a device breaks, and the memory that torch keeps without need."""
 
 import atexit
 import gc
@@ -17,14 +17,14 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""In texts of errors without a type of their own: the CPU's allocator, libraries that allocate by themselves."""
+"""Texts of errors without a type of their own: the CPU's allocator, libraries that allocate by themselves."""
 
 MAX_THREADS = 8
-"""More gain little for a page at a time, and take the cores of the models beside this one."""
+"""Most threads: more gain little for a page at a time, and take the cores of the models beside this one."""
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether this says that memory ran out, and the device is as good as before."""
+    """Whether the error means that memory ran out, and the device is as good as before."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
@@ -35,25 +35,26 @@ def sticks(error: BaseException) -> bool:
     return isinstance(error, torch.AcceleratorError) and not ran_out(error)
 
 
-def settle() -> None:
-    """What lives now stays: later collections pass it over, and take a millisecond instead of a tenth of a second."""
+def freeze() -> None:
+    """Exempt all existing objects from garbage collection: later collections take a millisecond instead of a tenth of a
+    second."""
     gc.collect()
     gc.freeze()
 
 
-def unsettle() -> None:
-    """What was settled may go now."""
+def unfreeze() -> None:
+    """Let garbage collection free these objects again."""
     gc.unfreeze()
 
 
 def collect() -> None:
-    """Cycles, such as those of tracebacks, hold on to tensors."""
+    """Collect cycles, such as those of tracebacks, which keep tensors alive."""
     gc.collect()
 
 
 def release(device: torch.device) -> None:
-    """Give back what is left of work that is over: cycles, cached blocks, workspaces. Doesn't start CUDA: its context
-    would take some of the GPU for as long as a download lasts."""
+    """Free what is left of work that is over: cycles, cached blocks, workspaces. Doesn't start CUDA: its context would
+    take some of the GPU for as long as a download lasts."""
     collect()
     if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(device)
@@ -62,12 +63,12 @@ def release(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most that was allocated at once in this process; 0 where nobody counts."""
+    """Return the most that was allocated at once in this process; 0 where that isn't counted."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def threads(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """How many threads to compute with: the cores that this process may use, by affinity and by quota."""
+    """Return how many threads to compute with: the cores that this process may use, by affinity and by quota."""
     cores = float(len(os.sched_getaffinity(0)))
     try:
         quota, _, period = cpu_max.read_text().strip().partition(" ")

@@ -1,8 +1,8 @@
 """Keys and values of several pages in one set of tensors: a slot for each page, filled by a prefill of its own.
 
-transformers' caches hold one batch that begins and ends together. This one has a write position per row, so a page
-that ends gives its slot to the next one while the others go on. Occupied slots are always the first ones, so a
-decoding step computes no idle rows; all layers keep every position, and windows are a matter of the mask.
+transformers' caches hold one batch that begins and ends together. This one has a write position per row, so a page that
+ends gives its slot to the next one while other pages go on. Occupied slots are always the first ones, so a decoding
+step computes no idle rows; all layers keep every position, and windows are a matter of the mask.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 _ROUND = 64
-"""Lengths are rounded up to this, so that kernels see few shapes and memory grows in few steps."""
+"""Step to which lengths are rounded up, so that kernels see few shapes and memory grows in few steps."""
 
 
 class Slots:
@@ -28,18 +28,19 @@ class Slots:
         return sum(each.numel() * each.element_size() for each in (*self._keys, *self._values))
 
     def clear(self) -> None:
-        """No pages, no memory."""
+        """Free all slots and their memory."""
         self.count = 0
         self._keys.clear()
         self._values.clear()
 
     def open(self) -> "Prefill":
-        """The cache for a prefill into the next free slot, which is taken with `count += 1` when that went well."""
+        """Return the cache for a prefill into the next free slot, which is taken with `count += 1` when that went
+        well."""
         return Prefill(self)
 
     def step(self, lengths: Sequence[int], positions: Tensor) -> "Step":
-        """The cache for one token of each occupied slot; `lengths` and `positions` (the same, on the device) say
-        where to write it."""
+        """Return the cache for one token of each occupied slot; `lengths` and `positions` (the same, on the device) are
+        where it is written."""
         longest = _rounded(max(lengths) + 1)
         for layer in range(len(self._keys)):
             self._reserve(layer, self.count, longest, like=None)
@@ -55,7 +56,7 @@ class Slots:
             self.clear()
 
     def put(self, layer: int, slot: int, keys: Tensor, values: Tensor) -> None:
-        """The first positions of a slot; `keys` and `values` are `[1, heads, n, dim]`."""
+        """Write the first positions of a slot; `keys` and `values` are `[1, heads, n, dim]`."""
         length = keys.shape[2]
         self._reserve(layer, slot + 1, _rounded(length + 1), like=(keys, values))
         self._keys[layer][slot, :, :length] = keys[0]
@@ -72,7 +73,7 @@ class Slots:
         return self._keys[layer][:count, :, :length], self._values[layer][:count, :, :length]
 
     def _reserve(self, layer: int, slots: int, length: int, like: tuple[Tensor, Tensor] | None) -> None:
-        """Room in one layer, so that growing needs the memory of one layer twice, never that of all."""
+        """Grow one layer, so that growing needs the memory of one layer twice, never that of all."""
         if layer == len(self._keys):
             assert like is not None
             keys, values = like
@@ -100,7 +101,7 @@ def _grown(old: Tensor, slots: int, length: int) -> Tensor:
 
 
 class Prefill(Cache):
-    """Looks empty to the model; what it writes goes to the slot, and attention sees just that."""
+    """Cache that is empty to the model; what it writes goes to the slot, and attention sees just that."""
 
     def __init__(self, slots: Slots) -> None:
         super().__init__(layers=[])
@@ -126,14 +127,14 @@ class Prefill(Cache):
 
 
 class Step(Cache):
-    """One token for each occupied slot."""
+    """Cache for one token of each occupied slot."""
 
     def __init__(self, slots: Slots, length: int, positions: Tensor) -> None:
         super().__init__(layers=[])
         self._slots = slots
         self._positions = positions
         self.length = length
-        """Positions that attention sees, the masked ones included."""
+        """Number of positions that attention sees, the masked ones included."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 _HALF = "\ufffd"
-"""What decoders put for bytes that are no character, such as the first of several."""
+"""Character that decoders put for bytes that are no character, such as the first of several."""
 _PATIENCE = 64
-"""Tokens without a whole character after which they count as garbage, which is shown as it is."""
+"""Tokens without a whole character after which they count as garbage, which is sent as it is."""
 
 
 class Pieces:
@@ -22,7 +22,7 @@ class Pieces:
         self._seen_text = ""
 
     def add(self, token: int) -> str:
-        """What this token adds to the text; empty while a character isn't whole."""
+        """Return what this token adds to the text; empty while a character isn't whole."""
         self._window.append(token)
         text = self._decode(self._window)
         waiting = len(self._window) - self._seen
@@ -31,7 +31,7 @@ class Pieces:
         return self._give(text)
 
     def rest(self) -> str:
-        """At the end: what was held back."""
+        """Return, at the end, what was held back."""
         return self._give(self._decode(self._window)) if self._seen < len(self._window) else ""
 
     def _give(self, text: str) -> str:

@@ -43,16 +43,16 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
 WORDS: Final[Mapping[torch.dtype, str]] = {dtype: word for word, dtype in DTYPES.items()}
 
 _SEAL: Final = struct.Struct("<8s32s")
-"""Follows the flat buffer in the host tier: what it holds is complete, and of the layout with this digest."""
+"""End of the flat buffer in the host tier, with the digest of its layout: its content is complete."""
 _MAGIC: Final = b"ocrflat1"
 
 Read = Callable[[memoryview, OnRange], int]
-"""Fills places of the flat buffer, says which ranges are complete, and returns how many bytes of tensors it read: a
-`Checkpoint.read`, say."""
+"""Fills places of the flat buffer, reports which ranges are complete, and returns how many bytes of tensors it read;
+such as `Checkpoint.read`."""
 
 
 def entries(model: torch.nn.Module) -> tuple[tuple[Entry, ...], Mapping[str, str]]:
-    """Every parameter and buffer (persistent or not) of a model, on `meta` or not, and the ties: alias → name.
+    """Return every parameter and buffer (persistent or not) of a model, on `meta` or not, and the ties: alias → name.
 
     Raises `ValueError` for a tensor on `meta` that is neither: nothing would ever fill it.
     """
@@ -77,8 +77,8 @@ class FlatModel:
     """
 
     def __init__(self, model: torch.nn.Module, layout: Layout, host: HostTier, device: Device | None) -> None:
-        """`layout` is of the model's `entries`; without a device, ready means bound to the host. Nothing is allocated
-        or mapped yet."""
+        """Prepare; `layout` is of the model's `entries`; without a device, ready means bound to the host. Nothing is
+        allocated or mapped yet."""
         self._layout = layout
         self._host = host
         self._device = device
@@ -88,7 +88,8 @@ class FlatModel:
         self._device_flat: torch.Tensor | None = None
         self._on_host = False
         self.copied_to_device = 0
-        """Bytes, since this object was made. There is no count of the other direction: no code copies that way."""
+        """Bytes copied to the device since this object was made. The other direction has no count: no code copies that
+        way."""
 
     @property
     def host_bytes(self) -> int:
@@ -107,13 +108,14 @@ class FlatModel:
     def load(self, read: Read | None = None, values: Mapping[str, torch.Tensor] | None = None) -> None:
         """Fill the host tier and, while that goes on, the device; then bind to where the model is ready.
 
-        `read` fills slots from files, `values` others: buffers that the model computes, or all of a model that had to
-        be converted. Together they fill each slot once, else it's a `ValueError`. Raises `MemoryError` before a byte
-        is read where the host has no room. Whatever it raises, the device is left empty and the host tier unsealed.
+        `read` fills slots from files, `values` fills others: buffers that the model computes, or all of a model that
+        had to be converted. Together they fill each slot once, else it's a `ValueError`. Raises `MemoryError` before a
+        byte is read where the host lacks memory. Whatever it raises, the device is left empty and the host tier
+        unsealed.
         """
         self.close()
         size = self._layout.total_bytes + _SEAL.size
-        host_tier.require_room(size - self._host.resident_bytes)
+        host_tier.require_available(size - self._host.resident_bytes)
         self._host.resize(size)
         os.pwrite(self._host.fd, bytes(_SEAL.size), self._layout.total_bytes)
         with self._whole_or_host():
@@ -132,7 +134,7 @@ class FlatModel:
         os.pwrite(self._host.fd, _SEAL.pack(_MAGIC, self._layout.digest), self._layout.total_bytes)
 
     def to_device(self) -> None:
-        """Host → ready, in one chunked copy. Raises `MemoryError` with the model bound to the host."""
+        """Move to the device, in one chunked copy. Raises `MemoryError` with the model bound to the host."""
         if not self.sealed:
             raise ValueError("host memory doesn't hold this model's weights; load them again")
         if self._device_flat is None:
@@ -158,15 +160,15 @@ class FlatModel:
         self._free_device()
 
     def pin(self, *, wait: bool = False) -> int:
-        """Begin to pin the host tier in the background, where the device gains by it; how many bytes are pinned. It
-        takes the process's memory map for a while: not before the first answer."""
+        """Begin to pin the host tier in the background, where the device gains by it; returns how many bytes are
+        pinned. It takes the process's memory map for a while: not before the first answer."""
         if self._device is None:
             return 0
         return self._device.pin(self._mapped()[: self._layout.total_bytes], wait=wait)
 
     def close(self) -> None:
         """Unpin, free and unmap; the model has empty tensors afterwards, the host tier its size. Raises `BufferError`
-        where somebody holds on to the weights."""
+        where something still refers to the weights."""
         for tensor in self._bound.values():
             tensor.data = torch.empty(0, dtype=tensor.dtype)
         self._on_host = False
@@ -181,7 +183,7 @@ class FlatModel:
     # --- parts ------------------------------------------------------------------------------------------------
 
     def _mapped(self) -> torch.Tensor:
-        """The flat buffer in host memory."""
+        """Return the flat buffer in host memory."""
         if self._host_flat is None:
             self._map = self._host.map()
             # By a view of its own: torch doesn't keep a buffer exported, and but for the view the map could be closed
@@ -202,7 +204,8 @@ class FlatModel:
 
     @contextmanager
     def _whole_or_host(self) -> Iterator[None]:
-        """The device's buffer, allocated for what the block copies; bound to it in the end, or to the host."""
+        """Allocate the device's buffer for what the block copies; the model is bound to it in the end, or to the
+        host."""
         self.bind_host()
         try:
             if self._device is not None:
@@ -235,13 +238,13 @@ class FlatModel:
 
 @dataclass(frozen=True)
 class _Site:
-    """A place where a module holds a tensor."""
+    """Place where a module holds a tensor."""
 
     name: str
     owner: dict[str, Any]
     key: str
     registered: bool
-    """As a parameter or buffer; modules also keep second references as plain attributes."""
+    """Put a tensor there, as a parameter or buffer; modules also keep second references as plain attributes."""
 
 
 def _take_over(model: torch.nn.Module, layout: Layout) -> dict[str, torch.Tensor]:
@@ -265,7 +268,7 @@ def _take_over(model: torch.nn.Module, layout: Layout) -> dict[str, torch.Tensor
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, list[_Site]]]:
-    """Each tensor once, with all its sites, in the order of modules; registered ones only."""
+    """Return each tensor once, with all its sites, in the order of modules; registered ones only."""
     found: dict[int, tuple[torch.Tensor, list[_Site]]] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         owners = ((module._parameters, True), (module._buffers, True), (vars(module), False))
@@ -282,7 +285,7 @@ def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, list[_Site]]]:
 
 
 def _views(flat: torch.Tensor, layout: Layout) -> list[torch.Tensor]:
-    """All tensors of a layout, in its order; made before any is used, so that a failure changes nothing."""
+    """Return all tensors of a layout, in its order; made before any is used, so that a failure changes nothing."""
     typed: dict[str, torch.Tensor] = {}
     views = []
     for slot in layout.slots.values():
@@ -293,7 +296,7 @@ def _views(flat: torch.Tensor, layout: Layout) -> list[torch.Tensor]:
 
 
 def _typed(flat: torch.Tensor, layout: Layout, slot: Slot) -> torch.Tensor:
-    """The flat buffer as elements of a slot's type."""
+    """Return the flat buffer as elements of a slot's type."""
     return flat[: layout.total_bytes].view(DTYPES[slot.entry.dtype])
 
 

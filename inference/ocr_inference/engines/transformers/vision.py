@@ -1,7 +1,7 @@
-"""Pictures of several pages through a model's vision tower at once, ahead of their prompts.
+"""Passes pictures of several pages through a model's vision tower at once, ahead of their prompts.
 
-What a tower makes of a picture takes little memory, what it needs meanwhile takes much. So pages that come together
-are looked at in groups of a bounded size, and then read in one after another.
+A tower's result takes little memory, its computation much. So pages that come together are encoded in groups of a
+bounded size, and then read in one after another.
 """
 
 import inspect
@@ -17,17 +17,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ocr_inference.engines.transformers.generation import Prompt
 
 GROUP_ELEMENTS = 8 * 3 * 1024 * 1024
-"""Of pixel tensors in one pass: eight views of 1024 px, whose attention biases take some 3 GB in DeepSeek-OCR."""
+"""Most bytes of pixel tensors in one pass: eight views of 1024 px, whose attention biases take some 3 GB in
+DeepSeek-OCR."""
 
 _PIXELS = "pixel_values"
 
 
 @torch.inference_mode()
 def seen(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts with features in the place of pixels, as far as the model takes them; in order.
+    """Return the prompts with features in the place of pixels, as far as the model takes them; in order.
 
-    A group that can't be looked at together (no memory, say) stays as it is: each page sees for itself then, and
-    fails by itself.
+    A group that can't be encoded together (such as for lack of memory) stays as it is: each page is encoded by itself
+    then, and fails by itself.
     """
     tower: Any = getattr(model, "get_image_features", None)
     if tower is None or "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
@@ -44,7 +45,7 @@ def seen(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _groups(prompts: Sequence[Prompt], known: frozenset[str]) -> Iterator[list[int]]:
-    """Indexes of prompts that go together: same arguments, same shapes but for the first dimension."""
+    """Return indexes of prompts that go together: same arguments, same shapes but for the first dimension."""
     alike: dict[object, list[int]] = {}
     sizes: dict[object, int] = {}
     for index, prompt in enumerate(prompts):

@@ -4,11 +4,12 @@ from typing import Any
 
 import msgspec
 
-from ocr_inference.api.ocr import routes
+from ocr_inference.api import pages
 from ocr_inference.api.schema import OcrAnswer, OcrRequest
 from ocr_inference.config.settings import ModelConfig
 from ocr_inference.protocol.engine import Line, PageResult
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire.tasks import Task
 
 TAGGED = "<|ref|>title<|/ref|><|det|>[[0, 0, 999, 500]]<|/det|>\n# Hello\n"
 WRITTEN = PageResult(
@@ -22,7 +23,7 @@ FOUND = PageResult(
 def answer(page: PageResult, engine: str = "transformers", prefix: str = "", **asked: object) -> OcrAnswer:
     model = ModelConfig(name="m", engine=engine)
     request = OcrRequest(**asked)  # type: ignore[arg-type]
-    return routes.answer(page, request, model, backend="cpu", waited=0.5, prefix=prefix)
+    return pages.answer(page, request, model, backend="cpu", waited=0.5, prefix=prefix)
 
 
 def test_what_a_language_model_wrote_is_told_raw_and_parsed() -> None:

@@ -10,15 +10,17 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer as LoopbackServer
 
 from ocr_inference.api import appkeys, middleware
-from ocr_inference.metrics import Metrics, Observed
+from ocr_inference.metrics import Metrics
+from ocr_wire import state
+from ocr_wire.states import DeviceKind
 
-NOTHING = Observed("cpu", 0, 0, 0, 0, 0, draining=False, watchers=0, models=())
+NOTHING = state.PodState(pod=state.Identity(name="pod"), device=state.Device(kind=DeviceKind.CPU), models=())
 
 
 @asynccontextmanager
 async def serving(handler: appkeys.Handler) -> AsyncIterator[ClientSession]:
     app = web.Application(middlewares=(middleware.observe, middleware.render_errors))
-    app[appkeys.METRICS] = Metrics("0", lambda: NOTHING, (), ())
+    app[appkeys.METRICS] = Metrics("0", lambda: NOTHING, lambda: 0)
     app.router.add_post("/try", handler)
     app.on_response_prepare.append(middleware.add_headers)
     async with LoopbackServer(app) as server, ClientSession(server.make_url("/")) as http:

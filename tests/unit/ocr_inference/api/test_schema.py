@@ -3,7 +3,7 @@ import pytest
 from ocr_inference.api import schema
 from ocr_inference.api.schema import OcrRequest
 from ocr_inference.errors import ApiError
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 
 def test_nothing_said_means_the_whole_document() -> None:

@@ -38,8 +38,8 @@ class Source:
 
 async def heard(source: Source, seconds: float = 60.0, most: int = 100) -> list[str | None]:
     out: list[str | None] = []
-    async with aclosing(sse.paced(source.read(), seconds)) as paced:
-        async for item in paced:
+    async with aclosing(sse.with_timeouts(source.read(), seconds)) as with_timeouts:
+        async for item in with_timeouts:
             out.append(item)
             if len(out) == most:
                 break
@@ -59,10 +59,10 @@ async def test_silence_is_told_again_and_again() -> None:
 
 
 async def test_what_the_source_raises_comes_after_its_items() -> None:
-    paced = sse.paced(Source("a", "b", end=ValueError("broken")).read(), 60.0)
-    assert [await anext(paced), await anext(paced)] == ["a", "b"]
+    with_timeouts = sse.with_timeouts(Source("a", "b", end=ValueError("broken")).read(), 60.0)
+    assert [await anext(with_timeouts), await anext(with_timeouts)] == ["a", "b"]
     with pytest.raises(ValueError, match="broken"):
-        await anext(paced)
+        await anext(with_timeouts)
 
 
 async def test_the_source_runs_in_one_task() -> None:

@@ -11,16 +11,22 @@ from hypothesis import strategies as st
 
 from ocr_inference.api.control import telemetry
 from ocr_inference.api.control.telemetry import Telemetry
-from ocr_inference.api.schema import GpuInfo
 from ocr_inference.config.settings import Settings
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.device.gpu import Device
-from ocr_inference.device.gpu_usage import SimulatedMeter
+from ocr_inference.device.gpu_usage import SimulatedGpuUsage
+from ocr_wire.state import WholeGpu
 from tests.support.patience import PATIENCE
 
 GIB = 1 << 30
 TOTAL = 64 * GIB
-TOLD = GpuInfo(8 * GIB, TOTAL, 0.5)
+
+
+def usage(used: int, busy: float | None) -> WholeGpu:
+    return WholeGpu(memory_used_bytes=used, memory_total_bytes=TOTAL, utilization=busy)
+
+
+REPORTED = usage(8 * GIB, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -36,23 +42,24 @@ TOLD = GpuInfo(8 * GIB, TOTAL, 0.5)
     ],
 )
 def test_a_number_is_told_anew_when_it_moved_by_a_step(used: int, busy: float | None, news: bool) -> None:
-    now = GpuInfo(used, TOTAL, busy)
-    assert telemetry.retell(TOLD, now) == (now if news else TOLD)
+    now = usage(used, busy)
+    assert telemetry.next_report(REPORTED, now) == (now if news else REPORTED)
 
 
 def test_what_is_new_or_gone_is_told() -> None:
-    assert telemetry.retell(None, TOLD) == TOLD
-    assert telemetry.retell(TOLD, None) is None
+    assert telemetry.next_report(None, REPORTED) == REPORTED
+    assert telemetry.next_report(REPORTED, None) is None
 
 
 @given(st.lists(st.floats(0, 1), max_size=200))
 def test_jitter_below_a_step_is_told_once(noise: list[float]) -> None:
-    told, news = TOLD, 0
+    reported, news = REPORTED, 0
     for each in noise:
-        now = telemetry.retell(told, GpuInfo(8 * GIB + int(each * (GIB - 1)), TOTAL, 0.5 + each * 0.09))
+        measured = usage(8 * GIB + int(each * (GIB - 1)), 0.5 + each * 0.09)
+        now = telemetry.next_report(reported, measured)
         assert now is not None
-        news += now != told
-        told = now
+        news += now != reported
+        reported = now
     assert news == 0
 
 
@@ -113,33 +120,32 @@ def test_a_claimed_gpu_is_served_on_whatever_the_variable_says(tmp_path: Path, v
 def test_the_whole_gpu_is_measured_with_others_use(tmp_path: Path) -> None:
     simulated(tmp_path)
     first, second = (
-        memory_accounting.SimulatedBooks(tmp_path, "GPU-b", pid, 45 * GIB) for pid in (1, os.getpid())
+        memory_accounting.SimulatedMemoryAccounting(tmp_path, "GPU-b", pid, 45 * GIB)
+        for pid in (1, os.getpid())
     )
     first.report(3 * GIB, 0.75)
     second.report(2 * GIB, 0.75)
-    a, b = SimulatedMeter(tmp_path).read()
+    a, b = SimulatedGpuUsage(tmp_path).read()
     assert (a.index, a.used_bytes, a.utilization) == (0, 0, 0.0)
     assert (b.index, b.gpu.uuid, b.used_bytes, b.utilization) == (1, "GPU-b", 5 * GIB, 1.0)
 
 
-async def test_news_are_told_and_a_cpu_has_none(tmp_path: Path) -> None:
+async def test_changes_are_published_and_a_cpu_has_none(tmp_path: Path) -> None:
     simulated(tmp_path)
-    heard = asyncio.Event()
-    teller = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path, lambda: 0.0)
+    measuring = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path, lambda: 0.0)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(teller.run(heard.set))
+        running = tasks.create_task(measuring.run())
         async with asyncio.timeout(PATIENCE):
-            await heard.wait()
+            assert (await measuring.latest.after(0))[1] == usage(0, 0.0)
         running.cancel()
-    assert teller.told == GpuInfo(0, TOTAL, 0.0)
 
     on_cpu = Telemetry(Device("cpu"), None, lambda: 0.0)
-    await on_cpu.run(heard.set)
-    assert on_cpu.told is None
+    await on_cpu.run()
+    assert on_cpu.latest.value is None
 
 
-async def test_a_folder_that_goes_away_ends_the_telling_and_nothing_else(tmp_path: Path) -> None:
-    heard: list[GpuInfo | None] = []
-    teller = Telemetry(Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL), tmp_path / "gone", lambda: 0.0)
-    await teller.run(lambda: heard.append(teller.told))
-    assert (teller.told, heard) == (None, [])
+async def test_a_folder_that_goes_away_ends_the_measurement_and_nothing_else(tmp_path: Path) -> None:
+    device = Device("simulated", "GPU-a", "NVIDIA-L40S", TOTAL)
+    measuring = Telemetry(device, tmp_path / "gone", lambda: 0.0)
+    await measuring.run()
+    assert measuring.latest.value is None

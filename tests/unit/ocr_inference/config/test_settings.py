@@ -1,20 +1,9 @@
-import json
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ocr_inference.config import environment, parsing
-from ocr_inference.config.settings import (
-    NEVER,
-    Config,
-    Idle,
-    InvalidSettings,
-    LiveSettings,
-    digest,
-    effective,
-    quantity,
-)
+from ocr_inference.config.settings import Config, Idle, InvalidSettings, effective
+from ocr_wire.live_settings import LiveValues, Told, parse
+from ocr_wire.settings import NEVER
 
 FILE = """
 models:
@@ -25,12 +14,14 @@ queue: {limit: 3}
 """
 
 
-def live(values: str) -> LiveSettings:
-    return parsing.parse_live(f'{{"generation": 1, "revision": 1, "values": {values}}}', ("first", "second"))
+def live(values: str) -> LiveValues:
+    told = parse(f'{{"generation": 1, "revision": 1, "values": {values}}}', ("first", "second"))
+    assert isinstance(told, Told)
+    return told.values
 
 
 def test_defaults_are_those_of_the_resource() -> None:
-    merged = effective(Config(), LiveSettings())
+    merged = effective(Config(), LiveValues())
     assert merged.models["pp-ocr"].idle == Idle(60, 300, 1800)
     assert (merged.queue.limit, merged.queue.patience_seconds, merged.queue.deadline_seconds) == (64, 10, 300)
     assert (merged.batching.max_pages, merged.batching.max_wait_milliseconds) == (8, 10)
@@ -53,56 +44,12 @@ def test_each_field_comes_from_the_first_layer_that_says_something() -> None:
 
 def test_the_environments_timeout_is_the_weakest_and_a_local_one_the_strongest() -> None:
     config = parsing.parse_config(FILE)
-    assert effective(config, LiveSettings(), 12.0).models["first"].idle.offload_after_seconds == 12
+    assert effective(config, LiveValues(), 12.0).models["first"].idle.offload_after_seconds == 12
     declared = live('{"idle": {"offloadAfterSeconds": 20}}')
     assert effective(config, declared, 12.0).models["first"].idle.offload_after_seconds == 20
     merged = effective(config, declared, 12.0, {"first": NEVER})
     assert merged.models["first"].idle.offload_after_seconds == NEVER
     assert merged.models["second"].idle.offload_after_seconds == 20
-
-
-def test_the_echo_is_what_was_declared_and_no_more() -> None:
-    sent = '{"idle": {"offloadAfterSeconds": 60.0}, "models": {"first": {}}}'
-    echo = live(sent).to_json()
-    assert echo["values"] == {"idle": {"offloadAfterSeconds": 60}, "models": {"first": {}}}
-    assert '"offloadAfterSeconds": 60}' in json.dumps(echo)
-
-
-def test_the_hash_is_fixed() -> None:
-    assert digest({}) == "44136fa355b3678a"
-    assert digest({"b": 1.0, "a": {"ü": [0.5, True]}}) == digest({"a": {"ü": [0.5, True]}, "b": 1})
-
-
-@given(st.dictionaries(st.text(max_size=5), st.integers(0, 10**6) | st.floats(0, 10**6) | st.booleans()))
-def test_the_hash_ignores_order_and_the_kind_of_integral_numbers(values: dict[str, object]) -> None:
-    turned = dict(reversed(values.items()))
-    floats = {key: float(value) if type(value) is int else value for key, value in turned.items()}
-    assert digest(values) == digest(turned) == digest(floats)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("12Gi", 12 << 30),
-        ("500M", 500_000_000),
-        ("1.5Ki", 1536),
-        ("1e3", 1000),
-        ("1.5E2", 150),
-        ("100m", 1),
-        (4096, 4096),
-        ("0", 0),
-    ],
-)
-def test_quantities(text: str | int, number: int) -> None:
-    assert quantity(text) == number
-
-
-@pytest.mark.parametrize(
-    "text", ["", "12 Gi", "-1", "Gi", "1Zi", "9E99", "1e999", "12GiB", "١Gi"[::-1], "0x1"]
-)
-def test_what_is_no_quantity(text: str) -> None:
-    with pytest.raises(InvalidSettings):
-        quantity(text)
 
 
 def test_the_environment_is_read_whole() -> None:
@@ -156,7 +103,7 @@ def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, 
         ("GPU_IDLE_TIMEOUT", "nan"),
         ("GPU_IDLE_TIMEOUT", "-0.5"),
         ("OCR_DRAIN_SECONDS", "-1"),
-        ("OCR_NURSERY", "maybe"),
+        ("OCR_FORKSERVER", "maybe"),
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str) -> None:

@@ -81,6 +81,7 @@ def test_auto_counts_what_living_processes_say(tmp_path: Path) -> None:
     [
         ([], "there is no GPU"),
         ([{"uuid": "../x", "product": "P", "memory_bytes": 1}], "matching regex"),
+        ([{"uuid": "GPU-a\n", "product": "P", "memory_bytes": 1}], "matching regex"),
         ([{"uuid": "GPU-a", "product": "P", "memory_bytes": -1}], "memory_bytes"),
         ({"uuid": "GPU-a"}, "array"),
     ],

@@ -13,7 +13,7 @@ from ocr_inference.config.settings import Settings
 from ocr_inference.device import choosing, gpu_usage, memory_accounting, nvml
 from ocr_inference.device.gpu import Device, Gpu, NoDevice
 from ocr_inference.device.gpu_usage import Measured
-from ocr_inference.device.nvml import Memory
+from ocr_inference.device.nvml import DeviceMemory
 from tests.support.nvml import GIB, LIBRARY, Machine, build, machine
 from tests.support.patience import PATIENCE
 
@@ -40,11 +40,11 @@ def host(booted: Machine) -> Machine:
 
 
 def measured() -> list[Measured]:
-    with gpu_usage.opened(None) as gauge:
-        return gauge.read()
+    with gpu_usage.opened(None) as usage_reader:
+        return usage_reader.read()
 
 
-def memory(uuid: str) -> Memory:
+def memory(uuid: str) -> DeviceMemory:
     with nvml.opened() as driver:
         return driver.by_uuid(uuid).memory()
 
@@ -52,10 +52,10 @@ def memory(uuid: str) -> Memory:
 def room(uuid: str, ours_bytes: int, need_bytes: int) -> tuple[int, bool]:
     kept = memory_accounting.of(Settings(), Device("cuda", uuid), 1)
     with contextlib.closing(kept):
-        return kept.others_bytes(ours_bytes), kept.take(need_bytes)
+        return kept.external_bytes(ours_bytes), kept.reserve(need_bytes)
 
 
-def opened_twice(uuid: str) -> tuple[Memory, str]:
+def opened_twice(uuid: str) -> tuple[DeviceMemory, str]:
     """What one user reads after another has gone, and what is said after the last."""
     with nvml.opened() as driver:
         with nvml.opened():
@@ -184,7 +184,7 @@ def test_a_real_device_keeps_its_own_books(host: Machine) -> None:
 def test_one_user_closes_nvml_for_no_other(host: Machine) -> None:
     host.gpu(A)
     assert host.call(opened_twice, A) == (
-        Memory(48 * GIB, 40 * GIB, 8 * GIB),
+        DeviceMemory(48 * GIB, 40 * GIB, 8 * GIB),
         "the NVIDIA driver refused (number of GPUs: Uninitialized); see nvidia-smi, or set OCR_DEVICE=cpu",
     )
 

@@ -16,7 +16,7 @@ LIMIT = 100_000_000
 
 @pytest.mark.parametrize("name", images.FORMATS)
 async def test_format_and_size_are_read_from_the_header(name: str) -> None:
-    picture = await images.look(pages.encoded(Image.new("RGB", (30, 20), "red"), name), LIMIT)
+    picture = await images.check(pages.encoded(Image.new("RGB", (30, 20), "red"), name), LIMIT)
     assert picture == Picture(name, 30, 20)
 
 
@@ -26,11 +26,11 @@ async def test_all_kinds_of_webp_are_measured_without_opening_them(options: dict
 
     out = io.BytesIO()
     Image.new("RGBA", (301, 17), (1, 2, 3, 4)).save(out, "WEBP", **options)
-    assert await images.look(out.getvalue(), LIMIT) == Picture("WEBP", 301, 17)
+    assert await images.check(out.getvalue(), LIMIT) == Picture("WEBP", 301, 17)
 
 
 async def test_a_truncated_picture_passes_the_header_check() -> None:
-    assert (await images.look(pages.truncated(), LIMIT)).format == "PNG"
+    assert (await images.check(pages.truncated(), LIMIT)).format == "PNG"
 
 
 @pytest.mark.parametrize(
@@ -48,22 +48,22 @@ async def test_a_truncated_picture_passes_the_header_check() -> None:
 )
 async def test_what_is_refused(data: bytes, status: int, code: str) -> None:
     with pytest.raises(ApiError) as caught:
-        await images.look(data, LIMIT)
+        await images.check(data, LIMIT)
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
 async def test_the_limit_is_exact() -> None:
     data = pages.blank(40, 25)
-    assert (await images.look(data, 1000)).width == 40
+    assert (await images.check(data, 1000)).width == 40
     with pytest.raises(ApiError):
-        await images.look(data, 999)
+        await images.check(data, 999)
 
 
 async def test_a_png_without_pixels_is_damaged() -> None:
     head = struct.pack(">IIBBBBB", 0, 5, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", len(head)) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
     with pytest.raises(ApiError) as caught:
-        await images.look(b"\x89PNG\r\n\x1a\n" + chunk, LIMIT)
+        await images.check(b"\x89PNG\r\n\x1a\n" + chunk, LIMIT)
     assert caught.value.status in {415, 422}
 
 
@@ -75,7 +75,7 @@ async def test_damage_anywhere_is_a_picture_or_a_refusal(name: str, data: st.Dat
     cut = data.draw(st.integers(0, len(whole)))
     status, pixels = 400, 0
     try:
-        picture = await images.look(bytes(whole[:cut]), LIMIT)
+        picture = await images.check(bytes(whole[:cut]), LIMIT)
         pixels = picture.width * picture.height
     except ApiError as error:
         status = error.status

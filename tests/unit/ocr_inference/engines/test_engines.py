@@ -15,6 +15,7 @@ from ocr_inference import engines
 from ocr_inference.engines import pictures
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_wire import engines as engine_table
 from tests.support import pages
 from tests.support.engines import Faults, picture
 from tests.support.enginesuite import EngineSuite, answer
@@ -25,7 +26,7 @@ from tests.support.patience import PATIENCE
 def test_every_engine_has_its_suite() -> None:
     line = re.compile(r"^class \w+\(EngineSuite\):\n    engine = \"(\w+)\"", re.MULTILINE)
     found = [name for file in (ROOT / "tests").rglob("test_*.py") for name in line.findall(file.read_text())]
-    assert sorted(found) == sorted(engines.ENGINES)
+    assert sorted(found) == sorted(engine_table.NAMES)
 
 
 class TestFake(EngineSuite):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ocr_inference.families import chat
 from ocr_inference.families.page import Line
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 
 @dataclass(frozen=True)

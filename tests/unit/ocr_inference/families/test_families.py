@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_inference import families
-from ocr_inference.engines import ENGINES
 from ocr_inference.families import plain
-from ocr_inference.protocol.page import Box, Task
+from ocr_inference.protocol.page import Box
+from ocr_wire import engines
+from ocr_wire.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ PAGE = [
 
 
 def test_every_engine_has_a_family() -> None:
-    for engine in ENGINES:
+    for engine in engines.NAMES:
         assert families.of(engine).tasks
 
 

@@ -112,15 +112,15 @@ def make_limits(folder: Path, available: int = 1000, **cgroup: str) -> tuple[Pat
     ],
 )
 def test_room_is_what_machine_and_container_leave(tmp_path: Path, cgroup: dict[str, str], left: int) -> None:
-    assert host_tier.room(*make_limits(tmp_path, **cgroup)) == left  # type: ignore[arg-type]
+    assert host_tier.available_bytes(*make_limits(tmp_path, **cgroup)) == left  # type: ignore[arg-type]
 
 
 def test_too_much_is_refused_before_the_system_kills(tmp_path: Path) -> None:
     limits = make_limits(tmp_path)
-    host_tier.require_room(1000 * 1024, *limits)
+    host_tier.require_available(1000 * 1024, *limits)
     with pytest.raises(MemoryError, match="need 1024001 bytes of host memory, 1024000 are left"):
-        host_tier.require_room(1000 * 1024 + 1, *limits)
+        host_tier.require_available(1000 * 1024 + 1, *limits)
 
 
 def test_this_machine_says_how_much_room_it_has() -> None:
-    assert 0 < host_tier.room() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < host_tier.available_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -4,17 +4,18 @@ import pytest
 
 from ocr_inference.config.settings import ModelPolicy, Queue
 from ocr_inference.scheduling import external_usage
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
+    Done,
     Finished,
-    NoRoom,
-    Observed,
+    MemoryProbed,
+    NotBegun,
     Reason,
     Reject,
     Release,
-    Settled,
     WaitsFor,
 )
+from ocr_wire.states import State
 from tests.support.story import NO_ROOM, Story, policy
 
 
@@ -29,13 +30,13 @@ def test_a_waiter_whose_memory_others_hold_waits_says_so_and_goes_on_when_it_is_
     story = crowded(others=15)
     ticket = story.ask("a")
     assert story.started == []
-    assert story.world.models["a"].waits_for == WaitsFor(needed_bytes=10, free_bytes=5, since=0.0)
+    assert story.scheduler_state.models["a"].waits_for == WaitsFor(needed_bytes=10, free_bytes=5, since=0.0)
     story.wait_until(0.55)
-    assert story.world.models["a"].waits_for == WaitsFor(10, 5, 0.0), "nothing ticks"
+    assert story.scheduler_state.models["a"].waits_for == WaitsFor(10, 5, 0.0), "nothing ticks"
     story.others = 10
     story.wait_until(0.65)
     assert story.started == ["load a"], "it looks again by itself"
-    assert story.world.models["a"].waits_for is None
+    assert story.scheduler_state.models["a"].waits_for is None
     story.end("a")
     assert story.granted(ticket)
 
@@ -43,10 +44,10 @@ def test_a_waiter_whose_memory_others_hold_waits_says_so_and_goes_on_when_it_is_
 def test_nobody_looks_at_the_others_while_nobody_waits() -> None:
     story = crowded(others=10)
     story.do(Release(story.make_ready("a")))
-    looks = story.looks
+    probes = story.probes
     story.wait_until(100)
     story.do(Release(story.ask("a")))
-    assert (story.looks, story.wake_at) == (looks, None)
+    assert (story.probes, story.wake_at) == (probes, None)
 
 
 def test_ones_own_idle_models_go_before_others_are_waited_for() -> None:
@@ -54,14 +55,16 @@ def test_ones_own_idle_models_go_before_others_are_waited_for() -> None:
     story.do(Release(story.make_ready("a")))
     story.ask("b")
     assert story.started[-1] == "offload a"
-    assert story.world.models["b"].waits_for is None
+    assert story.scheduler_state.models["b"].waits_for is None
     story = Story({"a": policy(), "b": policy()}, {"a": 5, "b": 15}, budget=20)
     story.do(Release(story.make_ready("a")))
     story.others = 10
     story.now = 1
     story.ask("b")
     assert story.started == ["load a"], "nobody goes in vain"
-    assert story.world.models["b"].waits_for == WaitsFor(15, 10, 1), "5 are free, and 5 would be given by a"
+    assert story.scheduler_state.models["b"].waits_for == WaitsFor(15, 10, 1), (
+        "5 are free, and 5 would be given by a"
+    )
 
 
 def test_who_waits_for_a_model_of_its_own_pod_waits_for_nobody_else() -> None:
@@ -74,10 +77,10 @@ def test_who_waits_for_a_model_of_its_own_pod_waits_for_nobody_else() -> None:
     story.others = 3
     story.make_ready("a")
     story.ask("b")
-    assert story.world.models["b"].waits_for is None, "without others it wouldn't fit either"
+    assert story.scheduler_state.models["b"].waits_for is None, "without others it wouldn't fit either"
 
 
-@pytest.mark.parametrize(("patience", "when"), [(7.0, 7.0), (0.0, external_usage.HELP_SECONDS)])
+@pytest.mark.parametrize(("patience", "when"), [(7.0, 7.0), (0.0, external_usage.MIN_HELP_SECONDS)])
 def test_a_waiter_that_nobody_helps_is_refused_with_the_way_out(patience: float, when: float) -> None:
     story = Story({"a": policy()}, budget=20, queue=Queue(64, patience, 300))
     story.others = 15
@@ -92,7 +95,7 @@ def test_a_waiter_that_nobody_helps_is_refused_with_the_way_out(patience: float,
     assert answer.refusal.message.startswith(
         "model a needs 10 bytes of GPU memory, 5 are free, and other processes hold 15: try again"
     )
-    assert story.world.models["a"].waits_for is None
+    assert story.scheduler_state.models["a"].waits_for is None
     assert story.wake_at is None
 
 
@@ -106,11 +109,11 @@ def test_a_deadline_that_passes_while_others_hold_the_memory_says_that() -> None
 def test_a_race_that_is_lost_moves_nothing_and_waits() -> None:
     story = crowded(others=10)
     ticket = story.ask("a")
-    running = story.world.models["a"].running
+    running = story.scheduler_state.models["a"].running
     assert running is not None
     story.others = 20
-    story.do(Finished("a", running.serial, NoRoom(20)))
-    model = story.world.models["a"]
+    story.do(Finished("a", running.serial, NotBegun(20)))
+    model = story.scheduler_state.models["a"]
     assert (model.state, model.worker, model.failures, model.last_failure) == (State.UNLOADED, None, 0, None)
     assert model.waits_for is not None
     assert ticket not in story.answers
@@ -125,25 +128,25 @@ def test_a_lost_race_keeps_the_worker_that_was_there_and_the_weights_in_host_mem
     story.do(Release(story.make_ready("a")))
     story.admin(Event.OFFLOAD)
     story.end("a")
-    worker = story.world.models["a"].worker
+    worker = story.scheduler_state.models["a"].worker
     story.now = 1
     story.ask("a")
-    story.end("a", NoRoom(20))
-    assert (story.state("a"), story.world.models["a"].worker) == (State.OFFLOADED, worker)
+    story.end("a", NotBegun(20))
+    assert (story.state("a"), story.scheduler_state.models["a"].worker) == (State.OFFLOADED, worker)
 
 
 def test_a_device_that_others_filled_meanwhile_costs_a_waiter_one_more_try() -> None:
     story = crowded(others=0)
     ticket = story.ask("a")
     story.others = 15
-    story.do(Observed(15))
+    story.do(MemoryProbed(15))
     story.end("a", NO_ROOM)
     assert ticket not in story.answers
     story.end("a")
-    assert story.world.models["a"].waits_for is not None
+    assert story.scheduler_state.models["a"].waits_for is not None
     story.others = 0
     story.wait_until(0.2)
-    story.do(Observed(15))
+    story.do(MemoryProbed(15))
     story.end("a", NO_ROOM)
     assert story.refused(ticket) is Reason.LOAD_FAILED
 
@@ -151,35 +154,35 @@ def test_a_device_that_others_filled_meanwhile_costs_a_waiter_one_more_try() -> 
 def test_an_idle_model_makes_way_and_a_busy_one_does_not() -> None:
     story = Story({"a": policy(), "b": policy()})
     held = story.make_ready("a")
-    busy = story.make_way("a")
+    busy = story.offload_if_idle("a")
     assert story.refused(busy) is Reason.MODEL_BUSY
     story.do(Release(held))
-    assert story.refused(story.make_way("a", after=5)) is Reason.MODEL_BUSY
+    assert story.refused(story.offload_if_idle("a", after=5)) is Reason.MODEL_BUSY
     story.now = 5
-    gone = story.make_way("a", after=5)
-    also = story.make_way("a")
+    gone = story.offload_if_idle("a", after=5)
+    also = story.offload_if_idle("a")
     assert story.started[-1] == "offload a"
     assert {gone, also}.isdisjoint(story.answers), "not before the memory is free"
     story.end("a")
-    for ticket in (gone, also, story.make_way("a"), story.make_way("b")):
-        assert isinstance(story.answers[ticket], Settled)
+    for ticket in (gone, also, story.offload_if_idle("a"), story.offload_if_idle("b")):
+        assert isinstance(story.answers[ticket], Done)
     story.ask("b")
-    assert story.refused(story.make_way("b")) is Reason.MODEL_BUSY
+    assert story.refused(story.offload_if_idle("b")) is Reason.MODEL_BUSY
 
 
 def test_a_preloaded_model_that_made_way_comes_back_later_into_free_memory() -> None:
     story = crowded(others=0, a=policy(preload=True))
     story.end("a")
-    story.make_way("a")
+    story.offload_if_idle("a")
     story.end("a")
-    story.wait_until(external_usage.YIELDED_SECONDS - 1)
+    story.wait_until(external_usage.PRELOAD_PAUSE_SECONDS - 1)
     assert story.started == ["load a", "offload a"]
     story.others = 20
-    story.wait_until(external_usage.YIELDED_SECONDS + 3)
-    looks = story.looks
+    story.wait_until(external_usage.PRELOAD_PAUSE_SECONDS + 3)
+    probes = story.probes
     assert story.started == ["load a", "offload a"], "others hold the memory"
-    story.wait_until(external_usage.YIELDED_SECONDS + 23)
-    assert story.looks - looks <= 20 / external_usage.AHEAD_SECONDS + 1
+    story.wait_until(external_usage.PRELOAD_PAUSE_SECONDS + 23)
+    assert story.probes - probes <= 20 / external_usage.PRELOAD_PROBE_SECONDS + 1
     story.others = 0
-    story.wait_until(external_usage.YIELDED_SECONDS + 30)
+    story.wait_until(external_usage.PRELOAD_PAUSE_SECONDS + 30)
     assert story.started[-1] == "restore a"

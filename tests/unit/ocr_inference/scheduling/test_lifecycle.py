@@ -5,15 +5,8 @@ from itertools import product
 import pytest
 
 from ocr_inference.scheduling import lifecycle
-from ocr_inference.scheduling.lifecycle import (
-    CALLS,
-    TRANSITIONS,
-    Event,
-    IllegalTransition,
-    Location,
-    State,
-    advance,
-)
+from ocr_inference.scheduling.lifecycle import CALLS, TRANSITIONS, Event, IllegalTransition, advance
+from ocr_wire.states import LOCATIONS_OF, STATES, Location, State
 from tests.support.paths import DOCS
 
 DOCUMENT = DOCS / "lifecycle.md"
@@ -80,7 +73,7 @@ def test_exactly_the_states_with_a_call_wait_for_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "event"), [p for p in product(State, Event) if p[1] not in TRANSITIONS[p[0]]]
+    ("state", "event"), [p for p in product(STATES, Event) if p[1] not in TRANSITIONS[p[0]]]
 )
 def test_no_other_arrow_exists(state: State, event: Event) -> None:
     with pytest.raises(IllegalTransition, match=f"'{event.value}' in state '{state.value}'"):
@@ -116,6 +109,12 @@ def test_location(state: State, on_gpu: Location, on_cpu: Location) -> None:
 )
 def test_while_unloading_the_weights_are_where_they_were(left: State, expected: Location) -> None:
     assert lifecycle.location(State.UNLOADING, on_gpu=True, unloading_from=left) is expected
+
+
+def test_weights_are_where_the_wire_says_they_can_be() -> None:
+    for state in STATES:
+        for on_gpu in (True, False):
+            assert lifecycle.location(state, on_gpu=on_gpu) in LOCATIONS_OF[state]
 
 
 def test_the_document_shows_the_table() -> None:

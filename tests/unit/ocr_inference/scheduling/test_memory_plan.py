@@ -1,8 +1,8 @@
 """Stories of models that share the device's memory."""
 
 from ocr_inference.config.settings import Queue
-from ocr_inference.scheduling.lifecycle import State
 from ocr_inference.scheduling.state import Release
+from ocr_wire.states import State
 from tests.support.story import Story, policy
 
 

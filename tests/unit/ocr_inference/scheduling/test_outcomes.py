@@ -6,17 +6,18 @@ import pytest
 
 from ocr_inference.config.settings import Idle, ModelPolicy
 from ocr_inference.scheduling import outcomes
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import (
     Cancel,
     Finished,
-    Observed,
+    LeaseLost,
+    MemoryProbed,
     Reason,
     Reject,
     Release,
-    Revoke,
     WorkerDied,
 )
+from ocr_wire.states import State
 from tests.support.story import BROKEN, DIED, NO_ROOM, Story, asleep, policy
 
 
@@ -24,21 +25,21 @@ def test_the_revision_is_kept_once_it_was_loaded_and_forgotten_before() -> None:
     story = Story()
     story.ask()
     story.tell(0, "first")
-    assert story.world.models["a"].revision == "first"
+    assert story.scheduler_state.models["a"].revision == "first"
     story.end(outcome=BROKEN)
-    assert story.world.models["a"].revision is None
+    assert story.scheduler_state.models["a"].revision is None
     story.end()
     story.ask()
     story.tell(0, "second")
     story.tell(1)
     story.end()
-    assert story.world.models["a"].revision == "second"
+    assert story.scheduler_state.models["a"].revision == "second"
     story.do(Release(2))
     story.admin(Event.UNLOAD)
     story.end()
     story.ask()
     story.end(outcome=BROKEN)
-    assert story.world.models["a"].revision == "second"
+    assert story.scheduler_state.models["a"].revision == "second"
 
 
 def test_a_model_remembers_how_long_its_last_load_and_wake_took() -> None:
@@ -52,7 +53,7 @@ def test_a_model_remembers_how_long_its_last_load_and_wake_took() -> None:
     story.ask()
     story.now += 2
     story.end()
-    model = story.world.models["a"]
+    model = story.scheduler_state.models["a"]
     assert (model.last_load_seconds, model.last_wake_seconds) == (7, 2)
 
 
@@ -64,7 +65,7 @@ def test_a_failing_load_rejects_its_waiters_and_is_not_repeated_by_itself() -> N
     story.end()
     story.wait_until(10_000)
     assert story.started == ["load a", "unload a"]
-    failure = story.world.models["a"].last_failure
+    failure = story.scheduler_state.models["a"].last_failure
     assert failure is not None
     assert (failure.reason, failure.message) == ("LoadFailed", "no such file")
 
@@ -94,23 +95,23 @@ def test_success_forgets_failures() -> None:
     story.end(outcome=BROKEN)
     story.end()
     story.make_ready()
-    assert story.world.models["a"].failures == 0
+    assert story.scheduler_state.models["a"].failures == 0
 
 
 def test_a_killed_worker_revokes_its_leases_and_waiters_load_again() -> None:
     story = Story(max_pages=1)
     held, waiting = story.ask(), story.ask()
     story.end()
-    worker = story.world.models["a"].worker
+    worker = story.scheduler_state.models["a"].worker
     assert worker is not None
     effects = story.do(WorkerDied("a", worker, DIED))
-    assert Revoke(held) in effects
+    assert LeaseLost(held) in effects
     assert story.started[-1] == "unload a"
     story.end()
     assert story.started[-1] == "load a"
     story.end()
     assert story.granted(waiting)
-    failure = story.world.models["a"].last_failure
+    failure = story.scheduler_state.models["a"].last_failure
     assert failure is not None
     assert (failure.reason, failure.exit_code) == ("WorkerDied", -9)
 
@@ -120,11 +121,11 @@ def test_a_worker_killed_in_its_sleep_leaves_the_weights_in_host_memory() -> Non
     story.do(Release(story.make_ready()))
     story.admin(Event.OFFLOAD)
     story.end()
-    worker = story.world.models["a"].worker
+    worker = story.scheduler_state.models["a"].worker
     assert worker is not None
     story.do(WorkerDied("a", worker, DIED))
     assert story.state() is State.OFFLOADED
-    assert story.world.models["a"].worker is None
+    assert story.scheduler_state.models["a"].worker is None
     story.ask()
     assert story.started[-1] == "restore a"
 
@@ -132,10 +133,10 @@ def test_a_worker_killed_in_its_sleep_leaves_the_weights_in_host_memory() -> Non
 def test_news_of_an_older_worker_changes_nothing() -> None:
     story = Story()
     story.make_ready()
-    before = story.world
+    before = story.scheduler_state
     story.do(WorkerDied("a", 999, DIED))
     story.do(Finished("a", 999, BROKEN))
-    assert story.world == before
+    assert story.scheduler_state == before
 
 
 def test_a_restore_without_room_has_others_make_way_and_is_tried_once_more() -> None:
@@ -152,9 +153,9 @@ def test_a_restore_without_room_has_others_make_way_and_is_tried_once_more() -> 
     assert story.started[-1] == "restore z"
     story.end("z")
     assert story.granted(ticket)
-    assert story.world.models["z"].after == frozenset()
+    assert story.scheduler_state.models["z"].blocked_on == frozenset()
     assert story.state("b") is State.READY
-    failure = story.world.models["z"].last_failure
+    failure = story.scheduler_state.models["z"].last_failure
     assert failure is not None
     assert failure.reason == "OutOfMemory"
 
@@ -169,7 +170,7 @@ def test_a_second_try_without_room_ends_the_worker_and_answers() -> None:
     assert story.refused(ticket) is Reason.LOAD_FAILED
     assert (story.state("z"), story.started[-1]) == (State.OFFLOADED, "exit z")
     story.end("z")
-    assert story.world.models["z"].worker is None
+    assert story.scheduler_state.models["z"].worker is None
     story.ask("z")
     assert story.started[-1] == "restore z", "host memory still has the weights"
 
@@ -221,15 +222,15 @@ def test_nobody_makes_way_for_a_model_that_nobody_waits_for_any_more() -> None:
     story.do(Cancel(ticket))
     story.end("z")
     assert story.state("a") is State.READY
-    assert story.world.models["z"].after == frozenset()
+    assert story.scheduler_state.models["z"].blocked_on == frozenset()
 
 
 def test_what_a_failed_attempt_held_is_not_taken_for_others() -> None:
     story = asleep("a")
-    story.world = replace(story.world, budget_bytes=20)
+    story.scheduler_state = replace(story.scheduler_state, budget_bytes=20)
     story.ask("z")
-    story.do(Observed(9))
+    story.do(MemoryProbed(9))
     story.end("z", NO_ROOM)
     story.end("z")
-    assert story.world.others_bytes == story.others == 0
-    assert story.world.models["z"].waits_for is None
+    assert story.scheduler_state.external_bytes == story.others == 0
+    assert story.scheduler_state.models["z"].waits_for is None

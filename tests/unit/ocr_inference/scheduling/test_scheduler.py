@@ -9,26 +9,27 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ocr_inference.config.settings import Batching, Idle, Queue
 from ocr_inference.protocol.engine import Failure, Footprint
 from ocr_inference.scheduling import external_usage
-from ocr_inference.scheduling.lifecycle import CALLS, Event, State
+from ocr_inference.scheduling.lifecycle import CALLS, Event
 from ocr_inference.scheduling.state import (
     Acquire,
+    AdminRequest,
     Apply,
-    Ask,
     Cancel,
     Close,
     Closed,
     Command,
+    Done,
     Finished,
     Grant,
-    NoRoom,
+    LeaseLost,
+    NotBegun,
     Reason,
     Release,
-    Revoke,
-    Settled,
     StartCall,
     Tick,
     WorkerDied,
 )
+from ocr_wire.states import State
 from tests.support.story import BROKEN, DIED, NO_ROOM, Story, policy
 
 
@@ -46,14 +47,14 @@ def test_progress_is_known_while_a_load_runs_and_of_that_load_only() -> None:
     story.ask()
     story.tell(3)
     story.tell(4, serial=99)
-    progress = story.world.models["a"].progress
+    progress = story.scheduler_state.models["a"].progress
     assert progress is not None
     assert progress.done_bytes == 3
     story.end()
-    assert story.world.models["a"].progress is None
+    assert story.scheduler_state.models["a"].progress is None
     story.tell(5)
     story.tell(5, model="stranger", serial=1)
-    assert story.world.models["a"].progress is None
+    assert story.scheduler_state.models["a"].progress is None
 
 
 def test_offload_waits_for_leases_and_serves_those_who_queued_before() -> None:
@@ -77,7 +78,7 @@ def test_offload_waits_for_leases_and_serves_those_who_queued_before() -> None:
 
 def test_release_from_every_lasting_state() -> None:
     story = Story()
-    assert isinstance(story.answers[story.admin(Event.UNLOAD)], Settled)
+    assert isinstance(story.answers[story.admin(Event.UNLOAD)], Done)
     story.do(Release(story.make_ready()))
     offloaded = story.admin(Event.OFFLOAD)
     story.end()
@@ -156,24 +157,24 @@ class AnyOrder(RuleBasedStateMachine):
             if isinstance(effect, Grant):
                 assert effect.ticket in self.asked - self.cancelled
                 self.leases.add(effect.ticket)
-            elif isinstance(effect, Revoke):
+            elif isinstance(effect, LeaseLost):
                 assert effect.ticket in self.leases
                 self.leases.discard(effect.ticket)
         assert len(self.story.answers) >= len(before)
         begun = [each for each in effects if isinstance(each, StartCall) and each.call in ("load", "restore")]
         while begun and self.charged() + self.story.others > 10:
             lost = begun.pop()
-            self.do(Finished(lost.model, lost.serial, NoRoom(self.story.others)))
+            self.do(Finished(lost.model, lost.serial, NotBegun(self.story.others)))
 
     @rule(model=st.sampled_from("abc"), deadline=st.none() | st.floats(0.1, 50))
     def acquire(self, model: str, deadline: float | None) -> None:
         self.story.ticket += 1
         self.asked.add(self.story.ticket)
-        self.do(Acquire(self.story.ticket, model, None if deadline is None else self.story.now + deadline))
+        self.do(Acquire(self.story.ticket, model, self.story.now + (deadline or 30)))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        waiting = sorted(w.ticket for m in self.story.world.models.values() for w in m.waiters)
+        waiting = sorted(w.ticket for m in self.story.scheduler_state.models.values() for w in m.waiters)
         if waiting:
             ticket = data.draw(st.sampled_from(waiting))
             self.cancelled.add(ticket)
@@ -188,7 +189,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from("abc"), failure=st.sampled_from([None, None, None, BROKEN, NO_ROOM]))
     def finish(self, model: str, failure: Failure | None) -> None:
-        running = self.story.world.models[model].running
+        running = self.story.scheduler_state.models[model].running
         if running is not None:
             failing = failure is not None and running.call not in ("kill", "exit")
             outcome = failure if failing else Footprint(device_bytes=1, host_bytes=1)
@@ -199,9 +200,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.story.others = min(size, 10 - self.charged())
 
     @rule(model=st.sampled_from("abc"), seconds=st.sampled_from([0.0, 5.0]))
-    def make_way(self, model: str, seconds: float) -> None:
-        before = self.story.world.models[model]
-        ticket = self.story.make_way(model, seconds)
+    def offload_if_idle(self, model: str, seconds: float) -> None:
+        before = self.story.scheduler_state.models[model]
+        ticket = self.story.offload_if_idle(model, seconds)
         if before.leases or before.servable:
             assert self.story.state(model) is before.state or not before.leases
             if before.state is State.READY:
@@ -209,7 +210,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from("abc"))
     def die(self, model: str) -> None:
-        worker = self.story.world.models[model].worker
+        worker = self.story.scheduler_state.models[model].worker
         if worker is not None:
             self.do(WorkerDied(model, worker, DIED))
 
@@ -217,7 +218,7 @@ class AnyOrder(RuleBasedStateMachine):
     def admin(self, model: str, event: Event) -> None:
         self.story.ticket += 1
         assert event is Event.OFFLOAD or event is Event.UNLOAD
-        self.do(Ask(self.story.ticket, model, event))
+        self.do(AdminRequest(self.story.ticket, model, event))
 
     @rule(seconds=st.floats(0.1, 12))
     def pass_time(self, seconds: float) -> None:
@@ -243,35 +244,35 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.charged() + self.story.others <= 10
 
     def charged(self) -> int:
-        return sum(model.charged_bytes for model in self.story.world.models.values())
+        return sum(model.charged_bytes for model in self.story.scheduler_state.models.values())
 
     @invariant()
     def who_lacks_memory_is_waited_for_and_could_have_it_without_others(self) -> None:
-        for model in self.story.world.models.values():
+        for model in self.story.scheduler_state.models.values():
             if (lack := model.waits_for) is not None:
                 assert model.servable
                 assert model.state in (State.UNLOADED, State.OFFLOADED)
                 assert 0 <= lack.free_bytes < lack.needed_bytes == model.need_bytes
                 assert self.story.wake_at is not None
-                assert self.story.wake_at <= self.story.now + external_usage.LOOK_SECONDS + 1e-9
+                assert self.story.wake_at <= self.story.now + external_usage.PROBE_SECONDS + 1e-9
 
     @invariant()
     def a_lease_implies_ready(self) -> None:
-        for model in self.story.world.models.values():
+        for model in self.story.scheduler_state.models.values():
             assert not model.leases or model.state is State.READY
-        held = {ticket for model in self.story.world.models.values() for ticket in model.leases}
+        held = {ticket for model in self.story.scheduler_state.models.values() for ticket in model.leases}
         assert held == self.leases
 
     @invariant()
     def transient_states_have_their_one_call(self) -> None:
-        for model in self.story.world.models.values():
+        for model in self.story.scheduler_state.models.values():
             call = model.running.call if model.running else None
             assert call == CALLS.get(model.state) or (call == "exit" and model.state is State.OFFLOADED)
             assert model.state is not State.READY or model.worker is not None
 
     @invariant()
     def every_ticket_waits_or_is_answered(self) -> None:
-        waiting = {w.ticket for m in self.story.world.models.values() for w in m.waiters}
+        waiting = {w.ticket for m in self.story.scheduler_state.models.values() for w in m.waiters}
         assert waiting | self.cancelled | set(self.story.answers) >= self.asked
         assert not waiting & set(self.story.answers)
         assert len(waiting) <= 6
@@ -279,33 +280,33 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def who_waits_waits_for_something(self) -> None:
         """A lease, a call in flight or a timer: else nobody would ever look again."""
-        world = self.story.world
-        if any(model.waiters or model.asked for model in world.models.values()):
-            moving = any(model.leases or model.running for model in world.models.values())
+        scheduler_state = self.story.scheduler_state
+        if any(model.waiters or model.admin_request for model in scheduler_state.models.values()):
+            moving = any(model.leases or model.running for model in scheduler_state.models.values())
             assert moving or (self.story.wake_at is not None and self.story.wake_at < math.inf)
 
     def teardown(self) -> None:
         """Left alone, with calls that end and leases that are given back, everything settles: waiters of models whose
         memory others never give back are refused, too."""
         for _ in range(300):
-            world = self.story.world
-            busy = [m for m in world.models.values() if m.running]
+            scheduler_state = self.story.scheduler_state
+            busy = [m for m in scheduler_state.models.values() if m.running]
             if busy:
                 self.finish(busy[0].name, None)
             elif self.leases:
                 ticket = min(self.leases)
                 self.leases.discard(ticket)
                 self.do(Release(ticket))
-            elif any(m.waiters or m.asked for m in world.models.values()):
+            elif any(m.waiters or m.admin_request for m in scheduler_state.models.values()):
                 assert self.story.wake_at is not None
                 self.story.now = self.story.wake_at
                 self.do(Tick())
             else:
                 break
-        world = self.story.world
-        assert not any(m.waiters or m.asked or m.leases for m in world.models.values())
+        scheduler_state = self.story.scheduler_state
+        assert not any(m.waiters or m.admin_request or m.leases for m in scheduler_state.models.values())
         if self.closed:
-            assert world.closed
+            assert scheduler_state.closed
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ocr_inference.config.settings import Idle
-from ocr_inference.scheduling.lifecycle import Event, State
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import Apply, Release
+from ocr_wire.states import State
 from tests.support.story import BROKEN, Story, policy
 
 
@@ -21,11 +22,11 @@ def test_each_idle_timer_counts_from_the_last_activity() -> None:
     assert story.state() is State.OFFLOADING
     story.end()
     story.wait_until(349)
-    assert story.world.models["a"].worker is not None
+    assert story.scheduler_state.models["a"].worker is not None
     story.wait_until(350)
     assert story.started[-1] == "exit a"
     story.end()
-    assert story.world.models["a"].worker is None
+    assert story.scheduler_state.models["a"].worker is None
     assert story.state() is State.OFFLOADED
     story.wait_until(1849)
     assert story.state() is State.OFFLOADED
@@ -92,7 +93,7 @@ def test_an_exited_model_is_restored_by_a_new_worker() -> None:
     assert story.started[-1] == "restore a"
     story.end()
     assert story.granted(ticket)
-    assert story.world.models["a"].wakes == 1
+    assert story.scheduler_state.models["a"].wakes == 1
 
 
 def test_preload_loads_ahead_stays_and_comes_back_after_an_eviction() -> None:

@@ -34,7 +34,7 @@ def test_a_waiter_that_left_is_forgotten_and_one_that_was_granted_gives_back() -
     assert gone not in story.answers
     late = story.ask()
     story.do(Cancel(late))
-    assert story.world.models["a"].leases == frozenset()
+    assert story.scheduler_state.models["a"].leases == frozenset()
 
 
 def test_deadlines_refuse_the_late_only() -> None:

@@ -9,7 +9,7 @@ from ocr_inference.api.openai import chat
 from ocr_inference.api.openai.chat import ChatRequest
 from ocr_inference.errors import ApiError
 from ocr_inference.families import plain
-from ocr_inference.protocol.page import Task
+from ocr_wire.tasks import Task
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 

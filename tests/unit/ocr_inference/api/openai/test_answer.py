@@ -1,12 +1,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference.api.openai.completion import StopTexts, Writer, usage
+from ocr_inference.api.openai.answer import StopTexts, Writer, usage
 
 
 def told(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
     cutter = StopTexts(stops)
-    out = "".join(cutter.feed(piece) for piece in pieces)
+    out = "".join(cutter.add(piece) for piece in pieces)
     return out + cutter.rest(), cutter.found
 
 
@@ -16,17 +16,17 @@ def test_a_stop_text_ends_the_answer_before_it() -> None:
 
 def test_what_may_become_a_stop_text_is_held_back_and_told_when_it_does_not() -> None:
     cutter = StopTexts(["<end>"])
-    assert cutter.feed("a <en") == "a "
-    assert cutter.feed("d of it>") == "<end of it>"
-    assert cutter.feed(" and <e") == " and "
+    assert cutter.add("a <en") == "a "
+    assert cutter.add("d of it>") == "<end of it>"
+    assert cutter.add(" and <e") == " and "
     assert cutter.rest() == "<e"
     assert not cutter.found
 
 
 def test_nothing_is_told_after_the_end() -> None:
     cutter = StopTexts(["."])
-    assert cutter.feed("a.b") == "a"
-    assert (cutter.feed("c"), cutter.rest()) == ("", "")
+    assert cutter.add("a.b") == "a"
+    assert (cutter.add("c"), cutter.rest()) == ("", "")
 
 
 def test_of_several_the_one_that_is_complete_first_counts() -> None:

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: one page read in OpenAI's shape, whole or as it is written."""
+"""`POST /v1/chat/completions`: read one page in OpenAI's shape, whole or as it is written."""
 
 import asyncio
 import logging
@@ -13,12 +13,11 @@ import msgspec
 from aiohttp import web
 
 from ocr_inference import families
-from ocr_inference.api import faults, forms, sse
-from ocr_inference.api.appkeys import CONFIG, LIVE, MANAGER, METRICS, REQUEST_ID, respond
-from ocr_inference.api.ocr import routes
-from ocr_inference.api.openai import chat, completion, dataurl
+from ocr_inference.api import faults, forms, pages, sse
+from ocr_inference.api.appkeys import CONFIG, MANAGER, METRICS, REQUEST_ID, respond
+from ocr_inference.api.openai import answer, chat, dataurl
+from ocr_inference.api.openai.answer import StopTexts, Usage, Writer
 from ocr_inference.api.openai.chat import ChatRequest
-from ocr_inference.api.openai.completion import StopTexts, Usage, Writer
 from ocr_inference.config.settings import Limits, ModelConfig
 from ocr_inference.documents import images
 from ocr_inference.manager.manager import Lease
@@ -30,16 +29,16 @@ log = logging.getLogger(__name__)
 async def completions(request: web.Request) -> web.StreamResponse:
     app = request.app
     config, limits = app[CONFIG], app[CONFIG].server.limits
-    routes.refuse_when_full(app[MANAGER])
+    app[MANAGER].refuse_when_full()
     body = await forms.read_json(request, limits.max_upload_bytes * 4 // 3 + forms.OVERHEAD_BYTES)
     began = time.perf_counter()
     asked, picture = await asyncio.to_thread(_parsed, body, limits)
     del body
-    model = routes.choose_model(config, asked.asked.model)
+    model = pages.choose_model(config, asked.asked.model)
     family = families.of(model.engine)
     asked = chat.fitted(asked, family.tasks)
-    routes.refuse_unsupported(asked.asked.task, model, family, "ocr.task")
-    await images.look(picture, limits.max_image_pixels, asked.picture_param)
+    pages.refuse_unsupported(asked.asked.task, model, family, "ocr.task")
+    await images.check(picture, limits.max_image_pixels, asked.picture_param)
 
     writer = Writer(
         f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model.name, include_usage=asked.include_usage
@@ -61,14 +60,14 @@ def _parsed(body: bytearray, limits: Limits) -> tuple[ChatRequest, bytes]:
 
 @dataclass
 class _Reading:
-    """One page being read for one request, and what is known of it so far."""
+    """Reading of one page for one request, and what is known of it so far."""
 
     request: web.Request
     chat: ChatRequest
     model: ModelConfig
     picture: bytes
     began: float
-    """When the body was there, on the clock of `time.perf_counter`."""
+    """Time at which the body was complete, on the clock of `time.perf_counter`."""
     waited: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -85,20 +84,19 @@ class _Reading:
 
     @property
     def usage(self) -> Usage:
-        return completion.usage(self.prompt_tokens, self.completion_tokens)
+        return answer.usage(self.prompt_tokens, self.completion_tokens)
 
     async def texts(self) -> AsyncGenerator[str, None]:
-        """The answer's pieces, up to the first stop text; raises what `Lease.infer` raises."""
+        """Yield the answer's pieces, up to the first stop text; raises what `Lease.infer` raises."""
         app, name = self.request.app, self.model.name
-        deadline = time.monotonic() + app[LIVE].effective.queue.deadline_seconds
         try:
-            async with app[MANAGER].lease(name, deadline) as lease:
+            async with app[MANAGER].lease(name) as lease:
                 self.waited = time.perf_counter() - self.began
                 app[METRICS].wait_seconds.labels(name).observe(self.waited)
                 async with aclosing(self._answers(lease)) as answers:
-                    async for answer in answers:
-                        self._note(answer)
-                        if isinstance(answer, Delta) and (text := self.stops.feed(answer.text)):
+                    async for each in answers:
+                        self._note(each)
+                        if isinstance(each, Delta) and (text := self.stops.add(each.text)):
                             yield text
                         if self.stops.found:
                             break
@@ -115,41 +113,41 @@ class _Reading:
 
     async def _answers(self, lease: Lease) -> AsyncGenerator[Delta | PageResult, None]:
         limits = self.request.app[CONFIG].server.limits
-        asked = routes.infer_request(self.picture, self.chat.asked, limits.max_image_pixels)
+        asked = pages.infer_request(self.picture, self.chat.asked, limits.max_image_pixels)
         if self.chat.stream or self.chat.stop:
             async with aclosing(lease.stream(asked)) as answers:
-                async for answer in answers:
-                    yield answer
+                async for each in answers:
+                    yield each
         else:
-            # Nobody looks at the pieces, so none are sent; and a worker that dies is tried again in any case.
+            # Pieces aren't needed, so none are sent; and the page is read again in any case when its worker dies.
             page = await lease.infer(asked)
             yield Delta(text=page.text)
             yield page
 
-    def _note(self, answer: Delta | PageResult) -> None:
-        if isinstance(answer, PageResult):
-            self.page = answer
-        self.prompt_tokens = max(self.prompt_tokens, answer.prompt_tokens)
-        self.completion_tokens = max(self.completion_tokens, answer.completion_tokens)
+    def _note(self, read: Delta | PageResult) -> None:
+        if isinstance(read, PageResult):
+            self.page = read
+        self.prompt_tokens = max(self.prompt_tokens, read.prompt_tokens)
+        self.completion_tokens = max(self.completion_tokens, read.completion_tokens)
 
     async def own(self) -> dict[str, Any]:
-        """The answer's extra object `ocr`: what `POST /ocr` tells, parsed only where `ocr` was sent."""
+        """Return the answer's extra object `ocr`: what `POST /ocr` answers, parsed only where `ocr` was sent."""
         asked = self.chat.asked
-        told: dict[str, Any] = {"task": asked.task}
+        own: dict[str, Any] = {"task": asked.task}
         if self.page is None:
-            return {**told, "metadata": {"finish_reason": "stop", "ignored_fields": list(asked.ignored)}}
+            return {**own, "metadata": {"finish_reason": "stop", "ignored_fields": list(asked.ignored)}}
         backend = self.request.app[MANAGER].snapshot().device.kind
-        answer = await asyncio.to_thread(
-            routes.answer, self.page, asked, self.model, backend=backend, waited=self.waited, prefix="ocr."
+        read = await asyncio.to_thread(
+            pages.answer, self.page, asked, self.model, backend=backend, waited=self.waited, prefix="ocr."
         )
         if self.chat.wants_parsed and not self.stops.found:
-            told |= {"text": answer.text, "boxes": answer.boxes, "image_dims": answer.image_dims}
-        return {**told, "metadata": answer.metadata}
+            own |= {"text": read.text, "boxes": read.boxes, "image_dims": read.image_dims}
+        return {**own, "metadata": read.metadata}
 
 
 async def _stream(request: web.Request, writer: Writer, reading: _Reading) -> web.StreamResponse:
-    """The answer as events. Its head is sent with the first piece or the first heartbeat: what fails before has its
-    own status, what fails afterwards is told by an event."""
+    """Send the answer as events. The head is sent with the first piece or the first heartbeat: a failure before has a
+    status of its own, a later one is sent as an event."""
     events = sse.Events(request)
     try:
         with suppress(sse.Gone):
@@ -157,13 +155,13 @@ async def _stream(request: web.Request, writer: Writer, reading: _Reading) -> we
     except Exception as error:
         if not events.opened:
             raise
-        await _tell(request, events, error)
+        await _send_error(request, events, error)
     return events.response
 
 
 async def _write(events: sse.Events, writer: Writer, reading: _Reading) -> None:
     begun = False
-    async with aclosing(sse.paced(reading.texts(), sse.HEARTBEAT_SECONDS)) as texts:
+    async with aclosing(sse.with_timeouts(reading.texts(), sse.HEARTBEAT_SECONDS)) as texts:
         async for text in texts:
             if not events.opened:
                 await events.open()
@@ -186,8 +184,8 @@ async def _write(events: sse.Events, writer: Writer, reading: _Reading) -> None:
     await events.send(b"[DONE]")
 
 
-async def _tell(request: web.Request, events: sse.Events, error: Exception) -> None:
-    """The end of a stream that can't go on: an event with the error, and no `[DONE]`."""
+async def _send_error(request: web.Request, events: sse.Events, error: Exception) -> None:
+    """End a stream that can't go on: an event with the error, and no `[DONE]`."""
     request_id = request[REQUEST_ID]
     fault = faults.known(error)
     if fault is None:

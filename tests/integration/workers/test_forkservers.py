@@ -1,4 +1,4 @@
-"""Real nurseries and the workers that they fork: answers, deaths on either side, and what a fork must not find."""
+"""Real forkservers and the workers that they fork: answers, deaths on either side, and what a fork must not find."""
 
 import asyncio
 import logging
@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 from ocr_inference.protocol.engine import EngineError, FailureKind
-from ocr_inference.workers import forks
-from ocr_inference.workers.forkserver_client import Nurseries
+from ocr_inference.workers import fork_messages
+from ocr_inference.workers.forkservers import Forkservers
+from ocr_wire import states
 from tests.support import engines
-from tests.support.engines import eventually, make_config, make_model, read, running, seen, until
+from tests.support.engines import eventually, make_config, make_model, read, running, until, worker_pid
 from tests.support.forkserver import check_one_thread, imported_late, parent, proc, texts, workers
 from tests.support.paths import INVOICE
 
@@ -26,32 +27,32 @@ def descriptors(pid: int) -> int:
 
 
 async def test_many_forks_work_and_leave_nothing_behind() -> None:
-    async with Nurseries(os.environ) as nurseries:
-        async with workers(nurseries) as first:
+    async with Forkservers(os.environ) as forkservers:
+        async with workers(forkservers) as first:
             assert len(await texts(first)) == 1
-        pid = nurseries.pids()["fake"]
+        pid = forkservers.pids()["fake"]
         await eventually(lambda: descriptors(pid) <= 4)
         before = descriptors(pid), descriptors(os.getpid())
         for _ in range(4):
-            async with workers(nurseries, 8) as started:
+            async with workers(forkservers, 8) as started:
                 assert {parent(worker.pid) for worker in started} == {pid}
                 answers = await texts(started)
                 assert [answer.rpartition(" ")[2] for answer in answers] == [f"m{n}" for n in range(8)]
         await eventually(lambda: (descriptors(pid), descriptors(os.getpid())) == before)
-        assert nurseries.pids() == {"fake": pid}
+        assert forkservers.pids() == {"fake": pid}
 
 
-async def test_a_nursery_is_started_once_by_those_who_ask_at_once() -> None:
-    async with Nurseries(os.environ) as nurseries:
-        assert nurseries.pids() == {}
-        async with workers(nurseries, 5) as started:
-            assert {parent(worker.pid) for worker in started} == set(nurseries.pids().values())
-            pid = nurseries.pids()["fake"]
+async def test_a_forkserver_is_started_once_by_those_who_ask_at_once() -> None:
+    async with Forkservers(os.environ) as forkservers:
+        assert forkservers.pids() == {}
+        async with workers(forkservers, 5) as started:
+            assert {parent(worker.pid) for worker in started} == set(forkservers.pids().values())
+            pid = forkservers.pids()["fake"]
     assert not engines.alive(pid), "leaving the block ends it"
 
 
-async def test_how_a_worker_ended_comes_from_its_nursery() -> None:
-    async with Nurseries(os.environ) as nurseries, workers(nurseries, 2) as (killed, stopped):
+async def test_how_a_worker_ended_comes_from_its_forkserver() -> None:
+    async with Forkservers(os.environ) as forkservers, workers(forkservers, 2) as (killed, stopped):
         await asyncio.gather(killed.call("load"), stopped.call("load"))
         os.kill(killed.pid, signal.SIGABRT)
         with pytest.raises(EngineError, match="SIGABRT") as error:
@@ -61,46 +62,46 @@ async def test_how_a_worker_ended_comes_from_its_nursery() -> None:
         assert not engines.alive(stopped.pid)
         with pytest.raises(EngineError, match="exited with code 0"):
             await stopped.call("load")
-        assert len(nurseries.pids()) == 1
+        assert len(forkservers.pids()) == 1
 
 
-async def test_workers_die_with_their_nursery_and_the_next_one_gets_a_new_nursery() -> None:
-    async with Nurseries(os.environ) as nurseries:
-        async with workers(nurseries, 2, infer_seconds=30) as started:
+async def test_workers_die_with_their_forkserver_and_the_next_one_gets_a_new_forkserver() -> None:
+    async with Forkservers(os.environ) as forkservers:
+        async with workers(forkservers, 2, infer_seconds=30) as started:
             await asyncio.gather(*(worker.call("load") for worker in started))
             job = started[0].infer(engines.page(), max_pages=1, max_wait_seconds=0.0)
-            pid = nurseries.pids()["fake"]
+            pid = forkservers.pids()["fake"]
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(EngineError, match="SIGKILL") as error:
                 await job
             assert error.value.failure.kind is FailureKind.WORKER_DIED
             await started[1].gone()
             await eventually(lambda: not any(engines.alive(worker.pid) for worker in started))
-        async with workers(nurseries) as again:
+        async with workers(forkservers) as again:
             assert len(await texts(again)) == 1
-            assert nurseries.pids()["fake"] != pid
+            assert forkservers.pids()["fake"] != pid
 
 
 SERVER_THAT_IS_KILLED = """
 import asyncio, os
 from ocr_inference.protocol.engine import ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
-from ocr_inference.workers.forkserver_client import Nurseries
+from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.worker import Worker
 
 async def main():
-    async with Nurseries(os.environ) as nurseries:
-        worker = await Worker.start(ModelSpec(name="m", engine="fake"), HostTier.create("m"), nurseries)
+    async with Forkservers(os.environ) as forkservers:
+        worker = await Worker.start(ModelSpec(name="m", engine="fake"), HostTier.create("m"), forkservers)
         running = asyncio.create_task(worker.run())
         await worker.call("load")
-        print(worker.pid, nurseries.pids()["fake"], flush=True)
+        print(worker.pid, forkservers.pids()["fake"], flush=True)
         await running
 
 asyncio.run(main())
 """
 
 
-async def test_nursery_and_workers_die_with_the_server() -> None:
+async def test_forkserver_and_workers_die_with_the_server() -> None:
     arguments = (sys.executable, "-c", SERVER_THAT_IS_KILLED)
     server = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
     assert server.stdout is not None
@@ -112,33 +113,35 @@ async def test_nursery_and_workers_die_with_the_server() -> None:
     await eventually(lambda: not any(engines.alive(pid) for pid in pids))
 
 
-async def test_an_engine_without_a_nursery_is_started_directly(caplog: pytest.LogCaptureFixture) -> None:
-    async with Nurseries(os.environ) as nurseries:
+async def test_an_engine_without_a_forkserver_is_started_directly(caplog: pytest.LogCaptureFixture) -> None:
+    async with Forkservers(os.environ) as forkservers:
         for _ in range(2):
-            async with workers(nurseries, engine="magic") as (worker,):
+            async with workers(forkservers, engine="magic") as (worker,):
                 with pytest.raises(EngineError, match="no engine 'magic'; there are"):
                     await worker.call("load")
                 assert parent(worker.pid) == os.getpid()
-        assert nurseries.pids() == {}
-    assert caplog.text.count("without a nursery: the nursery of engine magic is unfit") == 1, "tried once"
+        assert forkservers.pids() == {}
+    assert caplog.text.count("without a forkserver: the forkserver of engine magic is unfit") == 1, (
+        "tried once"
+    )
 
 
 async def test_switched_off_workers_are_the_servers_own() -> None:
-    async with Nurseries(os.environ, enabled=False) as nurseries, workers(nurseries) as (worker,):
+    async with Forkservers(os.environ, enabled=False) as forkservers, workers(forkservers) as (worker,):
         assert parent(worker.pid) == os.getpid()
         assert len(await texts([worker])) == 1
 
 
 async def test_what_is_not_retained_ends() -> None:
-    async with Nurseries(os.environ) as nurseries:
-        async with workers(nurseries):
-            pid = nurseries.pids()["fake"]
-            nurseries.retain({"fake"})
-            assert nurseries.pids() == {"fake": pid}
-        nurseries.retain(())
+    async with Forkservers(os.environ) as forkservers:
+        async with workers(forkservers):
+            pid = forkservers.pids()["fake"]
+            forkservers.retain({"fake"})
+            assert forkservers.pids() == {"fake": pid}
+        forkservers.retain(())
         await eventually(lambda: not engines.alive(pid))
-        async with workers(nurseries):
-            assert nurseries.pids()["fake"] != pid
+        async with workers(forkservers):
+            assert forkservers.pids()["fake"] != pid
 
 
 async def test_a_worker_has_a_name_no_secrets_and_a_log(
@@ -147,8 +150,8 @@ async def test_a_worker_has_a_name_no_secrets_and_a_log(
     caplog.set_level(logging.INFO)
     faults = tmp_path / "faults.json"
     faults.write_text("not JSON")
-    async with Nurseries({**os.environ, "AWS_SECRET": "hidden"}) as nurseries:
-        async with workers(nurseries, faults_file=str(faults)) as (worker,):
+    async with Forkservers({**os.environ, "AWS_SECRET": "hidden"}) as forkservers:
+        async with workers(forkservers, faults_file=str(faults)) as (worker,):
             with pytest.raises(EngineError, match="JSONDecodeError"):
                 await worker.call("load")
             assert proc(worker.pid, "comm") == "m0\n"
@@ -158,20 +161,20 @@ async def test_a_worker_has_a_name_no_secrets_and_a_log(
         assert {record.__dict__.get("model") for record in lines} == {"m0"}
 
 
-async def test_a_managers_nursery_stays_for_an_exited_model_and_ends_with_the_release() -> None:
+async def test_a_managers_forkserver_stays_for_an_exited_model_and_ends_with_the_release() -> None:
     config = make_config(make_model())
     async with running(config) as manager:
         await read(manager)
-        nursery = parent(seen(manager).worker_pid or 0)
-        assert nursery != os.getpid()
+        forkserver = parent(worker_pid(manager))
+        assert forkserver != os.getpid()
         manager.apply(engines.live(config, idle=engines.idle(leave=0)))
-        await until(manager, lambda model: not model.worker_running)
-        assert engines.alive(nursery)
+        await until(manager, lambda model: model.worker is states.Worker.EXITED)
+        assert engines.alive(forkserver)
         manager.apply(engines.live(config, idle=engines.idle()))
         await read(manager)
-        assert parent(seen(manager).worker_pid or 0) == nursery
+        assert parent(worker_pid(manager)) == forkserver
         await manager.release()
-        await eventually(lambda: not engines.alive(nursery))
+        await eventually(lambda: not engines.alive(forkserver))
 
 
 @pytest.mark.parametrize("engine", ["fake", "rapidocr"])
@@ -179,18 +182,21 @@ async def test_imports_leave_no_threads_and_no_device(engine: str) -> None:
     await check_one_thread(engine)
 
 
-def test_a_first_page_imports_nothing_that_a_nursery_could_have() -> None:
+def test_a_first_page_imports_nothing_that_a_forkserver_could_have() -> None:
     assert imported_late("rapidocr") == []
 
 
 async def test_pages_read_by_forked_workers_are_those_of_a_worker_started_directly() -> None:
     pytest.importorskip("rapidocr")
     image = INVOICE.read_bytes()
-    async with Nurseries(os.environ, enabled=False) as direct, workers(direct, engine="rapidocr") as started:
+    async with (
+        Forkservers(os.environ, enabled=False) as direct,
+        workers(direct, engine="rapidocr") as started,
+    ):
         (expected,) = await texts(started, image)
     async with (
-        Nurseries(os.environ) as nurseries,
-        workers(nurseries, 3, engine="rapidocr") as started,
+        Forkservers(os.environ) as forkservers,
+        workers(forkservers, 3, engine="rapidocr") as started,
     ):
         assert await texts(started, image) == [expected] * 3
         assert "Invoice" in expected or "INVOICE" in expected
@@ -198,8 +204,8 @@ async def test_pages_read_by_forked_workers_are_those_of_a_worker_started_direct
 
 def test_a_thread_makes_a_process_unfit() -> None:
     code = (
-        "import threading; from ocr_inference.workers import forkserver; assert forkserver.unfit() is None\n"
-        "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(forkserver.unfit())"
+        "import threading; from ocr_inference.workers.forkserver_process import unfit; assert unfit() is None\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(unfit())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "its imports left 1 threads running, which a fork would lose\n"
@@ -211,6 +217,6 @@ def test_what_is_no_message_is_refused_and_its_descriptors_are_closed(data: byte
     with ours, theirs, open("/dev/null") as file:
         before = descriptors(os.getpid())
         socket.send_fds(theirs, [data], [file.fileno()])
-        with pytest.raises(forks.Broken):
-            forks.receive(ours, msgspec.msgpack.Decoder(forks.Fork))
+        with pytest.raises(fork_messages.Broken):
+            fork_messages.receive(ours, msgspec.msgpack.Decoder(fork_messages.Fork))
         assert descriptors(os.getpid()) == before

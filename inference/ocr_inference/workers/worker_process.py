@@ -1,11 +1,11 @@
 """The worker process: one engine, one connection to the server, calls in the order in which they come.
 
 The main thread runs the engine and nothing else, since some runtimes insist on one thread. A second thread reads
-the connection, so that a page that nobody waits for any more is left out, and the process ends at once when the
-server is gone. Standard error is the log; standard output carries nothing.
+the connection, so that a page that was cancelled is left out, and the process ends at once when the server has ended.
+Standard error is the log; standard output isn't used.
 
-Pages go to an engine in batches, or, where it reads in steps (`SteppingEngine`), as it has room for them: then they
-come and go while others are being read.
+Pages go to an engine in batches, or, where it reads in steps (`SteppingEngine`), as it has free slots: then pages come
+and go while other pages are being read.
 """
 
 import ctypes
@@ -53,14 +53,16 @@ from ocr_inference.protocol.host_tier import HostTier
 _T = TypeVar("_T")
 _PR_SET_PDEATHSIG = 1
 _MAX_MESSAGE = 2000
-"""Characters of an exception's text that go into an answer; libraries put whole tracebacks there."""
+"""Most characters of an exception's text in an answer; libraries put whole tracebacks there."""
 _PROGRESS_SECONDS = 0.25
-"""Between two reports of the same phase."""
+"""Least time between two reports of the same phase."""
 BROKEN_EXIT_CODE = 70
-"""Of a worker that ends because its engine can't go on in this process."""
+"""Exit code of a worker that ends because its engine can't go on in this process."""
 
 
-class Host:
+class WorkerProcess:
+    """Drives one engine by the server's calls."""
+
     def __init__(self, connection: socket.socket, host: HostTier) -> None:
         self._connection = connection
         self._host = host
@@ -68,17 +70,17 @@ class Host:
         self._returned: list[Call] = []
         self._sending = threading.Lock()
         self._unanswered: set[int] = set()
-        """Pages that came and have no answer yet; both threads touch these two sets, an element at a time."""
+        """Pages without an answer yet; both threads change these two sets, an element at a time."""
         self._cancelled: set[int] = set()
         self._broken = False
         self._progress = ("", 0.0)
         self._serving = 0
-        """The life-cycle call that is being carried out."""
+        """Number of the life-cycle call that is being carried out."""
         self._spec: ModelSpec | None = None
         self._engine: Engine | None = None
 
     def run(self) -> int:
-        """Until the server asks for the exit, or the engine can't go on; returns the exit code."""
+        """Run until the server calls `exit`, or the engine can't go on; returns the exit code."""
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         while not self._broken:
             match self._next(None):
@@ -98,7 +100,7 @@ class Host:
         return BROKEN_EXIT_CODE
 
     def _read(self) -> None:
-        """The reader thread. Ends the process with the connection: nothing that it could do is wanted then."""
+        """Read calls, in a thread of its own. Ends the process with the connection: its work isn't needed then."""
         decoder = msgspec.msgpack.Decoder(Call)
         try:
             while (call := frames.read(self._connection, decoder)) is not None:
@@ -140,7 +142,7 @@ class Host:
         return calls[name]()
 
     def _gather(self, first: InferCall) -> list[InferCall]:
-        """A batch: as many pages as the engine can use and the settings allow, waiting no longer than they say."""
+        """Gather a batch: as many pages as the engine can use and the settings allow, within the settings' time."""
         batch = [first]
         size = min(first.max_pages, self._engine.max_batch if self._engine else 1)
         end = time.monotonic() + first.max_wait_seconds
@@ -165,7 +167,7 @@ class Host:
             self._answer(Answer(call.id, result))
 
     def _infer_in_steps(self, engine: SteppingEngine, waiting: list[InferCall]) -> None:
-        """Until no page is left in the engine. Other calls wait for that: they are about the whole model."""
+        """Read pages until none is left in the engine. Other calls wait for that: they concern the whole model."""
         inside: dict[int, InferCall] = {}
         limit = waiting[-1].max_pages
         while waiting or inside:
@@ -180,7 +182,7 @@ class Host:
             events = self._guard(engine.step) if inside else []
             if isinstance(events, Failure):
                 events = [(number, events) for number in inside]
-            self._tell(events, inside)
+            self._send_events(events, inside)
             if self._broken:
                 return
             while len(inside) + len(waiting) < limit and not self._returned:
@@ -193,8 +195,8 @@ class Host:
                     case other:
                         self._returned.append(other)
 
-    def _tell(self, events: Sequence[Event], inside: dict[int, InferCall]) -> None:
-        """Send what a step has brought; pages that are done with leave."""
+    def _send_events(self, events: Sequence[Event], inside: dict[int, InferCall]) -> None:
+        """Send the events of a step; pages that are done leave `inside`."""
         answers = []
         for number, event in events:
             if isinstance(event, Delta):
@@ -206,14 +208,14 @@ class Host:
         self._answer(*answers)
 
     def _left_out(self, call: InferCall) -> bool:
-        """Whether nobody wants this page any more; then that is its answer."""
+        """Answer a page that was cancelled; return whether it was."""
         if call.id not in self._cancelled:
             return False
         self._answer(Answer(call.id, Failure(kind=FailureKind.FAILED, message="cancelled")))
         return True
 
     def _report(self, progress: Progress) -> None:
-        """How far a load is: each phase's and file's begin, then a few times a second. Any thread may call it."""
+        """Report a load's progress: the begin of each phase and file, then a few times a second. Thread-safe."""
         what, last = self._progress
         now = time.monotonic()
         if what != progress.phase + progress.file or now - last >= _PROGRESS_SECONDS:
@@ -229,7 +231,7 @@ class Host:
                 self._cancelled.discard(answer.id)
 
     def _guard(self, call: Callable[[], _T]) -> _T | Failure:
-        """Whatever an engine raises is an answer: only the system ends a worker, or an engine that is `Broken`."""
+        """Return what `call` returns, or as a `Failure` what it raises: only `Broken` and the system end a worker."""
         try:
             return call()
         except Broken as error:
@@ -242,7 +244,7 @@ class Host:
 
 
 def _explained(error: Exception) -> Failure:
-    """What somebody acts on: memory, disk and checkpoint by name, the rest with a traceback in the log."""
+    """Make a failure of an exception: memory, disk and checkpoint by name, all others with a traceback in the log."""
     kind, message = FailureKind.FAILED, f"{type(error).__name__}: {error}"
     match error:
         case MemoryError() | OSError(errno=errno.ENOMEM):
@@ -257,20 +259,20 @@ def _explained(error: Exception) -> Failure:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the server ends, however it ends."""
+    """Have the kernel kill this process when its parent ends, however it ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we could say so
+    if os.getppid() != parent:  # it ended before this call
         os._exit(0)
 
 
 def serve(connection: int, host: int) -> int:
-    """Work for the server at the other end of `connection`, with the host tier `host`. Returns the exit code."""
-    # A terminal's Ctrl-C and a signal to the group reach us, too; the server decides what becomes of us.
+    """Serve the server's calls on `connection`, with the host tier `host`. Returns the exit code."""
+    # A terminal's Ctrl-C and a signal to the group come here, too; only the server ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("ocr_inference").setLevel(logging.INFO)
-    return Host(socket.socket(fileno=connection), HostTier(host)).run()
+    return WorkerProcess(socket.socket(fileno=connection), HostTier(host)).run()
 
 
 def main(arguments: list[str]) -> None:

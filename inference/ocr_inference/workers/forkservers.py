@@ -1,11 +1,11 @@
-"""The server's side of nurseries: processes with an engine's libraries imported, from which workers are forked.
+"""The server's side of forkservers: processes with an engine's libraries imported, from which workers are forked.
 
 There is one per engine, started by the first worker that its engine needs and kept while a model of that engine
-holds anything (`retain`). A worker that comes from it skips its imports, which is most of a wake from deep idle.
-Where a nursery can't be had, workers are started from nothing, which only takes longer.
+holds anything (`retain`). A worker that is forked from it skips its imports, which take most of a wake from deep idle.
+Where a forkserver can't be used, workers are started from nothing, which only takes longer.
 
-A worker is its nursery's child, so the kernel ends it with the nursery, and the nursery with the server: nothing
-survives a server that was killed, not even a worker that is stuck in a driver.
+A worker is its forkserver's child, so the kernel ends it with the forkserver, and the forkserver with the server: no
+process survives a server that was killed, not even a worker that is stuck in a driver.
 """
 
 import asyncio
@@ -22,26 +22,26 @@ from typing import Self
 import msgspec
 
 from ocr_inference.protocol.host_tier import HostTier
-from ocr_inference.workers import forks, processes
+from ocr_inference.workers import fork_messages, processes
 from ocr_inference.workers.processes import Direct, Process, Spawned
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 300.0
-"""Imports that take longer are stuck; from a slow network disk they take a minute."""
+"""Time after which imports count as stuck; from a slow network disk they take a minute."""
 FORK_SECONDS = 30.0
 
 
-class NoNursery(Exception):
-    """This nursery can't be had, or is gone."""
+class NoForkserver(Exception):
+    """Forkserver that can't be used, or has ended."""
 
 
-class Unfit(NoNursery):
-    """And trying again would end the same."""
+class Unfit(NoForkserver):
+    """Forkserver that can't be used, and a new one couldn't either."""
 
 
 class Child:
-    """A worker that a nursery forked: not our child, so its nursery tells how it ended."""
+    """Worker that a forkserver forked: it isn't our child, so the forkserver reports its end."""
 
     def __init__(self, pid: int, pidfd: int, stderr: asyncio.StreamReader) -> None:
         self.pid = pid
@@ -58,14 +58,14 @@ class Child:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def ended(self, code: int) -> None:
-        """Its nursery has said so."""
+        """Take its exit code, which its forkserver has reported."""
         if not self._code.done():
             self._code.set_result(code)
             os.close(self._pidfd)
             self._pidfd = -1
 
     async def orphaned(self) -> None:
-        """Its nursery is gone: the kernel kills it, which nobody reports."""
+        """Wait for its end after its forkserver's: the kernel kills it, and no forkserver reports that."""
         if self._code.done():
             return
         self.kill()
@@ -75,38 +75,38 @@ class Child:
             await gone.wait()
         finally:
             loop.remove_reader(self._pidfd)
-        # As the first process of a container we inherit orphans and have to collect them.
+        # The first process of a container inherits orphans and has to collect them.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 never blocks
         self.ended(-signal.SIGKILL)
 
 
-class Nursery:
-    """A running nursery. `run` must be running, too: it waits for its end."""
+class Forkserver:
+    """Running forkserver. `run` must be running, too: it waits for its end."""
 
     def __init__(self, engine: str, process: Spawned, control: socket.socket) -> None:
         self.engine = engine
         self.children: dict[int, Child] = {}
-        """Those that live, by their order's number."""
+        """Living children, by their order's number."""
         self._process = process
         self._control = control
         self._numbers = itertools.count(1)
-        self._reports = msgspec.msgpack.Decoder(forks.Report)
+        self._reports = msgspec.msgpack.Decoder(fork_messages.Report)
         self._ready: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._orders: dict[int, tuple[asyncio.Future[Child], asyncio.StreamReader]] = {}
-        # Nobody may be waiting any more when it fails.
+        # It may fail when nothing waits for it any more.
         self._ready.add_done_callback(lambda done: done.cancelled() or done.exception())
-        asyncio.get_running_loop().add_reader(control, self._hear)
+        asyncio.get_running_loop().add_reader(control, self._read_reports)
 
     @classmethod
     async def start(cls, engine: str, environ: Mapping[str, str]) -> Self:
-        """Raises `OSError` where the system refuses. It isn't `ready` yet."""
+        """Start the process; raises `OSError` where the system refuses. It isn't `ready` yet."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
             with theirs:
                 arguments = (engine, str(theirs.fileno()), str(os.getpid()))
-                module = "ocr_inference.workers.forkserver"
+                module = "ocr_inference.workers.forkserver_process"
                 process = await processes.spawn(module, arguments, (theirs.fileno(),), environ)
         except BaseException:
             ours.close()
@@ -119,32 +119,34 @@ class Nursery:
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no orders any more."""
+        """Whether it accepts no orders any more."""
         return self._control.fileno() < 0
 
     async def ready(self) -> None:
-        """Wait for its imports. Raises `NoNursery`."""
+        """Wait for its imports. Raises `NoForkserver`."""
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await asyncio.shield(self._ready)
         except TimeoutError:
             self.close()
             message = (
-                f"the nursery of engine {self.engine} took longer than {READY_SECONDS:g} seconds to import"
+                f"the forkserver of engine {self.engine} took longer than {READY_SECONDS:g} seconds to import"
             )
-            raise NoNursery(message) from None
+            raise NoForkserver(message) from None
 
     async def fork(self, model: str, connection: socket.socket, host: HostTier) -> Child:
-        """A worker for `model`. Raises `NoNursery`, and `OSError` where the system refuses a process."""
+        """Fork a worker for `model`. Raises `NoForkserver`, and `OSError` where the system refuses a process."""
         if self.closed:
-            raise NoNursery(f"the nursery of engine {self.engine} is gone")
+            raise NoForkserver(f"the forkserver of engine {self.engine} is gone")
         number = next(self._numbers)
         reading, writing = os.pipe()
         try:
             stderr = await _reader(reading)
             forked: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
             forked.add_done_callback(lambda done: done.cancelled() or done.exception())
-            forks.send(self._control, forks.Fork(number, model), (connection.fileno(), host.fd, writing))
+            fork_messages.send(
+                self._control, fork_messages.Fork(number, model), (connection.fileno(), host.fd, writing)
+            )
             self._orders[number] = (forked, stderr)
         finally:
             os.close(writing)
@@ -153,16 +155,16 @@ class Nursery:
                 return await forked
         except TimeoutError:
             self.close()
-            raise NoNursery(f"the nursery of engine {self.engine} does not answer") from None
+            raise NoForkserver(f"the forkserver of engine {self.engine} does not answer") from None
 
     async def run(self) -> None:
-        """Until it has ended, and its children with it."""
+        """Run until it has ended, and its children with it."""
         try:
             await processes.lines(self._process.log, self._log_line)
         finally:
             self.close()
             code = await self._process.wait()
-            gone = NoNursery(f"the nursery of engine {self.engine} ended with code {code}")
+            gone = NoForkserver(f"the forkserver of engine {self.engine} ended with code {code}")
             if not self._ready.done():
                 self._ready.set_exception(gone)
             for forked, _ in self._orders.values():
@@ -172,89 +174,93 @@ class Nursery:
 
     def close(self) -> None:
         """End it, and the workers that it still has."""
-        self._hear()  # a child whose end was reported ended by itself, with a code
-        self._deafen()
+        self._read_reports()  # a child whose end was reported ended by itself, with a code
+        self._disconnect()
         self._process.kill()
 
-    def _hear(self) -> None:
-        """Take the reports that have come."""
+    def _read_reports(self) -> None:
+        """Read the reports that have come."""
         while self._control.fileno() >= 0:
             try:
-                received = forks.receive(self._control, self._reports)
+                received = fork_messages.receive(self._control, self._reports)
             except BlockingIOError:
                 return
-            except (OSError, forks.Broken) as error:
-                log.warning("nursery of engine %s: %s", self.engine, error)
+            except (OSError, fork_messages.Broken) as error:
+                log.warning("forkserver of engine %s: %s", self.engine, error)
                 received = None
             if received is None:  # it has ended, or is about to
-                self._deafen()
+                self._disconnect()
                 self._process.kill()
             else:
                 self._take(*received)
 
-    def _deafen(self) -> None:
+    def _disconnect(self) -> None:
         if self._control.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
 
-    def _take(self, report: forks.Report, descriptors: tuple[int, ...]) -> None:
+    def _take(self, report: fork_messages.Report, descriptors: tuple[int, ...]) -> None:
         match report:
-            case forks.Ready(seconds):
-                log.info("nursery ready", extra={"engine": self.engine, "pid": self.pid, "seconds": seconds})
+            case fork_messages.Ready(seconds):
+                log.info(
+                    "forkserver ready", extra={"engine": self.engine, "pid": self.pid, "seconds": seconds}
+                )
                 self._ready.set_result(seconds)
-            case forks.Unfit(reason):
-                self._ready.set_exception(Unfit(f"the nursery of engine {self.engine} is unfit: {reason}"))
-            case forks.NotForked(number, reason):
+            case fork_messages.Unfit(reason):
+                self._ready.set_exception(Unfit(f"the forkserver of engine {self.engine} is unfit: {reason}"))
+            case fork_messages.NotForked(number, reason):
                 forked, _ = self._orders.pop(number)
                 if not forked.done():
                     forked.set_exception(OSError(reason))
-            case forks.Forked(number, pid):
+            case fork_messages.Forked(number, pid):
                 forked, stderr = self._orders.pop(number)
                 child = self.children[number] = Child(pid, descriptors[0], stderr)
                 if forked.done():
-                    child.kill()  # nobody waits for it any more
+                    child.kill()  # it isn't waited for any more
                 else:
                     forked.set_result(child)
-            case forks.Ended(number, code):
+            case fork_messages.Ended(number, code):
                 self.children.pop(number).ended(code)
 
     def _log_line(self, text: str) -> None:
-        log.info("nursery: %s", text, extra={"engine": self.engine, "pid": self.pid})
+        log.info("forkserver: %s", text, extra={"engine": self.engine, "pid": self.pid})
 
 
-class Nurseries:
-    """Starts workers from nurseries, and directly where there can't be one. An async context manager: leaving it
-    ends the nurseries."""
+class Forkservers:
+    """Starts workers from forkservers, and directly where a forkserver can't be used. An async context manager: leaving
+    it ends the forkservers."""
 
     def __init__(self, environ: Mapping[str, str], *, enabled: bool = True) -> None:
         self._environ = environ
         self._enabled = enabled
         self._direct = Direct(environ)
         self._tasks = asyncio.TaskGroup()
-        self._begun: dict[str, asyncio.Task[Nursery | Exception]] = {}
+        self._begun: dict[str, asyncio.Task[Forkserver | Exception]] = {}
         self._unfit: set[str] = set()
 
     async def start(self, engine: str, model: str, connection: socket.socket, host: HostTier) -> Process:
-        """A worker process; see `processes.Starter`."""
+        """Start a worker process; see `processes.Starter`."""
         if self._enabled and engine not in self._unfit:
             try:
-                nursery = await self._nursery(engine)
-                return await nursery.fork(model, connection, host)
-            except (NoNursery, OSError) as error:
+                forkserver = await self._forkserver(engine)
+                return await forkserver.fork(model, connection, host)
+            except (NoForkserver, OSError) as error:
                 if isinstance(error, Unfit):
                     self._unfit.add(engine)
-                log.warning("starting a worker without a nursery: %s", error, extra={"engine": engine})
+                log.warning("starting a worker without a forkserver: %s", error, extra={"engine": engine})
         return await self._direct.start(engine, model, connection, host)
 
     def retain(self, engines: Collection[str]) -> None:
-        """End the nurseries of all other engines: none of their models holds anything."""
+        """End the forkservers of all other engines: no model of theirs holds anything."""
         for engine in [each for each in self._begun if each not in engines]:
             self._begun.pop(engine).add_done_callback(_close)
 
     def pids(self) -> Mapping[str, int]:
-        """The process of each engine's nursery that takes orders."""
+        """Return the process ids of forkservers that accept orders, by engine."""
         begun = {engine: _outcome(task) for engine, task in self._begun.items()}
-        return {engine: it.pid for engine, it in begun.items() if isinstance(it, Nursery) and not it.closed}
+        return {
+            engine: it.pid for engine, it in begun.items() if isinstance(it, Forkserver) and not it.closed
+        }
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -266,8 +272,8 @@ class Nurseries:
         self.retain(())
         await self._tasks.__aexit__(kind, error, trace)
 
-    async def _nursery(self, engine: str) -> Nursery:
-        """The engine's nursery, ready; however many ask at once, it's started once."""
+    async def _forkserver(self, engine: str) -> Forkserver:
+        """Return the engine's forkserver when it is ready; concurrent callers share one start."""
         task = self._begun.get(engine)
         outcome = _outcome(task) if task else None
         if task is None or isinstance(outcome, Exception) or (outcome is not None and outcome.closed):
@@ -277,28 +283,28 @@ class Nurseries:
             raise outcome
         return outcome
 
-    async def _begin(self, engine: str) -> Nursery | Exception:
+    async def _begin(self, engine: str) -> Forkserver | Exception:
         try:
-            nursery = await Nursery.start(engine, self._environ)
-            self._tasks.create_task(nursery.run(), name=f"nursery of {engine}")
-            await nursery.ready()
-        except (NoNursery, OSError) as error:
+            forkserver = await Forkserver.start(engine, self._environ)
+            self._tasks.create_task(forkserver.run(), name=f"forkserver of {engine}")
+            await forkserver.ready()
+        except (NoForkserver, OSError) as error:
             return error
-        return nursery
+        return forkserver
 
 
-def _outcome(task: "asyncio.Task[Nursery | Exception]") -> Nursery | Exception | None:
-    """What starting a nursery came to; None while it goes on."""
+def _outcome(task: "asyncio.Task[Forkserver | Exception]") -> Forkserver | Exception | None:
+    """Return the outcome of starting a forkserver; None while it is being started."""
     return task.result() if task.done() and not task.cancelled() else None
 
 
-def _close(task: "asyncio.Task[Nursery | Exception]") -> None:
-    if isinstance(outcome := _outcome(task), Nursery):
+def _close(task: "asyncio.Task[Forkserver | Exception]") -> None:
+    if isinstance(outcome := _outcome(task), Forkserver):
         outcome.close()
 
 
 async def _reader(descriptor: int) -> asyncio.StreamReader:
-    """What is written to the other end of a pipe; owns its descriptor."""
+    """Return a reader of a pipe; it owns the descriptor."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(

@@ -1,8 +1,8 @@
-"""A process that has an engine's libraries imported and does nothing else: workers are forked from it.
+"""The process of a forkserver: it has an engine's libraries imported, and forks workers.
 
 Importing takes seconds, forking milliseconds. What a fork must not find is kept out: threads, which it would lose
 with their locks held, and CUDA, which refuses to work in a forked process. So this process loads no model, computes
-nothing, and looks at itself after the imports: where a library left a thread or an open device, it says so and ends,
+nothing, and checks itself after the imports: where a library left a thread or an open device, it reports that and ends,
 and the server starts its workers from nothing instead.
 """
 
@@ -21,25 +21,25 @@ from typing import NoReturn
 
 import msgspec
 
-from ocr_inference import engines
-from ocr_inference.workers import forks, host
+from ocr_inference.workers import fork_messages, worker_process
+from ocr_wire import engines
 
 _PR_SET_NAME = 15
 
 
-class Nursery:
-    """One thread; waits for orders and for the ends of its children."""
+class ForkLoop:
+    """Waits for orders to fork and for the ends of its children, in one thread."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._orders = msgspec.msgpack.Decoder(forks.Fork)
+        self._orders = msgspec.msgpack.Decoder(fork_messages.Fork)
         self._children: dict[int, tuple[int, int]] = {}
         """By pidfd: the order's number and the process id."""
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
     def run(self) -> None:
-        """Until the server closes the connection, or ends."""
+        """Run until the server closes the connection, or ends."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._children:
@@ -49,7 +49,7 @@ class Nursery:
 
     def _obey(self) -> bool:
         try:
-            received = forks.receive(self._control, self._orders)
+            received = fork_messages.receive(self._control, self._orders)
         except ConnectionError:
             return False
         if received is None:
@@ -62,46 +62,46 @@ class Nursery:
                 os.close(each)
         return True
 
-    def _fork(self, order: forks.Fork, descriptors: tuple[int, ...]) -> None:
+    def _fork(self, order: fork_messages.Fork, descriptors: tuple[int, ...]) -> None:
         connection, tier, log = descriptors
-        nursery = os.getpid()
+        forkserver = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            forks.send(self._control, forks.NotForked(order.id, str(error)))
+            fork_messages.send(self._control, fork_messages.NotForked(order.id, str(error)))
             return
         if pid == 0:
             self._forget()
-            become_worker(order.name, connection, tier, log, nursery)
+            become_worker(order.name, connection, tier, log, forkserver)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (order.id, pid)
         self._poll.register(pidfd, select.POLLIN)
-        forks.send(self._control, forks.Forked(order.id, pid), [pidfd])
+        fork_messages.send(self._control, fork_messages.Forked(order.id, pid), [pidfd])
 
     def _bury(self, pidfd: int) -> None:
         number, pid = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        forks.send(self._control, forks.Ended(number, os.waitstatus_to_exitcode(status)))
+        fork_messages.send(self._control, fork_messages.Ended(number, os.waitstatus_to_exitcode(status)))
 
     def _forget(self) -> None:
-        """In a child: what is the nursery's alone."""
+        """Close, in a child, what belongs to the forkserver alone."""
         self._control.close()
         for pidfd in self._children:
             os.close(pidfd)
 
 
-def become_worker(name: str, connection: int, tier: int, log: int, nursery: int) -> NoReturn:
-    """The rest of a forked process's life; never returns into the nursery's code."""
+def become_worker(name: str, connection: int, tier: int, log: int, forkserver: int) -> NoReturn:
+    """Run a worker in a forked process; never returns into the forkserver's code."""
     code = 1
     try:
-        host.die_with(nursery)
+        worker_process.die_with(forkserver)
         os.dup2(log, sys.stderr.fileno())
         os.close(log)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-        code = host.serve(connection, tier)
-    except BaseException:  # noqa: BLE001 nothing may leave: above is the nursery
+        code = worker_process.serve(connection, tier)
+    except BaseException:  # noqa: BLE001 nothing may leave: above is the forkserver
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
@@ -110,15 +110,15 @@ def become_worker(name: str, connection: int, tier: int, log: int, nursery: int)
 
 
 def prepare(engine: str) -> str | None:
-    """Import what the engine's workers need; why this process can't be forked from, if so."""
-    module = importlib.import_module(engines.ENGINES[engine].module)
+    """Import what the engine's workers need; returns why this process can't be forked from, None where it can."""
+    module = importlib.import_module(engines.BY_NAME[engine].module)
     for name in getattr(module, "PRELOAD", ()):
         importlib.import_module(name)
     return unfit()
 
 
 def unfit() -> str | None:
-    """What in this process wouldn't outlive a fork."""
+    """Return what in this process wouldn't survive a fork; None where all would."""
     if (threads := len(os.listdir("/proc/self/task"))) > 1:
         return f"its imports left {threads - 1} threads running, which a fork would lose"
     for descriptor in os.listdir("/proc/self/fd"):
@@ -131,8 +131,8 @@ def unfit() -> str | None:
 
 def main(arguments: list[str]) -> None:
     engine, descriptor, server = arguments[0], int(arguments[1]), int(arguments[2])
-    host.die_with(server)
-    # A terminal's Ctrl-C and a signal to the group reach us, too; the server decides what becomes of us.
+    worker_process.die_with(server)
+    # A terminal's Ctrl-C and a signal to the group come here, too; only the server ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=descriptor)
@@ -141,16 +141,16 @@ def main(arguments: list[str]) -> None:
     began = time.monotonic()
     try:
         reason = prepare(engine)
-    except Exception as error:  # noqa: BLE001 libraries raise what they like; a worker says it again, in full
+    except Exception as error:  # noqa: BLE001 libraries raise what they like; a worker reports it again, in full
         reason = f"{type(error).__name__}: {error}"[:1000]
     if reason is not None:
-        forks.send(control, forks.Unfit(reason))
+        fork_messages.send(control, fork_messages.Unfit(reason))
         return
-    # What is there now is never collected, so that children don't copy its pages by looking at it.
+    # Existing objects are never collected, so that a child's garbage collection doesn't copy their pages.
     gc.collect()
     gc.freeze()
-    forks.send(control, forks.Ready(time.monotonic() - began))
-    Nursery(control).run()
+    fork_messages.send(control, fork_messages.Ready(time.monotonic() - began))
+    ForkLoop(control).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Chat completions in OpenAI's shape: the answer, whole or in chunks, and where a stop text ends it."""
+"""Chat completions in OpenAI's shape: the answer, whole or in chunks, and the stop texts that end it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from msgspec import Struct
 
 
 class StopTexts:
-    """Cuts a text that comes in pieces before the stop text that is complete first. What may yet become one is held
-    back, so the outcome doesn't depend on the pieces."""
+    """Cuts a text that comes in pieces before the stop text that is complete first. What may still become a stop text
+    is held back, so the outcome doesn't depend on the pieces."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
         self.found = False
 
-    def feed(self, piece: str) -> str:
-        """What can be told now. Nothing any more once `found`."""
+    def add(self, piece: str) -> str:
+        """Add a piece; returns what can be sent now, nothing once `found`."""
         if self.found:
             return ""
         text = self._held + piece
@@ -30,20 +30,20 @@ class StopTexts:
         return text[: len(text) - keep]
 
     def rest(self) -> str:
-        """What was held back, when nothing comes any more."""
+        """Return what was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many characters at the text's end are a beginning of `stop`."""
+    """Return how many characters at the text's end are a beginning of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
 class Usage(Struct, frozen=True):
     prompt_tokens: int
-    """What the model saw: text and picture."""
+    """Tokens of text and picture."""
     completion_tokens: int
     total_tokens: int
 
@@ -72,18 +72,18 @@ class Writer:
         return {**self._head("chat.completion"), "choices": [choice], "usage": used, "ocr": ocr}
 
     def begin(self) -> dict[str, Any]:
-        """The first chunk: who speaks."""
+        """Return the first chunk: the role."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def piece(self, text: str) -> dict[str, Any]:
         return self._chunk({"content": text})
 
     def end(self, finish_reason: str, ocr: dict[str, Any]) -> dict[str, Any]:
-        """The last chunk of the choice; our own object is in it."""
+        """Return the last chunk of the choice; our own object is in it."""
         return {**self._chunk({}, finish_reason), "ocr": ocr}
 
     def usage_chunk(self, used: Usage) -> dict[str, Any]:
-        """The chunk after the last, where it was asked for."""
+        """Return the chunk after the last, for clients that want usage."""
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": used}
 
     def _head(self, kind: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Messages between the server and a nursery, with the descriptors that travel beside them.
+"""Messages between the server and a forkserver, with the descriptors that travel beside them.
 
 The socket keeps messages apart (SOCK_SEQPACKET), so one receive is one message. Both ends are ours; what isn't a
 message means that the other end is broken.
@@ -18,62 +18,64 @@ _T = TypeVar("_T")
 
 
 class Fork(Struct, frozen=True, tag="fork"):
-    """Fork a worker. Descriptors: its connection to the server, the host tier, the log to write to."""
+    """Request to fork a worker. Descriptors: its connection to the server, the host tier, the log to write to."""
 
     id: int
     name: str
-    """What the process is called in `ps` and `top`."""
+    """Name of the process in `ps` and `top`."""
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """Imports are done."""
+    """Report that the imports are done."""
 
     seconds: float
 
 
 class Unfit(Struct, frozen=True, tag="unfit"):
-    """This process can't be forked from; it ends."""
+    """Report that this process can't be forked from; it ends."""
 
     reason: str
 
 
 class Forked(Struct, frozen=True, tag="forked"):
-    """Descriptor: a pidfd, which stands for this process whatever becomes of its number."""
+    """Report of a forked worker. Descriptor: a pidfd, which means this process even when its number is used again."""
 
     id: int
     pid: int
 
 
 class NotForked(Struct, frozen=True, tag="not_forked"):
-    """The system refused."""
+    """Report that the system refused to fork."""
 
     id: int
     reason: str
 
 
 class Ended(Struct, frozen=True, tag="ended"):
+    """Report that a forked worker has ended."""
+
     id: int
     code: int
-    """As `Process.wait` has it."""
+    """Exit code, as `Process.wait` returns it."""
 
 
 Report = Ready | Unfit | Forked | NotForked | Ended
-"""What a nursery says."""
+"""Message from a forkserver."""
 
 
 class Broken(ValueError):
-    """What came isn't a message."""
+    """Received bytes that aren't a message."""
 
 
 def send(connection: socket.socket, message: Struct, descriptors: Sequence[int] = ()) -> None:
-    """Raises `OSError` (`BlockingIOError` from a socket that doesn't wait)."""
+    """Send a message; raises `OSError` (`BlockingIOError` from a non-blocking socket)."""
     socket.send_fds(connection, [msgspec.msgpack.encode(message)], list(descriptors))
 
 
 def receive(
     connection: socket.socket, decoder: msgspec.msgpack.Decoder[_T]
 ) -> tuple[_T, tuple[int, ...]] | None:
-    """A message and its descriptors, which are the caller's to close; None at the connection's end."""
+    """Receive a message and its descriptors, which the caller has to close; None at the connection's end."""
     data, descriptors, _, _ = socket.recv_fds(connection, _MAX_BYTES, _MAX_DESCRIPTORS)
     for each in descriptors:
         os.set_inheritable(each, False)
