@@ -14,7 +14,7 @@ from ocr_operator.decide import manifests
 from ocr_operator.resources import live_settings, names
 from ocr_wire import engines
 from ocr_wire import live_settings as wire
-from ocr_wire.live_settings import LiveValues, Told
+from ocr_wire.live_settings import LiveValues, Received
 from tests.support import resources
 
 MODELS = [
@@ -63,10 +63,10 @@ def test_defaults_of_both_sides_agree() -> None:
     assert server.effective(config, told.values) == server.effective(config, LiveValues())
 
 
-def read(sent: live_settings.LiveSettings) -> Told:
+def read(sent: live_settings.LiveSettings) -> Received:
     """The server's reading of what the operator sends."""
     told = wire.parse(sent.to_json(), ("pp-ocr",))
-    assert isinstance(told, Told), told
+    assert isinstance(told, Received), told
     assert not told.envelope.ignored
     return told
 

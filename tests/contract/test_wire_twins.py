@@ -57,7 +57,7 @@ def test_states() -> None:
 
 def test_conditions() -> None:
     assert list(status_conditions.CONDITIONS) == [each.type for each in conditions.CONDITIONS]
-    told = {each.type: each.healthy for each in conditions.CONDITIONS if each.tells}
+    told = {each.type: each.healthy for each in conditions.CONDITIONS if each.is_news}
     assert told == _GOOD
 
 

@@ -4,10 +4,10 @@
 - `tasks`: what can be asked of a page
 - `engines`: what runs a model's weights, and what each engine needs and can do
 - `states`: the states of a model, where its weights are, the kinds of device
-- `conditions`: what a resource's status tells of it
-- `settings`: the live settings, one row each: path, bounds, default, who reads it
+- `conditions`: what a resource's status says about it
+- `settings`: the live settings, one row each: path, bounds, default, its reader
 - `live_settings`: their values, hash and envelope, as sent to pods and echoed by them
-- `state`: the document that a pod tells of itself
+- `state`: the document with which a pod reports its state
 - `errors`: the document that a refused request is answered with
 - `placement`: the annotations of a placed pod
 - `quantity`: sizes as Kubernetes writes them

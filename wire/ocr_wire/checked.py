@@ -15,14 +15,14 @@ from ocr_wire import text
 MAX_DEPTH: Final = 32
 """Levels of a document; ours have about 6."""
 MAX_NUMBER: Final = 2**64
-"""Numbers of this size and above are refused, also in fields that nobody reads: their digits are of no use."""
+"""Numbers of this size and above are refused, also in fields that no program reads: their digits are of no use."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Invalid(msgspec.Struct, frozen=True):
-    """Why something from outside can't be used."""
+    """Fault for which something from outside can't be used."""
 
     message: str
     at: str = ""
@@ -178,7 +178,7 @@ def _unknown(value: Any, shape: inspect.Type, at: str) -> Iterator[Unknown]:
 def strict(value: Any, to: type[S], at: str = "") -> S | Invalid:
     """Return a decoded value as `to`, as `convert` does; a field that isn't known is a fault, too.
 
-    For what a person writes, where such a field is a slip of the pen.
+    For what a person writes, where such a field is a typing error.
     """
     for each in unknown(value, to, at):
         return Invalid(f"unknown key{each.hint}", each.path)

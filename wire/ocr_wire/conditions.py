@@ -14,13 +14,13 @@ class ConditionInfo:
     """Its status while all is well."""
     meaning: str
     """What True says, for documentation."""
-    tells: bool = True
-    """Whether a change of it is news: `Progressing` comes and goes with every change of the resource."""
+    is_news: bool = True
+    """Whether a change of it is reported as an Event: `Progressing` changes with every change of the resource."""
 
 
 CONDITIONS: Final = (
     ConditionInfo("Ready", "True", "requests are served"),
-    ConditionInfo("Progressing", "False", "pods are on their way to what the resource says", tells=False),
+    ConditionInfo("Progressing", "False", "pods are on their way to what the resource says", is_news=False),
     ConditionInfo("Degraded", "False", "something is wrong, and requests may still be served"),
     ConditionInfo("Placed", "True", "every pod has a node and a GPU"),
     ConditionInfo("ConfigApplied", "True", "every ready pod has echoed the live settings"),

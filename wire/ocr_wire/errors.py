@@ -20,7 +20,7 @@ Word = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong. The message names the thing and the way out; `code` is for programs."""
+    """Error of a refused request. The message names the thing and the way out; `code` is for programs."""
 
     message: str = ""
     type: Word | None = None
@@ -42,11 +42,11 @@ def read(body: bytes) -> ErrorInfo:
     """Read an answer that isn't 2xx, in either shape. What is neither becomes the message, cut and in one line."""
     raw = decode(body, MAX_BYTES)
     if isinstance(raw, dict):
-        told = raw.get("error")
-        if isinstance(told, str):
-            told = {**raw, "message": told}
-        if isinstance(told, dict):
-            found = convert(told, ErrorInfo)
+        error = raw.get("error")
+        if isinstance(error, str):
+            error = {**raw, "message": error}
+        if isinstance(error, dict):
+            found = convert(error, ErrorInfo)
             if not isinstance(found, Invalid):
                 return msgspec.structs.replace(found, message=text.clean(found.message))
     return ErrorInfo(message=text.clean(body[: 4 * MAX_RAW].decode(errors="replace"), MAX_RAW))

@@ -33,7 +33,7 @@ NOTHING: Final = "44136fa355b3678a"
 
 
 class _Values(msgspec.Struct, frozen=True, rename="camel"):
-    """A part of the values. What is unset stays unset: somebody weaker may say something."""
+    """A part of the values. What is unset stays unset: a weaker layer may set it."""
 
 
 class IdleValues(_Values, frozen=True):
@@ -62,7 +62,7 @@ class ModelValues(_Values, frozen=True):
 
 
 class LiveValues(_Values, frozen=True):
-    """What pods are told. The general timeouts, and those of models, which stand before them."""
+    """Values that pods run by: the general timeouts, and those of models, which override them."""
 
     idle: IdleValues | UnsetType = UNSET
     batching: BatchingValues | UnsetType = UNSET
@@ -74,8 +74,9 @@ class LiveValues(_Values, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """The values with what they stand for: the same in the pod's annotation, its file, `PUT /v1/settings` and the echo.
+    """Values with their generation, revision and hash.
 
+    The same in the pod's annotation, its file, `PUT /v1/settings` and the echo.
     Revision 0 means that nothing was declared yet.
     """
 
@@ -85,15 +86,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any] = {}
     """As they were sent, also what the reader doesn't know."""
     ignored: tuple[str, ...] | UnsetType = UNSET
-    """Sorted paths of what a pod was told and doesn't know; unset where there is none, and from older servers."""
+    """Sorted paths of values that a pod got and doesn't know; unset where there is none, and from older servers."""
 
     def to_json(self) -> str:
         """Return the envelope as text. Equal envelopes give equal text."""
         return canonical(msgspec.to_builtins(self))
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What a pod was told: the envelope to echo, and the values in it that the pod works by."""
+class Received(msgspec.Struct, frozen=True):
+    """Live settings that a pod got: the envelope to echo, and the values in it that the pod works by."""
 
     envelope: Envelope = Envelope(hash=NOTHING)
     values: LiveValues = LiveValues()
@@ -106,7 +107,7 @@ def envelope(generation: int, revision: int, values: Mapping[str, Any]) -> Envel
 
 
 def read(body: str | bytes) -> Envelope | Invalid:
-    """Read an envelope, without a look at what its values mean.
+    """Read an envelope, without checking its values.
 
     A hash that isn't that of the values is refused; where there is none, it is added.
     """
@@ -127,8 +128,8 @@ def _read(raw: Any) -> Envelope | Invalid:
     return msgspec.structs.replace(found, hash=actual, values=integral(found.values))
 
 
-def parse(body: str | bytes, models: Collection[str]) -> Told | Invalid:
-    """Read what a pod is told, where `models` are those that it has.
+def parse(body: str | bytes, models: Collection[str]) -> Received | Invalid:
+    """Read the live settings that a pod got, where `models` are those that it has.
 
     What isn't known, at any depth, is ignored and named in the envelope's `ignored`: it comes from a newer program.
     So are settings of models that the pod doesn't have, which is one of an older template then. A bad value of what is
@@ -140,15 +141,15 @@ def parse(body: str | bytes, models: Collection[str]) -> Told | Invalid:
     found = _read(raw)
     if isinstance(found, Invalid):
         return found
-    known, strangers = _of_models(found.values, models)
+    known, foreign = _of_models(found.values, models)
     values = parse_values(known, "values")
     if isinstance(values, Invalid):
         return values
     unknown = {each.path for each in checked.unknown(raw, Envelope)}
     unknown |= {each.path for each in checked.unknown(known, LiveValues, "values")}
-    unknown |= {checked.below("values.models", name) for name in strangers}
+    unknown |= {checked.below("values.models", name) for name in foreign}
     ignored = shortened(unknown)
-    return Told(msgspec.structs.replace(found, ignored=ignored or UNSET), values)
+    return Received(msgspec.structs.replace(found, ignored=ignored or UNSET), values)
 
 
 def _of_models(values: dict[str, Any], models: Collection[str]) -> tuple[dict[str, Any], list[str]]:

@@ -1,7 +1,7 @@
 """The annotations of a placed pod: what was decided and why, and the GPUs that it is pinned to.
 
 The operator writes them, with the patch that takes the gate away, and rebuilds its accounts from them; the plugin
-explains them; the server gets the GPUs as an environment variable. Anybody with access to pods can edit them.
+explains them; the server gets the GPUs as an environment variable. Every user with write access to pods can edit them.
 """
 
 import re
@@ -27,7 +27,7 @@ Object = Annotated[str, msgspec.Meta(max_length=253)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Fields that aren't known are ignored, and each is optional."""
+    """Part of a record; unknown fields are ignored, and each is optional."""
 
 
 class Gpu(_Part, frozen=True, kw_only=True):
@@ -51,22 +51,22 @@ class Record(_Part, frozen=True, kw_only=True):
     """Those that the pod is pinned to; none where the device plugin picks one on the node."""
     sharing: Object = ""
     memory_bytes: text.Count | None = None
-    """None: it isn't said, by hand or by an older operator."""
+    """None where it is missing: after a manual edit, or from an older operator."""
     placed_at: Object = ""
     """RFC 3339; see `time`."""
     basis: Object = ""
-    """What the choice was made by, such as `metrics`."""
+    """Data that the choice rests on, such as `metrics`."""
     score: Score | None = None
     """The share of the GPU that stays free once the pod is there: 1 is best, 0 full."""
     data_age_seconds: Annotated[float, msgspec.Meta(ge=-1, le=1e9)] | None = None
     data_source: Object = ""
-    """Who measured the load; empty: nobody."""
+    """The source that measured the load; empty: none did."""
     runners_up: Annotated[tuple[RunnerUp, ...], msgspec.Meta(max_length=64)] = ()
     why: text.Text = ""
 
     @property
     def time(self) -> datetime | None:
-        """When the pod was placed; None where a hand has made something else of it."""
+        """Time at which the pod was placed; None where a manual edit broke it."""
         found = checked.convert(self.placed_at, text.Time)
         return None if isinstance(found, Invalid) else found
 
@@ -90,8 +90,8 @@ def at(now: datetime) -> str:
 
 def uuids(listed: str) -> tuple[str, ...]:
     """Read the annotation `ocr-operator.io/gpu-uuids`: sorted, each once; what is no UUID is left out."""
-    told = listed[: MAX_UUIDS * 128].split(",")
-    return tuple(sorted({uuid for each in told if UUID.fullmatch(uuid := each.strip())}))[:MAX_UUIDS]
+    parts = listed[: MAX_UUIDS * 128].split(",")
+    return tuple(sorted({uuid for each in parts if UUID.fullmatch(uuid := each.strip())}))[:MAX_UUIDS]
 
 
 def listed(gpus: Iterable[Gpu]) -> str:

@@ -71,7 +71,7 @@ def written(value: object) -> str:
 
 
 class Bytes(int):
-    """A size in bytes. In the resource it is written as a quantity; a fraction of a byte counts as a whole one."""
+    """Size in bytes. In the resource it is written as a quantity; a fraction of a byte counts as a whole one."""
 
     @classmethod
     def of(cls, value: object) -> "Bytes":

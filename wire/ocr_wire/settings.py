@@ -59,7 +59,7 @@ class LiveSetting:
     per_model: bool = False
     """Whether it is set for one model."""
     for_pods: bool = True
-    """Whether pods are told; others are the operator's own."""
+    """Whether it is sent to pods; others are the operator's own."""
 
     @property
     def part(self) -> str:
@@ -73,7 +73,7 @@ class LiveSetting:
 
     @property
     def bounds(self) -> Range | None:
-        """What a server takes."""
+        """The numbers that a server takes."""
         return self.accepts or self.admits
 
 
@@ -189,7 +189,7 @@ PER_MODEL: Final = tuple(each.path for each in LIVE if each.per_model)
 
 
 def default(path: str) -> Any:
-    """Return what a setting is where nobody says anything. Not typed, so that it can be a typed field's default."""
+    """Return the value of a setting that isn't set anywhere. Not typed, so that it can be a typed field's default."""
     return BY_PATH[path].default
 
 

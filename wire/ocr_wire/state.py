@@ -1,4 +1,4 @@
-"""What a pod says about itself (`GET /v1/state`, and each event of its watch): written by the server, read by others.
+"""The state that a pod reports (`GET /v1/state`, and each event of its watch): written by the server, read by others.
 
 The reader believes nothing: a pod runs other people's code beside ours and may be an old or new version, another pod
 behind a reused IP, or hostile. The answer is bounded in size and number, and what doesn't fit is refused by the name of
@@ -23,12 +23,12 @@ MAX_BYTES: Final = 256 * 1024
 """Of one answer: 8 models with a failure text each stay far below; more is no state."""
 MAX_MODELS: Final = 8
 MAX_FAILURE: Final = 2000
-"""Characters of a failure that a server writes: a traceback of somebody else's must not fill every observer."""
+"""Characters of a failure that a server writes: a foreign library's traceback must not fill every observer."""
 MAX_REASON: Final = 64
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields that aren't known are ignored. One with a default is optional: older servers don't write it."""
+    """Part of a state; unknown fields are ignored. One with a default is optional: older servers don't write it."""
 
 
 class Identity(_Part, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Identity(_Part, frozen=True, kw_only=True):
 
 
 class WholeGpu(_Part, frozen=True, kw_only=True):
-    """What the pod measures of the GPU that it runs on, others' use included.
+    """Measurements of the GPU that the pod runs on, other processes' use included.
 
     In coarse steps: it changes when something happens, not all the time.
     """
@@ -45,7 +45,7 @@ class WholeGpu(_Part, frozen=True, kw_only=True):
     memory_used_bytes: Count
     memory_total_bytes: Count
     utilization: Share | None = None
-    """Smoothed; None where the driver doesn't tell."""
+    """Smoothed; None where the driver doesn't report it."""
 
 
 class Device(_Part, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class Failure(_Part, frozen=True, kw_only=True):
 
 
 class Progress(_Part, frozen=True, kw_only=True):
-    """How far a load is; told once a second at most."""
+    """Progress of a load; reported once a second at most."""
 
     phase: Label
     """downloading, checking, reading or converting; newer servers may have others."""
@@ -84,7 +84,7 @@ class Progress(_Part, frozen=True, kw_only=True):
 
 
 class WaitsFor(_Part, frozen=True, kw_only=True):
-    """Memory that a waited-for model lacks, since others hold it: `needed_bytes` less `free_bytes`."""
+    """Memory that a waited-for model lacks because other processes hold it: `needed_bytes` less `free_bytes`."""
 
     needed_bytes: Count
     free_bytes: Count
@@ -118,7 +118,7 @@ class Model(_Part, frozen=True, kw_only=True):
     """The commit that a hub's branch or tag stood for when the model was loaded first."""
     progress: Progress | None = None
     idle_since: Time | None = None
-    """The last activity; None while requests run or wait, or where an older server doesn't say."""
+    """The last activity; None while requests run or wait, or where an older server doesn't report it."""
     waits_for: WaitsFor | None = None
     """What is missing while requests wait and other processes hold the GPU's memory."""
 

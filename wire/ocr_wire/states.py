@@ -1,7 +1,7 @@
 """The states of a model, where its weights are in each, and the kinds of device.
 
 Every enumeration has the word `unknown`, and reading makes it of every word that isn't there: a newer program may have
-a state that this one doesn't know, and the rest of what it says counts all the same. Nobody writes `unknown`.
+a state that this one doesn't know, and the rest of what it says counts all the same. No program writes `unknown`.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class State(_Word):
 
 
 class Location(_Word):
-    """Where weights are. A state in transit reports where they still are."""
+    """Place of a model's weights. A state in transit reports where they still are."""
 
     GPU = "gpu"
     CPU = "cpu"

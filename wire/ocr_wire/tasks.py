@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 
 class Task(StrEnum):
-    """The word that asks for it (`prompt_type` over HTTP)."""
+    """Task of a page, as a request names it (`prompt_type` over HTTP)."""
 
     DOCUMENT = "document"
     OCR = "ocr"

@@ -27,9 +27,9 @@ MODEL_PATTERN: Final = r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$"
 # The bounds are those of the status, so that no answer makes a status that the API server refuses.
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=PRINTABLE)]
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=whole(MODEL_PATTERN))]
-"""Of a model that somebody configures."""
+"""Of a model in a configuration."""
 ShownModel = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=PRINTABLE)]
-"""Of a model that another program tells of."""
+"""Of a model that another program reports."""
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
 Text = Annotated[str, msgspec.Meta(max_length=65_536)]
 """For people; cleaned and cut by the reader, never refused for what is in it."""

@@ -12,7 +12,7 @@ from ocr_inference.config.settings import Config, Effective, effective
 from ocr_inference.errors import ApiError
 from ocr_inference.protocol.latest import Latest
 from ocr_wire.checked import Invalid
-from ocr_wire.live_settings import MAX_BYTES, Envelope, Told, parse
+from ocr_wire.live_settings import MAX_BYTES, Envelope, Received, parse
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class LiveSettingsOwner:
     def __init__(
         self,
         config: Config,
-        declared: Told,
+        declared: Received,
         gpu_idle_timeout: float | None,
         apply: Callable[[Effective], None],
     ) -> None:
@@ -94,28 +94,28 @@ class LiveSettingsOwner:
         return effective(self._config, self._declared.values, self._gpu_idle_timeout, self._local)
 
 
-def at_start(path: Path | None, config: Config) -> Told:
+def at_start(path: Path | None, config: Config) -> Received:
     """Read the live settings file. Missing or empty: nothing is declared yet; not valid: logged, the same.
 
     A pod whose settings can't be read serves by its defaults and reports revision 0, so the operator sees that they
     aren't applied and pushes them. Settings of a newer operator can be read: what isn't known in them is ignored.
     """
     if path is None:
-        return Told()
+        return Received()
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return Told()
+        return Received()
     except OSError as error:
         log.error("live settings unreadable, defaults are used path=%s error=%s", path, error)  # noqa: TRY400
-        return Told()
+        return Received()
     if not text.strip():
-        return Told()
+        return Received()
     found = parse(text, _names(config))
     if isinstance(found, Invalid):
         log.error("live settings invalid, defaults are used path=%s error=%s", path, found)
-        return Told()
+        return Received()
     if ignored := found.envelope.ignored:
         log.warning("live settings of a newer version, ignored path=%s keys=%s", path, ",".join(ignored))
     return found

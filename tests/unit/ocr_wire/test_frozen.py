@@ -9,7 +9,7 @@ import pytest
 
 from ocr_wire import errors, live_settings, placement, state
 from ocr_wire.checked import Invalid
-from ocr_wire.live_settings import Envelope, Told
+from ocr_wire.live_settings import Envelope, Received
 from ocr_wire.placement import Record
 from ocr_wire.state import PodState
 from ocr_wire.text import Time
@@ -116,7 +116,7 @@ def test_live_settings_are_read_and_hash_as_before(path: Path) -> None:
     document = documents.load(path)
     models = tuple(document["values"]["models"])
     told = live_settings.parse(path.read_text(), models)
-    assert isinstance(told, Told), told
+    assert isinstance(told, Received), told
     assert json.loads(told.envelope.to_json()) == document
     assert told.envelope.to_json() == path.read_text().strip(), "to the letter"
     assert live_settings.read(path.read_text()) == told.envelope
@@ -132,8 +132,8 @@ def test_a_newer_operator_s_settings_are_applied_as_far_as_they_are_known(path: 
     del newer["values"]["models"]["fromTomorrow"]
     newer["hash"] = live_settings.digest(newer["values"])
     told = live_settings.parse(json.dumps(newer), models)
-    assert isinstance(told, Told), told
-    assert isinstance(before, Told)
+    assert isinstance(told, Received), told
+    assert isinstance(before, Received)
     assert told.values == before.values
     assert told.envelope.hash == newer["hash"], "the echo matches what was sent"
     assert told.envelope.values == newer["values"]
@@ -152,7 +152,7 @@ def test_an_older_operator_s_settings_leave_the_rest_unset(path: Path) -> None:
         values = documents.without(document["values"], place)
         sent = live_settings.envelope(4, 7, values)
         told = live_settings.parse(sent.to_json(), models)
-        assert isinstance(told, Told), (place, told)
+        assert isinstance(told, Received), (place, told)
         assert msgspec.to_builtins(told.values) == values
         assert told.envelope == sent
 

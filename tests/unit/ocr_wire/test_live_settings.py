@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from ocr_wire import checked, live_settings
 from ocr_wire.checked import Invalid
-from ocr_wire.live_settings import BatchingValues, Envelope, IdleValues, LiveValues, ModelValues, Told
+from ocr_wire.live_settings import BatchingValues, Envelope, IdleValues, LiveValues, ModelValues, Received
 
 MODELS = ("m", "pp-ocr", "local.model")
 
@@ -82,7 +82,7 @@ def sent(values: Any, **more: Any) -> str:
 @given(VALUES)
 def test_where_all_is_known_tolerant_is_strict(values: dict[str, Any]) -> None:
     told = live_settings.parse(sent(values), MODELS)
-    assert isinstance(told, Told), told
+    assert isinstance(told, Received), told
     assert told.values == live_settings.parse_values(values, "values", strict=True)
     assert told.envelope.ignored is UNSET
     assert live_settings.integral(msgspec.to_builtins(told.values)) == live_settings.integral(values)
@@ -117,8 +117,8 @@ def test_what_is_ignored_is_named_exactly_and_changes_nothing_else(
         inside.update(fields)
         expected |= {".".join(["values", *keys, field]) for field in fields}
     told, before = live_settings.parse(sent(more), MODELS), live_settings.parse(sent(values), MODELS)
-    assert isinstance(told, Told), told
-    assert isinstance(before, Told)
+    assert isinstance(told, Received), told
+    assert isinstance(before, Received)
     assert told.envelope.ignored == (tuple(sorted(expected)) or UNSET)
     assert told.envelope.hash == live_settings.digest(more), "the hash is of what was sent"
     assert said(told.values) == said(before.values)
@@ -141,14 +141,14 @@ def test_settings_of_a_model_that_the_pod_does_not_have_are_ignored() -> None:
     told = live_settings.parse(
         sent({"models": {"m": {"priority": 1}, "new": {"priority": "?"}, "": {}}}), MODELS
     )
-    assert isinstance(told, Told), told
+    assert isinstance(told, Received), told
     assert told.values == LiveValues(models={"m": ModelValues(priority=1)})
     assert told.envelope.ignored == ("values.models.", "values.models.new")
 
 
 def test_few_of_many_ignored_fields_are_named() -> None:
     told = live_settings.parse(sent({f"x{number:03}" + "y" * 500: 1 for number in range(90)}), MODELS)
-    assert isinstance(told, Told), told
+    assert isinstance(told, Received), told
     assert told.envelope.ignored is not UNSET
     assert len(told.envelope.ignored) == live_settings.MAX_IGNORED + 1
     assert told.envelope.ignored[-1] == "… and 58 more"
@@ -293,5 +293,5 @@ def test_equal_envelopes_give_equal_text() -> None:
 
 
 def test_a_pod_that_was_told_nothing_says_so() -> None:
-    assert Told().envelope == Envelope(hash=live_settings.digest({}))
+    assert Received().envelope == Envelope(hash=live_settings.digest({}))
     assert list(checked.unknown({}, LiveValues)) == []

@@ -9,13 +9,13 @@ from ocr_inference.config import live_settings
 from ocr_inference.config.live_settings import LiveSettingsOwner
 from ocr_inference.config.settings import Config, Effective
 from ocr_inference.errors import ApiError
-from ocr_wire.live_settings import Told, digest
+from ocr_wire.live_settings import Received, digest
 from ocr_wire.settings import NEVER
 
 
 def make_live() -> tuple[LiveSettingsOwner, list[Effective]]:
     applied: list[Effective] = []
-    return LiveSettingsOwner(Config(), Told(), None, applied.append), applied
+    return LiveSettingsOwner(Config(), Received(), None, applied.append), applied
 
 
 def body(revision: int, seconds: float = 60, generation: int = 1) -> bytes:
@@ -115,5 +115,5 @@ def test_a_restart_with_settings_of_a_newer_operator_keeps_those_that_are_known(
 def test_a_file_that_cannot_be_read_declares_nothing(tmp_path: Path, text: str) -> None:
     file = tmp_path / "live-settings"
     file.write_text(text)
-    assert live_settings.at_start(file, Config()) == Told()
-    assert live_settings.at_start(tmp_path / "missing", Config()) == Told()
+    assert live_settings.at_start(file, Config()) == Received()
+    assert live_settings.at_start(tmp_path / "missing", Config()) == Received()

@@ -2,7 +2,7 @@ import pytest
 
 from ocr_inference.config import environment, parsing
 from ocr_inference.config.settings import Config, Idle, InvalidSettings, effective
-from ocr_wire.live_settings import LiveValues, Told, parse
+from ocr_wire.live_settings import LiveValues, Received, parse
 from ocr_wire.settings import NEVER
 
 FILE = """
@@ -16,7 +16,7 @@ queue: {limit: 3}
 
 def live(values: str) -> LiveValues:
     told = parse(f'{{"generation": 1, "revision": 1, "values": {values}}}', ("first", "second"))
-    assert isinstance(told, Told)
+    assert isinstance(told, Received)
     return told.values
 
 
