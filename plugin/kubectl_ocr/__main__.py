@@ -24,7 +24,7 @@ _MODULES: Final = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status; what went wrong is said on standard error."""
+    """Run the program and return its exit status; what went wrong is printed on standard error."""
     # asyncio of Python 3.11 warns when a call that isn't needed any more ended in the moment it was killed.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     options = cli.parse(sys.argv[1:] if arguments is None else arguments)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Command:
-    """Loaded when it is used: an HTTP client takes longer to import than `status` takes."""
+    """Load a command when it is used: an HTTP client takes longer to import than `status` takes."""
     module = importlib.import_module(f"kubectl_ocr.commands.{_MODULES[name]}")
     found: Command = getattr(module, "control" if _MODULES[name] == "control" else name)
     return found

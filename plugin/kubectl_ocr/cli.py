@@ -76,17 +76,17 @@ class Options:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Ends the process with status 2, or 0 after help, as argparse does."""
+    """Return the options of a command line. Ends the process with status 2, or 0 after help, as argparse does."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.command is None:
         parser.print_help()
         parser.exit()
-    told = vars(given)
-    flags = [f"--{flag}={told.pop(flag)}" for flag in ("context", "kubeconfig") if flag in told]
-    if (user := told.pop("as_user", None)) is not None:
+    values = vars(given)
+    flags = [f"--{flag}={values.pop(flag)}" for flag in ("context", "kubeconfig") if flag in values]
+    if (user := values.pop("as_user", None)) is not None:
         flags.append(f"--as={user}")
-    options = Options(kubectl=tuple(flags), **told)
+    options = Options(kubectl=tuple(flags), **values)
     if options.command == "timeout" and {options.offload, options.exit, options.release} == {None}:
         parser.error("timeout needs SECONDS, --exit or --release")
     if options.watch and options.output != "table":
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    """Options that may stand before and after the command: what isn't given must not hide what was."""
+    """Add the options that may stand before and after the command: one that isn't given must not hide one that is."""
     group = parser.add_argument_group("passed on to kubectl")
     group.add_argument("--context", default=argparse.SUPPRESS, help="context of the kubeconfig")
     group.add_argument("--kubeconfig", default=argparse.SUPPRESS, help="the kubeconfig file")
@@ -180,7 +180,7 @@ def _read(parser: argparse.ArgumentParser) -> None:
 
 
 def _idle(word: str) -> float:
-    """Seconds of an idle timeout, -1 for never."""
+    """Return the seconds of an idle timeout, -1 for never."""
     if word in {"never", str(NEVER)}:
         return NEVER
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smh]?)", word, re.ASCII)

@@ -24,14 +24,17 @@ B = TypeVar("B")
 
 
 class Cluster:
-    """`scope` are the flags of the namespace: `--namespace=x`, `--all-namespaces` or none for the current one."""
+    """Cluster that commands read and patch.
+
+    `scope` are the flags of the namespace: `--namespace=x`, `--all-namespaces` or none for the current one.
+    """
 
     def __init__(self, kubectl: Kubectl, scope: Sequence[str] = ()) -> None:
         self.kubectl = kubectl
         self._scope = tuple(scope)
 
     async def resource(self, name: str) -> Resource:
-        """Raises `Failure`, with near names if there is none of that name."""
+        """Return a resource. Raises `Failure`, with near names if there is none of that name."""
         try:
             found = await self.kubectl.run("get", names.RESOURCE, name, "--output=json", *self._scope)
         except Failure as failure:
@@ -49,12 +52,12 @@ class Cluster:
         return _report(*objects.many(await self._list(names.RESOURCE), Resource))
 
     async def pods(self, deployment: str = "") -> list[Pod]:
-        """Of one resource, or of all of them."""
+        """Return the pods of one resource, or of all of them."""
         selector = f"{names.LABEL_DEPLOYMENT}{'=' if deployment else ''}{deployment}"
         return _report(*objects.many(await self._list("pods", f"--selector={selector}"), Pod))
 
     async def pod(self, name: str) -> Pod:
-        """Raises `Failure`, with near names if there is none of that name."""
+        """Return a pod. Raises `Failure`, with near names if there is none of that name."""
         try:
             found = await self.kubectl.run("get", "pods", name, "--output=json", *self._scope)
         except Failure as failure:
@@ -72,7 +75,7 @@ class Cluster:
         return _report(*objects.many(await self.kubectl.run("get", "nodes", "--output=json"), Node))
 
     async def secret(self, namespace: str, name: str, key: str) -> str:
-        """A value of a Secret. Never printed; raises `Failure` without it."""
+        """Return a value of a Secret, which is never printed. Raises `Failure` without it."""
         found = await self.kubectl.run("get", "secrets", name, "--output=json", f"--namespace={namespace}")
         body = objects.one(found, _Secret)
         data = {} if isinstance(body, Invalid) else body.data
@@ -82,7 +85,7 @@ class Cluster:
             raise Failure(f"Secret {namespace}/{name} has no key {key!r} that can be read") from None
 
     async def patch(self, resource: Resource, kind: str, body: Any) -> Resource:
-        """`kind` is merge or json."""
+        """Patch a resource; `kind` is merge or json."""
         meta = resource.metadata
         found = await self.kubectl.run(
             *("patch", names.RESOURCE, meta.name, f"--type={kind}", f"--patch={json.dumps(body)}"),
@@ -105,7 +108,7 @@ class _Secret(msgspec.Struct, frozen=True):
 
 
 def connect(options: Options) -> Cluster:
-    """Raises `Failure` where there is no kubectl."""
+    """Return the cluster of the options. Raises `Failure` where there is no kubectl."""
     program = shutil.which("kubectl")
     if program is None:
         raise Failure(
@@ -117,7 +120,7 @@ def connect(options: Options) -> Cluster:
 
 
 async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """The results of two calls made at once; raises the `Failure` of the one that failed first."""
+    """Return the results of two calls made at once. Raises the `Failure` of the one that failed first."""
     try:
         async with asyncio.TaskGroup() as group:
             one, other = group.create_task(first), group.create_task(second)
@@ -129,7 +132,7 @@ async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) ->
 
 
 def model_of(resource: Resource, name: str) -> str:
-    """The name itself; raises `Failure` with near names if the resource has no such model."""
+    """Return the model's name. Raises `Failure` with near names if the resource has no such model."""
     known = [each.name for each in resource.spec.models]
     if name not in known:
         raise Failure(
@@ -140,7 +143,7 @@ def model_of(resource: Resource, name: str) -> str:
 
 
 def ready(resource: Resource, pods: Iterable[Pod], wanted: str = "") -> list[Pod]:
-    """The pods that accept requests, by name, or the wanted one of them. Raises `Failure` when there are none."""
+    """Return the pods that accept requests, by name, or the wanted one. Raises `Failure` when there are none."""
     listed = sorted(pods, key=lambda each: each.metadata.name)
     if wanted and wanted not in (known := [each.metadata.name for each in listed]):
         raise Failure(
@@ -162,7 +165,7 @@ def ready(resource: Resource, pods: Iterable[Pod], wanted: str = "") -> list[Pod
 
 
 def warn(message: str) -> None:
-    """On standard error, whatever the cluster put into it."""
+    """Print a warning on standard error, without control characters that the cluster put into it."""
     print(f"kubectl ocr: {text.clean(message, 4096)}", file=sys.stderr)
 
 

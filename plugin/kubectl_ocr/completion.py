@@ -33,7 +33,7 @@ _ASKED: Final = {"--pod": "pods", "-n": "namespaces", "--namespace": "namespaces
 
 
 def wanted(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
-    """(kind of names to ask the cluster for, known candidates, directive) for the last of the words."""
+    """Return (kind of names to ask the cluster for, known candidates, directive) for the last of the words."""
     before = words[:-1]
     last = before[-1] if before else ""
     if last in _VALUED:

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit statuses; docs/kubectl-plugin.md lists them."""
+    """Exit status of the program; docs/kubectl-plugin.md lists them."""
 
     FAILED = 1
     """Refused by the cluster or a pod, for a reason that the message tells."""
@@ -20,7 +20,7 @@ class Exit(IntEnum):
 
 
 class Failure(Exception):
-    """Ends the command; `str` is printed."""
+    """Error that ends the command; its `str` is printed."""
 
     def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
         super().__init__(message)

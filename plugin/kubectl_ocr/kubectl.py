@@ -23,13 +23,13 @@ _FORWARDING: Final = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d{1,5}) ->")
 
 
 class Kubectl:
-    """`flags` go into every call, such as `--context`."""
+    """The user's kubectl; `flags` go into every call, such as `--context`."""
 
     def __init__(self, program: str, flags: Sequence[str] = ()) -> None:
         self._command = (program, *flags)
 
     async def run(self, *arguments: str, seconds: float = CALL_SECONDS) -> bytes:
-        """What a call prints. Raises `Failure`, in the words of `explain`."""
+        """Return what a call prints. Raises `Failure`, as `explain` words it."""
         process = await self._start(arguments)
         try:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
@@ -53,7 +53,7 @@ class Kubectl:
 
     @asynccontextmanager
     async def forward(self, namespace: str, pod: str, port: int) -> AsyncIterator[int]:
-        """A local port (on 127.0.0.1) that leads to a port of the pod, for as long as the block runs."""
+        """Open a local port (on 127.0.0.1) that leads to a port of the pod, for as long as the block runs."""
         where = ("port-forward", f"pod/{pod}", f":{port}", f"--namespace={namespace}", "--address=127.0.0.1")
         process = await self._start(where)
         try:
@@ -86,7 +86,7 @@ class Kubectl:
 
 
 async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
-    """To the end; no more than `limit` + 1 bytes are kept."""
+    """Read a stream to its end; no more than `limit` + 1 bytes are kept."""
     assert stream is not None
     kept = bytearray()
     while chunk := await stream.read(2**16):
@@ -128,11 +128,11 @@ _SIGNS: Final = (
     ),
     ("refused: {}", ("is invalid",), Exit.USAGE),
 )
-"""(what is wrong, with kubectl's own message; words that tell it; exit status); the first one that fits."""
+"""(what is wrong, with kubectl's own message; words that it is known by; exit status); the first one that fits."""
 
 
 def explain(call: str, said: str) -> Failure:
-    """What kubectl printed on failure → what is wrong and the way out."""
+    """Return what is wrong and the way out, from what kubectl printed on failure."""
     lines = [line for line in said.splitlines() if line.strip() and not re.match(r"[EWI]\d{4} ", line)]
     message = text.clean(" ".join(lines or said.splitlines()[-1:]), 2000)
     message = (

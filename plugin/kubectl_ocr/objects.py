@@ -18,7 +18,7 @@ from ocr_wire.text import Count, Counter, Time
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Unknown fields are ignored."""
+    """Part of an object; unknown fields are ignored."""
 
 
 class Metadata(_Part, frozen=True):
@@ -130,14 +130,14 @@ class Pod(_Part, frozen=True):
 
     @property
     def deployment(self) -> str:
-        """The resource that it belongs to; empty for other people's pods."""
+        """The resource that it belongs to; empty for foreign pods."""
         return self.metadata.labels.get(names.LABEL_DEPLOYMENT, "")
 
     @property
     def ready(self) -> bool:
         """Whether it accepts requests."""
-        told = any((each.type, each.status) == ("Ready", "True") for each in self.status.conditions)
-        return told and self.metadata.deletion_timestamp is None
+        is_ready = any((each.type, each.status) == ("Ready", "True") for each in self.status.conditions)
+        return is_ready and self.metadata.deletion_timestamp is None
 
     @property
     def awake(self) -> bool:
@@ -149,7 +149,7 @@ class Pod(_Part, frozen=True):
         return any(each.name == names.GATE for each in self.spec.scheduling_gates)
 
     def port(self, otherwise: int) -> int:
-        """Where its server listens."""
+        """Return the port that its server listens on."""
         ports = [port for each in self.spec.containers if each.name == names.CONTAINER for port in each.ports]
         return next((port.container_port for port in ports if port.name == names.PORT_NAME), otherwise)
 
@@ -164,7 +164,7 @@ class Node(_Part, frozen=True):
 
     @property
     def gpus(self) -> int:
-        """Devices that the node announces."""
+        """Number of GPUs that the node announces."""
         return _number(self.status.capacity.get(names.RESOURCE_GPU, ""))
 
     @property
@@ -173,7 +173,7 @@ class Node(_Part, frozen=True):
 
     @property
     def gpu_memory_bytes(self) -> int:
-        """Of each of them; 0 where no label tells it."""
+        """Memory of each of its GPUs; 0 where no label has it."""
         return _number(self.metadata.labels.get(names.LABEL_GPU_MEMORY, "")) * 2**20
 
 
@@ -186,7 +186,7 @@ class _Name(_Part, frozen=True):
 
 
 class _Named(_Part, frozen=True):
-    """What is read of an object that can't be read as a whole."""
+    """Object of which only the name can be read."""
 
     metadata: _Name
 
@@ -226,15 +226,15 @@ def decision(pod: Pod) -> Record | Invalid | None:
     return found
 
 
-def told(pod: Pod | None, models: Collection[str]) -> LiveValues:
-    """Return the live settings that the operator told the pod about these models; nothing where that can't be read."""
+def sent_values(pod: Pod | None, models: Collection[str]) -> LiveValues:
+    """Return the live settings that the operator sent to the pod for these models; empty where they can't be read."""
     text = "" if pod is None else pod.metadata.annotations.get(names.ANNOTATION_LIVE_SETTINGS, "")
     found = live_settings.parse(text, models)
     return LiveValues() if isinstance(found, Invalid) else found.values
 
 
 def idle(resource: Resource, values: LiveValues, model: str) -> tuple[IdleValues, bool]:
-    """Return the (timeouts, preload) that a model runs by: what its pod was told, else what the resource says."""
+    """Return the (timeouts, preload) that a model runs by: those that its pod got, else the resource's."""
     own = (values.models or {}).get(model)
     if own is not None:
         timeouts = live_settings.merged(own.idle or IdleValues(), values.idle or IdleValues())

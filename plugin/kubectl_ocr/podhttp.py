@@ -18,7 +18,7 @@ MAX_ANSWER_BYTES: Final = 64 * 2**20
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What the controls answer."""
+    """Answer of a control."""
 
     model: str
     state: str
@@ -36,18 +36,18 @@ class Server:
         self._http, self._pod = http, pod
 
     async def control(self, path: str, model: str) -> Done:
-        """`POST /gpu/…`. Raises `Failure`."""
+        """Send `POST /gpu/…`. Raises `Failure`."""
         body = await self._post(path, json={"model": model} if model else {})
-        told = checked.read(body, _DONE, MAX_ANSWER_BYTES)
-        return self._understood(path, told)
+        answer = checked.read(body, _DONE, MAX_ANSWER_BYTES)
+        return self._understood(path, answer)
 
     async def read(self, picture: bytes, fields: Mapping[str, str]) -> dict[str, Any]:
-        """`POST /ocr`. Raises `Failure`."""
+        """Send `POST /ocr`. Raises `Failure`."""
         form = aiohttp.FormData(dict(fields), default_to_multipart=True)
         form.add_field("file", picture, filename="page", content_type="application/octet-stream")
         body = await self._post(names.PATH_OCR, data=form)
-        told = checked.read(body, _PAGE, MAX_ANSWER_BYTES)
-        return self._understood(names.PATH_OCR, told)
+        answer = checked.read(body, _PAGE, MAX_ANSWER_BYTES)
+        return self._understood(names.PATH_OCR, answer)
 
     def _understood(self, path: str, answer: T | Invalid) -> T:
         if isinstance(answer, Invalid):
@@ -81,7 +81,7 @@ class Server:
 async def reach(
     kubectl: Kubectl, resource: Resource, pod: Pod, *, token: str = "", within: float
 ) -> AsyncIterator[Server]:
-    """The pod's server, for as long as the block runs; each call may take `within` seconds. Raises `Failure`."""
+    """Connect to the pod's server while the block runs; each call may take `within` seconds. Raises `Failure`."""
     port = pod.port(resource.spec.server.port)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
@@ -97,12 +97,12 @@ async def reach(
 
 
 def _refused(pod: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    told = errors.read(body)
-    said = told.message or f"status {status}"
+    error = errors.read(body)
+    said = error.message or f"status {status}"
     if status in {401, 403}:
         key = "its API keys" if path == names.PATH_OCR else f"key {names.ADMIN_KEY!r} of its admin Secret"
         return Failure(f"pod {pod} refuses the token: {said}; it must be one of {key}", Exit.NOT_ALLOWED)
-    if status == 404 and told.code == "not_found":
+    if status == 404 and error.code == "not_found":
         return Failure(f"pod {pod} doesn't know {path}: its server is older than this plugin")
     if status in {429, 503, 504}:
         after = text.clean(headers.get("Retry-After", ""), 20)

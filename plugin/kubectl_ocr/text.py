@@ -28,14 +28,14 @@ class Cell:
 
 @dataclass(slots=True)
 class Item:
-    """A line of the table, and the lines below it. Strings are cells without a style."""
+    """Line of the table, and the lines below it. Strings are cells without a style."""
 
     cells: Sequence[Cell | str]
     children: list["Item"] = field(default_factory=list)
 
 
 def table(header: Sequence[str], items: Iterable[Item], paint: Paint = plain) -> str:
-    """Columns as wide as their widest cell; the first one is drawn as a tree. Ends without a newline."""
+    """Return a table with columns as wide as their widest cell; the first is drawn as a tree. No newline at the end."""
     rows = [[Cell(each, DIM) for each in header]]
     for item in items:
         _add(rows, item, "", "")
@@ -63,18 +63,18 @@ def _add(rows: list[list[Cell]], item: Item, first: str, rest: str) -> None:
 
 
 def clean(text: str, limit: int = 1024) -> str:
-    """One printable line: what comes from a cluster must not move the cursor or change the terminal."""
+    """Return one printable line: what comes from a cluster must not move the cursor or change the terminal."""
     line = "".join(char if char.isprintable() else " " for char in text[: limit + 1]).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def lines(raw: str) -> str:
-    """The text with its lines and tabs, but nothing else that moves a cursor: a page may hold anything."""
+    """Return the text with its lines and tabs, but nothing else that moves a cursor: a page may hold anything."""
     return "".join(char if char.isprintable() or char in "\n\t" else " " for char in raw)
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: `48s`, `4m10s`, `3h5m`, `12d`."""
+    """Return a duration in two units at most: `48s`, `4m10s`, `3h5m`, `12d`."""
     whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole}s"
@@ -89,14 +89,14 @@ _GIB: Final = 2**30
 
 
 def size(count: int) -> str:
-    """Memory in Gi with at most one decimal, below that in Mi; 0 has no unit."""
+    """Return a size in Gi with at most one decimal, below that in Mi; 0 has no unit."""
     if count < _GIB:
         return f"{count / 2**20:.0f}Mi" if count else "0"
     return f"{count / _GIB:.1f}".removesuffix(".0") + "Gi"
 
 
 def nearest(wanted: str, known: Iterable[str], what: str) -> str:
-    """The way out of a misspelt name, such as ` Did you mean 'invoices'?`; bounded, whatever there is."""
+    """Return the way out of a misspelt name, such as ` Did you mean 'invoices'?`; bounded, whatever there is."""
     names = sorted(set(known))
     if not names:
         return f" There are no {what}."

@@ -16,7 +16,7 @@ FIELDS: Final = {
 
 
 def patch(resource: Resource, model: str, wanted: Mapping[str, float]) -> tuple[str, Any]:
-    """(kind of patch, body) that sets `wanted` (offload, exit, release → seconds), of one model or of all.
+    """Return (kind of patch, body) that sets `wanted` (offload, exit, release → seconds), of one model or of all.
 
     A list of models can't be merged, so one model's timeouts are replaced by position, and the API server refuses
     when another model is there by then.
@@ -34,10 +34,10 @@ def patch(resource: Resource, model: str, wanted: Mapping[str, float]) -> tuple[
 
 
 def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mapping[str, float]) -> list[str]:
-    """Sentences about models that run by other timeouts than `wanted`, though all pods work by the resource."""
+    """Return a sentence for each model whose timeouts aren't `wanted`, though all pods work by the resource."""
     found = []
     pod = next((each for each in pods if each.ready), None)
-    values = objects.told(pod, [each.name for each in resource.spec.models])
+    values = objects.sent_values(pod, [each.name for each in resource.spec.models])
     for spec in resource.spec.models:
         if model not in {"", spec.name}:
             continue
@@ -58,5 +58,5 @@ def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mappi
 
 
 def said(seconds: float) -> str:
-    """Such as `after 30 s`."""
+    """Return a timeout in words, such as `after 30 s`."""
     return "never" if seconds < 0 else f"after {seconds:g} s" if seconds else "at once"

@@ -31,7 +31,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
 
 async def control(options: Options, cluster: Cluster) -> None:
-    """Prints what became of each pod; raises the first `Failure` after all have been tried."""
+    """Send the control to each pod and print the outcomes. Raises the first `Failure` after all have been tried."""
     resource, pods = await both(cluster.resource(options.name), cluster.pods(options.name))
     if options.model:
         model_of(resource, options.model)
@@ -67,10 +67,10 @@ async def _act(
             done = await server.control(PATHS[options.command], options.model)
     except Failure as failure:
         return Outcome(pod=name, seconds=_since(began), error=str(failure)), failure
-    told = Outcome(
+    outcome = Outcome(
         pod=name, seconds=_since(began), model=done.model, state=done.state, location=done.model_location
     )
-    return told, None
+    return outcome, None
 
 
 def _since(began: float) -> float:

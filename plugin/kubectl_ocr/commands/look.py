@@ -31,21 +31,21 @@ async def status(options: Options, cluster: Cluster) -> None:
 
 
 async def _follow(options: Options, cluster: Cluster) -> None:
-    """Asks every 2 seconds and counts down in between; a cluster that can't be reached is asked again."""
+    """Read every 2 seconds and count down in between; a cluster that can't be reached is read again."""
     resources: Sequence[Resource] = ()
     pods: Sequence[Pod] = ()
-    trouble = ""
+    problem = ""
     while True:
         try:
-            (resources, pods), trouble = await _read(options, cluster), ""
+            (resources, pods), problem = await _read(options, cluster), ""
         except Failure as failure:
             if failure.status is not Exit.LATER:
                 raise
-            trouble = f"\n{failure}"
+            problem = f"\n{failure}"
         ticks = REFRESH_SECONDS if sys.stdout.isatty() else 1
         for _ in range(ticks):
             drawn = status_view.render(_views(resources, pods), paint(), namespaces=options.everywhere)
-            print(f"{CLEAR if sys.stdout.isatty() else ''}{drawn}{trouble}", flush=True)
+            print(f"{CLEAR if sys.stdout.isatty() else ''}{drawn}{problem}", flush=True)
             await asyncio.sleep(REFRESH_SECONDS / ticks)
 
 
@@ -63,7 +63,7 @@ def _views(resources: Sequence[Resource], pods: Sequence[Pod]) -> list[status_vi
 
 
 async def top(options: Options, cluster: Cluster) -> None:
-    """All namespaces unless one is named, since GPUs know none; what may not be listed is said and left out."""
+    """Show the GPUs of all namespaces unless one is named; what may not be listed is left out, with a warning."""
     wide = Cluster(cluster.kubectl, ("--all-namespaces",))
     try:
         asked = cluster if options.namespace else wide
@@ -92,5 +92,5 @@ async def why(options: Options, cluster: Cluster) -> None:
     if not pod.deployment:
         raise Failure(f"pod {pod.metadata.name} belongs to no OcrDeployment, so the operator didn't place it")
     resource = await cluster.resource(pod.deployment) if pod.gated else None
-    told = why_view.why(pod, resource)
-    emit(told, options.output, why_view.render(told, datetime.now(UTC), paint()))
+    explained = why_view.why(pod, resource)
+    emit(explained, options.output, why_view.render(explained, datetime.now(UTC), paint()))

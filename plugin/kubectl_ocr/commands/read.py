@@ -36,12 +36,12 @@ async def read(options: Options, cluster: Cluster) -> None:
 
 
 def choose(resource: Resource, pods: list[Pod], model: str) -> Pod:
-    """The pod that answers soonest: awake, then with the model on the GPU, then in host memory, then by name."""
+    """Return the pod that answers soonest: awake, then with the model on the GPU, then in host memory, then by name."""
     wanted = model or next((each.name for each in resource.spec.models), "")
     where = {
-        told.name: each.location
-        for told in resource.status.pods
-        for each in told.models
+        reported.name: each.location
+        for reported in resource.status.pods
+        for each in reported.models
         if each.name == wanted
     }
     ranks: dict[str, int] = {Location.GPU: 0, Location.CPU: 1}
@@ -56,12 +56,12 @@ def choose(resource: Resource, pods: list[Pod], model: str) -> Pod:
 
 
 async def _api_key(cluster: Cluster, resource: Resource) -> str:
-    """The first key of the resource's Secret; empty where reading is open."""
+    """Return the first key of the resource's Secret; empty where requests need none."""
     name = resource.spec.server.api_keys_secret_name
     if not name:
         return ""
-    told = await cluster.secret(resource.metadata.namespace, name, names.API_KEYS_KEY)
-    lines = [line.strip() for line in told.splitlines()]
+    keys = await cluster.secret(resource.metadata.namespace, name, names.API_KEYS_KEY)
+    lines = [line.strip() for line in keys.splitlines()]
     return next((line for line in lines if line and not line.startswith("#")), "")
 
 

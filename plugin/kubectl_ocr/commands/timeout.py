@@ -24,12 +24,12 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 async def timeout(options: Options, cluster: Cluster) -> None:
-    """Raises `Failure` when pods don't follow in time, with the operator's reason."""
+    """Change idle timeouts. Raises `Failure` with the operator's reason when pods don't apply them in time."""
     resource = await cluster.resource(options.name)
     if options.model:
         model_of(resource, options.model)
-    told = {"offload": options.offload, "exit": options.exit, "release": options.release}
-    wanted = {key: value for key, value in told.items() if value is not None}
+    given = {"offload": options.offload, "exit": options.exit, "release": options.release}
+    wanted = {key: value for key, value in given.items() if value is not None}
 
     began = time.monotonic()
     patched = await cluster.patch(resource, *timeouts.patch(resource, options.model, wanted))
@@ -62,7 +62,7 @@ async def timeout(options: Options, cluster: Cluster) -> None:
 
 
 async def _wait(options: Options, cluster: Cluster, patched: Resource) -> None:
-    """kubectl's own wait: it watches, and takes a condition of an older generation for none."""
+    """Wait by `kubectl wait`: it watches, and ignores a condition of an older generation."""
     meta = patched.metadata
     try:
         await cluster.kubectl.run(

@@ -1,6 +1,6 @@
 """What people and programs see of a cluster, by command: pure functions of what was read and of the time.
 
 - `status`: resource → pods → GPUs → models, with what the idle timers do next
-- `top`: the GPUs by node, who is on them and what is resident
+- `top`: the GPUs by node, the pods on them and what is resident
 - `why`: why a pod is on its GPU, or why it waits
 """

@@ -30,13 +30,13 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     state: str
     location: str
     idle_seconds: int | None
-    """None: in use, or not told."""
+    """None: in use, or not reported."""
     next: str | None
     """What its idle timer does next: offload or release; `stays` where there is none, None where nothing is left."""
     after_seconds: int | None
     """The idle timeout."""
     next_seconds: int | None
-    """What is left of it; None while the model isn't idle, or where that isn't told."""
+    """What is left of it; None while the model isn't idle, or where that isn't reported."""
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -65,7 +65,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def view(resource: Resource, pods: Sequence[Pod], now: datetime) -> View:
-    """What is known of one resource; `pods` are those of its namespace, others are passed over."""
+    """Return the view of one resource; `pods` are those of its namespace, others are passed over."""
     mine = {each.metadata.name: each for each in pods if each.deployment == resource.metadata.name}
     status = resource.status
     return View(
@@ -83,25 +83,27 @@ def view(resource: Resource, pods: Sequence[Pod], now: datetime) -> View:
     )
 
 
-def _pod(told: PodStatus, pod: Pod | None, resource: Resource, now: datetime) -> PodView:
+def _pod(reported: PodStatus, pod: Pod | None, resource: Resource, now: datetime) -> PodView:
     gated = pod is not None and pod.gated
-    values = objects.told(pod, {each.name for each in told.models})
+    values = objects.sent_values(pod, {each.name for each in reported.models})
     return PodView(
-        name=told.name,
-        state="waits for a GPU" if gated else "ready" if told.ready else "not ready",
+        name=reported.name,
+        state="waits for a GPU" if gated else "ready" if reported.ready else "not ready",
         awake=pod is not None and pod.awake,
-        node=told.node,
-        device=told.device,
-        gpus=tuple(sorted(told.gpus, key=lambda each: each.uuid)),
-        applied_generation=told.applied_generation,
-        models=tuple(_model(each, resource, values, now) for each in told.models),
+        node=reported.node,
+        device=reported.device,
+        gpus=tuple(sorted(reported.gpus, key=lambda each: each.uuid)),
+        applied_generation=reported.applied_generation,
+        models=tuple(_model(each, resource, values, now) for each in reported.models),
     )
 
 
-def _model(told: ModelStatus, resource: Resource, values: LiveValues, now: datetime) -> ModelView:
-    seconds = None if told.idle_since is None else max(0, int((now - told.idle_since).total_seconds()))
-    timeouts, preload = objects.idle(resource, values, told.name)
-    event = _NEXT.get(told.state)
+def _model(reported: ModelStatus, resource: Resource, values: LiveValues, now: datetime) -> ModelView:
+    seconds = (
+        None if reported.idle_since is None else max(0, int((now - reported.idle_since).total_seconds()))
+    )
+    timeouts, preload = objects.idle(resource, values, reported.name)
+    event = _NEXT.get(reported.state)
     after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
     if event is not None and (preload or (after is not UNSET and after < 0)):
         event, after = "stays", UNSET
@@ -110,9 +112,9 @@ def _model(told: ModelStatus, resource: Resource, values: LiveValues, now: datet
     timeout = None if after is UNSET else int(after)
     left = None if timeout is None or seconds is None else max(0, timeout - seconds)
     return ModelView(
-        name=told.name,
-        state=told.state,
-        location=told.location,
+        name=reported.name,
+        state=reported.state,
+        location=reported.location,
         idle_seconds=seconds,
         next=event,
         after_seconds=timeout,
@@ -139,7 +141,7 @@ def _notes(resource: Resource) -> list[str]:
 
 
 def render(views: Sequence[View], paint: text.Paint = text.plain, *, namespaces: bool = False) -> str:
-    """All resources in one table, each one's notes below it; names bear the namespace where there are several."""
+    """Return all resources in one table, with notes below each; names bear the namespace where there are several."""
     items = [_item(each, namespaces=namespaces) for each in views]
     lines = [text.table(HEADER, items, paint)]
     for each in views:
@@ -206,7 +208,7 @@ def _model_item(model: ModelView) -> Item:
 
 
 def pods_by_namespace(pods: Sequence[Pod]) -> Mapping[str, list[Pod]]:
-    """For resources of several namespaces: names of pods are unique only within one."""
+    """Return the pods of each namespace: names of pods are unique only within one."""
     found: dict[str, list[Pod]] = {}
     for each in pods:
         found.setdefault(each.metadata.namespace, []).append(each)

@@ -1,4 +1,4 @@
-"""`kubectl ocr top`: the GPUs by node, who is on them and what is resident. A pure function of what was read."""
+"""`kubectl ocr top`: the GPUs by node, the pods on them and what is resident. A pure function of what was read."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -17,7 +17,7 @@ HEADER: Final = ("NODE / GPU / POD", "PROMISED", "RESIDENT", "FREE", "MODELS")
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A pod on a GPU."""
+    """Pod on a GPU."""
 
     namespace: str
     pod: str
@@ -34,11 +34,11 @@ class GpuView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     uuid: str
     product: str
     total_bytes: int | None
-    """None where no node label tells it."""
+    """None where no node label has it."""
     promised_bytes: int | None
     resident_bytes: int
     free_bytes: int | None
-    """What nobody is promised; 0 for a device that one pod has as a whole, None if unknown."""
+    """Memory that no pod is promised; 0 for a device that one pod has as a whole, None if unknown."""
     pods: tuple[Tenant, ...]
 
 
@@ -51,36 +51,38 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def view(resources: Sequence[Resource], pods: Sequence[Pod], nodes: Sequence[Node] | None) -> list[NodeView]:
-    """Nodes with GPUs, by name. `nodes` is None where they may not be listed: sizes are unknown then."""
+    """Return the nodes with GPUs, by name. `nodes` is None where they may not be listed: sizes are unknown then."""
     known = {(each.metadata.namespace, each.metadata.name): each for each in pods}
     devices: dict[str, dict[str, list[tuple[str, Tenant]]]] = {}
     for resource in resources:
         space = resource.metadata.namespace
-        for told in resource.status.pods:
-            pod = known.get((space, told.name))
+        for reported in resource.status.pods:
+            pod = known.get((space, reported.name))
             found = objects.decision(pod) if pod is not None else None
             decision = found if isinstance(found, Record) else Record()
-            node = told.node or decision.node
-            for gpu in told.gpus or decision.gpus:
-                tenant = _tenant(resource, told, decision)
+            node = reported.node or decision.node
+            for gpu in reported.gpus or decision.gpus:
+                tenant = _tenant(resource, reported, decision)
                 devices.setdefault(node, {}).setdefault(gpu.uuid, []).append((gpu.product, tenant))
     by_name = {each.metadata.name: each for each in nodes or ()}
     listed = {name for name, each in by_name.items() if each.gpus} | {name for name in devices if name}
     return [_node(name, devices.get(name, {}), by_name.get(name)) for name in sorted(listed)]
 
 
-def _tenant(resource: Resource, told: PodStatus, decision: Record) -> Tenant:
+def _tenant(resource: Resource, reported: PodStatus, decision: Record) -> Tenant:
     declared = {each.name: each for each in resource.spec.models}
     resident = [
-        declared.get(each.name, ModelSpec(name="")) for each in told.models if each.location == Location.GPU
+        declared.get(each.name, ModelSpec(name=""))
+        for each in reported.models
+        if each.location == Location.GPU
     ]
     return Tenant(
         namespace=resource.metadata.namespace,
-        pod=told.name,
+        pod=reported.name,
         deployment=resource.metadata.name,
         promised_bytes=None if decision.sharing in WHOLE else decision.memory_bytes or 0,
         resident_bytes=sum(quantity.size(each.gpu_memory) or 0 for each in resident),
-        models={each.name: each.location for each in told.models},
+        models={each.name: each.location for each in reported.models},
     )
 
 

@@ -45,7 +45,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def why(pod: Pod, resource: Resource | None) -> Why:
-    """`resource` is the pod's own; None where it can't be read."""
+    """Return why a pod is where it is; `resource` is the pod's own, None where it can't be read."""
     found = objects.decision(pod)
     meta = pod.metadata
     if isinstance(found, Record) and not pod.gated:
@@ -86,24 +86,35 @@ def _missing(pod: Pod, resource: Resource | None, found: Record | Invalid | None
     return "there is no decision on the pod: its gate was removed by hand, and the scheduler chose the node"
 
 
-def render(told: Why, now: datetime, paint: text.Paint = text.plain) -> str:
-    where = f"{told.node or 'no node yet'}{WHOLE.get(told.sharing, '')}{''.join(f', {each}' for each in told.gpus)}"
-    state = f"is on {where}" if told.placed else "waits for a GPU"
-    lines = [paint(text.clean(f"{told.namespace}/{told.pod} {state}", 1600), text.BOLD), f"  {told.why}"]
-    facts = [f"  {name:<10}{value}" for name, value in _facts(told, now) if value]
-    return "\n".join([*lines, *facts, *_runners_up(told.runners_up, paint)])
+def render(explained: Why, now: datetime, paint: text.Paint = text.plain) -> str:
+    gpus = "".join(f", {each}" for each in explained.gpus)
+    where = f"{explained.node or 'no node yet'}{WHOLE.get(explained.sharing, '')}{gpus}"
+    state = f"is on {where}" if explained.placed else "waits for a GPU"
+    lines = [
+        paint(text.clean(f"{explained.namespace}/{explained.pod} {state}", 1600), text.BOLD),
+        f"  {explained.why}",
+    ]
+    facts = [f"  {name:<10}{value}" for name, value in _facts(explained, now) if value]
+    return "\n".join([*lines, *facts, *_runners_up(explained.runners_up, paint)])
 
 
-def _facts(told: Why, now: datetime) -> Sequence[tuple[str, str]]:
-    ago = "" if told.placed_at is None else text.duration((now - told.placed_at).total_seconds())
+def _facts(explained: Why, now: datetime) -> Sequence[tuple[str, str]]:
+    ago = "" if explained.placed_at is None else text.duration((now - explained.placed_at).total_seconds())
     age = (
-        "" if told.data_age_seconds is None else f", {text.duration(told.data_age_seconds)} old at that time"
+        ""
+        if explained.data_age_seconds is None
+        else f", {text.duration(explained.data_age_seconds)} old at that time"
     )
     return (
         ("decided", ago and f"{ago} ago"),
-        ("basis", text.clean(BASES.get(told.basis, told.basis), 200) + age),
-        ("promised", text.size(told.memory_bytes) if told.memory_bytes else ""),
-        ("score", "" if told.score is None else f"{told.score:.2f} (the share of the GPU that stays free)"),
+        ("basis", text.clean(BASES.get(explained.basis, explained.basis), 200) + age),
+        ("promised", text.size(explained.memory_bytes) if explained.memory_bytes else ""),
+        (
+            "score",
+            ""
+            if explained.score is None
+            else f"{explained.score:.2f} (the share of the GPU that stays free)",
+        ),
     )
 
 

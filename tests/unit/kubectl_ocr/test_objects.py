@@ -42,7 +42,7 @@ def test_any_json_is_an_object_or_says_why_not(value: Any) -> None:
 def test_any_annotation_is_a_decision_or_says_why_not(value: Any) -> None:
     for each in (json.dumps(value), str(value)):
         assert isinstance(objects.decision(pod(placement=each)), Record | Invalid)
-        assert isinstance(objects.told(pod(live=each), ["m"]), LiveValues)
+        assert isinstance(objects.sent_values(pod(live=each), ["m"]), LiveValues)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"items": 3}'], ids=repr)
@@ -79,7 +79,7 @@ def test_what_the_pod_was_told_counts_before_the_resource() -> None:
     resource = Resource(metadata=Metadata(name="x"), spec=spec)
 
     def runs(live: Pod | None, model: str = "m") -> tuple[IdleValues, bool]:
-        return objects.idle(resource, objects.told(live, ["m"]), model)
+        return objects.idle(resource, objects.sent_values(live, ["m"]), model)
 
     live = told(m={"idle": {"offloadAfterSeconds": 7}, "preload": False}, other={"fromTomorrow": 1})
     assert runs(pod(live=live)) == (IdleValues(offload_after_seconds=7, exit_after_seconds=90), False)
