@@ -27,7 +27,7 @@ _MOST_GPUS: Final = 64
 
 
 def say_on_stderr(text: str) -> None:
-    """Where progress goes unless the caller wants it elsewhere."""
+    """Print progress on standard error, as `Cluster` does by default."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -80,7 +80,7 @@ class Cluster:
         operator: bool = True,
         say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
-        """Like `start`, but the cluster outlives this process. One that runs in the folder already is used as it is."""
+        """Start a cluster that outlives this process, or return the one that runs in the folder already."""
         directory = directory.resolve()
         state = running(directory)
         if state is not None and state.phase == "ready":
@@ -109,7 +109,7 @@ class Cluster:
 
     @property
     def authority(self) -> Path:
-        """The certificate (PEM) that clients of the API server verify it with."""
+        """Certificate (PEM) with which clients verify the API server."""
         return self._layout.authority
 
     @property
@@ -117,17 +117,17 @@ class Cluster:
         return self.state.url
 
     def node_kubeconfig(self, name: str) -> Path:
-        """Credentials of the node (gpu-a to gpu-z), which need not run: user `system:node:<name>`."""
+        """Return credentials of the node (gpu-a to gpu-z), which need not run: user `system:node:<name>`."""
         if name not in NODE_NAMES:
             raise DevclusterError(f"{name} can't be a node: names are {NODE_NAMES[0]} to {NODE_NAMES[-1]}")
         return self._layout.credentials(name)
 
     def address_prefix(self, node: int) -> str:
-        """The first three numbers of the addresses of the node with this position, counted from 1."""
+        """Return the first three numbers of the addresses of the node with this position, counted from 1."""
         return ".".join((*self.state.network.split(".")[:2], str(node)))
 
     def service(self, name: str, namespace: str = "default") -> str | None:
-        """The `address:port` at which the first port of a Service is reached; None until the proxy listens there."""
+        """Return the `address:port` of the first port of a Service; None until the proxy listens there."""
         try:
             table = json.loads(self._layout.services.read_bytes())
         except FileNotFoundError:
@@ -136,7 +136,7 @@ class Cluster:
         return found[0] if found else None
 
     def log(self, name: str) -> Path:
-        """The log of a component, a node or the supervisor."""
+        """Return the log of a component, a node or the supervisor."""
         return self._layout.log(name)
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
@@ -148,7 +148,7 @@ class Cluster:
         return Kubectl(self.kubeconfig).plugin(*arguments)
 
     def occupy(self, node: str, memory_bytes: int) -> list[Path]:
-        """Take memory of each simulated GPU of a node in this process's name; to give it back, delete the entries.
+        """Take memory of each simulated GPU of a node in this process's name; to free it, delete the entries.
 
         They lie in folders that are called by the GPUs' UUIDs, and no longer count when this process ends.
         """
@@ -181,7 +181,7 @@ class Cluster:
 
 
 def running(directory: Path) -> State | None:
-    """The record of the cluster whose supervisor runs in the folder."""
+    """Return the record of the cluster whose supervisor runs in the folder."""
     state = State.load(Layout(directory))
     return state if state is not None and processes.runs(state.supervisor) else None
 

@@ -6,8 +6,8 @@ class DevclusterError(Exception):
 
 
 class ControlPlaneUnavailable(DevclusterError):
-    """etcd and the Kubernetes programs are neither installed nor buildable here; `str()` is the reason."""
+    """Error of programs that are neither installed nor can be built here; `str()` is the reason."""
 
 
 class StartFailed(DevclusterError):
-    """A part of the cluster ended or stayed unready; the message carries the last lines of its log."""
+    """Error of a part of the cluster that ended or stayed unready; the message carries the last lines of its log."""

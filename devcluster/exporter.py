@@ -23,7 +23,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """An entry of `gpus.json`."""
+    """Entry of `gpus.json`."""
 
     uuid: str
     product: str
@@ -31,7 +31,7 @@ class Gpu(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What one process says of one GPU, in `usage/<uuid>/<pid>.json`."""
+    """Use of one GPU by one process, in `usage/<uuid>/<pid>.json`."""
 
     memory_bytes: int
     utilization: float
@@ -39,7 +39,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Reading:
-    """One GPU, with the sum of what living processes say."""
+    """Reading of one GPU, with the sum of what living processes report."""
 
     gpu: Gpu
     used_bytes: int
@@ -47,7 +47,7 @@ class Reading:
 
 
 def boot_time() -> float:
-    """When the machine started, in seconds since the epoch."""
+    """Return the time at which the machine started, in seconds since the epoch."""
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("btime "):
             return float(line.split()[1])

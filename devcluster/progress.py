@@ -10,7 +10,7 @@ _BAR_CELLS: Final = 24
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `4.1 s`, `48 s`, `5 min 20 s`."""
+    """Return seconds in words: `4.1 s`, `48 s`, `5 min 20 s`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -19,13 +19,13 @@ def duration(seconds: float) -> str:
 
 
 def bar(share: float, cells: int = _BAR_CELLS) -> str:
-    """A share from 0 to 1 as a bar."""
+    """Return a share from 0 to 1 as a bar."""
     filled = round(min(1.0, max(0.0, share)) * cells)
     return "━" * filled + "┄" * (cells - filled)
 
 
 class Progress:
-    """Writes lines to one stream; `clock` counts seconds and only its differences matter."""
+    """Writer of lines to one stream; `clock` counts seconds and only its differences matter."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -41,7 +41,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Announce something slow, and tell how long it took."""
+        """Announce something slow, and write how long it took."""
         started = self._clock()
         self.say(f"{title} …")
         yield

@@ -1,4 +1,4 @@
-"""Who may talk to the API server: static tokens, kubeconfigs, and the key that signs service account tokens."""
+"""Users of the API server: static tokens, kubeconfigs, and the key that signs service account tokens."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ _DER_P256: Final = bytes.fromhex("06082a8648ce3d030107")
 
 @dataclass(frozen=True)
 class User:
-    """One line of the token file."""
+    """Line of the token file."""
 
     name: str
     groups: tuple[str, ...]
@@ -25,7 +25,7 @@ class User:
 
 
 def users(nodes: Iterable[str]) -> dict[str, User]:
-    """The administrator, the components and the nodes, each with a fresh token, keyed by name (a node's: its own)."""
+    """Return the administrator, the components and the nodes, each with a new token, keyed by name."""
     return {
         ADMIN: User(ADMIN, ("system:masters",)),
         **{name: User(name, ()) for name in COMPONENTS},
@@ -34,14 +34,14 @@ def users(nodes: Iterable[str]) -> dict[str, User]:
 
 
 def token_file(known: Mapping[str, User]) -> str:
-    """The CSV that `--token-auth-file` reads: token, user, uid, groups."""
+    """Return the CSV that `--token-auth-file` reads: token, user, uid, groups."""
     return "".join(
         f'{user.token},{user.name},{user.name},"{",".join(user.groups)}"\n' for user in known.values()
     )
 
 
 def kubeconfig(url: str, authority: bytes, user: User) -> str:
-    """A kubeconfig without references to other files (JSON, which is YAML)."""
+    """Return a kubeconfig without references to other files (JSON, which is YAML)."""
     document: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -62,7 +62,7 @@ def kubeconfig(url: str, authority: bytes, user: User) -> str:
 
 
 def signing_key() -> str:
-    """A fresh P-256 private key as PEM (SEC 1, RFC 5915).
+    """Return a new P-256 private key as PEM (SEC 1, RFC 5915).
 
     The public half is optional in that format and Go computes it, so a random number and 20 bytes of DER make the key:
     no cryptography package is needed.

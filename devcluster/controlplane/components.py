@@ -37,12 +37,12 @@ _SOLE: Final = (
     "--kube-api-qps=500",
     "--kube-api-burst=1000",
 )
-"""Flags of the controller manager and the scheduler: there is one of each, and nobody asks them anything."""
+"""Flags of the controller manager and the scheduler: there is one of each, and no client calls them."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """One process of the control plane."""
+    """Process of the control plane."""
 
     name: str
     command: tuple[str, ...]
@@ -62,7 +62,7 @@ class ControlPlane:
     def plan(
         cls, layout: Layout, tools: ControlPlaneTools, block: Block, nodes: tuple[str, ...]
     ) -> "ControlPlane":
-        """Choose the port and the credentials."""
+        """Return a control plane with a port and credentials."""
         address = block.api_server
         return cls(layout, tools, address, free_port(address, 6443), access.users(nodes))
 
@@ -80,7 +80,7 @@ class ControlPlane:
         self.layout.etcd.mkdir(mode=0o700, exist_ok=True)
 
     def write_kubeconfigs(self) -> None:
-        """Write everybody's kubeconfig; the API server must have made its certificate."""
+        """Write the kubeconfig of each user; the API server must have made its certificate."""
         authority = self.layout.authority.read_bytes()
         for key, user in self.users.items():
             target = self.layout.kubeconfig if key == access.ADMIN else self.layout.credentials(key)
@@ -88,7 +88,7 @@ class ControlPlane:
 
     @property
     def etcd(self) -> Component:
-        """Starts first: an API server that finds no etcd ends."""
+        """Return etcd, which starts first: an API server that finds no etcd ends."""
         return Component(
             "etcd",
             (
@@ -135,7 +135,7 @@ class ControlPlane:
 
     @property
     def controllers(self) -> tuple[Component, Component]:
-        """Start when the API server is ready."""
+        """Return the controller manager and the scheduler, which start when the API server is ready."""
         return (
             Component(
                 "kube-controller-manager",

@@ -13,7 +13,7 @@ from devcluster.errors import DevclusterError
 
 
 def run(directory: Path, *, engine: str, keep: bool) -> None:
-    """A cluster that isn't kept ends with this process, however that ends."""
+    """Run the demo. A cluster that isn't kept ends with this process, however that ends."""
     story = Narrator()
     story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
     begin = Cluster.up if keep else Cluster.start
@@ -47,8 +47,8 @@ def main() -> int:
     try:
         run(arguments.dir.resolve(), engine=arguments.engine, keep=arguments.keep)
     except (DevclusterError, ExceptionGroup) as error:
-        told = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-        sys.stderr.write(f"demo: {told}\n")
+        cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        sys.stderr.write(f"demo: {cause}\n")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -14,7 +14,7 @@ TURNS_MEMORY: Final = "30Gi"
 
 
 def resource_of(engine: str, folder: Path) -> Path:
-    """The manifest to apply. For transformers: the example with a tiny checkpoint, made now, as its model."""
+    """Return the manifest to apply. For transformers: the example with a tiny checkpoint, made now, as its model."""
     example = EXAMPLES / "shared-gpu.yaml"
     if engine == "rapidocr":
         return example
@@ -37,7 +37,7 @@ def resource_of(engine: str, folder: Path) -> Path:
 
 
 def taking_turns(manifest: Path, folder: Path, name: str, replicas: int) -> Path:
-    """The same model as another resource that is large, on demand, and bound to one node."""
+    """Return another resource with the same model: large, on demand, and bound to one node."""
     resource = yaml.safe_load(manifest.read_text(encoding="utf-8"))
     resource["metadata"]["name"] = name
     spec = resource["spec"]

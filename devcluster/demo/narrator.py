@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 
 
 class Narrator:
-    """Writes the demo's text: numbered steps, commands as one would type them, their output indented."""
+    """Writer of the demo's text: numbered steps, commands as a user types them, their output indented."""
 
     def __init__(self) -> None:
         self._step = 0
@@ -29,7 +29,7 @@ class Narrator:
 
 
 def states(resource: Row) -> list[str]:
-    """`location` of each pod's first model, in pod order; pods that haven't reported yet are missing."""
+    """Return the `location` of each pod's first model, in pod order; pods that haven't reported yet are missing."""
     return [
         model["location"]
         for pod in resource.get("status", {}).get("pods", [])

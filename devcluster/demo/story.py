@@ -52,7 +52,7 @@ class Demo:
     async def until(
         self, what: str, expected: list[str], *, name: str = NAME, awake: int = 0
     ) -> dict[str, Any]:
-        """The resource once its pods' locations are as expected (in any order), and so many get requests."""
+        """Return the resource once its pods' locations are as expected (in any order), and so many get requests."""
         deadline = time.monotonic() + PATIENCE
         while (
             sorted(states(resource := await self.resource(name))) != sorted(expected)
@@ -72,7 +72,7 @@ class Demo:
         return items
 
     async def page(self, url: str) -> dict[str, Any]:
-        """The answer to the example page."""
+        """Return the answer to the example page."""
         form = aiohttp.FormData(self._fields)
         form.add_field("file", PAGE.read_bytes(), filename=PAGE.name, content_type="image/png")
         async with self._http.post(url, data=form) as response:
@@ -97,7 +97,7 @@ class Demo:
         return text
 
     async def echoed(self, pod: Row, seconds: float) -> float:
-        """The moment (monotonic) at which the pod reports the offload timeout as its own."""
+        """Return the moment (monotonic) at which the pod reports the offload timeout as its own."""
         url = f"http://{pod['status']['podIP']}:{names.DEFAULT_PORT}{names.PATH_STATE}?watch=true"
         async with self._http.get(url) as response:
             async for line in response.content:
@@ -108,7 +108,7 @@ class Demo:
         raise DevclusterError(f"{url} ended before the pod applied the settings")
 
     async def scrapes(self) -> float:
-        """How often the operator has read an exporter, by its own metrics."""
+        """Return how often the operator has read an exporter, by its own metrics."""
         found = json.loads(await self.kubectl("get", "pods", "-n", "ocr-system", "-o", "json", show=False))
         url = f"http://{found['items'][0]['status']['podIP']}:8080/metrics"
         async with self._http.get(url) as response:
@@ -168,7 +168,7 @@ class Demo:
         await self.arbitration(manifest)
 
     async def awake_set(self) -> None:
-        """A page at a time stays on one pod; a burst wakes the other one."""
+        """Show that a page at a time stays on one pod, and that a burst wakes the other one."""
         story = self._story
         story.step("The Service sends pages to as few pods as the queue allows")
         idle = {"offloadAfterSeconds": 60, "releaseAfterSeconds": 600}
@@ -190,7 +190,7 @@ class Demo:
         await self.event(NAME, "AwakeSetChanged", "requests wait")
 
     async def arbitration(self, manifest: Path) -> None:
-        """Two resources on the same GPUs, too large to be there together: the idle one makes way."""
+        """Show two resources on the same GPUs, too large to be there together: the idle one makes way."""
         story = self._story
         story.step("Two models that don't fit together on a GPU take turns")
         for name, replicas in (("receipts", 2), ("contracts", 1)):
@@ -215,7 +215,7 @@ class Demo:
         await self.plugin("top")
 
     async def service(self, name: str) -> str:
-        """Where devcluster serves the Service of that name."""
+        """Return the address at which devcluster serves the Service of that name."""
         async with asyncio.timeout(PATIENCE):
             while not (address := self._cluster.service(name)):  # noqa: ASYNC110 - a file of another process
                 await asyncio.sleep(0.2)
@@ -234,14 +234,14 @@ class Demo:
         return [item["message"] for item in json.loads(found)["items"]]
 
     async def plugin(self, *arguments: str) -> None:
-        """`kubectl ocr`, as its user types it."""
+        """Run `kubectl ocr`, and print the command and its output."""
         self._story.say(f"   $ kubectl ocr {' '.join(arguments)}")
         self._story.indent(await asyncio.to_thread(self._cluster.plugin, *arguments))
 
 
 @asynccontextmanager
-async def strangers(cluster: Cluster) -> AsyncIterator[list[str]]:
-    """Somebody else's work on the GPUs of the first node, so that "least loaded" has a meaning."""
+async def other_jobs(cluster: Cluster) -> AsyncIterator[list[str]]:
+    """Take memory on the GPUs of the first node, as other jobs would, so that "least loaded" has a meaning."""
     written = cluster.occupy("gpu-a", BUSY_BYTES)
     try:
         yield [path.parent.name for path in written]
@@ -251,7 +251,7 @@ async def strangers(cluster: Cluster) -> AsyncIterator[list[str]]:
 
 
 async def tell(cluster: Cluster, story: Narrator, engine: str) -> None:
-    async with aiohttp.ClientSession() as http, strangers(cluster) as busy:
+    async with aiohttp.ClientSession() as http, other_jobs(cluster) as busy:
         story.say(f"   Other jobs hold {BUSY_BYTES // 2**30} GiB on each GPU of gpu-a: {', '.join(busy)}.")
         demo = Demo(cluster, http, story, engine)
         await demo.scraped(NODES)

@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 
 class ApiError(DevclusterError):
-    """The API server refused a request or can't be reached (`status` 0)."""
+    """Error of a request that the API server refused, or of one that didn't reach it (`status` 0)."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class ApiError(DevclusterError):
 
 @dataclass(frozen=True)
 class Event:
-    """A change of a watched collection. `synced` carries everything there is and replaces what was known before."""
+    """Change of a watched collection. `synced` carries everything there is and replaces what was known before."""
 
     kind: Literal["synced", "changed", "gone"]
     objects: list[Json]
@@ -47,7 +47,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Access:
-    """How a kubeconfig's current context reaches its API server."""
+    """Address and credentials of an API server, from a kubeconfig's current context."""
 
     server: str
     token: str | None
@@ -58,7 +58,7 @@ class Access:
 
 
 def access(kubeconfig: Path) -> Access:
-    """Read the current context of a kubeconfig; tokens, token files and client certificates are understood."""
+    """Read the current context of a kubeconfig; tokens, token files and client certificates are supported."""
     content = yaml.safe_load(kubeconfig.read_text())
 
     def named(kind: str, name: str) -> Json:
@@ -88,7 +88,7 @@ def access(kubeconfig: Path) -> Access:
 
 
 def _tls(how: Access) -> ssl.SSLContext:
-    """Trust the given authority; `ca=""` means the system's, None means nobody checks."""
+    """Trust the given authority; `ca=""` means the system's, with None no certificate is checked."""
     context = ssl.create_default_context(cadata=how.ca or None)
     if how.ca is None:
         context.check_hostname = False
@@ -104,7 +104,7 @@ def _tls(how: Access) -> ssl.SSLContext:
 
 
 class Api:
-    """One connection pool to one API server; use as an async context manager."""
+    """Connection pool to one API server; use as an async context manager."""
 
     def __init__(self, how: Access) -> None:
         self.server = how.server.rstrip("/")
@@ -132,7 +132,7 @@ class Api:
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        """Answer the parsed body of a 2xx; raise `ApiError` otherwise."""
+        """Return the parsed body of a 2xx; raise `ApiError` otherwise."""
         answer: Json = json.loads(
             await self._request(method, path, body, params=params, content_type=content_type)
         )
@@ -166,7 +166,7 @@ class Api:
         return await self.request("GET", path, params=params)
 
     async def find(self, path: str) -> Json | None:
-        """Read an object or a list; None when there is none."""
+        """Return an object or a list; None when there is none."""
         try:
             return await self.get(path)
         except ApiError as error:
@@ -175,22 +175,22 @@ class Api:
             return None
 
     async def text(self, path: str) -> str:
-        """Read what isn't an object, such as a pod's log."""
+        """Return what isn't an object, such as a pod's log."""
         return (await self._request("GET", path)).decode(errors="replace")
 
     async def create(self, path: str, body: object) -> Json:
         return await self.request("POST", path, body)
 
     async def merge(self, path: str, body: object) -> Json:
-        """JSON merge patch."""
+        """Send a JSON merge patch."""
         return await self.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     async def strategic(self, path: str, body: object) -> Json:
-        """Strategic merge patch: lists with a merge key, such as conditions, are merged by it."""
+        """Send a strategic merge patch: lists with a merge key, such as conditions, are merged by it."""
         return await self.request("PATCH", path, body, content_type="application/strategic-merge-patch+json")
 
     async def apply(self, path: str, body: object, *, manager: str) -> Json:
-        """Server-side apply: creates the object, or takes over the fields that the body names."""
+        """Apply by the server: create the object, or take over the fields that the body names."""
         return await self.request(
             "PATCH",
             path,
@@ -200,7 +200,7 @@ class Api:
         )
 
     async def follow(self, path: str, selector: Mapping[str, str]) -> AsyncIterator[Event]:
-        """List, then watch, for ever: reconnects with growing delays and lists again whenever continuity is lost."""
+        """List, then watch, for ever: reconnect with growing delays, and list again whenever changes may be missing."""
         version, delay = "", 0.1
         while True:
             try:
@@ -226,7 +226,7 @@ class Api:
     async def _watch(
         self, path: str, selector: Mapping[str, str], version: str
     ) -> AsyncIterator[tuple[str, Json]]:
-        """Yield (type, object) until the server closes the stream; bounded in line length and silence."""
+        """Yield (type, object) until the server closes the stream; bounded in line length and idle time."""
         params = {
             **selector,
             "watch": "true",

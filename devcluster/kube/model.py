@@ -6,7 +6,7 @@ import msgspec
 
 
 class Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A fragment of a resource as JSON spells it."""
+    """Part of a resource as JSON spells it."""
 
 
 class Metadata(Part, frozen=True):
@@ -92,7 +92,7 @@ class Sleep(Part, frozen=True):
 
 
 class Action(Part, frozen=True):
-    """What a probe or a preStop hook does: exactly one of the fields is set."""
+    """Action of a probe or a preStop hook: exactly one of the fields is set."""
 
     http_get: HttpGet | None = None
     tcp_socket: TcpSocket | None = None
@@ -145,7 +145,7 @@ class KeyToPath(Part, frozen=True):
 
 
 class KeyedSource(Part, frozen=True):
-    """A Secret or ConfigMap as a volume (`secretName` there, `name` everywhere else)."""
+    """Secret or ConfigMap as a volume (`secretName` there, `name` everywhere else)."""
 
     name: str = ""
     secret_name: str = ""
@@ -189,7 +189,7 @@ class HostPath(Part, frozen=True):
 
 
 class Empty(Part, frozen=True):
-    """A source of which only the presence matters."""
+    """Source of which only the presence matters."""
 
 
 class Volume(Part, frozen=True):
@@ -275,12 +275,12 @@ class Pod(Part, frozen=True):
 
     @property
     def key(self) -> str:
-        """`namespace/name`, for people."""
+        """The `namespace/name`, for messages."""
         return f"{self.metadata.namespace}/{self.metadata.name}"
 
     @property
     def finished(self) -> bool:
-        """Whether the pod has come to its end and never runs again."""
+        """Whether the pod has ended for good."""
         return self.status.phase in {"Succeeded", "Failed"}
 
 

@@ -17,10 +17,10 @@ FIRST, LAST = 10, 249
 
 @dataclass(frozen=True)
 class Block:
-    """A claimed block.
+    """Block of addresses that a cluster has claimed.
 
     The claim is an abstract Unix socket: the kernel drops it when the process ends, however it ends, and it is seen by
-    exactly those who share the loopback interface (one network namespace).
+    exactly the processes that share the loopback interface (one network namespace).
     """
 
     number: int
@@ -48,14 +48,14 @@ class Block:
         return f"127.{self.number}.0.1"
 
     def prefix(self, node: int) -> str:
-        """The first three numbers of the addresses of the node with this position, counted from 1."""
+        """Return the first three numbers of the addresses of the node with this position, counted from 1."""
         return f"127.{self.number}.{node}"
 
 
 def free_port(address: str, preferred: int) -> int:
-    """A TCP port on which nobody listens: the preferred one, unless some server of the machine has it on all addresses.
+    """Return a free TCP port: the preferred one, unless a server of the machine has it on all addresses.
 
-    Between this look and the use no other cluster can take it, as the address belongs to the caller's block.
+    Between this check and the use no other cluster can take it, as the address belongs to the caller's block.
     """
     for port in (preferred, 0):
         with socket.socket() as probe:

@@ -32,12 +32,12 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Locked (flock) by the supervisor as long as it lives."""
+        """File that the supervisor locks (flock) as long as it lives."""
         return self.directory / "lock"
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's."""
+        """The administrator's kubeconfig."""
         return self.directory / "kubeconfig"
 
     @property
@@ -56,11 +56,11 @@ class Layout:
 
     @property
     def services(self) -> Path:
-        """Where Services are reached, written by the service proxy: `namespace/name` → addresses with ports."""
+        """Addresses of Services, written by the service proxy: `namespace/name` → addresses with ports."""
         return self.directory / "services.json"
 
     def credentials(self, name: str) -> Path:
-        """The kubeconfig of a component or a node."""
+        """Return the kubeconfig of a component or a node."""
         return self.directory / "credentials" / f"{name}.kubeconfig"
 
     def log(self, name: str) -> Path:
@@ -70,7 +70,7 @@ class Layout:
         return self.directory / "nodes" / name
 
     def is_cluster(self) -> bool:
-        """True when the folder was made by devcluster, so that removing it removes nothing else."""
+        """Return whether the folder was made by devcluster, so that removing it removes nothing else."""
         return self.lock.is_file()
 
     def create(self) -> None:
@@ -100,14 +100,14 @@ class Layout:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """One process, also after its number was given to another: `started` is in clock ticks since boot."""
+    """Process, named so that a later one with its number differs: `started` is in clock ticks since boot."""
 
     pid: int
     started: int
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """A process that the supervisor started. `exit_code` is null while it runs, negative after a signal."""
+    """Process that the supervisor started. `exit_code` is null while it runs, negative after a signal."""
 
     name: str
     identity: Identity
@@ -115,7 +115,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What `status` prints and the next `up` cleans up."""
+    """Record that `status` prints and the next `up` cleans up."""
 
     id: str
     supervisor: Identity
@@ -128,13 +128,13 @@ class State(msgspec.Struct, frozen=True):
     processes: tuple[ProcessRecord, ...] = ()
 
     def marks(self, layout: Layout) -> list[str]:
-        """`NAME=value` in the environment of every process of this cluster, pods' processes included."""
+        """The `NAME=value` in the environment of every process of this cluster, pods' processes included."""
         nodes = [f"{NODE_MARK}={layout.node(name)}" for name in self.nodes]
         return [f"{CLUSTER_MARK}={self.id}", *nodes]
 
     @classmethod
     def load(cls, layout: Layout) -> "State | None":
-        """Read the record; None when there is none or it isn't readable (written by another version)."""
+        """Return the record; None when there is none or it isn't readable (written by another version)."""
         try:
             return msgspec.json.decode(layout.state.read_bytes(), type=cls)
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):

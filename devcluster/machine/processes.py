@@ -47,18 +47,18 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def identify(pid: int) -> Identity | None:
-    """Name the running process with this number; None when there is none."""
+    """Return the identity of the running process with this number; None when there is none."""
     stat = _stat(pid)
     return None if stat is None or stat.ended else Identity(pid=pid, started=stat.started)
 
 
 def runs(identity: Identity) -> bool:
-    """True while exactly this process runs; one that ended but wasn't waited for doesn't."""
+    """Return whether exactly this process runs; one that ended but wasn't waited for doesn't."""
     return identify(identity.pid) == identity
 
 
 def die_with(parent: int, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
-    """What a child does between fork and exec: ask the kernel for this signal when the thread that started it ends."""
+    """Ask the kernel, between fork and exec, for this signal when the thread that started the child ends."""
 
     def before_exec() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
@@ -73,7 +73,7 @@ def _all() -> Iterable[int]:
 
 
 def children(parent: int) -> list[Identity]:
-    """The running child processes of `parent`."""
+    """Return the running child processes of `parent`."""
     found = []
     for pid in _all():
         stat = _stat(pid)
@@ -83,7 +83,7 @@ def children(parent: int) -> list[Identity]:
 
 
 def marked(marks: Iterable[str]) -> list[Identity]:
-    """Running processes with one of the marks (`NAME=value`) in their environment. The caller itself never counts."""
+    """Return the running processes with one of the marks (`NAME=value`) in their environment, but not the caller."""
     wanted = {mark.encode() for mark in marks}
     found = []
     for pid in _all():
@@ -154,7 +154,7 @@ def sweep(marks: Iterable[str], *, grace_seconds: float = 0.0, patience_seconds:
 
 
 class Child:
-    """A process of the running event loop's program, in a session of its own, its output in a log file.
+    """Child process in a session of its own, with its output in a log file.
 
     When the supervisor ends without stopping it, the kernel sends it `last_signal`. Needs a supervisor with one thread:
     the kernel watches the thread that started the child, and code runs between fork and exec.
@@ -203,7 +203,7 @@ class Child:
         self.exited.set_result(self._process.wait())
 
     def on_exit(self, call: Callable[["Child"], None]) -> None:
-        """Call once when the process has ended."""
+        """Register a call for the end of the process."""
         self.exited.add_done_callback(lambda _: call(self))
 
     async def stop(self, grace_seconds: float) -> None:
@@ -218,7 +218,7 @@ class Child:
 
 
 def tail(log: Path, lines: int = 12, width: int = 300) -> str:
-    """The last lines of a log, shortened to what a terminal can show."""
+    """Return the last lines of a log, shortened to what a terminal can show."""
     try:
         with log.open("rb") as source:
             source.seek(max(0, log.stat().st_size - 64 * 1024))

@@ -42,9 +42,7 @@ def arguments(argv: Sequence[str] | None = None) -> Settings:
         required=True,
         help="pods get PREFIX.1 to PREFIX.253, the node itself PREFIX.254",
     )
-    parser.add_argument(
-        "--root", type=Path, required=True, help="folder of pods, logs and simulated GPU books"
-    )
+    parser.add_argument("--root", type=Path, required=True, help="folder of pods, logs and simulated GPUs")
     parser.add_argument("--gpus", type=int, default=0, help="simulated GPUs")
     parser.add_argument("--gpu-product", default="NVIDIA-L40S")
     parser.add_argument("--gpu-memory-mib", type=int, default=46068)
@@ -75,7 +73,7 @@ async def _run(settings: Settings) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a node until it is told to stop."""
+    """Run a node until a signal stops it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(arguments(argv)))

@@ -22,10 +22,10 @@ from devcluster.kube.api import Api, Event, access
 from devcluster.machine import processes
 from devcluster.machine.layout import CHECKOUT, NODE_MARK
 from devcluster.node.decide import devices
-from devcluster.node.decide.devices import Books
+from devcluster.node.decide.devices import GpuAllocations
 from devcluster.node.decide.images import Programs
 from devcluster.node.endpoint.server import Endpoint
-from devcluster.node.pods import gpubooks, process
+from devcluster.node.pods import gpufolder, process
 from devcluster.node.pods.addresses import Addresses
 from devcluster.node.pods.events import Events
 from devcluster.node.pods.pod import Host, PodOwner
@@ -50,7 +50,7 @@ class Agent:
         if left := await asyncio.to_thread(processes.sweep, [f"{NODE_MARK}={settings.root}"]):
             log.warning("killed %d processes that an earlier run had left behind", left)
         gpus = devices.simulated(settings.name, settings.gpus, settings.gpu_product, settings.gpu_memory_mib)
-        gpubooks.lay_out(settings.gpu_folder, gpus)
+        gpufolder.lay_out(settings.gpu_folder, gpus)
         keeper = process.keeper(settings.root)
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         endpoint = Endpoint(lambda: [owner for owner, _ in self._pods.values()])
@@ -67,7 +67,7 @@ class Agent:
                     http=http,
                     events=events,
                     programs=Programs(Path(sys.executable).parent),
-                    books=Books(gpus),
+                    allocations=GpuAllocations(gpus),
                     addresses=Addresses(settings.ip_prefix),
                     base_env=_base_env(settings, api.server),
                 )
@@ -127,7 +127,7 @@ class Agent:
                     shutil.rmtree(folder, ignore_errors=True)
 
     async def _own(self, owner: PodOwner) -> None:
-        """Keep one pod's troubles from the others': an owner that fails is logged, and its processes have ended."""
+        """Keep a failing pod from harming others: its owner's error is logged, and its processes have ended."""
         log.info("pod %s: taken on", owner.pod.key)
         try:
             await owner.run()

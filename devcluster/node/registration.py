@@ -31,7 +31,7 @@ class Registration:
         self._boot = str(uuid.uuid4())
 
     async def keep(self) -> None:
-        """Register, then renew for ever; registers again when somebody has deleted the Node."""
+        """Register, then renew for ever; registers again when the Node has been deleted."""
         while True:
             try:
                 await self._write("True", "KubeletReady", "process node is posting ready status")
@@ -43,7 +43,7 @@ class Registration:
             await asyncio.sleep(delay)
 
     async def withdraw(self) -> None:
-        """Say that the node is no longer ready, so that nothing more is bound to it."""
+        """Report that the node is no longer ready, so that nothing more is bound to it."""
         self._since = _now()
         try:
             await self._write("False", "KubeletStopped", "process node has been stopped")

@@ -1,4 +1,4 @@
-"""What one process node is told at its start."""
+"""Settings of one process node, given at its start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ class Settings:
     ip_prefix: str
     """First three numbers of the node's addresses; pods get .1 to .253."""
     root: Path
-    """Absolute. Holds `pods/<uid>/{volumes,homes,logs}`, `gpus/` (books of the simulated GPUs) and `tls/`."""
+    """Absolute. Holds `pods/<uid>/{volumes,homes,logs}`, `gpus/` (usage of the simulated GPUs) and `tls/`."""
     gpus: int = 0
     gpu_product: str = "NVIDIA-L40S"
     gpu_memory_mib: int = 46068
@@ -29,5 +29,5 @@ class Settings:
 
     @property
     def gpu_folder(self) -> Path:
-        """Given to pods as `OCR_SIMULATED_GPU_DIR`."""
+        """The folder that pods get as `OCR_SIMULATED_GPU_DIR`."""
         return self.root / "gpus"

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Proxy:
-    """Follows Services and pods, and listens for the former."""
+    """Proxy that follows Services and pods, and listens for the former."""
 
     def __init__(self, api: Api, network: str, record: Path, rng: random.Random) -> None:
         self._api = api
@@ -72,7 +72,7 @@ class Proxy:
         self._write()
 
     def _close(self, name: Name) -> None:
-        """Connections that are open go on."""
+        """Stop listening; connections that are open go on."""
         for server in self._listening.pop(name)[1]:
             server.close()
 
@@ -94,7 +94,7 @@ class Proxy:
     async def _serve(
         self, pods: Sequence[Endpoint], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Joins a client to the first pod that takes the connection; without one, the client is refused."""
+        """Connect a client to the first pod that takes the connection; without one, the client is refused."""
         for host, port in self._rng.sample(pods, len(pods)):
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -115,7 +115,7 @@ class Proxy:
         writer.transport.abort()
 
     def _write(self) -> None:
-        """`status` and tests read the addresses from a file."""
+        """Write the addresses to a file, for `status` and tests."""
         table = {
             "/".join(name): [f"{address(spec.cluster_ip, self._network)}:{port.port}" for port in spec.ports]
             for name, (spec, _) in sorted(self._listening.items())

@@ -32,18 +32,18 @@ class Service(model.Part, frozen=True):
 
     @property
     def served(self) -> bool:
-        """Headless Services are DNS names only, and without a selector somebody else keeps the endpoints."""
+        """Whether the proxy serves it: not if it is headless (a DNS name only) or has no selector."""
         return self.spec.cluster_ip.startswith("10.96.") and bool(self.spec.selector)
 
 
 def address(cluster_ip: str, network: str) -> str:
-    """Where that cluster IP is served; `network` is the cluster's `127.N`. No two Services share one."""
+    """Return the address that serves a cluster IP, one each; `network` is the cluster's `127.N`."""
     *_, third, fourth = cluster_ip.split(".")
     return f"{network}.{128 + int(third)}.{fourth}"
 
 
 def endpoints(service: Service, port: ServicePort, pods: Iterable[model.Pod]) -> list[Endpoint]:
-    """The ready pods that the Service selects, in no particular order."""
+    """Return the ready pods that the Service selects, in no particular order."""
     found = []
     for pod in pods:
         ready = any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)

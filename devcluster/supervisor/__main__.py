@@ -1,8 +1,8 @@
 """The owner of a cluster's processes, itself a process in its own session: `python -m devcluster.supervisor`.
 
 It reads an Order from standard input, starts everything, and reports on standard output, one JSON object a line. While
-the cluster starts, and for one that isn't detached as long as it lives, the end of standard input means that whoever
-ordered it is gone: then it stops. It has one thread (see `processes.Child`).
+the cluster starts, and for one that isn't detached as long as it lives, the end of standard input means that the
+process that ordered it is gone: then it stops. It has one thread (see `processes.Child`).
 """
 
 import asyncio
@@ -34,13 +34,13 @@ def _read_order() -> Order:
 
 
 def _send(report: Report) -> None:
-    with contextlib.suppress(BrokenPipeError):  # its reader is gone, which standard input tells as well
+    with contextlib.suppress(BrokenPipeError):  # its reader is gone, which standard input shows as well
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         sys.stdout.buffer.flush()
 
 
 def _take(layout: Layout) -> int:
-    """Make the folder ours for as long as this process lives, and clear away what another left in it."""
+    """Lock the folder for as long as this process lives, and clear away what another left in it."""
     layout.create()
     descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -110,8 +110,10 @@ class Assembly:
         self._layout.clear(keep_logs=failed)
 
     async def _define(self, api: Api) -> None:
-        """Before the controllers: the garbage collector asks for new kinds twice a minute only, and until it knows
-        one, children of its resources stay when their owner goes.
+        """Create the definitions before the controllers start.
+
+        The garbage collector asks for new kinds twice a minute only. Until it knows one, children of its resources
+        stay when their owner is deleted.
         """
         for definition in self._order.definitions:
             await api.apply(bootstrap.path_of(definition), definition, manager=_MANAGER)
@@ -174,7 +176,7 @@ class Assembly:
             f"--tls-cert={self._layout.authority}",
             f"--tls-key={self._layout.certificates / 'apiserver.key'}",
         )
-        # Told to end, not killed, when the supervisor is: a node ends its pods itself.
+        # Asked to end, not killed, when the supervisor is: a node ends its pods itself.
         self._adopt(
             Child.spawn(
                 name,
@@ -246,7 +248,10 @@ class Assembly:
         return True
 
     def _short(self, path: Path) -> str:
-        """The path relative to the working folder: a Unix socket's name holds 108 bytes, a test's folder often more."""
+        """Return the path relative to the working folder.
+
+        A Unix socket's name holds 108 bytes, a test's folder often more.
+        """
         return os.path.relpath(path)
 
     async def _certificate_made(self) -> bool:

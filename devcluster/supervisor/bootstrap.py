@@ -54,6 +54,6 @@ _PATHS: Final = {
 
 
 def path_of(resource: Mapping[str, Any]) -> str:
-    """Name the place of an object that the supervisor applies: one of those above, or a definition."""
+    """Return the API path of an object that the supervisor applies: one of those above, or a definition."""
     metadata = resource["metadata"]
     return _PATHS[resource["kind"]].format(name=metadata["name"], namespace=metadata.get("namespace", ""))

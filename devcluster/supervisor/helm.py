@@ -12,7 +12,7 @@ CHART: Final = CHECKOUT / "charts" / "ocr-operator"
 
 
 def install(helm: Path, kubeconfig: Path, chart: Path = CHART) -> tuple[str, ...]:
-    """The command that installs the chart with its default values; it doesn't wait for the operator's pod."""
+    """Return the command that installs the chart with its default values; it doesn't wait for the operator's pod."""
     return (
         str(helm),
         "install",
@@ -25,6 +25,6 @@ def install(helm: Path, kubeconfig: Path, chart: Path = CHART) -> tuple[str, ...
 
 
 def environment(base: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The environment for Helm: the user's plugins, repositories and settings stay out of it."""
+    """Return the environment for Helm: the user's plugins, repositories and settings stay out of it."""
     kept = {key: value for key, value in base.items() if not key.startswith(("HELM_", "KUBE"))}
     return kept | {f"HELM_{kind}_HOME": str(home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}

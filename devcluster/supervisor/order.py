@@ -1,4 +1,4 @@
-"""What is said between the supervisor of a cluster and whoever ordered it: one order in, reports out."""
+"""Messages between the supervisor of a cluster and the process that ordered it: one order in, reports out."""
 
 import string
 from typing import Any, Final, Literal
@@ -10,7 +10,7 @@ NODE_NAMES: Final = tuple(f"gpu-{letter}" for letter in string.ascii_lowercase)
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to start, and where. `id` marks every process of the cluster."""
+    """Order to start a cluster, and where. `id` marks every process of the cluster."""
 
     id: str
     directory: str
@@ -28,7 +28,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One line to whoever ordered the cluster."""
+    """Report to the process that ordered the cluster, one line each."""
 
     kind: Literal["step", "ready", "failed"]
     text: str

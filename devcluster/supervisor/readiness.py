@@ -57,7 +57,7 @@ async def exporters_ready(api: Api, wanted: int) -> bool:
 
 
 async def operator_ready(api: Api) -> bool:
-    """True when its Deployment is available; raises when its pod keeps ending, which time doesn't mend."""
+    """Return whether its Deployment is available; raises when its pod keeps ending, since waiting doesn't help then."""
     if await condition(api, _OPERATOR, "Available"):
         return True
     for pod in (await api.get(f"/api/v1/namespaces/{helm.NAMESPACE}/pods"))["items"]:
@@ -68,7 +68,7 @@ async def operator_ready(api: Api) -> bool:
 
 
 async def why(api: Api, namespace: str) -> str:
-    """What the pods of a namespace say about themselves, and the end of their logs."""
+    """Return the states that the pods of a namespace report, and the end of their logs."""
     lines: list[str] = []
     for pod in (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]:
         name, status = pod["metadata"]["name"], pod["status"]
@@ -89,7 +89,7 @@ async def why(api: Api, namespace: str) -> str:
 
 
 async def _last_words(api: Api, path: str) -> list[str]:
-    """The end of a pod's log, or of the log before its restart when it hasn't said anything since."""
+    """Return the end of a pod's log, or of the log before its restart when it has logged nothing since."""
     for query in ("tailLines=12", "tailLines=12&previous=true"):
         with contextlib.suppress(ApiError):
             if lines := (await api.text(f"{path}?{query}")).splitlines():

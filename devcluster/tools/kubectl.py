@@ -14,7 +14,7 @@ _SECONDS: Final = 120.0
 
 
 class Kubectl:
-    """Runs commands on one cluster; each that fails raises DevclusterError with what it printed."""
+    """Runner of commands on one cluster; each that fails raises DevclusterError with what it printed."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._kubeconfig = kubeconfig
@@ -43,7 +43,7 @@ class Kubectl:
 
 
 def environment(kubeconfig: Path) -> dict[str, str]:
-    """Our own environment with that kubeconfig, and with kubectl and this checkout's programs first on PATH."""
+    """Return our own environment with that kubeconfig, and with kubectl and this checkout's programs first on PATH."""
     kubectl = Toolbox(os.environ, Progress(sys.stderr)).kubectl()
     folders = (str(Path(sys.executable).parent), str(kubectl.parent), os.environ.get("PATH", os.defpath))
     return {**os.environ, "PATH": os.pathsep.join(folders), "KUBECONFIG": str(kubeconfig)}

@@ -27,7 +27,7 @@ _PINS: Final = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Module:
-    """A pinned Go module and the programs built from it. `core_seconds` is what a cold build took, times the cores."""
+    """Pinned Go module and the programs built from it. `core_seconds` is what a cold build took, times the cores."""
 
     name: str
     packages: Mapping[str, str]
@@ -40,7 +40,7 @@ class Module:
 
     @property
     def key(self) -> str:
-        """Changes with everything that changes the programs."""
+        """The key of the cache, which changes with everything that changes the programs."""
         digest = hashlib.sha256()
         for part in (
             (self.folder / "go.mod").read_bytes(),
@@ -84,14 +84,14 @@ class ControlPlaneTools:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where built programs stay, shared by all checkouts of a user."""
+    """Return the folder of built programs, shared by all checkouts of a user."""
     base = environment.get("XDG_CACHE_HOME", "")
     root = Path(base) if base.startswith("/") else Path(environment.get("HOME") or Path.home()) / ".cache"
     return root / "ocr-operator" / "devcluster"
 
 
 class Toolbox:
-    """Finds programs, and builds those that are missing. Parallel toolboxes build each module once."""
+    """Toolbox that finds programs, and builds those that are missing. Parallel toolboxes build each module once."""
 
     def __init__(self, environment: Mapping[str, str], progress: Progress) -> None:
         self._environment = environment
@@ -99,7 +99,7 @@ class Toolbox:
         self._cache = cache_folder(environment)
 
     def control_plane(self) -> ControlPlaneTools:
-        """The four programs; raises ControlPlaneUnavailable with the reason."""
+        """Return the four programs; raises ControlPlaneUnavailable with the reason."""
         paths = self.provide(CONTROL_PLANE)
         return ControlPlaneTools(**{name.replace("-", "_"): path for name, path in paths.items()})
 
@@ -110,7 +110,7 @@ class Toolbox:
         return self.provide(("kubectl",))["kubectl"]
 
     def find(self, names: Sequence[str]) -> dict[str, Path] | None:
-        """Look for programs that belong together, all in one place, without building; None when some are missing."""
+        """Return programs that belong together, all from one place, without building; None when some are missing."""
         assets = self._environment.get("KUBEBUILDER_ASSETS")
         places = [assets] if assets else []
         places.append(self._environment.get("PATH", os.defpath))
@@ -122,7 +122,7 @@ class Toolbox:
         return cached if all(path.is_file() for path in cached.values()) else None
 
     def provide(self, names: Sequence[str]) -> dict[str, Path]:
-        """Find the programs or build those of them that the cache lacks."""
+        """Return the programs, after building those that the cache lacks."""
         found = self.find(names)
         if found is not None:
             return found

@@ -9,12 +9,12 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from devcluster import exporter
 from devcluster.node.decide import devices
-from devcluster.node.pods import gpubooks
+from devcluster.node.pods import gpufolder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    gpubooks.lay_out(tmp_path, devices.simulated("gpu-a", 2, "NVIDIA-L40S", 1024))
+    gpufolder.lay_out(tmp_path, devices.simulated("gpu-a", 2, "NVIDIA-L40S", 1024))
     return tmp_path
 
 
@@ -90,5 +90,5 @@ async def test_metrics_are_served(folder: Path) -> None:
 
 def test_restarted_node_forgets_what_was_used(folder: Path) -> None:
     use(folder, 0, os.getpid(), 100, 0.5)
-    gpubooks.lay_out(folder, devices.simulated("gpu-a", 2, "NVIDIA-L40S", 1024))
+    gpufolder.lay_out(folder, devices.simulated("gpu-a", 2, "NVIDIA-L40S", 1024))
     assert values(folder)[0] == (0, 0.0)

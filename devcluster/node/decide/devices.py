@@ -1,4 +1,4 @@
-"""Simulated GPUs of a node: their names, who holds which, what that means for a container."""
+"""Simulated GPUs of a node: their names, their holders, and what a container gets of them."""
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ class Gpu:
 
 
 def simulated(node: str, count: int, product: str, memory_mib: int) -> list[Gpu]:
-    """The GPUs of a node; their UUIDs follow from the node's name, so they stay the same over restarts."""
+    """Return the GPUs of a node; their UUIDs follow from the node's name, so they stay the same over restarts."""
     return [
         Gpu(
             f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{index}.{node}.gpu.devcluster')}",
@@ -33,15 +33,15 @@ def simulated(node: str, count: int, product: str, memory_mib: int) -> list[Gpu]
 
 @dataclass(frozen=True)
 class Short:
-    """A pod that asks for more GPUs than are free."""
+    """Refusal of a pod that asks for more GPUs than are free."""
 
     requested: int
     available: int
 
 
 @dataclass
-class Books:
-    """Which pod's container holds which whole GPU. A GPU has one holder at most; changed only by the node's pods."""
+class GpuAllocations:
+    """Whole GPUs that containers of pods hold. A GPU has one holder at most; changed only by the node's pods."""
 
     gpus: Sequence[Gpu]
     held: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -69,16 +69,16 @@ class Books:
 
 
 def requested(container: Container) -> int:
-    """Whole GPUs that a container asks for; the API server has checked that limit and request agree."""
+    """Return the whole GPUs that a container asks for; the API server has checked that limit and request agree."""
     return int(container.resources.limits.get(RESOURCE, container.resources.requests.get(RESOURCE, 0)))
 
 
 def visible(value: str) -> list[str]:
-    """The devices that a value of `NVIDIA_VISIBLE_DEVICES` names."""
+    """Return the devices that a value of `NVIDIA_VISIBLE_DEVICES` names."""
     return [] if value in _NONE else [part.strip() for part in value.split(",") if part.strip()]
 
 
-def strangers(value: str, gpus: Collection[Gpu]) -> list[str]:
-    """Devices named by UUID that the node doesn't have; starting such a container fails, as on a real node."""
+def missing(value: str, gpus: Collection[Gpu]) -> list[str]:
+    """Return the devices named by UUID that the node doesn't have; a container with one fails, as on a real node."""
     known = {gpu.uuid for gpu in gpus}
     return [name for name in visible(value) if name.startswith("GPU-") and name not in known]

@@ -12,21 +12,21 @@ SHELL = "localhost/devcluster/shell"
 
 @dataclass(frozen=True)
 class Unknown:
-    """An image that this node can't run; `message` says why."""
+    """Image that this node can't run; `message` says why."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Program:
-    """The argument list to start, before variables and paths are put in."""
+    """Argument list to start, before variables and paths are put in."""
 
     argv: list[str]
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the programs of our images are: in `bin` of the virtual environment, by the image's last name."""
+    """Programs of our images: in `bin` of the virtual environment, by the image's last name."""
 
     bin: Path
 
@@ -43,7 +43,7 @@ class Programs:
         }
 
     def resolve(self, image: str, command: list[str], args: list[str]) -> Program | Unknown:
-        """Name the program of a container; `command` replaces the image's entrypoint as in Kubernetes."""
+        """Return the program of a container; `command` replaces the image's entrypoint as in Kubernetes."""
         repository = _repository(image)
         if repository == SHELL:
             if not command:
@@ -63,7 +63,7 @@ class Programs:
 
 
 def _repository(image: str) -> str:
-    """The name without tag and digest; a colon before the last slash belongs to the registry's port."""
+    """Return the name without tag and digest; a colon before the last slash belongs to the registry's port."""
     name = image.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"

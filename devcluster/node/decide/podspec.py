@@ -1,4 +1,4 @@
-"""What a container's environment, arguments and volume files are, given the pod and the objects it refers to. Pure."""
+"""The environment, arguments and volume files of a container, from the pod and the objects it refers to. Pure."""
 
 import posixpath
 import re
@@ -29,12 +29,12 @@ _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 class ConfigError(Exception):
-    """The pod asks for something that isn't there (yet) or that process nodes don't do. The message names it."""
+    """Error of a pod that needs what is missing (yet) or what process nodes don't do. The message names it."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """One service account token that a pod mounts."""
+    """Service account token that a pod mounts."""
 
     audience: str
     expiration_seconds: int
@@ -42,7 +42,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Needs:
-    """The objects that a pod refers to, by name within its namespace."""
+    """Objects that a pod refers to, by name within its namespace."""
 
     secrets: frozenset[str] = frozenset()
     config_maps: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a pod's texts are made from. A name that is missing in `secrets` or `config_maps` doesn't exist."""
+    """Data that a pod's texts are made from. A name that is missing in `secrets` or `config_maps` doesn't exist."""
 
     pod: Pod
     node_name: str
@@ -69,7 +69,7 @@ class Context:
 
 @dataclass(frozen=True)
 class File:
-    """A file of a volume."""
+    """File of a volume."""
 
     content: bytes
     mode: int = DEFAULT_MODE
@@ -91,7 +91,7 @@ def _token(source: TokenSource) -> Token:
 
 
 def volume_needs(pod: Pod) -> Needs:
-    """What the pod's volumes refer to."""
+    """Return the objects that the pod's volumes refer to."""
     needs = Needs()
     for volume in pod.spec.volumes:
         needs |= _source_needs(volume)
@@ -101,7 +101,7 @@ def volume_needs(pod: Pod) -> Needs:
 
 
 def environment_needs(container: Container) -> Needs:
-    """What a container's environment refers to."""
+    """Return the objects that a container's environment refers to."""
     needs = Needs()
     for variable in container.env:
         source = variable.value_from
@@ -118,7 +118,7 @@ def environment_needs(container: Container) -> Needs:
 
 
 def field_value(path: str, context: Context) -> str:
-    """The value of a `fieldRef`; an absent label or annotation is the empty string, as in Kubernetes."""
+    """Return the value of a `fieldRef`; an absent label or annotation is the empty string, as in Kubernetes."""
     meta, spec = context.pod.metadata, context.pod.spec
     if match := _SUBSCRIPT.fullmatch(path):
         return (meta.labels if match[1] == "labels" else meta.annotations).get(match[2], "")
@@ -141,7 +141,7 @@ def field_value(path: str, context: Context) -> str:
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    """Labels and annotations in the format of the downward API: `key="escaped value"`, sorted."""
+    """Return labels or annotations in the format of the downward API: `key="escaped value"`, sorted."""
     escape = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
     return "\n".join(
         f'{key}="{"".join(escape.get(letter, letter) for letter in values[key])}"' for key in sorted(values)
@@ -158,7 +158,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def environment(container: Container, context: Context, base: Mapping[str, str]) -> dict[str, str]:
-    """The container's variables: `base` (from the node), then `envFrom`, then `env`; each may refer to earlier ones."""
+    """Return the variables: `base` (from the node), then `envFrom`, then `env`; each may refer to earlier ones."""
     values = dict(base)
     for origin in container.env_from:
         for reference, kind, objects in (
@@ -187,7 +187,7 @@ def _whole(
 
 
 def _variable(variable: EnvVar, context: Context, values: Mapping[str, str]) -> str | None:
-    """The value of one variable; None for an optional reference to nothing."""
+    """Return the value of one variable; None for an optional reference to nothing."""
     source = variable.value_from
     if source is None:
         return expand(variable.value, values)
@@ -214,7 +214,7 @@ def _key(reference: KeyRef, kind: str, objects: Mapping[str, Mapping[str, bytes]
 
 
 def volume_files(volume: Volume, context: Context) -> dict[str, File] | None:
-    """The files of a volume that the node keeps up to date, by path within it; None for a folder that the pod owns."""
+    """Return the files of a volume that the node updates, by path within it; None for a folder that the pod owns."""
     if volume.persistent_volume_claim is not None:
         raise ConfigError(
             f'volume "{volume.name}": process nodes have no persistent volumes; use emptyDir or hostPath'
@@ -291,7 +291,7 @@ def _projected(source: ProjectedSource, context: Context) -> dict[str, File]:
 
 
 def _inside(path: str) -> str:
-    """A path within its volume. The API server refuses others; this is the second lock."""
+    """Return a path within its volume. The API server refuses others; this is a second check."""
     normal = posixpath.normpath(path)
     if normal.startswith(("/", "..")) or normal == ".":
         raise ConfigError(f"path {path!r} leaves its volume")
@@ -301,7 +301,7 @@ def _inside(path: str) -> str:
 def mounted_at(
     mounts: Iterable[Mount], folders: Mapping[str, str], values: Mapping[str, str]
 ) -> dict[str, str]:
-    """Where each `mountPath` is in truth: the folder of its volume, or the `subPath` in it."""
+    """Return the real path of each `mountPath`: the folder of its volume, or the `subPath` in it."""
     places = {}
     for mount in mounts:
         if mount.name not in folders:
@@ -326,7 +326,7 @@ def rewrite(text: str, places: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """What is started for a container."""
+    """Command that is started for a container."""
 
     argv: list[str]
     env: dict[str, str]

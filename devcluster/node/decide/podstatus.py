@@ -25,7 +25,7 @@ State = Waiting | Running | Terminated
 
 @dataclass(frozen=True)
 class View:
-    """One container as its owner sees it."""
+    """State of one container, from its owner."""
 
     container: Container
     state: State
@@ -44,15 +44,15 @@ class View:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A pod that the node refuses to run: it is Failed without any container having run."""
+    """Refusal of a pod: it is Failed without any container having run."""
 
     reason: str
     message: str
 
 
 @dataclass(frozen=True)
-class Observed:
-    """Everything a status is made from."""
+class PodSnapshot:
+    """Snapshot that a status is made from."""
 
     pod: Pod
     init: Sequence[View]
@@ -67,8 +67,8 @@ class Observed:
     verdict: Verdict | None = None
 
 
-def phase(seen: Observed) -> str:
-    """Pending until a main container has run, Running until all have ended for good, and the sidecars after them."""
+def phase(seen: PodSnapshot) -> str:
+    """Return Pending until a main container has run, Running until all and then the sidecars have ended for good."""
     if seen.verdict is not None:
         return "Failed"
     broken = [view for view in seen.init if view.over and not view.sidecar and _code(view) != 0]
@@ -88,12 +88,12 @@ def _code(view: View) -> int:
 
 
 def initialized(views: Sequence[View]) -> bool:
-    """Whether the main containers may start: init containers have succeeded, sidecars have started."""
+    """Return whether the main containers may start: init containers have succeeded, sidecars have started."""
     return all(view.started if view.sidecar else view.over and _code(view) == 0 for view in views)
 
 
-def build(seen: Observed, now: str) -> Json:
-    """The complete `status` as a strategic merge patch; equal inputs (but for `now`) give an equal one."""
+def build(seen: PodSnapshot, now: str) -> Json:
+    """Return the complete `status` as a strategic merge patch; equal inputs (but for `now`) give an equal one."""
     name = phase(seen)
     status: Json = {
         "observedGeneration": seen.pod.metadata.generation,
@@ -114,7 +114,7 @@ def build(seen: Observed, now: str) -> Json:
 
 
 def _only(address: str) -> list[Json]:
-    """A list that takes the old one's place: strategic merge would add to it."""
+    """Return a list that replaces the old one: strategic merge would add to it."""
     return [{"$patch": "replace"}, {"ip": address}]
 
 
@@ -157,7 +157,7 @@ def _filled(fields: Mapping[str, object]) -> Json:
     return {key: value for key, value in fields.items() if value}
 
 
-def _conditions(seen: Observed, phase_name: str, now: str) -> list[Json]:
+def _conditions(seen: PodSnapshot, phase_name: str, now: str) -> list[Json]:
     ended = phase_name in {"Succeeded", "Failed"}
     why_ended = "PodCompleted" if phase_name == "Succeeded" else "PodFailed"
     unready = [view.container.name for view in seen.main if not view.ready]
@@ -216,7 +216,7 @@ def _conditions(seen: Observed, phase_name: str, now: str) -> list[Json]:
 def exited(
     code: int, *, started_at: str, finished_at: str, container_id: str, message: str = ""
 ) -> Terminated:
-    """How the end of a process reads; `code` is negative for a signal, as Python reports it."""
+    """Return the record of a process's end; `code` is negative for a signal, as Python reports it."""
     return Terminated(
         exit_code=128 - code if code < 0 else code,
         signal=-code if code < 0 else 0,

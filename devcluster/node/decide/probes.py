@@ -17,7 +17,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a probe has concluded so far: `passing` is None until it has concluded anything."""
+    """Conclusion of a probe so far: `passing` is None until there is one."""
 
     passing: bool | None
     row: int = 0
@@ -26,7 +26,7 @@ class Progress:
 
 
 def first(kind: Kind) -> Progress:
-    """Where a probe stands before its first answer: alive until proven dead, not ready until proven ready."""
+    """Return the progress before the first answer: alive until a probe fails, not ready until one succeeds."""
     return Progress({Kind.STARTUP: None, Kind.LIVENESS: True, Kind.READINESS: False}[kind])
 
 
@@ -38,7 +38,7 @@ def advance(probe: Probe, progress: Progress, success: bool) -> Progress:
 
 
 def eager(probe: Probe, progress: Progress) -> bool:
-    """Whether to look more often than the period says.
+    """Return whether to probe more often than the period says.
 
     A success ends waiting early; failures between periods don't count, so the time a container is given stays the
     same. A real kubelet reacts only once a period. Probes that start a program, or want several successes, keep to it.

@@ -16,7 +16,7 @@ Policy = Literal["Always", "OnFailure", "Never"]
 
 @dataclass(frozen=True)
 class Backoff:
-    """How often in a row a container has ended without having run for `CALM_SECONDS`."""
+    """Number of ends in a row of a container that didn't run for `CALM_SECONDS`."""
 
     failures: int = 0
 
@@ -33,7 +33,7 @@ class Backoff:
 
 
 def retry_seconds(failures: int) -> float:
-    """When to try again what has failed so often in a row before a container could start: soon at first.
+    """Return the seconds until the next try to start a container that failed so often in a row: few at first.
 
     A node's right to read a Secret follows the binding of the pod that needs it by a moment.
     """
@@ -41,12 +41,12 @@ def retry_seconds(failures: int) -> float:
 
 
 def again(policy: Policy, exit_code: int) -> bool:
-    """Whether `policy` starts a container again that ended with `exit_code`."""
+    """Return whether `policy` starts a container again that ended with `exit_code`."""
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def of_container(pod_policy: Policy, own: Policy | None, *, init: bool) -> Policy:
-    """The policy of one container: init containers never run again after success, unless they are sidecars."""
+    """Return the policy of one container: init containers never run again after success, unless they are sidecars."""
     if own is not None:
         return own
     if init:

@@ -1,4 +1,4 @@
-"""What a container finds in its environment that neither its spec nor a real kubelet gives it."""
+"""Variables of a container that come neither from its spec nor from a real kubelet."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from ocr_wire import names
 def gpu_variables(
     node: str, gpus: Collection[Gpu], folder: Path, held: Sequence[str], values: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variables by which a program knows its device; `held` are GPUs that the node has allocated to the container.
+    """Return the variables that name a program's device; `held` are GPUs that the node has allocated to the container.
 
     A container that names GPUs itself (a fieldRef to an annotation, say) has them too, if the node does.
     """
     added = {devices.VISIBLE: ",".join(held)} if held else {}
     wanted = added.get(devices.VISIBLE, values.get(devices.VISIBLE, ""))
-    if unknown := devices.strangers(wanted, gpus):
+    if unknown := devices.missing(wanted, gpus):
         raise ConfigError(f"node {node} has no GPU {', '.join(unknown)}")
     if gpus:
         added[names.ENV_SIMULATED_GPU_DIR] = values.get(names.ENV_SIMULATED_GPU_DIR, str(folder))
@@ -29,7 +29,7 @@ def gpu_variables(
 
 
 def place_variables(values: Mapping[str, str], places: Mapping[str, str], kubeconfig: Path) -> dict[str, str]:
-    """The variables that stand for fixed paths: `TMPDIR` for /tmp, `KUBECONFIG` for in-cluster configuration."""
+    """Return the variables of fixed paths: `TMPDIR` for /tmp, `KUBECONFIG` for in-cluster configuration."""
     added = {}
     if podspec.TEMPORARY_MOUNT in places and "TMPDIR" not in values:
         added["TMPDIR"] = places[podspec.TEMPORARY_MOUNT]
@@ -39,7 +39,7 @@ def place_variables(values: Mapping[str, str], places: Mapping[str, str], kubeco
 
 
 def kubeconfig(server: str, namespace: str, account: str) -> str:
-    """In-cluster configuration as a file, for the service account whose token lies in the folder `account`."""
+    """Return in-cluster configuration as a file, for the service account whose token lies in the folder `account`."""
     cluster = {"server": server, "certificate-authority": f"{account}/ca.crt"}
     context = {"cluster": "in-cluster", "user": "pod", "namespace": namespace}
     content = {

@@ -24,7 +24,7 @@ CONNECT_SECONDS: Final = 10.0
 
 
 async def serve(request: web.Request, address: str) -> web.Response:
-    """Forward to ports of `address` until the client goes. Refuses with 400 what isn't this protocol."""
+    """Forward to ports of `address` until the client closes. Refuses with 400 what isn't this protocol."""
     if request.headers.get("Upgrade", "").lower() != "spdy/3.1":
         raise web.HTTPBadRequest(text="port-forward needs an upgrade to SPDY/3.1")
     if PROTOCOL not in request.headers.get("X-Stream-Protocol-Version", PROTOCOL):
@@ -43,7 +43,7 @@ async def serve(request: web.Request, address: str) -> web.Response:
 
 @contextmanager
 def _taken_over(request: web.Request) -> Iterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """The request's connection as streams. aiohttp reads and writes nothing on it any more."""
+    """Return the request's connection as streams. aiohttp reads and writes nothing on it any more."""
     transport, server, loop = request.transport, request.protocol, asyncio.get_running_loop()
     if transport is None:
         raise ConnectionResetError("the client has gone")
@@ -55,7 +55,7 @@ def _taken_over(request: web.Request) -> Iterator[tuple[asyncio.StreamReader, as
         yield reader, asyncio.StreamWriter(transport, protocol, reader, loop)
     finally:
         transport.close()
-        server.connection_lost(None)  # nobody else tells aiohttp
+        server.connection_lost(None)  # aiohttp learns it from no other place
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Session:
         """Streams that wait for the other one of their pair, by request id and type."""
 
     async def run(self) -> None:
-        """Until the client closes, or says what isn't SPDY; connections to the pod end with it."""
+        """Serve until the client closes, or sends what isn't SPDY; connections to the pod end then."""
         async with asyncio.TaskGroup() as group:
             tasks: set[asyncio.Task[None]] = set()
             with suppress(OSError, spdy.ProtocolError):

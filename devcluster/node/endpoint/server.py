@@ -26,7 +26,7 @@ Pods = Callable[[], Iterable[PodOwner]]
 
 
 def certificate(settings: Settings) -> ssl.SSLContext:
-    """The endpoint's certificate: the one given, or a self-signed one (API servers check it only when told to)."""
+    """Return the given certificate, or a self-signed one (API servers check it only if they are set up to)."""
     cert, key = settings.tls_cert, settings.tls_key
     if cert is None or key is None:
         folder = settings.root / "tls"
@@ -57,7 +57,7 @@ def certificate(settings: Settings) -> ssl.SSLContext:
 
 
 class Endpoint:
-    """Answers for the pods that `pods` lists at the time of each request."""
+    """HTTPS endpoint for the pods that `pods` lists at the time of each request."""
 
     def __init__(self, pods: Pods) -> None:
         self._pods = pods
@@ -97,7 +97,7 @@ class Endpoint:
         return web.json_response({"pods": pods})
 
     def _owner(self, request: web.Request) -> PodOwner | None:
-        """The newest pod of the name that the request's path tells."""
+        """Return the newest pod of the name in the request's path."""
         where = request.match_info["namespace"], request.match_info["pod"]
         found = [
             each for each in self._pods() if (each.pod.metadata.namespace, each.pod.metadata.name) == where
@@ -159,7 +159,7 @@ def _number(text: str | None) -> int | None:
 
 
 async def _read(path: Path, tail_lines: int | None, growing: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The log from its last `tail_lines` lines (None: all) to its end, and beyond for as long as `growing`."""
+    """Yield the log from its last `tail_lines` lines (None: all) to its end, and beyond for as long as `growing`."""
     with path.open("rb") as file:
         if tail_lines is not None:
             file.seek(tail_start(file.fileno(), tail_lines))
@@ -174,7 +174,7 @@ async def _read(path: Path, tail_lines: int | None, growing: Callable[[], bool])
 
 
 def tail_start(descriptor: int, lines: int) -> int:
-    """The offset at which the last `lines` lines of a file begin."""
+    """Return the offset at which the last `lines` lines of a file begin."""
     end = os.fstat(descriptor).st_size
     if lines == 0:
         return end

@@ -32,12 +32,12 @@ PROTOCOL_ERROR, REFUSED_STREAM, FLOW_CONTROL_ERROR = 1, 3, 7
 
 
 class ProtocolError(Exception):
-    """Bytes that are no SPDY/3.1; nothing after them can be read."""
+    """Error of bytes that are no SPDY/3.1; nothing after them can be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SynStream:
-    """The client opens a stream. Header names are lower case."""
+    """Frame with which the client opens a stream. Header names are lower case."""
 
     stream: int
     headers: Mapping[str, str]
@@ -64,21 +64,21 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The client opens no more streams."""
+    """Frame after which the client opens no more streams."""
 
 
 Frame = SynStream | Data | Reset | Ping | GoAway
 
 
 class Decoder:
-    """Turns what a client sends, in pieces of any size, into frames."""
+    """Decoder of what a client sends, in pieces of any size, into frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._headers = zlib.decompressobj(zdict=DICTIONARY)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are complete now. Raises `ProtocolError`; the decoder is of no use after that."""
+        """Return the frames that are complete now. Raises `ProtocolError`; the decoder is of no use after that."""
         self._buffer += data
         frames: list[Frame] = []
         while len(self._buffer) >= 8:
@@ -133,19 +133,19 @@ class Decoder:
 
 
 class Encoder:
-    """Writes the server's frames. Header blocks share one compressor, so frames must be sent in this order."""
+    """Encoder of the server's frames. Header blocks share one compressor, so frames must be sent in this order."""
 
     def __init__(self) -> None:
         self._headers = zlib.compressobj(zdict=DICTIONARY)
 
     def reply(self, stream: int) -> bytes:
-        """Accept a stream, without headers."""
+        """Return a frame that accepts a stream, without headers."""
         block = self._headers.compress(bytes(4)) + self._headers.flush(zlib.Z_SYNC_FLUSH)
         return _control(_Kind.SYN_REPLY, struct.pack(">I", stream) + block)
 
 
 def data(stream: int, chunk: bytes, *, fin: bool = False) -> bytes:
-    """A data frame of at most 16 MiB."""
+    """Return a data frame of at most 16 MiB."""
     return struct.pack(">II", stream, (_FIN if fin else 0) << 24 | len(chunk)) + chunk
 
 

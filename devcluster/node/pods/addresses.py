@@ -4,13 +4,13 @@ from collections import deque
 
 
 class Addresses:
-    """Hands out each address to one pod at a time, the one that has been free for longest first."""
+    """Addresses of which each belongs to one pod at a time; the one that has been free for longest is next."""
 
     def __init__(self, prefix: str) -> None:
         self._free = deque(f"{prefix}.{number}" for number in range(1, 254))
 
     def take(self, preferred: str = "") -> str:
-        """A free address, `preferred` if that is one. There are more than pods a node announces room for."""
+        """Return a free address, `preferred` if that is one. There are more addresses than a node may have pods."""
         if preferred in self._free:
             self._free.remove(preferred)
             return preferred

@@ -1,4 +1,4 @@
-"""The owner of one container: prepares it, starts it, heeds its probes, ends it, starts it again."""
+"""The owner of one container: prepares it, starts it, follows its probes, ends it, starts it again."""
 
 import asyncio
 import logging
@@ -32,12 +32,12 @@ MESSAGE_BYTES = 2048
 
 
 def timestamp() -> str:
-    """Now, as the API server writes times."""
+    """Return the time now, as the API server writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Surroundings(Protocol):
-    """What a container gets from its pod."""
+    """Surroundings that a container gets from its pod."""
 
     http: aiohttp.ClientSession
     programs: Programs
@@ -46,11 +46,11 @@ class Surroundings(Protocol):
     """Folders of this machine that commands mean as they stand, even where a volume is mounted above them."""
 
     async def context(self, needs: Needs) -> Context:
-        """The pod with the objects named in `needs`, fetched now."""
+        """Return the pod with the objects named in `needs`, fetched now."""
         ...
 
     def given(self, container: Container) -> Mapping[str, str]:
-        """Variables that the container finds unless its own say otherwise."""
+        """Return the variables that the container's own override."""
         ...
 
     def finish(self, container: Container, values: dict[str, str], places: Mapping[str, str]) -> None:
@@ -58,11 +58,11 @@ class Surroundings(Protocol):
         ...
 
     def folders(self) -> Mapping[str, str]:
-        """The folder of each volume."""
+        """Return the folder of each volume."""
         ...
 
     def home(self, container: Container) -> Path:
-        """The folder a container starts in, unless it names one."""
+        """Return the folder a container starts in, unless it names one."""
         ...
 
     def make(self, places: Iterable[str]) -> None:
@@ -74,20 +74,20 @@ class Surroundings(Protocol):
     def event(self, kind: str, reason: str, message: str, container: str = "") -> None: ...
 
     def changed(self) -> None:
-        """Some view has changed: look at the pod again."""
+        """Report that some view has changed, so that the pod is checked again."""
         ...
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What the API server remembers of a container from before this node process."""
+    """Record of a container that the API server has from before this node process."""
 
     restarts: int
     ended: Terminated
 
 
 class ContainerOwner:
-    """Runs one container from its first start to its last end. `view` is written by `run` only."""
+    """Owner that runs one container from its first start to its last end. `view` is written by `run` only."""
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class ContainerOwner:
         await self._end(running, asker, self._grace)
 
     async def _end(self, running: Process, asker: Asker, grace_seconds: float) -> None:
-        """Hook, SIGTERM, wait, SIGKILL: all within the grace."""
+        """End the container within the grace: hook, SIGTERM, wait, SIGKILL."""
         deadline = time.monotonic() + grace_seconds
         hook = self.container.lifecycle.pre_stop if self.container.lifecycle else None
         if hook is not None and grace_seconds > 0:
@@ -325,7 +325,7 @@ class ContainerOwner:
         )
 
     async def _condemn(self, running: Process, asker: Asker, kind: probes.Kind, detail: str) -> None:
-        """A probe has failed for good: end this run; the restart policy decides what follows."""
+        """End this run after a probe has failed for good; the restart policy decides what follows."""
         name = self.container.name
         self._unhealthy(kind, detail)
         self._pod.event("Normal", "Killing", f"Container {name} failed {kind} probe, will be restarted", name)

@@ -19,7 +19,7 @@ COMPONENT = "process-node"
 
 @dataclass(frozen=True)
 class Note:
-    """One thing to tell; equal notes are one event."""
+    """Note about a pod; equal notes are one event."""
 
     namespace: str
     pod: str
@@ -31,7 +31,7 @@ class Note:
 
 
 class Events:
-    """Takes notes at any time; drops them, with a log line, when the API server can't keep up."""
+    """Queue that takes notes at any time; drops them, with a log line, when the API server can't keep up."""
 
     def __init__(self, api: Api, node: str) -> None:
         self._api = api
@@ -40,7 +40,7 @@ class Events:
         self._written: OrderedDict[Note, tuple[str, int]] = OrderedDict()
 
     def add(self, pod: Pod, kind: str, reason: str, message: str, container: str = "") -> None:
-        """Tell something about a pod or, if named, its container; `kind` is Normal or Warning."""
+        """Add a note about a pod or, if named, its container; `kind` is Normal or Warning."""
         meta = pod.metadata
         try:
             self._waiting.put_nowait(

@@ -1,4 +1,4 @@
-"""Waiting that a stop cuts short."""
+"""A wait that a stop ends early."""
 
 import asyncio
 

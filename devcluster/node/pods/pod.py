@@ -14,10 +14,10 @@ from devcluster.kube.api import Api, ApiError
 from devcluster.kube.model import Condition, Container, ContainerStatus, Pod, Terminated
 from devcluster.machine import processes
 from devcluster.node.decide import devices, podspec, podstatus, restarts, surroundings
-from devcluster.node.decide.devices import Books, Short
+from devcluster.node.decide.devices import GpuAllocations, Short
 from devcluster.node.decide.images import Programs
 from devcluster.node.decide.podspec import Context, Needs
-from devcluster.node.decide.podstatus import Observed, Verdict
+from devcluster.node.decide.podstatus import PodSnapshot, Verdict
 from devcluster.node.pods import process
 from devcluster.node.pods.addresses import Addresses
 from devcluster.node.pods.container import ContainerOwner, Earlier, timestamp
@@ -35,20 +35,20 @@ GATHER_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Host:
-    """What a node gives to its pods."""
+    """Resources that a node gives to its pods."""
 
     settings: Settings
     api: Api
     http: aiohttp.ClientSession
     events: Events
     programs: Programs
-    books: Books
+    allocations: GpuAllocations
     addresses: Addresses
     base_env: Mapping[str, str]
 
 
 class PodOwner:
-    """Runs one pod. Told about the pod's changes by `update`, about its end by `gone`, about the node's by `leave`."""
+    """Owner that runs one pod. `update` brings the pod's changes, `gone` its end, `leave` the node's end."""
 
     def __init__(self, pod: Pod, host: Host) -> None:
         self.pod = pod
@@ -87,12 +87,12 @@ class PodOwner:
         self._dirty.set()
 
     def gone(self) -> None:
-        """The API server no longer has the pod."""
+        """End the pod, which the API server no longer has."""
         self._present = False
         self._end(min(self._grace, 2.0))
 
     def leave(self, grace_seconds: float) -> None:
-        """The node stops; the pod stays bound to it and runs again when the node is back."""
+        """Stop the pod with the node; it stays bound to the node and runs again when the node is back."""
         self._leaving = True
         self._end(min(self._grace, grace_seconds))
 
@@ -116,7 +116,7 @@ class PodOwner:
                 helpers = [group.create_task(self._publish()), group.create_task(refreshing)]
                 if not self.pod.finished:
                     await self._live()
-                self._host.books.release(self.pod.metadata.uid)
+                self._host.allocations.release(self.pod.metadata.uid)
                 self._dirty.set()
                 await self._stop.wait()
                 for helper in helpers:
@@ -124,14 +124,14 @@ class PodOwner:
             if self._present:
                 await self._see_off()
         finally:
-            self._host.books.release(self.pod.metadata.uid)
+            self._host.allocations.release(self.pod.metadata.uid)
             self._host.addresses.give_back(self.pod_ip)
             await asyncio.to_thread(processes.sweep, [f"{process.CONTAINER_MARK}={self.pod.metadata.uid}"])
             if not self._leaving:
                 await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _live(self) -> None:
-        given = self._host.books.allocate(self.pod)
+        given = self._host.allocations.allocate(self.pod)
         if isinstance(given, Short):
             self._verdict = Verdict(
                 "UnexpectedAdmissionError",
@@ -247,7 +247,7 @@ class PodOwner:
                 self._dirty.set()
 
     def _status(self) -> podstatus.Json:
-        seen = Observed(
+        seen = PodSnapshot(
             pod=self.pod,
             init=[owner.view for owner in self._init],
             main=[owner.view for owner in self._main],
@@ -311,7 +311,7 @@ class PodOwner:
         }
 
     def finish(self, container: Container, values: dict[str, str], places: Mapping[str, str]) -> None:
-        settings, gpus = self._settings, self._host.books.gpus
+        settings, gpus = self._settings, self._host.allocations.gpus
         held = self._gpus.get(container.name, ())
         values |= surroundings.gpu_variables(settings.name, gpus, settings.gpu_folder, held, values)
         config = self.home(container) / "kubeconfig"
@@ -324,7 +324,7 @@ class PodOwner:
     # What the log endpoint asks for
 
     def logs(self, container: str, *, previous: bool) -> tuple[Path, ContainerOwner] | None:
-        """The log of a container's current or previous run, and the container's owner."""
+        """Return the log of a container's current or previous run, and the container's owner."""
         for owner in (*self._init, *self._main):
             if owner.view.container.name == container:
                 waits = isinstance(owner.view.state, podstatus.Waiting)
@@ -335,7 +335,7 @@ class PodOwner:
 
 
 def _earlier(status: ContainerStatus | None) -> Earlier | None:
-    """What to go on with when the API server knows the container from before: whatever ran then has been swept away."""
+    """Return the record of a container that the API server knows from before: its processes have been killed since."""
     if status is None or (status.state.waiting is not None and not status.restart_count):
         return None
     if status.state.terminated is not None:

@@ -20,7 +20,7 @@ REFRESH_SECONDS = 3.0
 
 
 class PodVolumes:
-    """Written by its pod's owner only, in `folder`; `context` makes the pod's texts from what has been fetched."""
+    """Volumes of a pod, written by its owner only; `context` makes the pod's texts from what has been fetched."""
 
     def __init__(self, folder: Path, sources: Sources, context: Callable[[Fetched], Context]) -> None:
         self.ready = False
@@ -31,7 +31,7 @@ class PodVolumes:
         self._written: dict[str, dict[str, File]] = {}
 
     def folders(self, pod: Pod) -> Mapping[str, str]:
-        """The folder of each volume."""
+        """Return the folder of each volume."""
         return {
             volume.name: volume.host_path.path if volume.host_path else str(self._folder / volume.name)
             for volume in pod.spec.volumes
@@ -74,7 +74,7 @@ class PodVolumes:
                 self.update(current())
 
     async def fetch(self, needs: Needs) -> Fetched:
-        """What exists of `needs`; raises `ConfigError` when the API server won't say."""
+        """Return what exists of `needs`; raises `ConfigError` when the API server doesn't answer."""
         try:
             return await self._sources.fetch(needs)
         except ApiError as error:

@@ -1,4 +1,4 @@
-"""Asking a container how it is: HTTP, TCP or a program, and the loop that does it at the probe's pace."""
+"""Probes and hooks of a container by HTTP, TCP or a program, and the loop that asks as often as the probe says."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a probe says now: its conclusion, and the answer that was counted last."""
+    """Verdict of a probe: its conclusion, and the answer that was counted last."""
 
     passing: bool | None
     answer: Answer
@@ -33,7 +33,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Asker:
-    """Carries out the actions of one container's probes and hooks."""
+    """Client that carries out the actions of one container's probes and hooks."""
 
     http: aiohttp.ClientSession
     ip: str
@@ -42,7 +42,7 @@ class Asker:
     """Makes the command of an exec action: same environment, folder and paths as the container's own."""
 
     def port(self, wanted: int | str) -> int:
-        """A port by number or by the name that the container gives it."""
+        """Return a port by number or by the name that the container gives it."""
         if isinstance(wanted, int):
             return wanted
         for port in self.ports:
@@ -121,7 +121,7 @@ async def _execute(command: Command) -> Answer:
 async def follow(
     probe: Probe, kind: probes.Kind, ask: Callable[[], Awaitable[Answer]]
 ) -> AsyncIterator[Verdict]:
-    """Yield the verdict after each counted answer, for as long as anybody wants to know."""
+    """Yield the verdict after each counted answer, until the caller stops."""
     clock = asyncio.get_running_loop().time
     await asyncio.sleep(probe.initial_delay_seconds)
     progress, gap = probes.first(kind), probes.EAGER_SECONDS

@@ -16,7 +16,7 @@ CONTAINER_MARK = "DEVCLUSTER_CONTAINER"
 
 
 class Process:
-    """A started program. Its process group is its own, so that all of it can be ended together."""
+    """Program that was started. Its process group is its own, so that all of it can be ended together."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen
@@ -37,7 +37,7 @@ class Process:
             self._ended.set_result(code)
 
     async def wait(self) -> int:
-        """The exit code, negative for a signal. May be awaited by several and may be cancelled."""
+        """Return the exit code, negative for a signal. May be awaited by several and may be cancelled."""
         code: int = await asyncio.shield(self._ended)
         return code
 

@@ -24,7 +24,7 @@ class Fetched:
 
 
 class Sources:
-    """Fetches for one pod. Objects are read by name, one by one: a node may not list them."""
+    """Client that fetches for one pod. Objects are read by name, one by one: a node may not list them."""
 
     def __init__(self, api: Api, pod: Pod) -> None:
         self._api = api
@@ -32,7 +32,7 @@ class Sources:
         self._tokens: dict[Token, tuple[str, float]] = {}
 
     async def fetch(self, needs: Needs) -> Fetched:
-        """What exists of `needs`; a missing object is missing in the answer, any other failure raises `ApiError`."""
+        """Return what exists of `needs`; a missing object is left out, any other failure raises `ApiError`."""
         secrets, config_maps, tokens = await asyncio.gather(
             self._objects("secrets", needs.secrets),
             self._objects("configmaps", needs.config_maps),

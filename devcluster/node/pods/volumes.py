@@ -39,7 +39,7 @@ def publish(folder: Path, files: Mapping[str, File]) -> None:
 
 
 def host_folder(source: HostPath) -> Path:
-    """The place of a hostPath volume, checked or made as its type says."""
+    """Return the folder of a hostPath volume, checked or made as its type says."""
     path = Path(source.path)
     match source.type:
         case "DirectoryOrCreate":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from devcluster.kube import model
 from devcluster.kube.model import Exec, Pod, Probe
 from devcluster.node.decide import devices, probes, restarts
-from devcluster.node.decide.devices import Books, Short
+from devcluster.node.decide.devices import GpuAllocations, Short
 from devcluster.node.decide.images import Program, Programs, Unknown
 from devcluster.node.decide.probes import Kind, Progress
 from devcluster.node.decide.restarts import Backoff
@@ -133,29 +133,29 @@ def make_pod(uid: str, *gpus: int, init: int = 0) -> Pod:
     return model.pod({"metadata": {"name": uid, "uid": uid}, "spec": spec})
 
 
-def make_books(count: int) -> Books:
-    return Books(devices.simulated("gpu-a", count, "NVIDIA-L40S", 46068))
+def make_allocations(count: int) -> GpuAllocations:
+    return GpuAllocations(devices.simulated("gpu-a", count, "NVIDIA-L40S", 46068))
 
 
 def test_simulated_gpus_keep_their_names() -> None:
-    first, again = make_books(2).gpus, make_books(2).gpus
+    first, again = make_allocations(2).gpus, make_allocations(2).gpus
     assert first == again
     assert first[0].memory_bytes == 48305799168
     assert len({gpu.uuid for gpu in [*first, *devices.simulated("gpu-b", 2, "P", 1)]}) == 4
 
 
 def test_more_gpus_than_free_are_refused_whole() -> None:
-    books = make_books(2)
-    assert books.allocate(make_pod("a", 1)) == {"c0": [books.gpus[0].uuid]}
-    assert books.allocate(make_pod("b", 1, 1)) == Short(2, 1)
-    assert books.allocate(make_pod("c", 1)) == {"c0": [books.gpus[1].uuid]}
+    allocations = make_allocations(2)
+    assert allocations.allocate(make_pod("a", 1)) == {"c0": [allocations.gpus[0].uuid]}
+    assert allocations.allocate(make_pod("b", 1, 1)) == Short(2, 1)
+    assert allocations.allocate(make_pod("c", 1)) == {"c0": [allocations.gpus[1].uuid]}
 
 
 def test_init_containers_share_with_the_main_ones() -> None:
-    books = make_books(2)
-    given = books.allocate(make_pod("a", 1, init=2))
-    assert given == {"init": [gpu.uuid for gpu in books.gpus], "c0": [books.gpus[0].uuid]}
-    assert isinstance(books.allocate(make_pod("b", 1)), dict)
+    allocations = make_allocations(2)
+    given = allocations.allocate(make_pod("a", 1, init=2))
+    assert given == {"init": [gpu.uuid for gpu in allocations.gpus], "c0": [allocations.gpus[0].uuid]}
+    assert isinstance(allocations.allocate(make_pod("b", 1)), dict)
 
 
 @given(
@@ -165,15 +165,15 @@ def test_init_containers_share_with_the_main_ones() -> None:
     ),
 )
 def test_a_gpu_never_has_two_holders(count: int, steps: list[tuple[bool, int, list[int]]]) -> None:
-    books = make_books(count)
+    allocations = make_allocations(count)
     holders: dict[str, list[str]] = {}
     for arrive, number, gpus in steps:
         uid = f"pod-{number}"
         if not arrive:
-            books.release(uid)
+            allocations.release(uid)
             holders.pop(uid, None)
         elif uid not in holders:
-            given = books.allocate(make_pod(uid, *gpus))
+            given = allocations.allocate(make_pod(uid, *gpus))
             if isinstance(given, Short):
                 assert (
                     given.available == count - sum(len(held) for held in holders.values()) < given.requested
@@ -183,12 +183,12 @@ def test_a_gpu_never_has_two_holders(count: int, steps: list[tuple[bool, int, li
                 assert [len(given[f"c{index}"]) for index in range(len(gpus))] == gpus
         held = [uuid for uuids in holders.values() for uuid in uuids]
         assert len(held) == len(set(held))
-        assert set(held) == set(books.held)
+        assert set(held) == set(allocations.held)
 
 
 def test_strange_devices_are_named() -> None:
-    gpus = make_books(1).gpus
-    assert devices.strangers(f"{gpus[0].uuid},GPU-else", gpus) == ["GPU-else"]
-    assert devices.strangers("all", gpus) == []
+    gpus = make_allocations(1).gpus
+    assert devices.missing(f"{gpus[0].uuid},GPU-else", gpus) == ["GPU-else"]
+    assert devices.missing("all", gpus) == []
     assert devices.visible("none") == devices.visible("") == []
     assert devices.visible("all") == ["all"]

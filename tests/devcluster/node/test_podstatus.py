@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from devcluster.kube import model
 from devcluster.kube.model import Condition, Container, Pod, Terminated
 from devcluster.node.decide import podstatus
-from devcluster.node.decide.podstatus import Observed, Running, Verdict, View, Waiting
+from devcluster.node.decide.podstatus import PodSnapshot, Running, Verdict, View, Waiting
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z"
 
@@ -29,8 +29,8 @@ def observe(
     before: Sequence[Condition] = (),
     pod: Pod | None = None,
     **more: object,
-) -> Observed:
-    return Observed(
+) -> PodSnapshot:
+    return PodSnapshot(
         pod=pod or make_pod(),
         init=init,
         main=main,
@@ -43,7 +43,7 @@ def observe(
     )
 
 
-def conditions(seen: Observed, now: str = NOW) -> dict[str, tuple[str, str | None]]:
+def conditions(seen: PodSnapshot, now: str = NOW) -> dict[str, tuple[str, str | None]]:
     built = podstatus.build(seen, now)["conditions"]
     return {condition["type"]: (condition["status"], condition["reason"]) for condition in built}
 
