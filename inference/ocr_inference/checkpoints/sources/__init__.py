@@ -11,7 +11,7 @@ configuration and tokenizer files are ever written to a disk.
 - `part`: a file that is not complete yet.
 - `cache`: the hub's cache on the disk.
 - `checking`: whether a folder holds a checkpoint that can be read safely.
-- `rate_limiter`: pauses and time limits of a download.
+- `retry_policy`: timeouts and retries of a download.
 - `faults`: the ways in which a source fails.
 """
 

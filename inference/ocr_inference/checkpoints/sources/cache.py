@@ -3,7 +3,7 @@
 models--<owner>--<name>/refs/<revision>            the commit that a branch or tag stood for when it was last asked
 models--<owner>--<name>/trees/<commit>.json        what a commit consists of: names, sizes, hashes
 models--<owner>--<name>/blobs/<hash>               a complete file: it appears whole, by renaming
-models--<owner>--<name>/blobs/<hash>.incomplete    what was downloaded of one so far, continued by whoever comes next
+models--<owner>--<name>/blobs/<hash>.incomplete    its first bytes so far, continued by the next process that needs it
 models--<owner>--<name>/snapshots/<commit>/<name>  a link to the blob; the file itself where links can't be made
 .locks/models--<owner>--<name>/<hash>.lock         held by the one process that downloads the file
 """
@@ -47,16 +47,16 @@ class _Tree(msgspec.Struct, frozen=True):
 
 
 def location(environ: Mapping[str, str], cache_dir: Path) -> Path:
-    """Where the hub's cache is: as huggingface_hub is told, else in the server's own `cache_dir`."""
-    if told := environ.get("HF_HUB_CACHE"):
-        return Path(told).expanduser()
-    if told := environ.get("HF_HOME"):
-        return Path(told).expanduser() / "hub"
+    """Return the hub's cache: where huggingface_hub's variables say, else in the server's own `cache_dir`."""
+    if folder := environ.get("HF_HUB_CACHE"):
+        return Path(folder).expanduser()
+    if folder := environ.get("HF_HOME"):
+        return Path(folder).expanduser() / "hub"
     return cache_dir / "hub"
 
 
 class Place:
-    """One repository's part of the cache. A `digest` is `sha256:…` or `git:…`; the blob's name is what follows."""
+    """Part of the cache with one repository. A `digest` is `sha256:…` or `git:…`; what follows is the blob's name."""
 
     def __init__(self, cache: Path, repo: str) -> None:
         self.root = cache / f"models--{repo.replace('/', '--')}"
@@ -72,7 +72,7 @@ class Place:
         return self.root / "blobs" / f"{_name(digest)}{_INCOMPLETE}"
 
     def pinned(self, revision: str) -> str | None:
-        """The commit of a revision as far as is known here."""
+        """Return the commit of a revision, if the cache knows it."""
         if COMMIT.fullmatch(revision):
             return revision
         with contextlib.suppress(OSError, ValueError):
@@ -97,7 +97,7 @@ class Place:
                 _write(path, json.dumps({"format_version": 1, "files": tree}, indent=1).encode())
 
     def problem(self, commit: str) -> str | None:
-        """What a commit lacks to be used without asking the hub; None if nothing. Hashes nothing.
+        """Return what a commit lacks to be used without asking the hub; None if nothing. Hashes nothing.
 
         Names and sizes are compared with what `record`, or huggingface_hub, has kept of the commit. Without that,
         as in a cache that older tools have filled, a checkpoint that can be read is one.
@@ -113,16 +113,16 @@ class Place:
         return None
 
     def has(self, commit: str, name: str, size: int) -> bool:
-        """Whether a commit's file is there in its size: its content is the matter of the one who put it there."""
+        """Return whether a commit's file is there in its size; the program that put it there verified its content."""
         return _size(self.folder(commit) / name) == size
 
     def held(self, commit: str, name: str, digest: str) -> int:
-        """Bytes of a file that are on the disk, complete or not."""
+        """Return the bytes of a file that are on the disk, complete or not."""
         paths = (self.folder(commit) / name, self.blob(digest), self.incomplete(digest))
         return next((size for size in map(_size, paths) if size is not None), 0)
 
     def link(self, commit: str, name: str, digest: str) -> None:
-        """Have a blob appear as a commit's file."""
+        """Make a blob appear as a commit's file."""
         path, blob = self.folder(commit) / name, self.blob(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = _fresh(blob)
@@ -137,7 +137,7 @@ class Place:
             fresh.replace(path)
 
     def discard(self, commit: str, brought: Mapping[str, str], begun: Collection[str]) -> None:
-        """Give the disk back files that one download `brought` (name and digest), and what is `begun` of others."""
+        """Remove files that one download `brought` (name and digest), and what is `begun` of others."""
         for name, digest in brought.items():
             (self.folder(commit) / name).unlink(missing_ok=True)
             self.blob(digest).unlink(missing_ok=True)
@@ -150,9 +150,9 @@ class Place:
                 self._tree(commit).unlink()
 
     def sweep(self) -> None:
-        """Remove what is left of downloads that nobody is working on."""
+        """Remove what is left of downloads that no process is working on."""
         for path in self.root.glob(f"blobs/*{_INCOMPLETE}"):
-            # huggingface_hub's own have a random part in their names and are no use to anybody but its process.
+            # huggingface_hub's own have a random part in their names and are of use to its process only.
             if _HASH.fullmatch(name := path.name.removesuffix(_INCOMPLETE)):
                 self._drop(name)
 
@@ -177,7 +177,7 @@ class Place:
             yield
 
     def _drop(self, name: str) -> None:
-        """Remove an incomplete file, unless somebody is working on it."""
+        """Remove an incomplete file, unless another process is working on it."""
         path = self.root / "blobs" / f"{name}{_INCOMPLETE}"
         if path.exists():
             with contextlib.suppress(OSError), self._lock_file(name) as file:
@@ -185,7 +185,7 @@ class Place:
                 path.unlink()
 
     def _sizes(self, commit: str) -> Mapping[str, int]:
-        """Of all files of a commit; empty where that isn't known."""
+        """Return the sizes of all files of a commit; empty where they aren't known."""
         try:
             with open(self._tree(commit), "rb") as file:
                 tree = msgspec.json.decode(file.read(_MAX_TREE_BYTES), type=_Tree)
@@ -200,7 +200,7 @@ class Place:
         return self.root / "trees" / f"{commit}.json"
 
     def _ref(self, revision: str) -> Path | None:
-        """The file of a branch or tag; None for a name that would lead elsewhere."""
+        """Return the file of a branch or tag; None for a name that would lead elsewhere."""
         parts = revision.split("/")
         return self.root.joinpath("refs", *parts) if all(map(selection.is_plain, parts)) else None
 
@@ -226,7 +226,7 @@ def _size(path: Path) -> int | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Have a small file appear whole."""
+    """Write a small file so that it appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _fresh(path)
     fresh.write_bytes(data)
@@ -234,5 +234,5 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _fresh(path: Path) -> Path:
-    """A name beside a file for what will replace it. Process numbers don't do: each pod counts its own."""
+    """Return a name beside a file for what will replace it. Process numbers don't do: each pod counts its own."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")

@@ -1,6 +1,6 @@
 """Whether a folder holds a checkpoint that can be read safely, judged without reading its weights.
 
-A folder may be mounted by anybody and be written by strangers: files are regular, small where they have to be, and
+A folder may be mounted by any user and its content is untrusted: files are regular, small where they have to be, and
 lie in the folder. Snapshots of the hub's own cache are links into its blobs, so these may point anywhere in it.
 """
 
@@ -32,7 +32,7 @@ class Findings:
 
 
 def check(folder: Path) -> Findings:
-    """Look at a checkpoint's files; raises `EngineError` that names file and field."""
+    """Check a checkpoint's files; raises `EngineError` that names file and field."""
     names = _names(folder)
     selection.require(names, f"folder {folder}")
     looked = _Folder(folder)
@@ -48,7 +48,7 @@ def check(folder: Path) -> Findings:
 
 
 def check_small(folder: Path) -> tuple[str, ...]:
-    """The part that needs no weights; returns what `Findings.remote_code` has."""
+    """Check the part that needs no weights; returns what `Findings.remote_code` has."""
     looked = _Folder(folder)
     remote_code: list[str] = []
     for name in selection.supporting(_names(folder)):
@@ -67,7 +67,7 @@ def parse_index(data: bytes) -> Mapping[str, str]:
 
 
 def parse_object(data: bytes, name: str) -> dict[str, Any]:
-    """A JSON object of bounded depth."""
+    """Return a JSON object of bounded depth."""
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -86,13 +86,13 @@ _KINDS: Mapping[type, str] = {list: "array", str: "string", int: "number", float
 
 
 def _items(container: Any) -> Iterator[Any]:
-    """The containers in a container."""
+    """Return the containers in a container."""
     children = container.values() if isinstance(container, dict) else container
     return (child for child in children if isinstance(child, dict | list))
 
 
 def _remote_code(name: str, value: Mapping[str, Any]) -> list[str]:
-    """What `auto_map` names, and the model type of the configuration, which must be a word."""
+    """Return what `auto_map` names, and the model type of the configuration, which must be a word."""
     if name == selection.CONFIG:
         kind = value.get("model_type")
         if not isinstance(kind, str) or not 0 < len(kind) <= 100:
@@ -120,7 +120,7 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 class _Folder:
-    """Files of a folder, looked at with suspicion."""
+    """Files of an untrusted folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -131,7 +131,7 @@ class _Folder:
         return parse_object(self.read(name), name)
 
     def read(self, name: str) -> bytes:
-        """The content of a file with a limit."""
+        """Return the content of a file with a limit."""
         self.size(name)
         limit = selection.limit(name) or 0
         try:
@@ -144,7 +144,7 @@ class _Folder:
         return data
 
     def size(self, name: str) -> int:
-        """Bytes of a file that is one, lies here and isn't larger than files of its name may be."""
+        """Return the bytes of a regular file that lies here and isn't larger than files of its name may be."""
         path = self._folder / name
         try:
             real = path.resolve(strict=True)
@@ -162,7 +162,7 @@ class _Folder:
 
 
 def _hub_cache(folder: Path) -> tuple[Path, ...]:
-    """Where links of a snapshot in the hub's own cache may point: the repository's blobs and those shared by all.
+    """Return the folders that links of a snapshot may point to: the repository's blobs and those shared by all.
 
     The layout is `<cache>/models--<owner>--<name>/snapshots/<commit>`.
     """

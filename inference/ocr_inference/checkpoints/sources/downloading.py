@@ -1,9 +1,9 @@
 """Downloads a checkpoint: small files first, so that what is wrong with it shows before its gigabytes are on the way.
 
-Bytes are written as they come and kept when a connection, the process or the machine breaks off: whoever comes next
-goes on from there. A file gets its name when its size and hash are right, and appears in the commit's folder then. One
-that is in the cache already, of another commit or by another program, is verified and used. Where the disk is full,
-everything that was written is given back.
+Bytes are written as they come and kept when a connection, the process or the machine breaks off: the next process
+continues from there. A file gets its name when its size and hash are right, and appears in the commit's folder then.
+One that is in the cache already, of another commit or by another program, is verified and used. Where the disk is full,
+everything that was written is removed again.
 """
 
 import logging
@@ -18,7 +18,7 @@ from ocr_inference.checkpoints.sources import checking, faults, selection
 from ocr_inference.checkpoints.sources.cache import Place
 from ocr_inference.checkpoints.sources.hub import Hub, HubError, Listing, RemoteFile
 from ocr_inference.checkpoints.sources.part import Part, verified
-from ocr_inference.checkpoints.sources.rate_limiter import Pace
+from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Progress, Report
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ CORRUPT_LIMIT: Final = 2
 
 @dataclass(frozen=True)
 class Asked:
-    """A repository's revision, where it goes, and what is there."""
+    """Request for a repository's revision, with its folder and what is there."""
 
     repo: str
     revision: str
@@ -44,12 +44,12 @@ class Asked:
     environ: Mapping[str, str]
 
 
-def bring(asked: Asked, report: Report, pace: Pace) -> str:
-    """Have the commit that the revision is now in the cache; the usable one if the hub can't say. Returns it."""
+def bring(asked: Asked, report: Report, policy: RetryPolicy) -> str:
+    """Download the revision's commit into the cache and return it; the usable one if the hub can't be asked."""
     place = asked.place
-    with Hub(_endpoint(asked.environ), asked.environ.get("HF_TOKEN") or None, pace) as hub:
+    with Hub(_endpoint(asked.environ), asked.environ.get("HF_TOKEN") or None, policy) as hub:
         try:
-            listing = _ask(hub, asked, pace)
+            listing = _ask(hub, asked, policy)
         except HubError as error:
             if error.gone or asked.usable is None:
                 raise faults.unavailable(str(error)) from error
@@ -58,7 +58,7 @@ def bring(asked: Asked, report: Report, pace: Pace) -> str:
         commit = listing.commit
         report(Progress(phase="downloading", revision=commit))
         try:
-            _Download(hub, asked, listing, report, pace).run()
+            _Download(hub, asked, listing, report, policy).run()
             place.pin(asked.revision, commit)
         except HubError as error:
             raise faults.unavailable(str(error)) from error
@@ -70,23 +70,23 @@ def bring(asked: Asked, report: Report, pace: Pace) -> str:
     return commit
 
 
-def _ask(hub: Hub, asked: Asked, pace: Pace) -> Listing:
-    """Once where the cache has an answer, too; else as patiently as for a file."""
+def _ask(hub: Hub, asked: Asked, policy: RetryPolicy) -> Listing:
+    """Ask for the listing: once where the cache has an answer, too, else as often as for a file."""
     failed = 0
     while True:
         try:
             return hub.listing(asked.repo, asked.revision)
         except HubError as error:
             failed += 1
-            if not error.retry or asked.usable is not None or failed >= pace.attempts:
+            if not error.retry or asked.usable is not None or failed >= policy.attempts:
                 raise
-            _rest(error, failed, pace)
+            _rest(error, failed, policy)
 
 
-def _rest(error: HubError, failed: int, pace: Pace) -> None:
-    delay = pace.delay(failed, error.retry_after_seconds)
+def _rest(error: HubError, failed: int, policy: RetryPolicy) -> None:
+    delay = policy.delay(failed, error.retry_after_seconds)
     log.warning("%s; trying again in %.1f seconds", error, delay)
-    pace.sleep(delay)
+    policy.sleep(delay)
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:
@@ -99,16 +99,16 @@ def _endpoint(environ: Mapping[str, str]) -> str:
 
 
 class _Download:
-    """One commit of one repository."""
+    """Download of one commit of one repository."""
 
-    def __init__(self, hub: Hub, asked: Asked, listing: Listing, report: Report, pace: Pace) -> None:
+    def __init__(self, hub: Hub, asked: Asked, listing: Listing, report: Report, policy: RetryPolicy) -> None:
         self._hub = hub
         self._repo = asked.repo
         self._place = asked.place
         self._listing = listing
         self._commit = listing.commit
         self._report = report
-        self._pace = pace
+        self._policy = policy
         self._folder = asked.place.folder(listing.commit)
         self._wanted: dict[str, RemoteFile] = {}
         """What belongs to the checkpoint, as far as it is known."""
@@ -117,7 +117,7 @@ class _Download:
         self._complete_bytes = 0
 
     def run(self) -> None:
-        """Raises `EngineError`, `HubError` and `OSError`."""
+        """Download the commit. Raises `EngineError`, `HubError` and `OSError`."""
         small = self._small()
         if self._listing.tree is not None:
             # Before the first file: a download that breaks off is known to be incomplete.
@@ -139,7 +139,7 @@ class _Download:
             self._place.sweep()
 
     def _small(self) -> Sequence[str]:
-        """Configuration, tokenizer, and the index of the weights where there is one."""
+        """Return the names of the small files, after a check of their sizes: configuration, tokenizer, index."""
         files = self._listing.files
         selection.require(files, f"repository {self._repo}")
         names = selection.supporting(files)
@@ -158,7 +158,7 @@ class _Download:
         return selection.shards(index, self._listing.files)
 
     def _get(self, names: Sequence[str]) -> None:
-        """Have these files in the folder, complete and verified."""
+        """Download these files into the folder, complete and verified."""
         files = [self._listing.files[name] for name in names]
         self._wanted |= {file.name: file for file in files}
         self._check_room()
@@ -175,12 +175,12 @@ class _Download:
         return self._place.has(self._commit, file.name, file.size)
 
     def _wait(self, file: RemoteFile) -> None:
-        """Another process is downloading it."""
+        """Wait while another process downloads the file."""
         self._tell(file, self._place.held(self._commit, file.name, file.digest))
-        self._pace.sleep(self._pace.poll_seconds)
+        self._policy.sleep(self._policy.poll_seconds)
 
     def _bring(self, file: RemoteFile) -> None:
-        """Have a file in the commit's folder, by the process that holds its lock."""
+        """Download a file into the commit's folder, under its lock."""
         blob = self._place.blob(file.digest)
         if not verified(blob, file.size, file.digest):
             with Part(self._place.incomplete(file.digest), file.size, file.digest) as part:
@@ -190,7 +190,7 @@ class _Download:
         self._place.link(self._commit, file.name, file.digest)
 
     def _discard(self) -> None:
-        """Give the disk back what was written now or before, apart from files that were complete before."""
+        """Remove what was written now or before, apart from files that were complete before, to free the disk."""
         brought = {file.name: file.digest for file in self._brought.values()}
         self._place.discard(self._commit, brought, {file.digest for file in self._wanted.values()})
 
@@ -211,7 +211,7 @@ class _Download:
             raise faults.disk_full(message)
 
     def _fill(self, file: RemoteFile, part: Part) -> None:
-        """Receive until the file is complete and verified, with pauses where the hub doesn't deliver."""
+        """Receive until the file is complete and verified; pause where the hub doesn't deliver."""
         failed = corrupt = 0
         mark = part.size
         while True:
@@ -222,9 +222,9 @@ class _Download:
                 if part.size - mark >= AHEAD_BYTES:
                     failed, mark = 0, part.size
                 failed += 1
-                if not error.retry or failed >= self._pace.attempts:
+                if not error.retry or failed >= self._policy.attempts:
                     raise
-                _rest(error, failed, self._pace)
+                _rest(error, failed, self._policy)
                 continue
             if part.verified():
                 return
@@ -236,7 +236,7 @@ class _Download:
             log.warning("%s of %s came with a wrong hash; once more", file.name, self._repo)
 
     def _receive(self, file: RemoteFile, part: Part) -> None:
-        """One request for what is missing."""
+        """Send one request for what is missing."""
         if part.size == file.size:
             return
         with self._hub.open(self._repo, self._commit, file, part.size) as body:

@@ -13,7 +13,7 @@ def unavailable(message: str) -> EngineError:
 
 
 def invalid(file: str, field: str, message: str) -> EngineError:
-    """`file` may be empty for the folder as a whole, `field` for the file as a whole."""
+    """Return an error about a field; `file` is empty for the whole folder, `field` for the whole file."""
     where = ": ".join(shown(part) for part in (file, field) if part)
     text = f"{where}: {message}" if where else message
     return EngineError(Failure(kind=FailureKind.INVALID_CHECKPOINT, message=text, param=field or None))
@@ -24,10 +24,10 @@ def disk_full(message: str) -> EngineError:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Also where a quota or a limit on the size of files says so."""
+    """Return whether the disk, a quota or a limit on the size of files is exhausted."""
     return error.errno in _FULL
 
 
 def shown(text: str) -> str:
-    """What a stranger wrote, short and printable enough for a message."""
+    """Return an untrusted text, short and printable enough for a message."""
     return "".join(char if char.isprintable() else "?" for char in text[:_MAX_SHOWN])

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from ocr_inference.checkpoints.sources import checking, faults
 from ocr_inference.checkpoints.sources.cache import Place, location
-from ocr_inference.checkpoints.sources.rate_limiter import Pace
+from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress, Report
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,12 @@ def fetch(
     cache_dir: Path,
     report: Report,
     environ: Mapping[str, str] | None = None,
-    pace: Pace | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Checkpoint:
-    """The model's checkpoint: the mounted folder, or the hub's files in its cache, downloaded where they lack.
+    """Return the model's checkpoint: the mounted folder, or the hub's files in its cache, downloaded where they lack.
 
     1. A folder is checked and used as it is.
-    2. A revision that is a commit, complete in the cache, is used without asking anybody.
+    2. A revision that is a commit, complete in the cache, is used without asking the hub.
     3. Offline, or where the hub can't be asked, what a branch or tag last stood for is used if it is complete.
     4. Else the hub says which commit the revision is now, and what is missing of that is downloaded.
 
@@ -71,7 +71,7 @@ def fetch(
             message = f"downloads need huggingface_hub ({error}); pip install 'ocr-operator[transformers]'"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
         asked = downloading.Asked(spec.repo, revision, place, usable, environ)
-        commit = cast("str", downloading.bring(asked, report, pace or Pace.told(environ)))
+        commit = cast("str", downloading.bring(asked, report, policy or RetryPolicy.from_environ(environ)))
     folder = place.folder(commit)
     report(Progress(phase="checking", revision=commit))
     _check(folder)

@@ -1,6 +1,6 @@
 """What is asked of a hub over HTTP, by huggingface_hub's client: a repository's files at a revision, and their bytes.
 
-A hub may be slow, broken or hostile. Answers are bounded in size and pace, what can't be understood is an error,
+A hub may be slow, broken or hostile. Answers are bounded in size and time, what can't be understood is an error,
 and errors say whether to try again. The token goes to the hub alone and into no message; neither do addresses with
 their queries, since those of a redirect can be signed.
 """
@@ -26,7 +26,7 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 from ocr_inference import __version__
 from ocr_inference.checkpoints.sources import faults, selection
 from ocr_inference.checkpoints.sources.cache import COMMIT
-from ocr_inference.checkpoints.sources.rate_limiter import Pace
+from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
 
 MAX_API_BYTES: Final = 32 << 20
 """Of an answer that isn't a file: the listing of 10,000 files takes about 4 MB."""
@@ -58,7 +58,7 @@ class Listing:
 
 
 class HubError(Exception):
-    """What was asked can't be had; `retry` says whether it may be had later."""
+    """Error of a request to the hub; `retry` says whether a later one may succeed."""
 
     def __init__(
         self, message: str, *, retry: bool, retry_after_seconds: float | None = None, gone: bool = False
@@ -72,21 +72,21 @@ class HubError(Exception):
 
 @dataclass(frozen=True)
 class Body:
-    """A file's bytes from `offset` on; 0 where the hub ignored the offset that was asked for."""
+    """Bytes of a file from `offset` on; 0 where the hub ignored the offset that was asked for."""
 
     offset: int
     chunks: Iterator[bytes]
 
 
 class Hub:
-    """One hub. A context manager: leaving closes the connections."""
+    """Client of one hub. A context manager: leaving closes the connections."""
 
-    def __init__(self, endpoint: str, token: str | None, pace: Pace) -> None:
+    def __init__(self, endpoint: str, token: str | None, policy: RetryPolicy) -> None:
         self.endpoint = endpoint.rstrip("/")
         self.host = urlsplit(self.endpoint).hostname or "the hub"
         self._token = token
-        self._pace = pace
-        self._timeout = httpx2.Timeout(pace.silence_seconds, connect=pace.connect_seconds)
+        self._policy = policy
+        self._timeout = httpx2.Timeout(policy.idle_timeout_seconds, connect=policy.connect_seconds)
 
     def __enter__(self) -> Self:
         for name in ("httpx2", "httpcore2"):
@@ -101,7 +101,7 @@ class Hub:
         self._files.close()
 
     def listing(self, repo: str, revision: str) -> Listing:
-        """What a repository has at a revision, and the commit that this is now."""
+        """Return the files of a repository at a revision, and the commit that this is now."""
         api = huggingface_hub.HfApi(
             endpoint=self.endpoint,
             token=self._token or False,
@@ -111,7 +111,7 @@ class Hub:
         with self._errors(f"repository {repo} at {self.host}, revision {faults.shown(revision)}"):
             try:
                 info = api.model_info(
-                    repo, revision=revision, files_metadata=True, timeout=self._pace.silence_seconds
+                    repo, revision=revision, files_metadata=True, timeout=self._policy.idle_timeout_seconds
                 )
                 return _listing(info)
             except _NONSENSE as error:
@@ -120,7 +120,7 @@ class Hub:
 
     @contextmanager
     def open(self, repo: str, commit: str, file: RemoteFile, offset: int) -> Iterator[Body]:
-        """A file of a commit, from `offset` (less than its size) on."""
+        """Open a file of a commit, from `offset` (less than its size) on."""
         url = huggingface_hub.hf_hub_url(repo, file.name, revision=commit, endpoint=self.endpoint)
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
         if offset:
@@ -145,14 +145,14 @@ class Hub:
         return httpx2.Client(follow_redirects=True, headers=headers, event_hooks=hooks, timeout=self._timeout)
 
     def _guard(self, response: httpx2.Response) -> None:
-        """Bound an answer before any of it is read."""
+        """Limit an answer before any of it is read."""
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise httpx2.RemoteProtocolError("the answer is compressed, which was not asked for")
         limit = response.request.extensions.get(_LIMIT, MAX_API_BYTES)
         if response.status_code >= 300:
             limit = MAX_ERROR_BYTES
         assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Bounded(response.stream, limit, self._pace)
+        response.stream = _Bounded(response.stream, limit, self._policy)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -183,25 +183,25 @@ class Hub:
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A body that breaks off when it is longer than it may be, or slower."""
+    """Body that breaks off when it is longer than it may be, or slower."""
 
-    def __init__(self, body: httpx2.SyncByteStream, limit: int, pace: Pace) -> None:
+    def __init__(self, body: httpx2.SyncByteStream, limit: int, policy: RetryPolicy) -> None:
         self._body = body
         self._limit = limit
-        self._pace = pace
+        self._policy = policy
 
     def __iter__(self) -> Iterator[bytes]:
-        pace, total = self._pace, 0
-        since, gained = pace.now(), 0
+        policy, total = self._policy, 0
+        since, gained = policy.now(), 0
         for chunk in self._body:
             total, gained = total + len(chunk), gained + len(chunk)
             if total > self._limit:
                 raise httpx2.RemoteProtocolError(f"the answer is longer than {self._limit} bytes")
-            seconds = pace.now() - since
-            if seconds >= pace.silence_seconds:
-                if gained < seconds * pace.floor_bytes_per_second:
+            seconds = policy.now() - since
+            if seconds >= policy.idle_timeout_seconds:
+                if gained < seconds * policy.floor_bytes_per_second:
                     raise httpx2.ReadTimeout(f"only {gained} bytes in {seconds:.0f} seconds")
-                since, gained = pace.now(), 0
+                since, gained = policy.now(), 0
             yield chunk
 
     def close(self) -> None:
@@ -230,7 +230,7 @@ def _tree(siblings: Sequence[Any]) -> Mapping[str, Mapping[str, str | int]] | No
 
 
 def _file(sibling: Any) -> RemoteFile | None:
-    """None for a file whose size or hash the hub doesn't tell: nothing could be verified."""
+    """Return a file of a listing; None where the hub doesn't give its size or hash: nothing could be verified."""
     lfs = sibling.lfs
     size = lfs["size"] if lfs else sibling.size
     digest = f"sha256:{lfs['sha256']}" if lfs else f"git:{sibling.blob_id}"
@@ -239,7 +239,7 @@ def _file(sibling: Any) -> RemoteFile | None:
 
 
 def _offset(response: httpx2.Response, file: RemoteFile, commit: str, asked: int) -> int:
-    """Where the body begins; raises where the answer is for another commit, size or place than asked for."""
+    """Return the offset at which the body begins; raises where the answer is for another commit, size or offset."""
     first = (response.history or [response])[0]
     if first.headers.get("x-repo-commit", commit) != commit:
         raise httpx2.RemoteProtocolError("the answer is of another commit")

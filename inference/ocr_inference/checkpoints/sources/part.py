@@ -1,4 +1,4 @@
-"""A file that is not complete yet: on the disk what came of it, in memory the hash of that."""
+"""A file that isn't complete yet: its first bytes on the disk, and their hash in memory."""
 
 import hashlib
 import os
@@ -9,10 +9,10 @@ _PIECE: Final = 1 << 20
 
 
 class Part:
-    """Opens what is there already, to go on from. A context manager: leaving closes, and keeps what was written."""
+    """File that is being downloaded, continued from what is there. A context manager: leaving closes and keeps it."""
 
     def __init__(self, path: Path, size: int, digest: str) -> None:
-        """`size` and `digest` (`sha256:…` or `git:…`) are what the complete file has."""
+        """Open the file; `size` and `digest` (`sha256:…` or `git:…`) are those of the complete one."""
         self._path = path
         self._expected_size = size
         self._expected = digest
@@ -37,7 +37,7 @@ class Part:
         self._file.close()
 
     def write(self, data: bytes) -> None:
-        """Append all of it; raises `OSError`, what fits is kept then."""
+        """Append data. Raises `OSError`; what fits is kept then."""
         view = memoryview(data)
         while view:
             count = self._file.write(view)
@@ -46,7 +46,7 @@ class Part:
             view = view[count:]
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove what was written, to begin anew."""
         self._file.truncate(0)
         self._hash = _hash(self._expected_size, self._expected)
         self.size = 0
@@ -55,13 +55,13 @@ class Part:
         return self.size == self._expected_size and self._expected.endswith(f":{self._hash.hexdigest()}")
 
     def keep(self, path: Path) -> None:
-        """Give it its name, once it can't be lost any more."""
+        """Flush the file to the disk, then give it its name."""
         os.fsync(self._file.fileno())
         self._path.replace(path)
 
 
 def verified(path: Path, size: int, digest: str) -> bool:
-    """Whether a file, if there is one, has this size and digest. Reads it whole."""
+    """Return whether a file, if there is one, has this size and digest. Reads it whole."""
     found = _hash(size, digest)
     try:
         if path.stat().st_size != size:

@@ -55,12 +55,12 @@ PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", "
 
 
 def limit(name: str) -> int | None:
-    """How many bytes a file may have; None where nothing but the disk bounds it (weights)."""
+    """Return the bytes that a file may have; None where nothing but the disk bounds it (weights)."""
     return JSON_LIMITS.get(name, TEXT_LIMITS.get(name))
 
 
 def supporting(names: Collection[str]) -> tuple[str, ...]:
-    """The files of a checkpoint apart from its weights: small ones, the configuration first."""
+    """Return the files of a checkpoint apart from its weights: small ones, the configuration first."""
     return tuple(name for name in (*JSON_LIMITS, *TEXT_LIMITS) if name in names and name != INDEX)
 
 
@@ -81,7 +81,7 @@ def require(names: Collection[str], where: str) -> None:
 
 
 def shards(weight_map: Mapping[str, str], names: Collection[str]) -> tuple[str, ...]:
-    """The weight files that an index names, in order: each must be there, beside it."""
+    """Return the weight files that an index names, in order: each must be there, beside it."""
     found = sorted(set(weight_map.values()))
     for name in found:
         if name not in names:
@@ -90,7 +90,7 @@ def shards(weight_map: Mapping[str, str], names: Collection[str]) -> tuple[str, 
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stays in its folder."""
+    """Return whether a name stays in its folder."""
     return (
         bool(name)
         and name not in {".", ".."}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ocr_inference.checkpoints import sources
-from ocr_inference.checkpoints.sources.rate_limiter import Pace
+from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress
 from tests.support import hub as hubs
 
@@ -32,11 +32,11 @@ class Fetcher:
 
     hub: hubs.Hub
     cache: Path
-    told: list[Progress] = field(default_factory=list)
+    reported: list[Progress] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     token: str | None = None
     more: dict[str, str] = field(default_factory=dict)
-    pace: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
 
     def fetch(self, revision: str | None = None, repo: str = "owner/name") -> sources.Checkpoint:
         spec = ModelSpec(name="m", engine="transformers", repo=repo, revision=revision)
@@ -45,8 +45,8 @@ class Fetcher:
             **({"HF_TOKEN": self.token} if self.token else {}),
             **self.more,
         }
-        pace = replace(Pace(sleep=self.slept.append), **self.pace)
-        return sources.fetch(spec, self.cache, self.told.append, environ, pace)
+        policy = replace(RetryPolicy(sleep=self.slept.append), **self.policy)
+        return sources.fetch(spec, self.cache, self.reported.append, environ, policy)
 
     def fail(self, revision: str | None = None) -> Failure:
         with pytest.raises(EngineError) as caught:
@@ -85,7 +85,7 @@ def test_a_checkpoint_comes_whole(fetcher: Fetcher, files: Mapping[str, bytes]) 
     assert checkpoint.folder == fetcher.cache / "hub" / "models--owner--name" / "snapshots" / commit
     assert (checkpoint.revision, checkpoint.key) == (commit, commit)
     assert files_of(checkpoint.folder) == files
-    last = [each for each in fetcher.told if each.phase == "downloading"][-1]
+    last = [each for each in fetcher.reported if each.phase == "downloading"][-1]
     total = sum(map(len, files.values()))
     assert (last.done_bytes, last.total_bytes, last.files, last.revision) == (
         total,
@@ -93,7 +93,7 @@ def test_a_checkpoint_comes_whole(fetcher: Fetcher, files: Mapping[str, bytes]) 
         len(files),
         commit,
     )
-    done = [each.done_bytes for each in fetcher.told if each.phase == "downloading"]
+    done = [each.done_bytes for each in fetcher.reported if each.phase == "downloading"]
     assert done == sorted(done)
 
 
@@ -134,7 +134,7 @@ def test_a_complete_commit_is_used_without_asking(fetcher: Fetcher) -> None:
     before = list(fetcher.hub.seen)
     assert fetcher.fetch(commit).folder == folder
     assert fetcher.hub.seen == before
-    assert fetcher.told[-1] == Progress(phase="checking", revision=commit)
+    assert fetcher.reported[-1] == Progress(phase="checking", revision=commit)
 
 
 def test_a_branch_is_asked_for_again_and_followed(fetcher: Fetcher) -> None:
@@ -357,7 +357,7 @@ def test_a_hub_that_talks_nonsense(fetcher: Fetcher, data: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 33 << 20])
 def test_a_listing_is_bounded_also_when_it_says_that_it_is_compressed(fetcher: Fetcher, size: int) -> None:
-    fetcher.pace = {"attempts": 1}
+    fetcher.policy = {"attempts": 1}
     headers = {} if size else {"Content-Encoding": "gzip"}
     fetcher.hub.fail("info", hubs.Nonsense(b" " * size, headers=headers))
     message = fetcher.fail().message
@@ -416,7 +416,7 @@ def test_pickled_weights_are_refused_unseen(fetcher: Fetcher) -> None:
 
 
 def test_a_slow_drip_is_given_up(fetcher: Fetcher) -> None:
-    fetcher.pace = {"silence_seconds": 0.3, "floor_bytes_per_second": 10_000.0, "attempts": 2}
+    fetcher.policy = {"idle_timeout_seconds": 0.3, "floor_bytes_per_second": 10_000.0, "attempts": 2}
     fetcher.hub.add("owner/name", hubs.checkpoint())
     fetcher.hub.fail(WEIGHTS, *[hubs.Stall(10, 0.05)] * 2)
     failure = fetcher.fail()
@@ -425,7 +425,7 @@ def test_a_slow_drip_is_given_up(fetcher: Fetcher) -> None:
 
 
 def test_silence_is_given_up(fetcher: Fetcher) -> None:
-    fetcher.pace = {"silence_seconds": 0.3, "attempts": 1}
+    fetcher.policy = {"idle_timeout_seconds": 0.3, "attempts": 1}
     fetcher.hub.add("owner/name", hubs.checkpoint())
     held = hubs.Hold(10)
     fetcher.hub.fail(WEIGHTS, held)
@@ -460,7 +460,7 @@ def test_several_pods_share_one_download(
         waiting.set()
         threading.Event().wait(0.01)
 
-    other = Fetcher(fetcher.hub, fetcher.cache, pace={"sleep": second_waits})
+    other = Fetcher(fetcher.hub, fetcher.cache, policy={"sleep": second_waits})
     results: list[sources.Checkpoint] = []
     threads = [
         threading.Thread(target=lambda each=each: results.append(each.fetch())) for each in (fetcher, other)
@@ -474,7 +474,7 @@ def test_several_pods_share_one_download(
         thread.join(20)
     assert [files_of(each.folder) for each in results] == [files, files]
     assert len(fetcher.hub.asked("/cdn/")) == 1
-    assert any(each.done_bytes >= 50_000 for each in other.told)
+    assert any(each.done_bytes >= 50_000 for each in other.reported)
 
 
 def test_nonsense_for_an_address(fetcher: Fetcher) -> None:
