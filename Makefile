@@ -44,11 +44,12 @@ init: .venv/.synced ## Make .venv with what the operator, the server and the dem
 
 init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
 
-check: init-vlm ## Lint, format check, types, layers, chart copy of the CRDs
+check: init-vlm ## Lint, format check, types, layers, dropped words, chart copy of the CRDs
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/pytest -q tests/unit/test_words.py
 	diff -r crds charts/ocr-operator/files
 
 fmt: init ## Format, and fix what the linter can fix
