@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from bench import (
-    arbitration,
     awake,
     control,
     download,
     fleet,
     placement,
+    preemption,
     report,
     server,
     serverstorm,
@@ -32,7 +32,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "wake": wake.measure,
     "download": download.measure,
     "placement": placement.measure,
-    "arbitration": arbitration.measure,
+    "preemption": preemption.measure,
 }
 
 

@@ -34,11 +34,11 @@ class Truth:
     def __init__(self, dice: random.Random) -> None:
         self.nodes = [f"node-{n}" for n in range(dice.randint(1, 8))]
         self.home = {f"GPU-{node}-{k}": node for node in self.nodes for k in range(dice.randint(1, 8))}
-        self.strangers = {uuid: dice.choice([0, dice.randrange(40 * GIB)]) for uuid in self.home}
+        self.foreign_pods = {uuid: dice.choice([0, dice.randrange(40 * GIB)]) for uuid in self.home}
         self.promised = dict.fromkeys(self.home, 0)
 
     def load(self, uuid: str) -> int:
-        return self.strangers[uuid] + self.promised[uuid]
+        return self.foreign_pods[uuid] + self.promised[uuid]
 
     def least(self, need: int) -> int | None:
         """The load of the least loaded GPU with room; None where nothing has room."""
@@ -47,7 +47,7 @@ class Truth:
     def drift(self, dice: random.Random) -> None:
         """Somebody else's process comes or goes."""
         uuid = dice.choice(list(self.home))
-        self.strangers[uuid] = dice.choice([0, dice.randrange(max(1, SIZE - self.promised[uuid]))])
+        self.foreign_pods[uuid] = dice.choice([0, dice.randrange(max(1, SIZE - self.promised[uuid]))])
 
     def scrape(self, at: datetime, awake: dict[str, int]) -> list[GpuReading]:
         """What the exporters say: strangers, and of our pods those that hold their models."""
@@ -55,7 +55,7 @@ class Truth:
         for node in self.nodes:
             lines = []
             for index, uuid in enumerate(each for each, home in self.home.items() if home == node):
-                used = (self.strangers[uuid] + awake.get(uuid, 0)) // MIB
+                used = (self.foreign_pods[uuid] + awake.get(uuid, 0)) // MIB
                 labels = f'{{gpu="{index}",UUID="{uuid}",modelName="NVIDIA L40S",Hostname="{node}"}}'
                 lines += [
                     f"DCGM_FI_DEV_FB_USED{labels} {used}",
@@ -82,8 +82,8 @@ def _play(dice: random.Random, *, stale: bool) -> tuple[int, int, int]:
     scrapes, which nobody can know of."""
     truth = Truth(dice)
     nodes = [Node(name=name, ready=True) for name in truth.nodes]
-    books: list[Reservation] = []
-    told: list[GpuReading] = []
+    reservations: list[Reservation] = []
+    reported: list[GpuReading] = []
     right = made = wrongly_refused = 0
     for n in range(PLACEMENTS):
         now = T0 + timedelta(seconds=7 * n)
@@ -91,18 +91,18 @@ def _play(dice: random.Random, *, stale: bool) -> tuple[int, int, int]:
         if scraped or stale:
             truth.drift(dice)
         if scraped:
-            used = {entry.uid: dice.choice([0, entry.memory_bytes]) for entry in books}
-            books = [replace(entry, up=True, used_bytes=used[entry.uid]) for entry in books]
+            used = {entry.uid: dice.choice([0, entry.memory_bytes]) for entry in reservations}
+            reservations = [replace(entry, up=True, used_bytes=used[entry.uid]) for entry in reservations]
             awake: Counter[str] = Counter()
-            for entry in books:
+            for entry in reservations:
                 awake[entry.uuids[0]] += used[entry.uid]
-            told = truth.scrape(now, awake)
-        for each in (nodes, told, books):
+            reported = truth.scrape(now, awake)
+        for each in (nodes, reported, reservations):
             dice.shuffle(each)
         request = _request(n, dice.choice([0.5, 1, 2.5, 7, 12, 20]))
         least = truth.least(request.memory_bytes)
         answer = placement.choose(
-            request, nodes, readings.merge(told, now), books, now + timedelta(seconds=1)
+            request, nodes, readings.merge(reported, now), reservations, now + timedelta(seconds=1)
         )
         if not isinstance(answer, Placement):
             wrongly_refused += least is not None
@@ -112,21 +112,23 @@ def _play(dice: random.Random, *, stale: bool) -> tuple[int, int, int]:
         fits = truth.load(uuid) + request.memory_bytes <= SIZE
         right += fits and least is not None and truth.load(uuid) - least <= NOISE
         truth.promised[uuid] += request.memory_bytes
-        books.append(answer.reservation(now))
+        reservations.append(answer.reservation(now))
     return right, made, wrongly_refused
 
 
 def _spread(pods: int, gpus: int) -> int:
     """Max − min of pods on a GPU after `pods` choices at once over equal GPUs."""
     nodes = [Node(name=f"node-{n}", ready=True) for n in range(gpus // 4)]
-    told = [_reading(node.name, f"GPU-{node.name}-{k}") for node in nodes for k in range(4)]
-    books: list[Reservation] = []
+    reported = [_reading(node.name, f"GPU-{node.name}-{k}") for node in nodes for k in range(4)]
+    reservations: list[Reservation] = []
     for n in range(pods):
-        answer = placement.choose(replace(_request(n, 1), deployment="default/d"), nodes, told, books, T0)
+        answer = placement.choose(
+            replace(_request(n, 1), deployment="default/d"), nodes, reported, reservations, T0
+        )
         assert isinstance(answer, Placement)
-        books.append(answer.reservation(T0))
-    load = Counter(entry.uuids[0] for entry in books)
-    counts = [load[each.uuid] for each in told]
+        reservations.append(answer.reservation(T0))
+    load = Counter(entry.uuids[0] for entry in reservations)
+    counts = [load[each.uuid] for each in reported]
     return max(counts) - min(counts)
 
 
@@ -139,27 +141,27 @@ def _reading(node: str, uuid: str, used: int = 0, at: datetime = T0) -> GpuReadi
 def _times(dice: random.Random, choices: int) -> list[float]:
     """CPU milliseconds of choices among 1,000 nodes of 8 GPUs with 4,000 pods in the books, merging included."""
     nodes = [Node(name=f"node-{n:04}", ready=True) for n in range(1000)]
-    told = [
+    reported = [
         _reading(node.name, f"GPU-{node.name}-{k}", dice.randrange(20 * GIB))
         for node in nodes
         for k in range(8)
     ]
-    books = [
+    reservations = [
         replace(_reservation(each), pod=f"default/q{n}", uid=f"q{n}")
-        for n, each in enumerate(_some(dice, told, 4000))
+        for n, each in enumerate(_some(dice, reported, 4000))
     ]
     taken = []
     for n in range(choices):
         began = time.process_time()
-        answer = placement.choose(_request(n, 7), nodes, readings.merge(told, T0), books, T0)
+        answer = placement.choose(_request(n, 7), nodes, readings.merge(reported, T0), reservations, T0)
         taken.append((time.process_time() - began) * 1e3)
         assert isinstance(answer, Placement)
-        books.append(answer.reservation(T0))
+        reservations.append(answer.reservation(T0))
     return taken
 
 
-def _some(dice: random.Random, told: list[GpuReading], count: int) -> Iterable[GpuReading]:
-    return (dice.choice(told) for _ in range(count))
+def _some(dice: random.Random, reported: list[GpuReading], count: int) -> Iterable[GpuReading]:
+    return (dice.choice(reported) for _ in range(count))
 
 
 def _reservation(on: GpuReading) -> Reservation:

@@ -1,7 +1,7 @@
-"""A seeded storm through the pure parts of both sides together: many servers' schedulers and one arbitration.
+"""A seeded storm through the pure parts of both sides together: many servers' schedulers and one preemption controller.
 
 Time, calls, requests and messages are simulated; what decides is the real code: `scheduler.decide` in every server,
-`arbitration.view` and `arbitration.plan` over what the servers would say. GPUs are numbers that never hold more than
+`preemption.view` and `preemption.plan` over what the servers would say. GPUs are numbers that never hold more than
 they have: a load that finds no room ends without having begun, as on a real device.
 """
 
@@ -41,7 +41,7 @@ from ocr_inference.scheduling.state import (
     WorkerDied,
 )
 from ocr_operator.decide import preemption
-from ocr_operator.decide.preemption import Asked, Outcome, Rules, Told
+from ocr_operator.decide.preemption import Asked, Outcome, ReportedPod, Rules
 from ocr_operator.pods import podstate
 from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
@@ -115,12 +115,12 @@ class Server:
             labels={names.LABEL_DEPLOYMENT: self.key[1]},
         )
 
-    def told(self) -> Told:
+    def told(self) -> ReportedPod:
         """What the operator would know of the pod."""
         live = {
             "models": {n: {"priority": p.priority, "preload": p.preload} for n, p in self.policies.items()}
         }
-        return Told(key=self.key, pod=self.pod, state=self._state(), live=live, declared=self.sizes)
+        return ReportedPod(key=self.key, pod=self.pod, state=self._state(), live=live, declared=self.sizes)
 
     def _state(self) -> podstate.PodState:
         return podstate.PodState(
@@ -329,9 +329,9 @@ class Storm:
         due = self.now + seconds
         if self._lacks and (self._look_at is None or due < self._look_at):
             self._look_at = due
-            self._later(seconds, lambda: self._arbitrate(due))
+            self._later(seconds, lambda: self._preempt(due))
 
-    def _arbitrate(self, due: float) -> None:
+    def _preempt(self, due: float) -> None:
         if self._look_at != due:
             return
         self._look_at = None
@@ -346,8 +346,8 @@ class Storm:
             asked = Asked(victim=ask.victim.copy, waiter=ask.waiter.copy, gpu=ask.waiter.gpu, at=now)
             self._asked[number] = asked
             self._later(self.rng.uniform(0.001, 0.02), lambda n=number, v=victim: self._yield(n, v))  # type: ignore[misc]
-        if plan.look_again is not None:
-            self._look_soon(plan.look_again)
+        if plan.retry_seconds is not None:
+            self._look_soon(plan.retry_seconds)
 
     def _yield(self, number: int, victim: Server) -> None:
         ticket = next(self._numbers)

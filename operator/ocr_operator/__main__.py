@@ -72,7 +72,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
         async with probes.serve(
             settings.host,
             settings.port,
-            trouble=controller.trouble,
+            unhealthy_reason=controller.unhealthy_reason,
             ready=lambda: watching.is_set() and controller.ready(),
             registry=registry,
         ) as port:

@@ -64,16 +64,16 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
-        self.arbitration_asks = Counter(
+        self.preemption_asks = Counter(
             "ocr_operator_arbitration_asks", "Idle models asked to make way.", ["result"], registry=registry
         )
-        self.arbitration_seconds = Histogram(
+        self.preemption_seconds = Histogram(
             "ocr_operator_arbitration_seconds",
             "Time from a model's waiting for memory of others until it is ready.",
             buckets=FAST,
             registry=registry,
         )
-        self.arbitration_waiting = Gauge(
+        self.preemption_waiting = Gauge(
             "ocr_operator_arbitration_waiting",
             "Models that wait for memory of others.",
             registry=registry,

@@ -13,14 +13,14 @@ async def serve(
     host: str,
     port: int,
     *,
-    trouble: Callable[[], str],
+    unhealthy_reason: Callable[[], str],
     ready: Callable[[], bool],
     registry: CollectorRegistry,
 ) -> AsyncIterator[int]:
     """Serves until left; yields the port, which is a free one for 0. `trouble` is empty while all is well."""
 
     async def livez(_: web.Request) -> web.Response:
-        wrong = trouble()
+        wrong = unhealthy_reason()
         return web.Response(status=503 if wrong else 200, text=wrong or "ok")
 
     async def readyz(_: web.Request) -> web.Response:

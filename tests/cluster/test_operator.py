@@ -90,8 +90,8 @@ def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
         return metadata["name"]
 
     def source() -> dict[str, str]:
-        told = operator.resource().get("status", {}).get("liveSettings", {}).get("sources", [])
-        return next((each for each in told if each["field"] == "idle.offloadAfterSeconds"), {})
+        reported = operator.resource().get("status", {}).get("liveSettings", {}).get("sources", [])
+        return next((each for each in reported if each["field"] == "idle.offloadAfterSeconds"), {})
 
     def works_by(seconds: int, origin: str) -> bool:
         return (
@@ -125,9 +125,9 @@ def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:
             lambda: works_by(30, f"OcrIdlePolicy/{saver}"), what="a policy that makes no sense has no effect"
         )
         until(lambda: status(office)["conditions"][0]["status"] == "False", what="and says why")
-        [told] = status(office)["conditions"]
-        assert told["reason"] == "UnknownTimeZone"
-        assert "'Mars/Base'" in told["message"]
+        [reported] = status(office)["conditions"]
+        assert reported["reason"] == "UnknownTimeZone"
+        assert "'Mars/Base'" in reported["message"]
         said = json.loads(operator.kubectl("get", "events", "-o", "json"))["items"]
         assert any(each["reason"] == "PolicyChangedSettings" and office in each["message"] for each in said)
     finally:

@@ -96,8 +96,8 @@ def test_pods_get_the_device_that_the_operator_picked(ours: Operator, gpus: dict
     }
     promised = {}
     for name, pod in pods.items():
-        [told] = pod["status"]["resourceClaimStatuses"]
-        assert told == {"name": "gpu", "resourceClaimName": f"{name}-gpu"}, (
+        [reported] = pod["status"]["resourceClaimStatuses"]
+        assert reported == {"name": "gpu", "resourceClaimName": f"{name}-gpu"}, (
             "ours was adopted, no other was made"
         )
         claim = claims.pop(f"{name}-gpu")
@@ -157,8 +157,8 @@ def test_claiming_pod_starts_by_hand_while_the_operator_is_down(ours: Operator, 
     ours.kubectl(*_gate_command(gated))
 
     pod = until(lambda: (now := ours.pods()[gated])["spec"].get("nodeName") and now, 90, "it is scheduled")
-    [told] = pod["status"]["resourceClaimStatuses"]
-    claim = json.loads(ours.kubectl("get", "resourceclaim", told["resourceClaimName"], "-o", "json"))
+    [reported] = pod["status"]["resourceClaimStatuses"]
+    claim = json.loads(ours.kubectl("get", "resourceclaim", reported["resourceClaimName"], "-o", "json"))
     [device] = claim["status"]["allocation"]["devices"]["results"]
     assert (device["pool"], device["device"] in gpus.values()) == (pod["spec"]["nodeName"], True)
 

@@ -146,10 +146,10 @@ async def test_errors_are_the_clients_own(serving: Serving, stream: bool) -> Non
 
 async def test_a_failure_in_the_middle_of_a_stream_is_raised(serving: Serving) -> None:
     stream = await serving.client.chat.completions.create(**asked("faulty"), stream=True)
-    heard = []
+    connected = []
     serving.faults.write_text(json.dumps({"infer": "fail"}))
     with pytest.raises(openai.APIError) as failed:
-        heard.extend([chunk async for chunk in stream])
+        connected.extend([chunk async for chunk in stream])
     serving.faults.unlink()
     assert failed.value.code == "engine_failed"
     answer = await serving.client.chat.completions.create(**asked("faulty", max_tokens=2))

@@ -99,7 +99,7 @@ async def test_nothing_is_written_while_nothing_happens() -> None:
         await cluster.apply()
         await until(lambda: cluster.holds("Ready") and cluster.applied())
         assert cluster.controller is not None
-        await until(lambda: not cluster.controller.wakeups and cluster.locations() == {"unloaded": 2})  # type: ignore[union-attr]
+        await until(lambda: not cluster.controller.queue and cluster.locations() == {"unloaded": 2})  # type: ignore[union-attr]
         reconciles = _count(cluster, "ocr_operator_reconciles_total", result="done")
         writes = _writes(cluster)
 
@@ -128,7 +128,7 @@ async def test_status_is_written_at_most_once_a_second_under_churn() -> None:
 
 
 async def test_unreachable_pod_is_unknown_and_comes_back() -> None:
-    async with stage(silence=0.5) as cluster:
+    async with stage(idle_timeout=0.5) as cluster:
         await cluster.apply()
         await until(lambda: cluster.holds("Ready"))
         for pod in cluster.pods.values():
@@ -232,8 +232,8 @@ async def test_second_operator_with_an_old_view_turns_nothing_back() -> None:
             )
         assert cluster.controller is not None
         cluster.controller.observe("MODIFIED", old)
-        cluster.controller.wakeups.wake(("default", "invoices"), urgent=True)
-        await until(lambda: not cluster.controller.wakeups)  # type: ignore[union-attr]
+        cluster.controller.queue.enqueue(("default", "invoices"), urgent=True)
+        await until(lambda: not cluster.controller.queue)  # type: ignore[union-attr]
 
         assert cluster.resource()["metadata"]["resourceVersion"] == version
         assert _seconds(cluster) == {5}
@@ -337,8 +337,8 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
         }
         pod.tell()
         assert cluster.controller is not None
-        world = cluster.controller.world
-        await until(lambda: [each.source.value for each in world.readings()] == ["pod"])
+        state = cluster.controller.cluster
+        await until(lambda: [each.source.value for each in state.readings()] == ["pod"], within=20)
 
         await cluster.apply("other", replicas=1)
         await until(lambda: cluster.holds("Placed", name="other"))
@@ -360,13 +360,13 @@ async def test_prometheus_tells_the_load_where_exporters_cannot_be_reached() -> 
             asked, result = str((await request.post())["query"]), []
             for node, gpus in cluster.gpus.items():
                 for uuid, used in gpus.items():
-                    told: dict[str, float] = {
+                    reported: dict[str, float] = {
                         "DCGM_FI_DEV_FB_USED": used,
                         "DCGM_FI_DEV_FB_FREE": 46068 - used,
                     }
                     if asked.startswith("timestamp("):
-                        told = {"": time.time()}
-                    for metric, value in told.items():
+                        reported = {"": time.time()}
+                    for metric, value in reported.items():
                         labels = {"__name__": metric, "UUID": uuid, "exported_Hostname": node}
                         result.append({"metric": labels, "value": [time.time(), str(value)]})
             return web.json_response({"status": "success", "data": {"result": result}})

@@ -56,7 +56,7 @@ async def declare(server: inference.Server, revision: int, **values: Any) -> Non
     assert status == 200
 
 
-async def crowded(server: inference.Server, waiting: int) -> None:
+async def over_threshold(server: inference.Server, waiting: int) -> None:
     """Wait until so many requests wait at the same time."""
     async with asyncio.timeout(PATIENCE), server.http.get("/v1/state?watch=true") as response:
         async for state in inference.events(response):
@@ -186,9 +186,9 @@ queue: {{limit: {count}, deadlineSeconds: 100}}
         await declare(server, 1, idle={"exitAfterSeconds": 0})
         await server.until("sleeper", state="offloaded", worker="exited")
         await declare(server, 2, idle={"exitAfterSeconds": -1, "offloadAfterSeconds": -1})
-        crowd = inference.Server(server.running, http)
-        reading = [asyncio.create_task(crowd.read(page, model="sleeper")) for _ in range(count)]
-        await crowded(server, count // 2)
+        queue_threshold = inference.Server(server.running, http)
+        reading = [asyncio.create_task(queue_threshold.read(page, model="sleeper")) for _ in range(count)]
+        await over_threshold(server, count // 2)
         answers = await asyncio.gather(*reading)
         assert [(status, body.get("text")) for status, body in answers] == [(200, expected)] * count
         model = await server.model("sleeper")

@@ -21,7 +21,7 @@ from tests.support.stage import MIB, PORT, Stage, played
 GPU_MIB = 46_068
 """As the stage's exporters tell."""
 START_SECONDS = 60.0
-PATIENT = {"silence": 12.0}
+PATIENT = {"idle_timeout": 12.0}
 """Real servers say something every 10 s at the least; fake ones more often."""
 
 

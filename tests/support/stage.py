@@ -140,7 +140,7 @@ class Stage:
     async def start(self, **overrides: Any) -> None:
         """A fresh operator, as after a restart: it remembers nothing."""
         quick = {"scrape_seconds": 0.1, "exporter_port": EXPORTER_PORT, "resync_seconds": 5.0} | overrides
-        silence = quick.pop("silence", 1.0)
+        idle_timeout = quick.pop("idle_timeout", 1.0)
         ready = asyncio.Event()
 
         async def run() -> None:
@@ -154,7 +154,7 @@ class Stage:
                     now=self.clock,
                     time=time.monotonic,
                     rng=random.Random(1),
-                    silence=silence,
+                    idle_timeout=idle_timeout,
                 )
                 tasks.create_task(self.controller.run())
                 tasks.create_task(self._watch(self.controller))

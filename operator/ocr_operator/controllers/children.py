@@ -7,7 +7,7 @@ import base64
 import logging
 from collections.abc import Callable, Sequence
 
-from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.decide import manifests, plan
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.status import Refusal
@@ -28,17 +28,17 @@ class Children:
     def __init__(
         self,
         kube: api.Kube,
-        world: World,
+        cluster: ClusterState,
         *,
         defaults: Defaults,
         metrics: Metrics,
-        fresh_token: Callable[[], str],
+        new_token: Callable[[], str],
     ) -> None:
         self._kube = kube
-        self._world = world
+        self._cluster = cluster
         self._defaults = defaults
         self._metrics = metrics
-        self._fresh_token = fresh_token
+        self._new_token = new_token
         self._secrets: dict[str, api.Json] = {}
 
     def forget(self, uid: str) -> None:
@@ -47,7 +47,7 @@ class Children:
 
     async def token(self, resource: OcrDeployment) -> str:
         """The admin token of the resource's pods. Its Secret is made here: only one of two operators wins."""
-        fresh = self._fresh_token()
+        fresh = self._new_token()
         if resource.uid not in self._secrets:
             wanted = manifests.desired(resource, self._defaults, fresh)
             secret = next(each for each in wanted if each["kind"] == api.SECRET.name)
@@ -61,8 +61,8 @@ class Children:
         await self.token(resource)  # the Secret may have been forgotten since, for a resync
         desired = manifests.desired(resource, self._defaults, token)
         key = (resource.namespace, resource.name)
-        owned = [*self._world.children(key), self._secrets[resource.uid]]
-        owned += await self._strangers(desired, owned)
+        owned = [*self._cluster.children(key), self._secrets[resource.uid]]
+        owned += await self._foreign(desired, owned)
         todo = plan.plan(desired, owned)
         if todo.blocked:
             return Refusal(reason="NameTaken", message="; ".join(todo.blocked)[:MAX_MESSAGE])
@@ -77,7 +77,7 @@ class Children:
                 if new["kind"] == api.SECRET.name:
                     self._secrets[resource.uid] = answer
                 else:
-                    self._world.wrote(answer)
+                    self._cluster.written(answer)
         except api.Refused as error:
             return Refusal(reason="ManifestRefused", message=str(error)[:MAX_MESSAGE])
         return None
@@ -92,7 +92,7 @@ class Children:
             except api.Conflict:
                 return await self._kube.get(ref)
 
-    async def _strangers(self, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> list[api.Json]:
+    async def _foreign(self, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> list[api.Json]:
         """Objects of a desired name that our label doesn't find: server-side apply would take them over."""
         have = {(each["kind"], each["metadata"]["name"]) for each in owned}
         found = []

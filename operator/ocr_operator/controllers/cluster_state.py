@@ -11,13 +11,13 @@ from typing import Any, Final
 from ocr_operator.decide import placement
 from ocr_operator.decide.placement import NoFit, Placement, Request, Reservation
 from ocr_operator.gpuload.dcgm import GpuReading
-from ocr_operator.gpuload.readings import NOBODY, Homes
+from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
 from ocr_operator.kube import api, informer
-from ocr_operator.kube.informer import Mirror
+from ocr_operator.kube.informer import Informer
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources import names, observed, policies, spec
-from ocr_operator.resources.effective import Standing
+from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.observed import Key, Namespace, Node, Pod
 from ocr_operator.resources.policies import Policy
 from ocr_operator.settings import Settings
@@ -26,7 +26,7 @@ OURS: Final = names.LABEL_DEPLOYMENT
 """The label selector of children and pods: the API server sends nothing else."""
 
 
-class World:
+class ClusterState:
     """Readers get views; the watches, and the answers of our own writes, change them.
 
     `wake(key, urgent)` hears which resource is worth another look.
@@ -37,11 +37,11 @@ class World:
         kube: api.Kube,
         settings: Settings,
         *,
-        wake: Callable[[Key, bool], None],
+        enqueue: Callable[[Key, bool], None],
         metrics: Metrics,
         time: Callable[[], float],
     ) -> None:
-        self._wake = wake
+        self._enqueue = enqueue
         self._resources: dict[Key, api.Json] = {}
         self._needs: dict[str, int] = {}
         self.declared: dict[Key, Mapping[str, int]] = {}
@@ -50,53 +50,58 @@ class World:
         """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
         self._waiting: set[Key] = set()
         """Resources with a pod that fits nowhere: anything that frees a GPU wakes them."""
-        self.look_again = settings.scrape_seconds
+        self.retry_seconds = settings.scrape_seconds
         """Seconds after which what doesn't fit is tried again, with new readings."""
         self.readings: Callable[[], Iterable[GpuReading]] = tuple
         """The load of all GPUs now, and below the states of pods by UID: set by those who read them."""
         self.states: Callable[[], Mapping[str, PodState]] = dict
-        self._standings: dict[Key, Standing] = {}
-        self.policy_woken: Callable[[str], None] = _nobody
+        self._policy_usage: dict[Key, PolicyUsage] = {}
+        self.on_policy_change: Callable[[str], None] = _nobody
         """Hears the name of a policy whose status is worth another look: set by the one who writes it."""
-        self.homes: Homes = NOBODY
+        self.gpu_nodes: GpuNodes = NO_GPU_NODES
         """Which node has which GPU; set by those who read."""
         metrics.resources.set_function(lambda: len(self._resources))
         where = settings.watch_namespaces or ("",)
 
-        def lost(error: api.KubeError) -> None:
+        def on_loss(error: api.KubeError) -> None:
             metrics.watch_losses.labels(error.ref.kind.plural).inc()
             if error.ref.kind == api.OCR_IDLE_POLICY and isinstance(error, api.NotFound):
                 self.policies.synced.set()  # no definition, no policies: see crds.enabled of the chart
 
-        self.pods: Mirror[Pod] = Mirror(
-            kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=lost,
+        self.pods: Informer[Pod] = Informer(
+            kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=on_loss,
             group=lambda pod: (pod.namespace, pod.deployment), namespaces=where, selector=OURS,
         )  # fmt: skip
-        self.nodes: Mirror[Node] = Mirror(
-            kube, api.NODE, observed.node, time=time, on_change=self._node_changed, on_loss=lost
+        self.nodes: Informer[Node] = Informer(
+            kube, api.NODE, observed.node, time=time, on_change=self._node_changed, on_loss=on_loss
         )
         self.deployments, self.services = (
-            Mirror(
-                kube, kind, informer.raw, time=time, on_change=self._child_changed, on_loss=lost,
+            Informer(
+                kube, kind, informer.raw, time=time, on_change=self._child_changed, on_loss=on_loss,
                 group=_resource_of, namespaces=where, selector=OURS,
             )
             for kind in (api.DEPLOYMENT, api.SERVICE)
         )  # fmt: skip
-        self.policies: Mirror[Policy] = Mirror(
-            kube, api.OCR_IDLE_POLICY, policies.parse, time=time, on_change=self._policy_changed, on_loss=lost
+        self.policies: Informer[Policy] = Informer(
+            kube,
+            api.OCR_IDLE_POLICY,
+            policies.parse,
+            time=time,
+            on_change=self._policy_changed,
+            on_loss=on_loss,
         )
-        self.namespaces: Mirror[Namespace] = Mirror(
+        self.namespaces: Informer[Namespace] = Informer(
             kube,
             api.NAMESPACE,
             observed.namespace,
             time=time,
             on_change=self._namespace_changed,
-            on_loss=lost,
+            on_loss=on_loss,
         )
         metrics.policies.set_function(lambda: len(self.policies))
-        self.exporters: list[Mirror[Pod]] = [
-            Mirror(
-                kube, api.POD, observed.pod, time=time, on_loss=lost,
+        self.exporters: list[Informer[Pod]] = [
+            Informer(
+                kube, api.POD, observed.pod, time=time, on_loss=on_loss,
                 namespaces=(settings.exporter_namespace,) if settings.exporter_namespace else where,
                 selector=selector,
             )
@@ -104,7 +109,7 @@ class World:
         ]  # fmt: skip
 
     @property
-    def mirrors(self) -> Sequence[Mirror[Any]]:
+    def informers(self) -> Sequence[Informer[Any]]:
         """Those that nothing may be decided without; exporters are a help, not a need."""
         return [self.pods, self.nodes, self.deployments, self.services, self.policies, self.namespaces]
 
@@ -116,7 +121,7 @@ class World:
     def keys(self) -> list[Key]:
         return list(self._resources)
 
-    def saw(self, body: api.Json) -> None:
+    def put_resource(self, body: api.Json) -> None:
         """A resource, by watch or as the answer to a read or a write; older than what is known: ignored."""
         meta = body["metadata"]
         key = (meta["namespace"], meta["name"])
@@ -130,9 +135,9 @@ class World:
                 self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
                 self.declared[key] = {each.name: int(each.gpu_memory or 0) for each in parsed.spec.models}
         # A status that somebody else wrote is worth a look; our own comes back here and changes nothing.
-        self._wake(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
+        self._enqueue(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
 
-    def lost(self, body: api.Json) -> None:
+    def remove_resource(self, body: api.Json) -> None:
         """A resource was deleted; one of the same name that came after it stays."""
         meta = body["metadata"]
         key = (meta["namespace"], meta["name"])
@@ -142,8 +147,8 @@ class World:
             self._needs.pop("/".join(key), None)
             self.declared.pop(key, None)
             self._waiting.discard(key)
-            self.stands(key, None)
-            self._wake(key, True)
+            self.set_policy_usage(key, None)
+            self._enqueue(key, True)
 
     # Children and pods
 
@@ -156,7 +161,7 @@ class World:
     def child_deployment(self, key: Key) -> api.Json | None:
         return self.deployments.get(key)
 
-    def wrote(self, answer: api.Json) -> None:
+    def written(self, answer: api.Json) -> None:
         """The answer to a write of ours, which may be ahead of the watch."""
         match answer["kind"]:
             case "Pod":
@@ -168,7 +173,7 @@ class World:
 
     def pinned_to(self, pod: Pod) -> tuple[str, bool]:
         """The node that our placement pinned a pod to (empty: none), and whether it is gone or takes no pods now."""
-        promised = next((each for each in placement.ledger([pod]) if each.node), None)
+        promised = next((each for each in placement.reserved([pod]) if each.node), None)
         if promised is None:
             return "", False
         node = self.nodes.get(("", promised.node))
@@ -184,27 +189,27 @@ class World:
         labels, around = observed.labels(body), self._namespace_labels(body["metadata"]["namespace"])
         return [each for each in self.policies if each.selects(labels, around)]
 
-    def stands(self, key: Key, standing: Standing | None) -> None:
+    def set_policy_usage(self, key: Key, usage: PolicyUsage | None) -> None:
         """What became of the policies of a resource; None for a resource that is gone."""
-        before = self._standings.pop(key, None)
-        if standing is not None:
-            self._standings[key] = standing
-        if standing != before:
+        before = self._policy_usage.pop(key, None)
+        if usage is not None:
+            self._policy_usage[key] = usage
+        if usage != before:
             for name in (before.selected if before else frozenset()) | (
-                standing.selected if standing else frozenset()
+                usage.selected if usage else frozenset()
             ):
-                self.policy_woken(name)
+                self.on_policy_change(name)
 
-    def standings(self) -> Iterable[Standing]:
+    def policy_usage(self) -> Iterable[PolicyUsage]:
         """Of all resources that make sense, as of their last passes."""
-        return self._standings.values()
+        return self._policy_usage.values()
 
-    def wake_selected(self, *chosen: Policy) -> None:
+    def enqueue_selected(self, *chosen: Policy) -> None:
         """Looks again at every resource that one of them selects."""
         for key, body in self._resources.items():
             labels, around = observed.labels(body), self._namespace_labels(key[0])
             if any(each.selects(labels, around) for each in chosen):
-                self._wake(key, True)
+                self._enqueue(key, True)
 
     def _namespace_labels(self, name: str) -> Mapping[str, str]:
         """With the label that every namespace has, also while its object isn't known yet."""
@@ -215,10 +220,10 @@ class World:
 
     def choose(self, key: Key, request: Request, now: datetime) -> Placement | NoFit:
         """Chooses and books in one step without an await: no other choice can come in between."""
-        books = placement.merge(
-            placement.ledger(self.pods, self._needs, self.states()), self._reserved.values()
+        reservations = placement.merge(
+            placement.reserved(self.pods, self._needs, self.states()), self._reserved.values()
         )
-        choice = placement.choose(request, self.nodes, self.readings(), books, now)
+        choice = placement.choose(request, self.nodes, self.readings(), reservations, now)
         if isinstance(choice, Placement):
             self._reserved[choice.uid] = choice.reservation(now)
         else:
@@ -229,42 +234,42 @@ class World:
         """The patch was answered: from now on the pod itself says what it was promised, or it wasn't."""
         self._reserved.pop(uid, None)
 
-    def room_changed(self) -> None:
+    def capacity_changed(self) -> None:
         """Something may fit now that did not."""
         waiting, self._waiting = self._waiting, set()
         for key in waiting:
-            self._wake(key, False)
+            self._enqueue(key, False)
 
     # What changes wake
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
         assert pod is not None
-        self._wake((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
+        self._enqueue((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
         if old is not None and old.deployment != pod.deployment:
-            self._wake((old.namespace, old.deployment), True)
+            self._enqueue((old.namespace, old.deployment), True)
         if new is None or new.finished:
-            self.room_changed()
+            self.capacity_changed()
 
     def _child_changed(self, old: api.Json | None, new: api.Json | None) -> None:
         for child in (old, new):
             if child is not None:
-                self._wake(_resource_of(child), new is None)
+                self._enqueue(_resource_of(child), new is None)
 
     def _node_changed(self, _old: Node | None, _new: Node | None) -> None:
-        self.room_changed()
+        self.capacity_changed()
 
     def _policy_changed(self, old: Policy | None, new: Policy | None) -> None:
         if old is None or new is None or not old.says_the_same(new):
-            self.wake_selected(*(each for each in (old, new) if each is not None))
-        self.policy_woken((new or old or Policy(name="")).name)
+            self.enqueue_selected(*(each for each in (old, new) if each is not None))
+        self.on_policy_change((new or old or Policy(name="")).name)
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         changed = new or old
         assert changed is not None
         for key in self._resources:
             if key[0] == changed.name:
-                self._wake(key, False)
+                self._enqueue(key, False)
 
 
 def _nobody(_name: str) -> None:

@@ -21,12 +21,12 @@ from typing import Final, Literal
 import aiohttp
 
 from ocr_operator.controllers.children import Children
-from ocr_operator.controllers.cluster_state import World
-from ocr_operator.controllers.policies import Fleet
-from ocr_operator.controllers.preemption import Arbiter
+from ocr_operator.controllers.cluster_state import ClusterState
+from ocr_operator.controllers.policies import PolicyController
+from ocr_operator.controllers.preemption import PreemptionController
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
-from ocr_operator.controllers.workqueue import Wakeups
+from ocr_operator.controllers.workqueue import WorkQueue
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.preemption import Rules
 from ocr_operator.gpuload import readings
@@ -35,7 +35,7 @@ from ocr_operator.gpuload.exporters import Exporters
 from ocr_operator.gpuload.prometheus import Prometheus
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
-from ocr_operator.pods.client import PodClient
+from ocr_operator.pods.client import IDLE_TIMEOUT_SECONDS, PodClient
 from ocr_operator.resources.observed import Key
 from ocr_operator.settings import Settings
 
@@ -68,48 +68,48 @@ class Controller:
         time: Callable[[], float],
         rng: random.Random,
         instance: str = "",
-        silence: float | None = None,
+        idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._time = time
         self._rng = rng
         self._failures: dict[Key, int] = {}
-        self.wakeups = Wakeups(self._look, concurrency=settings.concurrency, time=time)
-        metrics.queue.set_function(lambda: len(self.wakeups))
-        self.world = World(kube, settings, wake=self._wake, metrics=metrics, time=time)
+        self.queue = WorkQueue(self._reconcile, concurrency=settings.concurrency, time=time)
+        metrics.queue.set_function(lambda: len(self.queue))
+        self.cluster = ClusterState(kube, settings, enqueue=self._enqueue, metrics=metrics, time=time)
         self.pods = PodClient(
             session,
-            on_change=self._pod_told,
+            on_change=self._pod_changed,
             metrics=metrics,
             rng=rng,
-            **({"silence": silence} if silence else {}),
+            idle_timeout=idle_timeout,
         )
         self.exporters = Exporters(
             session,
-            self.world.exporter_pods,
+            self.cluster.exporter_pods,
             port=settings.exporter_port,
             interval=settings.scrape_seconds,
             now=now,
             metrics=metrics,
             rng=rng,
-            on_first=self.world.room_changed,
+            on_first=self.cluster.capacity_changed,
             on_round=self._measured,
         )
         self.prometheus = self._prometheus(session, settings)
         self._now = now
-        self.world.readings, self.world.states = self._readings, self.pods.states
+        self.cluster.readings, self.cluster.states = self._readings, self.pods.states
         self._children = Children(
             kube,
-            self.world,
+            self.cluster,
             defaults=Defaults(settings.inference_image, settings.image_pull_policy or None),
             metrics=metrics,
-            fresh_token=partial(secrets.token_urlsafe, 32),
+            new_token=partial(secrets.token_urlsafe, 32),
         )
         recorder = Recorder(kube, now=now, metrics=metrics, instance=instance)
-        self.arbiter = Arbiter(
+        self.preemption = PreemptionController(
             self.pods,
-            self.world,
+            self.cluster,
             recorder,
             rules=Rules(
                 min_resident_seconds=settings.arbitration_resident_seconds,
@@ -120,7 +120,7 @@ class Controller:
         )
         self._reconciler = Reconciler(
             kube,
-            self.world,
+            self.cluster,
             self.pods,
             recorder,
             children=self._children,
@@ -129,26 +129,26 @@ class Controller:
             time=time,
         )
 
-        self._fleet = Fleet(kube, self.world, metrics=metrics, now=now)
-        self.policies = Wakeups(
-            self._look_at_policy, concurrency=4, time=time, spacing=POLICY_SPACING_SECONDS
+        self._policy_controller = PolicyController(kube, self.cluster, metrics=metrics, now=now)
+        self.policies = WorkQueue(
+            self._reconcile_policy, concurrency=4, time=time, spacing=POLICY_SPACING_SECONDS
         )
-        self.world.policy_woken = lambda name: self.policies.wake(("", name))
+        self.cluster.on_policy_change = lambda name: self.policies.enqueue(("", name))
 
     def observe(self, change: Change | None, body: api.Json) -> None:
         """A resource, as its watch brings it; `change` is None for what was there before."""
         if change == "DELETED":
-            self.world.lost(body)
+            self.cluster.remove_resource(body)
         else:
-            self.world.saw(body)
+            self.cluster.put_resource(body)
 
     async def run(self) -> None:
         """Nothing is decided before every mirror was listed once: half a view would look like lost children."""
         async with asyncio.TaskGroup() as tasks:
-            for each in (*self.world.mirrors, *self.world.exporters):
+            for each in (*self.cluster.informers, *self.cluster.exporters):
                 tasks.create_task(each.run())
             tasks.create_task(self.pods.run())
-            for each in self.world.mirrors:
+            for each in self.cluster.informers:
                 await each.synced.wait()
             log.info("watches are up")
             await self._first_scrape()
@@ -156,9 +156,9 @@ class Controller:
             if self.prometheus is not None:
                 tasks.create_task(self.prometheus.run())
             tasks.create_task(self._resync())
-            tasks.create_task(self.wakeups.run())
+            tasks.create_task(self.queue.run())
             tasks.create_task(self.policies.run())
-            tasks.create_task(self.arbiter.run())
+            tasks.create_task(self.preemption.run())
 
     def _prometheus(self, session: aiohttp.ClientSession, settings: Settings) -> Prometheus | None:
         if not settings.prometheus_url:
@@ -167,32 +167,32 @@ class Controller:
             session,
             settings.prometheus_url,
             token_file=settings.prometheus_token_file,
-            nodes=lambda: {node.name for node in self.world.nodes},
-            exporters=lambda: {pod.key for pod in self.world.exporter_pods()},
+            nodes=lambda: {node.name for node in self.cluster.nodes},
+            exporters=lambda: {pod.key for pod in self.cluster.exporter_pods()},
             interval=settings.scrape_seconds,
             metrics=self._metrics,
             rng=self._rng,
-            on_first=self.world.room_changed,
+            on_first=self.cluster.capacity_changed,
             on_round=self._measured,
         )
 
     def _readings(self) -> list[GpuReading]:
         """The best that is known of each GPU at this moment."""
         now = self._now()
-        told = readings.of_pods(self.world.pods, self.pods.states(), now)
-        return readings.merge((*self._of_nodes(), *told), now)
+        reported = readings.of_pods(self.cluster.pods, self.pods.states(), now)
+        return readings.merge((*self._of_nodes(), *reported), now)
 
     def _of_nodes(self) -> Sequence[GpuReading]:
         return (*self.exporters.readings(), *(self.prometheus.readings() if self.prometheus else ()))
 
     def _measured(self) -> None:
-        self.world.homes = readings.homes(self._of_nodes())
+        self.cluster.gpu_nodes = readings.gpu_nodes(self._of_nodes())
 
     async def _first_scrape(self) -> None:
         """Placement is better with it, and works without: exporters may be absent, or not ours to see."""
         try:
             async with asyncio.timeout(EXPORTERS_SECONDS):
-                for each in self.world.exporters:
+                for each in self.cluster.exporters:
                     await each.synced.wait()
         except TimeoutError:
             log.warning("no exporters are found within %g s: placement goes by allocation", EXPORTERS_SECONDS)
@@ -202,45 +202,48 @@ class Controller:
 
     def ready(self) -> bool:
         """The cluster was seen whole."""
-        return all(each.synced.is_set() for each in self.world.mirrors)
+        return all(each.synced.is_set() for each in self.cluster.informers)
 
-    def trouble(self) -> str:
+    def unhealthy_reason(self) -> str:
         """What hangs, so that only a restart helps; empty while all is well, or the API server is away."""
         now = self._time()
-        if self.ready() and now - self.wakeups.beat > SILENT_OWNER_SECONDS + self._settings.scrape_seconds:
+        if (
+            self.ready()
+            and now - self.queue.last_heartbeat > SILENT_OWNER_SECONDS + self._settings.scrape_seconds
+        ):
             return "the owner loop hangs"
-        if max(self.wakeups.longest_pass(), self.policies.longest_pass()) > STUCK_PASS_SECONDS:
+        if max(self.queue.longest_pass(), self.policies.longest_pass()) > STUCK_PASS_SECONDS:
             return "a pass over a resource or policy hangs"
-        for each in (*self.world.mirrors, *self.world.exporters):
-            if now - each.beat > SILENT_WATCH_SECONDS:
+        for each in (*self.cluster.informers, *self.cluster.exporters):
+            if now - each.last_heartbeat > SILENT_WATCH_SECONDS:
                 return f"the watch of {each.kind.plural} hangs"
         return ""
 
-    def _wake(self, key: Key, urgent: bool) -> None:
-        if self.world.resource(key) is not None or key in self._failures or urgent:
-            self.wakeups.wake(key, urgent=urgent)
+    def _enqueue(self, key: Key, urgent: bool) -> None:
+        if self.cluster.resource(key) is not None or key in self._failures or urgent:
+            self.queue.enqueue(key, urgent=urgent)
 
-    def _pod_told(self, key: Key, urgent: bool) -> None:
-        self._wake(key, urgent)
-        self.arbiter.heard(key)
+    def _pod_changed(self, key: Key, urgent: bool) -> None:
+        self._enqueue(key, urgent)
+        self.preemption.pods_changed(key)
 
-    async def _look(self, key: Key) -> float | None:
+    async def _reconcile(self, key: Key) -> float | None:
         with self._metrics.reconcile_seconds.time():
-            again = await self._attempt(self._reconciler.look, key)
-        if self.world.resource(key) is None:
-            self.wakeups.forget(key)
+            again = await self._attempt(self._reconciler.reconcile, key)
+        if self.cluster.resource(key) is None:
+            self.queue.forget(key)
         return again
 
-    async def _look_at_policy(self, key: Key) -> float | None:
-        again = await self._attempt(self._fleet.look, key)
-        if self.world.policies.get(key) is None:
+    async def _reconcile_policy(self, key: Key) -> float | None:
+        again = await self._attempt(self._policy_controller.reconcile, key)
+        if self.cluster.policies.get(key) is None:
             self.policies.forget(key)
         return again
 
-    async def _attempt(self, look: Callable[[Key], Awaitable[float | None]], key: Key) -> float | None:
+    async def _attempt(self, reconcile: Callable[[Key], Awaitable[float | None]], key: Key) -> float | None:
         """A pass, and what to do when it fails: nothing escapes but cancellation."""
         try:
-            again = await look(key)
+            again = await reconcile(key)
         except api.KubeError as error:
             return self._failed(key, error)
         except Exception as error:
@@ -267,13 +270,13 @@ class Controller:
     async def _resync(self) -> None:
         """Spread over the period, so that a thousand resources don't come at once."""
         while True:
-            keys = self.world.keys()
+            keys = self.cluster.keys()
             began = self._time()
             for index, key in enumerate(keys):
                 due = began + self._settings.resync_seconds * (index + 1) / len(keys)
                 await asyncio.sleep(max(0.0, due - self._time()))
-                if (body := self.world.resource(key)) is not None:
+                if (body := self.cluster.resource(key)) is not None:
                     self._children.forget(body["metadata"]["uid"])
-                    self.wakeups.wake(key)
+                    self.queue.enqueue(key)
             if not keys:
                 await asyncio.sleep(self._settings.resync_seconds)

@@ -20,7 +20,7 @@ import msgspec
 
 from ocr_operator.controllers import claims
 from ocr_operator.controllers.children import Children
-from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.reports import Report, Reporter
 from ocr_operator.decide import manifests, placement, routing, status
 from ocr_operator.decide.placement import NoFit, NoFitReason, Placement, unschedulable
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Memory:
+class ResourceCache:
     """What one resource's passes remember of each other; all of it can be lost. Written only by the passes."""
 
     uid: str
@@ -58,17 +58,19 @@ class Memory:
     applied: tuple[int, int] | None = None
     """The last generation and revision that were told to be applied: the news that somebody waits for, once each.
     """
-    route: routing.Memory = field(default_factory=routing.Memory)
-    hangs: unschedulable.Memory = field(default_factory=unschedulable.Memory)
+    routing_state: routing.RoutingState = field(default_factory=routing.RoutingState)
+    unschedulable_history: unschedulable.UnschedulableHistory = field(
+        default_factory=unschedulable.UnschedulableHistory
+    )
     """Pods that hang on nodes which can't take them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
+class Context:
     """What passes act with."""
 
     kube: api.Kube
-    world: World
+    cluster: ClusterState
     pods: PodClient
     children: Children
     reporter: Reporter
@@ -82,39 +84,39 @@ class Pass:
 
     def __init__(
         self,
-        hands: Hands,
-        memory: Memory,
+        context: Context,
+        cache: ResourceCache,
         resource: OcrDeployment,
         settings: Effective,
         body: api.Json,
     ) -> None:
-        self._hands = hands
-        self._kube, self._world, self._links = hands.kube, hands.world, hands.pods
-        self._memory = memory
+        self._context = context
+        self._kube, self._cluster, self._links = context.kube, context.cluster, context.pods
+        self._cache = cache
         self._resource = msgspec.structs.replace(resource, spec=settings.spec)
         self._sources = settings.sources
         self._body = body
         self._key = (resource.namespace, resource.name)
         self._refusal: Refusal | None = None
         self._nofits: dict[str, NoFit] = {}
-        self._trouble: api.KubeError | None = None
+        self._first_error: api.KubeError | None = None
         """The first error of a step that the others don't depend on; raised at the end of the pass."""
 
     async def run(self) -> float | None:
         before = live_settings.revision(self._resource.status)
         live = await self._advance()
-        token = await self._hands.children.token(self._resource)
-        crowd = self._resource.spec.routing.max_queue_per_pod
-        self._links.follow(self._key, self._targets(), live, token, crowd=crowd)
+        token = await self._context.children.token(self._resource)
+        queue_threshold = self._resource.spec.routing.max_queue_per_pod
+        self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
         if before is not None and before.revision != live.revision:
             return 0.0  # the rest comes behind other resources that wait for their push: a policy changes many at once
         await self._stamp(live)
         waits = [await self._route()]
-        self._refusal = await self._hands.children.ensure(self._resource, token)
+        self._refusal = await self._context.children.ensure(self._resource, token)
         waits += [await self._place(live), await self._report(live)]
-        await self._hands.reporter.tell(self._memory.report, self._body)
-        if self._trouble is not None:
-            raise self._trouble
+        await self._context.reporter.tell(self._cache.report, self._body)
+        if self._first_error is not None:
+            raise self._first_error
         if self._refusal is not None:
             waits.append(REFUSED_SECONDS)
         return min((each for each in waits if each is not None), default=None)
@@ -168,34 +170,34 @@ class Pass:
     async def _route(self) -> float | None:
         """Labels who gets requests; seconds until that may change without anything happening."""
         decision, model = self._awake()
-        known, self._memory.route = self._memory.route.members, decision.memory
+        known, self._cache.routing_state = self._cache.routing_state.members, decision.state
         pods = {pod.uid: pod for pod in self._own()}
         for sentence in decision.why:
             log.info("awake set resource=%s/%s why=%s", *self._key, sentence)
         if known:  # the first pod of a resource is no change
-            self._memory.report.moved(decision.why)
+            self._cache.report.moved(decision.why)
         joins = [self._patch(pods[uid], routing.patch(pods[uid], awake=True)) for uid in decision.joins]
         joined = await self._together(joins)
-        self._hands.metrics.awake_labels.labels("joined").inc(joined.count(True))
+        self._context.metrics.awake_labels.labels("joined").inc(joined.count(True))
         if not all(joined):
             return MEND_SECONDS  # nobody leaves before those in its place are there
         for uid in decision.wakes:
             self._links.wake(self._key, uid, model)
         leaves = [self._patch(pods[uid], routing.patch(pods[uid], awake=False)) for uid in decision.leaves]
         left = await self._together(leaves)
-        self._hands.metrics.awake_labels.labels("left").inc(left.count(True))
+        self._context.metrics.awake_labels.labels("left").inc(left.count(True))
         return decision.again if all(left) else MEND_SECONDS
 
     def _awake(self) -> tuple[routing.Decision, str]:
         """The decision, and the model that those who join are to wake."""
         spec = self._resource.spec
         models = [model.name for model in spec.models]
-        told = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in self._own()}
-        states = {uid: state for uid, state in told.items() if isinstance(state, PodState)}
-        lost = {uid for uid, state in told.items() if isinstance(state, Unreachable)}
+        reported = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in self._own()}
+        states = {uid: state for uid, state in reported.items() if isinstance(state, PodState)}
+        lost = {uid for uid, state in reported.items() if isinstance(state, Unreachable)}
         pods = routing.candidates(self._own(), states, lost, models)
         decision = routing.decide(
-            pods, spec.routing, spec.batching.max_pages, self._memory.route, self._hands.time()
+            pods, spec.routing, spec.batching.max_pages, self._cache.routing_state, self._context.time()
         )
         return decision, routing.asked_for(states.values(), models)
 
@@ -203,47 +205,49 @@ class Pass:
 
     async def _place(self, live: LiveSettings) -> float | None:
         """Seconds until the pods that don't fit are looked at again."""
-        now = self._hands.now()
-        refused = unschedulable.refused(self._memory.hangs, self._hands.time())
+        now = self._context.now()
+        refused = unschedulable.refused(self._cache.unschedulable_history, self._context.time())
         work = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
             await asyncio.sleep(0)  # one choice among thousands of GPUs takes a good part of a second
             request = placement.request(self._resource, pod, refused)
-            choice = self._world.choose(self._key, request, now)
+            choice = self._cluster.choose(self._key, request, now)
             if isinstance(choice, NoFit):
                 choice = placement.give_up(request, pod, choice, now) or choice
             match choice:
                 case NoFit() as nofit:
                     self._nofits[pod.name] = nofit
-                    self._hands.metrics.placements.labels("nofit").inc()
-                case Placement() as spot:
-                    work.append(self._bind(pod, spot, live, now))
+                    self._context.metrics.placements.labels("nofit").inc()
+                case Placement() as placed:
+                    work.append(self._bind(pod, placed, live, now))
         await self._together(work)
         await self._unstick()
-        waits = bool(self._nofits) or bool(self._memory.hangs.since)
-        return self._world.look_again if waits else None
+        waits = bool(self._nofits) or bool(self._cache.unschedulable_history.since)
+        return self._cluster.retry_seconds if waits else None
 
-    async def _bind(self, pod: Pod, spot: Placement, live: LiveSettings, now: datetime) -> None:
+    async def _bind(self, pod: Pod, placed: Placement, live: LiveSettings, now: datetime) -> None:
         """One patch: annotations, affinity, label, gate. What it promises is booked until the pod says it itself."""
         try:
-            if spot.sharing == "claim" and not await self._claim(pod, spot):
+            if placed.sharing == "claim" and not await self._claim(pod, placed):
                 return
-            self._memory.route, label = routing.place(pod, self._resource.spec.routing, self._memory.route)
-            bound = await self._patch(pod, [*placement.patch(pod, spot, live.to_json(), now), label])
+            self._cache.routing_state, label = routing.place(
+                pod, self._resource.spec.routing, self._cache.routing_state
+            )
+            bound = await self._patch(pod, [*placement.patch(pod, placed, live.to_json(), now), label])
         finally:
-            self._world.release(spot.uid)
+            self._cluster.release(placed.uid)
         if bound:
-            self._hands.metrics.placements.labels("placed").inc()
-            log.info("placed pod=%s node=%s why=%s", pod.key, spot.node, spot.why)
-            self._memory.report.placements.append(spot)
+            self._context.metrics.placements.labels("placed").inc()
+            log.info("placed pod=%s node=%s why=%s", pod.key, placed.node, placed.why)
+            self._cache.report.placements.append(placed)
 
-    async def _claim(self, pod: Pod, spot: Placement) -> bool:
+    async def _claim(self, pod: Pod, placed: Placement) -> bool:
         """Makes the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
         try:
             await claims.ensure(
-                self._kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in spot.gpus])
+                self._kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in placed.gpus])
             )
         except (api.Refused, api.NotFound) as error:
             text = f"{error}; gpu.sharing: claim needs Kubernetes 1.34 and a DRA driver"
@@ -254,12 +258,14 @@ class Pass:
     async def _unstick(self) -> None:
         """Pods whose node went away, or was filled by others, between placement and binding are replaced."""
         pinned = [
-            unschedulable.Hanging(pod, *self._world.pinned_to(pod))
+            unschedulable.Unschedulable(pod, *self._cluster.pinned_to(pod))
             for pod in self._own()
             if pod.unschedulable and not pod.gated and not pod.terminating
         ]
-        hanging = [each for each in pinned if each.node]
-        self._memory.hangs, due = unschedulable.decide(self._memory.hangs, hanging, self._hands.time())
+        unplaceable = [each for each in pinned if each.node]
+        self._cache.unschedulable_history, due = unschedulable.decide(
+            self._cache.unschedulable_history, unplaceable, self._context.time()
+        )
         for pod, node, lost in ((each.pod, each.node, each.lost) for each in due):
             why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
             log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
@@ -276,16 +282,16 @@ class Pass:
     async def _report(self, live: LiveSettings, *, urgent: bool = False) -> float | None:
         """Aggregates and writes; the pass goes on with the resource as it is after the write. Answers when to look
         again."""
-        seen, now = self._seen(live), self._hands.now()
+        seen, now = self._seen(live), self._context.now()
         after = status.aggregate(self._resource, seen, now)
         applied = _applied(after)
-        urgent = urgent or (applied is not None and applied != self._memory.applied)
-        answer = await self._hands.reporter.write(self._memory.report, self._body, after, urgent=urgent)
+        urgent = urgent or (applied is not None and applied != self._cache.applied)
+        answer = await self._context.reporter.write(self._cache.report, self._body, after, urgent=urgent)
         if isinstance(answer, float):
             return answer
         # Not what the watch may have brought by now: a later write must fail if anything else changed.
         self._body = answer
-        self._memory.applied = applied or self._memory.applied
+        self._cache.applied = applied or self._cache.applied
         self._resource = msgspec.structs.replace(self._resource, status=answer.get("status") or {})
         return status.settles(seen.pods, now)
 
@@ -293,8 +299,10 @@ class Pass:
         pods = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             state, push_error = self._links.state(self._key, pod.uid)
-            pods.append(PodSeen(pod=pod, state=state, push_error=push_error, homes=self._world.homes))
-        child = self._world.child_deployment(self._key)
+            pods.append(
+                PodSeen(pod=pod, state=state, push_error=push_error, gpu_nodes=self._cluster.gpu_nodes)
+            )
+        child = self._cluster.child_deployment(self._key)
         return Seen(
             pods=tuple(pods),
             rollout=rollout(child) if child else None,
@@ -307,7 +315,7 @@ class Pass:
     # Helpers
 
     def _own(self) -> Iterable[Pod]:
-        return self._world.pods_of(self._key)
+        return self._cluster.pods_of(self._key)
 
     async def _patch(self, pod: Pod, operations: Sequence[api.Json]) -> bool:
         """False if the pod is gone or changed: whoever changed it wakes the next pass."""
@@ -316,7 +324,7 @@ class Pass:
         except (api.NotFound, api.Conflict) as error:
             log.info("pod changed meanwhile: %s", error)
             return False
-        self._world.wrote(answer)
+        self._cluster.written(answer)
         return True
 
     async def _together(self, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -330,7 +338,7 @@ class Pass:
                 try:
                     return await each
                 except api.KubeError as error:
-                    self._trouble = self._trouble or error
+                    self._first_error = self._first_error or error
 
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(one(each)) for each in work]

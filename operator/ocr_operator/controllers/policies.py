@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.decide import status
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
@@ -23,28 +23,28 @@ CLOCK_SECONDS: Final = 60.0
 log = logging.getLogger(__name__)
 
 
-class Fleet:
+class PolicyController:
     """`look` is one pass over one policy, which has no namespace; its key is `("", name)`."""
 
     def __init__(
-        self, kube: api.Kube, world: World, *, metrics: Metrics, now: Callable[[], datetime]
+        self, kube: api.Kube, cluster: ClusterState, *, metrics: Metrics, now: Callable[[], datetime]
     ) -> None:
         self._kube = kube
-        self._world = world
+        self._cluster = cluster
         self._metrics = metrics
         self._now = now
         self._active: dict[str, bool] = {}
         """Whether each policy with windows was active when the resources were last woken for it."""
 
-    async def look(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key) -> float | None:
         """Seconds until the next look, None for "when something changes". Raises `api.KubeError`."""
-        policy = self._world.policies.get(key)
+        policy = self._cluster.policies.get(key)
         if policy is None:
             self._active.pop(key[1], None)
             return None
         now = self._now()
         again = self._follow(policy, now)
-        await self._write(policy, status.policy(policy, self._world.standings(), now))
+        await self._write(policy, status.policy(policy, self._cluster.policy_usage(), now))
         return again
 
     def _follow(self, policy: Policy, now: datetime) -> float | None:
@@ -56,7 +56,7 @@ class Fleet:
         if self._active.get(policy.name) is not active:
             self._active[policy.name] = active
             log.info("policy %s is %s", policy.name, "active" if active else "outside its windows")
-            self._world.wake_selected(policy)
+            self._cluster.enqueue_selected(policy)
         change = windows.next_change(policy.spec.windows, now)
         return min(CLOCK_SECONDS, (change - now).total_seconds()) if change else CLOCK_SECONDS
 
@@ -71,7 +71,7 @@ class Fleet:
         except api.KubeError as error:
             self._metrics.status_writes.labels("failed").inc()
             if isinstance(error, api.Conflict):
-                self._world.policies.put(await self._kube.get(ref))
+                self._cluster.policies.put(await self._kube.get(ref))
             raise
         self._metrics.status_writes.labels("written").inc()
-        self._world.policies.put(answer)
+        self._cluster.policies.put(answer)

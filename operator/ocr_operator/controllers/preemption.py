@@ -1,4 +1,4 @@
-"""Carries out arbitration: woken by what pods say, it asks idle models to make way and tells about it.
+"""Carries out preemption: woken by what pods say, it asks idle models to make way and tells about it.
 
 The owner of the asks. It remembers those of the last minute and nothing else: a restarted operator sees who waits in
 the pods' first states, and the pods themselves see to it that a model which became ready a moment ago stays.
@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.decide import preemption
 from ocr_operator.decide.placement.messages import size
-from ocr_operator.decide.preemption import Ask, Asked, Copy, Outcome, Rules, Told, Waiter
+from ocr_operator.decide.preemption import Ask, Asked, Copy, Outcome, ReportedPod, Rules, Waiter
 from ocr_operator.decide.status import Event
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.client import PodClient
@@ -39,13 +39,13 @@ class _Wait:
     copy: Copy
 
 
-class Arbiter:
+class PreemptionController:
     """`run` owns everything; `heard` says whose pods changed."""
 
     def __init__(
         self,
         pods: PodClient,
-        world: World,
+        cluster: ClusterState,
         recorder: Recorder,
         *,
         rules: Rules,
@@ -53,26 +53,26 @@ class Arbiter:
         now: Callable[[], datetime],
     ) -> None:
         self._pods = pods
-        self._world = world
+        self._cluster = cluster
         self._recorder = recorder
         self._rules = rules
         self._metrics = metrics
         self._now = now
         self._changed = asyncio.Event()
-        self._heard: set[Key] = set()
+        self._changed_keys: set[Key] = set()
         self._waiting: set[Key] = set()
         """Resources with a pod that waits, or waited and isn't ready yet."""
         self._waits: dict[tuple[str, str], _Wait] = {}
         """By pod UID and model."""
-        self._told_stuck: set[tuple[str, str]] = set()
+        self._reported_keys: set[tuple[str, str]] = set()
         """Waits that were told about: once each, however the reasons change meanwhile."""
         self._asked: dict[int, Asked] = {}
         self._numbers = itertools.count(1)
-        metrics.arbitration_waiting.set_function(lambda: len(self._waits))
+        metrics.preemption_waiting.set_function(lambda: len(self._waits))
 
-    def heard(self, key: Key) -> None:
+    def pods_changed(self, key: Key) -> None:
         """A pod of this resource said something new, or can't be heard any more."""
-        self._heard.add(key)
+        self._changed_keys.add(key)
         self._changed.set()
 
     async def run(self) -> None:
@@ -80,25 +80,27 @@ class Arbiter:
             while True:
                 self._changed.clear()
                 try:
-                    wait = self._look(tasks)
+                    wait = self._reconcile(tasks)
                 except Exception:
-                    log.exception("arbitration failed")
+                    log.exception("preemption failed")
                     wait = TROUBLE_SECONDS
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._changed.wait()
 
-    def _look(self, tasks: asyncio.TaskGroup) -> float | None:
+    def _reconcile(self, tasks: asyncio.TaskGroup) -> float | None:
         """Decides, and starts what follows. Nothing is looked at while nobody waits."""
-        heard, self._heard = self._heard, set()
+        changed, self._changed_keys = self._changed_keys, set()
         tracked = {wait.copy.key for wait in self._waits.values()}
-        for key in heard:
-            lacks = any(model.waits_for for _, state, _ in self._pods.heard(key) for model in state.models)
+        for key in changed:
+            lacks = any(
+                model.waits_for for _, state, _ in self._pods.connected(key) for model in state.models
+            )
             (self._waiting.add if lacks or key in tracked else self._waiting.discard)(key)
         if not self._waiting:
             return None
         now = self._now()
-        waiters, residents = preemption.view(self._told(), now)
+        waiters, residents = preemption.view(self._reported_pods(), now)
         self._measure(waiters, now)
         self._asked = {
             number: each
@@ -109,31 +111,31 @@ class Arbiter:
             wait.copy.key for wait in self._waits.values()
         }
         plan = preemption.plan(waiters, residents, self._asked.values(), self._rules, now)
-        for stuck in plan.stuck:
-            name = (stuck.waiter.copy.uid, stuck.waiter.copy.model)
-            if name in self._told_stuck:
+        for no_victim in plan.no_victims:
+            name = (no_victim.waiter.copy.uid, no_victim.waiter.copy.model)
+            if name in self._reported_keys:
                 continue
-            self._told_stuck.add(name)
-            event = Event(type="Warning", reason="GpuMemoryShort", message=stuck.why)
-            tasks.create_task(self._tell(stuck.waiter.copy.key, event))
+            self._reported_keys.add(name)
+            event = Event(type="Warning", reason="GpuMemoryShort", message=no_victim.why)
+            tasks.create_task(self._record(no_victim.waiter.copy.key, event))
         for ask in plan.asks:
             number = next(self._numbers)
             self._asked[number] = Asked(
                 victim=ask.victim.copy, waiter=ask.waiter.copy, gpu=ask.waiter.gpu, at=now
             )
             tasks.create_task(self._ask(number, ask))
-        return plan.look_again
+        return plan.retry_seconds
 
-    def _told(self) -> Iterator[Told]:
+    def _reported_pods(self) -> Iterator[ReportedPod]:
         """The pods that say they are on a GPU which somebody waits for: few, also where there are hundreds."""
-        waiting = {state.device.uuid for key in self._waiting for _, state, _ in self._pods.heard(key)}
-        for key, target, state, live in self._pods.all_heard():
+        waiting = {state.device.uuid for key in self._waiting for _, state, _ in self._pods.connected(key)}
+        for key, target, state, live in self._pods.all_connected():
             if state.device.uuid not in waiting:
                 continue
-            pod = self._world.pods.get((key[0], target.name))
+            pod = self._cluster.pods.get((key[0], target.name))
             if pod is not None and pod.uid == target.uid:
-                declared = self._world.declared.get(key, {})
-                yield Told(key=key, pod=pod, state=state, live=live.values, declared=declared)
+                declared = self._cluster.declared.get(key, {})
+                yield ReportedPod(key=key, pod=pod, state=state, live=live.values, declared=declared)
 
     def _measure(self, waiters: tuple[Waiter, ...], now: datetime) -> None:
         """Begins and ends waits: they end well with a ready model, and otherwise with nobody who waits."""
@@ -143,14 +145,16 @@ class Arbiter:
         for name, wait in list(self._waits.items()):
             if name in present:
                 continue
-            states = [state for target, state, _ in self._pods.heard(wait.copy.key) if target.uid == name[0]]
+            states = [
+                state for target, state, _ in self._pods.connected(wait.copy.key) if target.uid == name[0]
+            ]
             model = next((each for state in states for each in state.models if each.name == name[1]), None)
             if model is not None and model.state in (State.LOADING, State.RESTORING):
                 continue
             if model is not None and model.state is State.READY:
-                self._metrics.arbitration_seconds.observe((now - wait.began).total_seconds())
+                self._metrics.preemption_seconds.observe((now - wait.began).total_seconds())
             del self._waits[name]
-            self._told_stuck.discard(name)
+            self._reported_keys.discard(name)
 
     async def _ask(self, number: int, ask: Ask) -> None:
         victim, waiter = ask.victim.copy, ask.waiter.copy
@@ -168,7 +172,7 @@ class Arbiter:
         else:
             outcome = Outcome.OFFLOADED if gone else Outcome.BUSY
             log.info("asked victim=%s waiter=%s outcome=%s", victim, waiter, outcome)
-        self._metrics.arbitration_asks.labels(outcome).inc()
+        self._metrics.preemption_asks.labels(outcome).inc()
         self._asked[number] = replace(self._asked[number], ended=self._now(), outcome=outcome)
         self._changed.set()
         if outcome is Outcome.OFFLOADED:
@@ -176,9 +180,9 @@ class Arbiter:
             got = Event(
                 type="Normal", reason="GpuMemoryFreed", message=f"{waiter} gets {memory} from {victim}"
             )
-            await self._tell(victim.key, Event(type="Normal", reason="GpuMemoryYielded", message=ask.why))
-            await self._tell(waiter.key, got)
+            await self._record(victim.key, Event(type="Normal", reason="GpuMemoryYielded", message=ask.why))
+            await self._record(waiter.key, got)
 
-    async def _tell(self, key: Key, event: Event) -> None:
-        if (body := self._world.resource(key)) is not None:
+    async def _record(self, key: Key, event: Event) -> None:
+        if (body := self._cluster.resource(key)) is not None:
             await self._recorder.record(body, event)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ocr_operator.controllers.children import Children
-from ocr_operator.controllers.cluster_state import World
-from ocr_operator.controllers.passes import Hands, Memory, Pass
+from ocr_operator.controllers.cluster_state import ClusterState
+from ocr_operator.controllers.passes import Context, Pass, ResourceCache
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import Reporter
 from ocr_operator.decide import status
@@ -27,7 +27,7 @@ class Reconciler:
     def __init__(
         self,
         kube: api.Kube,
-        world: World,
+        cluster: ClusterState,
         pods: PodClient,
         recorder: Recorder,
         *,
@@ -36,44 +36,44 @@ class Reconciler:
         now: Callable[[], datetime],
         time: Callable[[], float],
     ) -> None:
-        self._hands = Hands(
+        self._context = Context(
             kube=kube,
-            world=world,
+            cluster=cluster,
             pods=pods,
             children=children,
-            reporter=Reporter(kube, world, recorder, metrics=metrics, time=time),
+            reporter=Reporter(kube, cluster, recorder, metrics=metrics, time=time),
             metrics=metrics,
             now=now,
             time=time,
         )
-        self._memories: dict[Key, Memory] = {}
+        self._caches: dict[Key, ResourceCache] = {}
         metrics.awake.set_function(
-            lambda: sum(len(each.route.members or ()) for each in self._memories.values())
+            lambda: sum(len(each.routing_state.members or ()) for each in self._caches.values())
         )
 
-    async def look(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key) -> float | None:
         """Seconds until the next look, None for "when something changes". Raises `api.KubeError`."""
-        hands = self._hands
-        body = hands.world.resource(key)
+        context = self._context
+        body = context.cluster.resource(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._forget(key)
             return None
-        memory = self._memories.get(key)
-        if memory is None or memory.uid != body["metadata"]["uid"]:
+        cache = self._caches.get(key)
+        if cache is None or cache.uid != body["metadata"]["uid"]:
             self._forget(key)
-            memory = self._memories[key] = Memory(body["metadata"]["uid"])
+            cache = self._caches[key] = ResourceCache(body["metadata"]["uid"])
         resource = spec.parse(body)
         if isinstance(resource, InvalidSpec):
-            hands.world.stands(key, None)
-            stalled = status.stalled(body, resource, hands.now())
-            await hands.reporter.write(memory.report, body, stalled, urgent=True)
-            await hands.reporter.tell(memory.report, body)
+            context.cluster.set_policy_usage(key, None)
+            stalled = status.stalled(body, resource, context.now())
+            await context.reporter.write(cache.report, body, stalled, urgent=True)
+            await context.reporter.tell(cache.report, body)
             return None
-        settings = effective.of(resource, hands.world.policies_of(body), hands.now())
-        hands.world.stands(key, settings.standing)
-        return await Pass(hands, memory, resource, settings, body).run()
+        settings = effective.of(resource, context.cluster.policies_of(body), context.now())
+        context.cluster.set_policy_usage(key, settings.policy_usage)
+        return await Pass(context, cache, resource, settings, body).run()
 
     def _forget(self, key: Key) -> None:
-        self._hands.pods.forget(key)
-        if (memory := self._memories.pop(key, None)) is not None:
-            self._hands.children.forget(memory.uid)
+        self._context.pods.forget(key)
+        if (cache := self._caches.pop(key, None)) is not None:
+            self._context.children.forget(cache.uid)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import Placement
@@ -60,10 +60,16 @@ class Reporter:
     """Writes statuses and records Events, for all resources."""
 
     def __init__(
-        self, kube: api.Kube, world: World, recorder: Recorder, *, metrics: Metrics, time: Callable[[], float]
+        self,
+        kube: api.Kube,
+        cluster: ClusterState,
+        recorder: Recorder,
+        *,
+        metrics: Metrics,
+        time: Callable[[], float],
     ) -> None:
         self._kube = kube
-        self._world = world
+        self._cluster = cluster
         self._recorder = recorder
         self._metrics = metrics
         self._time = time
@@ -87,14 +93,14 @@ class Reporter:
         except api.KubeError as error:
             self._metrics.status_writes.labels("failed").inc()
             if isinstance(error, api.Conflict):
-                self._world.saw(await self._kube.get(ref))
+                self._cluster.put_resource(await self._kube.get(ref))
             raise
         report.written = self._time()
         self._metrics.status_writes.labels("written").inc()
-        self._world.saw(answer)
-        told, report.placements = report.placements, []
+        self._cluster.put_resource(answer)
+        reported, report.placements = report.placements, []
         moves = report.take_moves(report.written)
-        report.news = (report.news + status.events(before, after, told, moves))[-MAX_NEWS:]
+        report.news = (report.news + status.events(before, after, reported, moves))[-MAX_NEWS:]
         return answer
 
     async def tell(self, report: Report, body: api.Json) -> None:

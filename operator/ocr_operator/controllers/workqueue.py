@@ -39,7 +39,7 @@ class _Entry:
     key: Key = field(compare=False)
 
 
-class Wakeups:
+class WorkQueue:
     """Runs `look(key)` for every object that was woken, at most `concurrency` of them at once.
 
     `look` returns after how many seconds it wants to look again, None for "when woken". It handles its own
@@ -48,29 +48,29 @@ class Wakeups:
 
     def __init__(
         self,
-        look: Callable[[Key], Awaitable[float | None]],
+        reconcile: Callable[[Key], Awaitable[float | None]],
         *,
         concurrency: int,
         time: Callable[[], float],
         spacing: float = SPACING_SECONDS,
     ) -> None:
-        self._look = look
+        self._reconcile = reconcile
         self._time = time
         self._spacing = spacing
         self._slots = asyncio.Semaphore(concurrency)
         self._objects: dict[Key, _Object] = {}
         self._heap: list[_Entry] = []
         self._signal = asyncio.Event()
-        self.beat = time()
+        self.last_heartbeat = time()
         """When the owner loop last came by: an old one means that it hangs."""
 
-    def wake(self, key: Key, *, urgent: bool = False) -> None:
+    def enqueue(self, key: Key, *, urgent: bool = False) -> None:
         """Looks again: at once, or, unless `urgent`, at least `spacing` after the last pass began."""
         thing = self._objects.setdefault(key, _Object())
         now = self._time()
         self._ask(key, thing, now if urgent else max(now, thing.started + self._spacing))
 
-    def wake_after(self, key: Key, seconds: float) -> None:
+    def enqueue_after(self, key: Key, seconds: float) -> None:
         """Looks again after that time; an earlier wake-up doesn't cancel it but makes it superfluous."""
         self._ask(key, self._objects.setdefault(key, _Object()), self._time() + seconds)
 
@@ -95,7 +95,7 @@ class Wakeups:
         """The owner: starts passes until it is cancelled, and cancels those that run then."""
         async with asyncio.TaskGroup() as passes:
             while True:
-                self.beat = self._time()
+                self.last_heartbeat = self._time()
                 self._signal.clear()
                 while (entry := self._next()) is not None:
                     await self._slots.acquire()
@@ -129,9 +129,9 @@ class Wakeups:
 
     async def _pass(self, key: Key, thing: _Object) -> None:
         try:
-            again = await self._look(key)
+            again = await self._reconcile(key)
             if again is not None and not thing.gone:
-                self.wake_after(key, again)
+                self.enqueue_after(key, again)
         finally:
             thing.running = False
             self._slots.release()

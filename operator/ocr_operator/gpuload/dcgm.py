@@ -146,8 +146,8 @@ class _Gpu:
                 break
 
     def reading(self, node: str, uuid: str, mig: str, read_at: datetime | None) -> GpuReading:
-        used, free, told = (self.values.get(name) for name in (FB_USED, FB_FREE, FB_TOTAL))
-        total = told
+        used, free, reported = (self.values.get(name) for name in (FB_USED, FB_FREE, FB_TOTAL))
+        total = reported
         if total is None and used is not None and free is not None:
             total = used + free + self.values.get(FB_RESERVED, 0.0)
         if total is not None and used is None and free is not None:

@@ -22,16 +22,16 @@ USABLE: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Homes:
+class GpuNodes:
     """Which node has which GPU, by those who measure whole nodes: exporters and Prometheus, no pods."""
 
     nodes: Mapping[str, str] = field(default_factory=dict)
     """UUID → node."""
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
     """Nodes that somebody tells of."""
 
 
-NOBODY: Final = Homes()
+NO_GPU_NODES: Final = GpuNodes()
 
 
 def merge(sources: Iterable[GpuReading], now: datetime) -> list[GpuReading]:
@@ -61,7 +61,7 @@ def merge(sources: Iterable[GpuReading], now: datetime) -> list[GpuReading]:
     return sorted(best, key=lambda each: (each.node, each.uuid, each.mig))
 
 
-def homes(sources: Iterable[GpuReading]) -> Homes:
+def gpu_nodes(sources: Iterable[GpuReading]) -> GpuNodes:
     """The node of each GPU by its most trustworthy source, then the newest; pods' own words don't count."""
     found: dict[str, GpuReading] = {}
     for each in sources:
@@ -71,7 +71,7 @@ def homes(sources: Iterable[GpuReading]) -> Homes:
         if known is None or _trust(each) > _trust(known):
             found[each.uuid] = each
     nodes = {uuid: each.node for uuid, each in found.items()}
-    return Homes(nodes, frozenset(nodes.values()))
+    return GpuNodes(nodes, frozenset(nodes.values()))
 
 
 def of_pods(pods: Iterable[Pod], states: Mapping[str, PodState], now: datetime) -> list[GpuReading]:

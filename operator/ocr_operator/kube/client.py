@@ -22,7 +22,7 @@ from ocr_operator.resources import names
 
 PAGE: Final = 500
 """Items of one list request: a page of 500 pods is about 1 MB, decoded in some 10 ms."""
-SILENCE_SECONDS: Final = 120.0
+IDLE_TIMEOUT_SECONDS: Final = 120.0
 """A watch without any line for so long is dead: the API server sends a bookmark a minute, and may skip one."""
 ATTEMPTS: Final = 4
 """Tries of one request that the API server turns away with 429 before the caller hears of it."""
@@ -49,7 +49,7 @@ class Client:
         client: kubernetes_client.ApiClient,
         *,
         request_seconds: float = 30.0,
-        silence_seconds: float = SILENCE_SECONDS,
+        silence_seconds: float = IDLE_TIMEOUT_SECONDS,
         rng: random.Random | None = None,
     ) -> None:
         self._client = client

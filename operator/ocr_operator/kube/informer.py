@@ -17,7 +17,7 @@ T = TypeVar("T")
 Name = tuple[str, str]
 
 
-class Mirror(Generic[T]):
+class Informer(Generic[T]):
     """Objects of `kind` in `namespaces` that match `selector`, as `parse` views them.
 
     `on_change` hears of every difference between two views, in order, synchronously; `group` indexes them.
@@ -50,7 +50,7 @@ class Mirror(Generic[T]):
         self._unsynced = set(namespaces)
         self.synced = asyncio.Event()
         """Set once every namespace was listed."""
-        self.beat = time()
+        self.last_heartbeat = time()
         """When the watch loop last did anything, even failing: an old one means that it hangs."""
 
     def __iter__(self) -> Iterator[T]:
@@ -80,7 +80,7 @@ class Mirror(Generic[T]):
 
     async def _watch(self, namespace: str) -> None:
         async for event in self._kube.watch(self.kind, namespace=namespace, selector=self._selector):
-            self.beat = self._time()
+            self.last_heartbeat = self._time()
             match event:
                 case api.Listed(items):
                     self._replace(namespace, items)

@@ -23,7 +23,7 @@ from ocr_operator.pods.wire import PodError, Target
 from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Key
 
-SILENCE_SECONDS: Final = 12.0
+IDLE_TIMEOUT_SECONDS: Final = 12.0
 """A stream without a whole line for so long is dead. Pods send a heartbeat every 10 s; a pod that vanishes is
 `unknown` in the status within 15 s, the second between two writes of a status included.
 """
@@ -31,7 +31,7 @@ MAX_DELAY_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 5.0
 """A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
 CONCURRENT_PUSHES: Final = 64
-CROWD_SPACING_SECONDS: Final = 0.1
+THRESHOLD_SPACING_SECONDS: Final = 0.1
 """Between two crowds of a resource that are urgent: at hundreds of requests a second, queues come and go."""
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ class _Link:
     token: str
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Something that the pushing task looks at is new."""
-    crowd: int = 0
+    queue_threshold: int = 0
     """More waiting requests than these, and the awake set may have to grow."""
-    crowded: bool = False
+    over_threshold: bool = False
     """Until no more than half of that wait: each crowd is news once."""
     state: PodState | Unreachable | None = None
     acked: podstate.Echo | None = None
@@ -84,15 +84,15 @@ class PodClient:
         on_change: Callable[[Key, bool], None],
         metrics: Metrics,
         rng: random.Random,
-        silence: float = SILENCE_SECONDS,
+        idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self._session = session
         self._on_change = on_change
         self._metrics = metrics
         self._rng = rng
-        self._silence = silence
+        self._idle_timeout = idle_timeout
         self._links: dict[Key, dict[str, _Link]] = {}
-        self._crowds: dict[Key, float] = {}
+        self._crossings: dict[Key, float] = {}
         """When the last crowd of a resource was urgent."""
         self._new: asyncio.Queue[_Link | _Wake] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
@@ -114,7 +114,7 @@ class PodClient:
                     ]
 
     def follow(
-        self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str, *, crowd: int
+        self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str, *, queue_threshold: int
     ) -> None:
         """These are all running pods of a resource, and what they should run with. A pod in which more than
         `crowd` requests wait is urgent news. Returns at once.
@@ -132,7 +132,7 @@ class PodClient:
                 known.wanted, known.token = live, token
                 known.changed.set()
         for link in links.values():
-            link.crowd = crowd
+            link.queue_threshold = queue_threshold
         if not links:
             del self._links[key]
 
@@ -148,7 +148,7 @@ class PodClient:
     def forget(self, key: Key) -> None:
         """The resource is gone."""
         self._news.pop(key, asyncio.Event()).set()
-        self._crowds.pop(key, None)
+        self._crossings.pop(key, None)
         for link in self._links.pop(key, {}).values():
             self._drop(link)
 
@@ -166,14 +166,14 @@ class PodClient:
             if isinstance(link.state, PodState)
         }
 
-    def heard(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
+    def connected(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
         """The pods of a resource that can be heard: what they say, and what they should run with."""
         links = self._links.get(key, {}).values()
         return [(link.target, link.state, link.wanted) for link in links if isinstance(link.state, PodState)]
 
-    def all_heard(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
+    def all_connected(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
         for key in self._links:
-            for target, state, live in self.heard(key):
+            for target, state, live in self.connected(key):
                 yield key, target, state, live
 
     async def offload(self, key: Key, uid: str, model: str, min_resident_seconds: float) -> bool:
@@ -210,17 +210,19 @@ class PodClient:
         start before it counts as unreachable; one that was heard gets a single quick second try.
         """
         loop = asyncio.get_running_loop()
-        grace, tries = loop.time() + self._silence, 0
+        grace, tries = loop.time() + self._idle_timeout, 0
         while True:
             began = loop.time()
             error = await self._listen(link)
-            link.acked, trouble = None, error.trouble
+            link.acked, unreachable = None, error.unreachable
             tries = 1 if loop.time() - began > STEADY_SECONDS else tries + 1
-            starting = link.state is None and loop.time() < grace and trouble.reason == "Unreachable"
+            starting = link.state is None and loop.time() < grace and unreachable.reason == "Unreachable"
             second_try = isinstance(link.state, PodState) and tries == 1 and not error.lasting
-            if not starting and not second_try and link.state != trouble:
-                log.info("pod lost pod=%s/%s why=%s", link.target.key[0], link.target.name, trouble.message)
-                link.state = trouble
+            if not starting and not second_try and link.state != unreachable:
+                log.info(
+                    "pod lost pod=%s/%s why=%s", link.target.key[0], link.target.name, unreachable.message
+                )
+                link.state = unreachable
                 self._changed(link, urgent=True)
             await asyncio.sleep(self._delay(tries - 1))
 
@@ -228,7 +230,10 @@ class PodClient:
         """One connection; why it ended."""
         try:
             await wire.listen(
-                self._session, link.target, functools.partial(self._heard, link), silence=self._silence
+                self._session,
+                link.target,
+                functools.partial(self._received, link),
+                idle_timeout=self._idle_timeout,
             )
         except PodError as error:
             return error
@@ -236,28 +241,28 @@ class PodClient:
             log.exception("state stream failed pod=%s/%s", link.target.key[0], link.target.name)
         return PodError("Unreachable", "the operator failed on the pod's answer")
 
-    def _heard(self, link: _Link, state: PodState) -> None:
+    def _received(self, link: _Link, state: PodState) -> None:
         if link.acked is not None and state.settings.revision < link.acked.revision:
             state = msgspec.structs.replace(state, settings=link.acked)
         if state == link.state:
             return
         urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
-        urgent = self._crowd_grew(link, state.queue.waiting) or urgent
+        urgent = self._crossed_threshold(link, state.queue.waiting) or urgent
         if not isinstance(link.state, PodState):
             link.answered = None  # perhaps another process, which knows only its file
         link.state = state
         link.changed.set()
         self._changed(link, urgent=urgent)
 
-    def _crowd_grew(self, link: _Link, waiting: int) -> bool:
-        before = link.crowded
-        link.crowded = waiting > (link.crowd // 2 if before else link.crowd)
-        if before or not link.crowded:
+    def _crossed_threshold(self, link: _Link, waiting: int) -> bool:
+        before = link.over_threshold
+        link.over_threshold = waiting > (link.queue_threshold // 2 if before else link.queue_threshold)
+        if before or not link.over_threshold:
             return False
         key, now = link.target.key, asyncio.get_running_loop().time()
-        if now - self._crowds.get(key, float("-inf")) < CROWD_SPACING_SECONDS:
+        if now - self._crossings.get(key, float("-inf")) < THRESHOLD_SPACING_SECONDS:
             return False
-        self._crowds[key] = now
+        self._crossings[key] = now
         return True
 
     # The push

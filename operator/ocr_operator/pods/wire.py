@@ -32,7 +32,7 @@ class PodError(Exception):
 
     def __init__(self, reason: str, message: str, *, lasting: bool = False) -> None:
         super().__init__(message)
-        self.trouble = Unreachable(reason=reason, message=message)
+        self.unreachable = Unreachable(reason=reason, message=message)
         self.lasting = lasting
         """Trying again soon won't help."""
 
@@ -65,16 +65,20 @@ def target(pod: Pod, port: int) -> Target | None:
 
 
 async def listen(
-    session: aiohttp.ClientSession, target: Target, heard: Callable[[PodState], None], *, silence: float
+    session: aiohttp.ClientSession,
+    target: Target,
+    on_state: Callable[[PodState], None],
+    *,
+    idle_timeout: float,
 ) -> None:
     """Calls `heard` with every state that the pod sends, until the stream ends. Raises `PodError`; a stream
     without a whole line for `silence` seconds has ended.
     """
     try:
-        async with asyncio.timeout(silence) as patience:
-            await _listen(session, target, heard, patience, silence)
+        async with asyncio.timeout(idle_timeout) as patience:
+            await _listen(session, target, on_state, patience, idle_timeout)
     except TimeoutError as error:
-        raise PodError("Unreachable", f"no heartbeat within {silence:g} s", lasting=True) from error
+        raise PodError("Unreachable", f"no heartbeat within {idle_timeout:g} s", lasting=True) from error
     except sse.InvalidStream as error:
         raise PodError("InvalidState", str(error)) from error
     except aiohttp.ClientConnectorError as error:
@@ -87,9 +91,9 @@ async def listen(
 async def _listen(
     session: aiohttp.ClientSession,
     target: Target,
-    heard: Callable[[PodState], None],
+    on_state: Callable[[PodState], None],
     patience: asyncio.Timeout,
-    silence: float,
+    idle_timeout: float,
 ) -> None:
     loop, parser = asyncio.get_running_loop(), sse.Parser()
     async with session.get(
@@ -106,10 +110,10 @@ async def _listen(
         async for chunk in response.content.iter_any():
             for message in parser.feed(chunk):
                 if isinstance(message, sse.Message) and message.event == "state":
-                    heard(_believe(message.data, target))
+                    on_state(_believe(message.data, target))
                     began = True
                 if began:  # heartbeats keep a state fresh, they don't replace it
-                    patience.reschedule(loop.time() + silence)
+                    patience.reschedule(loop.time() + idle_timeout)
 
 
 async def push(

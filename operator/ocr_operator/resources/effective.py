@@ -64,11 +64,11 @@ class Effective:
     spec: Spec
     sources: tuple[Source, ...]
     """Every general field; of the fields of models, those that somebody set for that model."""
-    standing: "Standing"
+    policy_usage: "PolicyUsage"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PolicyUsage:
     """Names of the policies that select a resource, and what became of them."""
 
     selected: frozenset[str]
@@ -105,7 +105,7 @@ def of(resource: OcrDeployment, policies: Iterable[Policy], now: datetime) -> Ef
     return Effective(
         spec=_laid_over(resource.spec, taken),
         sources=tuple(_sources(taken)),
-        standing=Standing(
+        policy_usage=PolicyUsage(
             selected=frozenset(each.name for each in policies),
             winners=frozenset(each.layer.policy for each in taken.values()) - {""},
             losers=frozenset(layer.policy for layer in layers if _loses(layer, taken)) - {""},

@@ -72,7 +72,7 @@ async def test_probes_tell_what_is_wrong() -> None:
     Counter("counted", "x", registry=registry).inc()
     async with (
         probes.serve(
-            "127.0.0.1", 0, trouble=lambda: wrong[0], ready=lambda: ready[0], registry=registry
+            "127.0.0.1", 0, unhealthy_reason=lambda: wrong[0], ready=lambda: ready[0], registry=registry
         ) as port,
         aiohttp.ClientSession() as session,
     ):

@@ -11,7 +11,7 @@ docs/placement.md has the rules and a worked example.
 from ocr_operator.decide.placement.choose import choose
 from ocr_operator.decide.placement.patch import patch, stamp
 from ocr_operator.decide.placement.patience import give_up
-from ocr_operator.decide.placement.reservations import ledger, merge
+from ocr_operator.decide.placement.reservations import merge, reserved
 from ocr_operator.decide.placement.types import (
     Basis,
     Gpu,
@@ -35,9 +35,9 @@ __all__ = [
     "RunnerUp",
     "choose",
     "give_up",
-    "ledger",
     "merge",
     "patch",
     "request",
+    "reserved",
     "stamp",
 ]

@@ -142,8 +142,8 @@ def _whole(
     booked = sum(entry.count for entry in here if entry.resource == request.resource)
     own = {uuid for entry in here if entry.count for uuid in entry.uuids}
     matching = _devices(request, loads)
-    strangers = sum(load.taken and load.uuid not in own for load in matching)
-    taken = min(capacity, booked + strangers)
+    foreign_pods = sum(load.taken and load.uuid not in own for load in matching)
+    taken = min(capacity, booked + foreign_pods)
     spare = sorted(
         (load for load in matching if not load.taken),
         key=lambda load: (load.share(request.memory_bytes), load.uuid, load.mig),
@@ -190,8 +190,8 @@ def _replica(
     capacity = node.allocatable[request.resource]
     ours = [entry for entry in here if entry.resource == request.resource]
     devices = [load for load in _devices(request, loads) if not load.taken]
-    strangers = {name for load in devices for name in load.holders} - {entry.pod for entry in here}
-    taken = min(capacity, sum(entry.count for entry in ours) + len(strangers))
+    foreign_pods = {name for load in devices for name in load.holders} - {entry.pod for entry in here}
+    taken = min(capacity, sum(entry.count for entry in ours) + len(foreign_pods))
     loose = sorted(entry.memory_bytes for entry in ours if not entry.uuids)
     rooms = [-load.room for load in devices if load.total is not None]
     heapq.heapify(rooms)

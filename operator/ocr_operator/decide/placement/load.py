@@ -69,10 +69,12 @@ class Load:
         return (self.promised + self.foreign // step * step + need) / self.total
 
 
-def loads(node: Node, told: Iterable[GpuReading], here: Sequence[Reservation], now: datetime) -> list[Load]:
+def loads(
+    node: Node, reported: Iterable[GpuReading], here: Sequence[Reservation], now: datetime
+) -> list[Load]:
     """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
     newest: dict[tuple[str, str], GpuReading] = {}
-    for reading in told:
+    for reading in reported:
         key = (reading.uuid, reading.mig)
         if key not in newest or _newer(reading) > _newer(newest[key]):
             newest[key] = reading
@@ -98,7 +100,7 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         foreign = max(0, used - sum(_footprint(entry) for entry in shown))
         live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
     firm = sum(entry.memory_bytes for entry in pinned if not entry.on_demand)
-    strangers = (
+    foreign_pods = (
         bool(reading.holders)
         and bool(set(reading.holders) - {entry.pod for entry in here})
         and not eligible.shares(node)
@@ -118,7 +120,7 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         live=live,
         busy=(reading.utilization or 0.0) if age is not None else 0.0,
         tenants=len(entries),
-        taken=strangers or len(pinned) < len(entries),
+        taken=foreign_pods or len(pinned) < len(entries),
         holders=reading.holders,
     )
 

@@ -42,7 +42,7 @@ def record(pod: Pod) -> Record:
         return Record()
 
 
-def ledger(
+def reserved(
     pods: Iterable[Pod],
     needs: Mapping[str, int] | None = None,
     states: Mapping[str, PodState] | None = None,
@@ -57,9 +57,9 @@ def ledger(
     return tuple(sorted(entries, key=lambda entry: (entry.pod, entry.uid, entry.resource)))
 
 
-def merge(books: Iterable[Reservation], recent: Iterable[Reservation]) -> tuple[Reservation, ...]:
+def merge(reservations: Iterable[Reservation], recent: Iterable[Reservation]) -> tuple[Reservation, ...]:
     """`books` and those of `recent` (placed by us, not yet seen in the watch) that they don't have by UID."""
-    known = tuple(books)
+    known = tuple(reservations)
     uids = {entry.uid for entry in known}
     return known + tuple(entry for entry in recent if entry.uid not in uids)
 
@@ -103,13 +103,13 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
 
 def _used(state: PodState) -> int | None:
     """A worker that runs has a context on the GPU besides its models; when all have exited, nothing is left."""
-    told = state.device.memory_used_bytes
+    reported = state.device.memory_used_bytes
     running = sum(model.worker == "running" for model in state.models)
-    return None if told is None else told + running * OVERHEAD_BYTES
+    return None if reported is None else reported + running * OVERHEAD_BYTES
 
 
 def _pins(pod: Pod, found: Record) -> tuple[str, ...]:
     """The annotation that the container's environment is made from counts; the record only stands in for it."""
     listed = pod.annotation(names.ANNOTATION_GPU_UUIDS)[: MAX_UUIDS * 128].split(",")
-    told = listed if any(listed) else [gpu.uuid for gpu in found.gpus]
-    return tuple(sorted({uuid for uuid in told if dcgm.UUID.fullmatch(uuid)}))[:MAX_UUIDS]
+    reported = listed if any(listed) else [gpu.uuid for gpu in found.gpus]
+    return tuple(sorted({uuid for uuid in reported if dcgm.UUID.fullmatch(uuid)}))[:MAX_UUIDS]

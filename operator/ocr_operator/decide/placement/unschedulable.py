@@ -21,7 +21,7 @@ REMEMBERED_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hanging:
+class Unschedulable:
     """A pod that the scheduler finds no node for, though a placement named one."""
 
     pod: Pod
@@ -31,24 +31,26 @@ class Hanging:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class UnschedulableHistory:
     since: Mapping[str, float] = field(default_factory=dict)
     """Pod UID → since when it hangs."""
     refusals: tuple[tuple[float, str], ...] = ()
     """When which node was refused to a pod that was replaced for it."""
 
 
-def refused(memory: Memory, now: float) -> frozenset[str]:
+def refused(history: UnschedulableHistory, now: float) -> frozenset[str]:
     """The nodes that come last."""
-    return frozenset(node for at, node in memory.refusals if now - at < REMEMBERED_SECONDS)
+    return frozenset(node for at, node in history.refusals if now - at < REMEMBERED_SECONDS)
 
 
-def decide(memory: Memory, hanging: Sequence[Hanging], now: float) -> tuple[Memory, list[Hanging]]:
+def decide(
+    history: UnschedulableHistory, pods: Sequence[Unschedulable], now: float
+) -> tuple[UnschedulableHistory, list[Unschedulable]]:
     """The pods to replace now, and what to remember; `now` is any clock that only goes forward."""
-    recent = tuple(each for each in memory.refusals if now - each[0] < REMEMBERED_SECONDS)
+    recent = tuple(each for each in history.refusals if now - each[0] < REMEMBERED_SECONDS)
     times = len({at for at, _ in recent})
     patience = SECONDS * 2.0 ** min(times, DOUBLINGS)
-    since = {each.pod.uid: memory.since.get(each.pod.uid, now) for each in hanging}
-    due = [each for each in hanging if now - since[each.pod.uid] >= (SECONDS if each.lost else patience)]
+    since = {each.pod.uid: history.since.get(each.pod.uid, now) for each in pods}
+    due = [each for each in pods if now - since[each.pod.uid] >= (SECONDS if each.lost else patience)]
     new = tuple(sorted((now, each.node) for each in due if not each.lost))
-    return Memory(since, recent + new), due
+    return UnschedulableHistory(since, recent + new), due

@@ -1,13 +1,13 @@
 """Whether a pod got the GPU that it was promised, by what it says itself and by what others say of its node."""
 
 from ocr_operator.gpuload import dcgm
-from ocr_operator.gpuload.readings import NOBODY, Homes
+from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
 from ocr_operator.pods.podstate import DeviceKind, PodState, clean
 from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
 
 
-def doubt(pod: Pod, state: PodState, homes: Homes = NOBODY) -> str:
+def mismatch(pod: Pod, state: PodState, gpu_nodes: GpuNodes = NO_GPU_NODES) -> str:
     """What is wrong with the GPU that the pod says it runs on; empty while nothing is. The first of:
 
     1. it isn't what the placement promised  2. it is another node's  3. its node doesn't have it, by the word of the
@@ -18,10 +18,10 @@ def doubt(pod: Pod, state: PodState, homes: Homes = NOBODY) -> str:
     if state.device.kind is not DeviceKind.CPU and uuid:
         if promised and uuid not in promised:
             return clean(f"got {uuid} instead of {', '.join(promised)}")
-        home = homes.nodes.get(uuid)
+        home = gpu_nodes.nodes.get(uuid)
         if home and pod.node and home != pod.node:
             return clean(f"says that it runs on {uuid}, which is on node {home}, not on {pod.node}")
-        if not home and pod.node in homes.told and not uuid.startswith("MIG-"):
+        if not home and pod.node in gpu_nodes.reported and not uuid.startswith("MIG-"):
             return clean(f"says that it runs on {uuid}, which node {pod.node} doesn't have")
     return clean(state.device.mismatch)
 

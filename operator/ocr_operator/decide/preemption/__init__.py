@@ -1,22 +1,22 @@
 """Whose idle model makes way on a full GPU for whom, as a pure decision with its reasons.
 
-    waiters, residents = arbitration.view(told, now)
-    plan = arbitration.plan(waiters, residents, asked, rules, now)
+    waiters, residents = preemption.view(pods, now)
+    plan = preemption.plan(waiters, residents, asked, rules, now)
 
-`arbiter` feeds it and carries it out; docs/arbitration.md has the rules and a worked example.
+The preemption controller feeds it and carries it out; docs/preemption.md has the rules and a worked example.
 """
 
-from ocr_operator.decide.preemption.candidates import Told, view
+from ocr_operator.decide.preemption.candidates import ReportedPod, view
 from ocr_operator.decide.preemption.planning import WINDOW, plan
 from ocr_operator.decide.preemption.types import (
     Ask,
     Asked,
     Copy,
+    NoVictim,
     Outcome,
     Plan,
     Resident,
     Rules,
-    Stuck,
     Waiter,
 )
 
@@ -25,12 +25,12 @@ __all__ = [
     "Ask",
     "Asked",
     "Copy",
+    "NoVictim",
     "Outcome",
     "Plan",
+    "ReportedPod",
     "Resident",
     "Rules",
-    "Stuck",
-    "Told",
     "Waiter",
     "plan",
     "view",

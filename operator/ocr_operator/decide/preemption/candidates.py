@@ -17,7 +17,7 @@ from ocr_operator.resources.observed import Key, Pod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class ReportedPod:
     """One pod, its own state, and what the operator wants of it."""
 
     key: Key
@@ -29,11 +29,11 @@ class Told:
     """Model → its `gpuMemory` in bytes."""
 
 
-def view(told: Iterable[Told], now: datetime) -> tuple[tuple[Waiter, ...], tuple[Resident, ...]]:
+def view(reported: Iterable[ReportedPod], now: datetime) -> tuple[tuple[Waiter, ...], tuple[Resident, ...]]:
     """Everybody who lacks memory, and everybody who holds some, on shared GPUs."""
     waiters: list[Waiter] = []
     residents: list[Resident] = []
-    for each in told:
+    for each in reported:
         if (pinned := _pinned(each, now)) is not None:
             for model in each.state.models:
                 waiters.extend(pinned.waiters(model))
@@ -41,12 +41,12 @@ def view(told: Iterable[Told], now: datetime) -> tuple[tuple[Waiter, ...], tuple
     return tuple(waiters), tuple(residents)
 
 
-def _pinned(each: Told, now: datetime) -> "_Pinned | None":
+def _pinned(each: ReportedPod, now: datetime) -> "_Pinned | None":
     """None for a pod that goes, or that isn't on a GPU which the operator pinned it to."""
     if each.pod.terminating or each.state.draining:
         return None
     uuid = each.state.device.uuid
-    for entry in placement.ledger([each.pod]):
+    for entry in placement.reserved([each.pod]):
         if not entry.count and uuid is not None and uuid in entry.uuids:
             return _Pinned(each, uuid, not entry.on_demand, now)
     return None
@@ -56,7 +56,7 @@ def _pinned(each: Told, now: datetime) -> "_Pinned | None":
 class _Pinned:
     """One pod on its GPU."""
 
-    told: Told
+    reported: ReportedPod
     gpu: str
     reserved: bool
     now: datetime
@@ -92,16 +92,18 @@ class _Pinned:
             )
 
     def _copy(self, model: ModelState) -> Copy:
-        return Copy(key=self.told.key, pod=self.told.pod.name, uid=self.told.pod.uid, model=model.name)
+        return Copy(
+            key=self.reported.key, pod=self.reported.pod.name, uid=self.reported.pod.uid, model=model.name
+        )
 
     def _declared(self, model: ModelState) -> int:
-        return self.told.declared.get(model.name, 0)
+        return self.reported.declared.get(model.name, 0)
 
     def _priority(self, model: ModelState) -> int:
         value = self._live(model).get("priority")
         return value if isinstance(value, int) else 0
 
     def _live(self, model: ModelState) -> Mapping[str, Any]:
-        models = self.told.live.get("models")
+        models = self.reported.live.get("models")
         found = models.get(model.name) if isinstance(models, Mapping) else None
         return found if isinstance(found, Mapping) else {}

@@ -45,7 +45,7 @@ def why(victim: Resident, waiter: Waiter, count: int) -> str:
     )
 
 
-def stuck(waiter: Waiter, bars: Sequence[str]) -> str:
+def no_victims(waiter: Waiter, bars: Sequence[str]) -> str:
     """Why nobody is asked for a waiter; `bars` has an entry for each model of other pods on the GPU."""
     head = f"{waiter.copy} lacks {size(waiter.lack_bytes)} on {waiter.gpu}"
     if not bars:

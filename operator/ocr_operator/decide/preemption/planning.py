@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ocr_operator.decide.preemption import messages, victims
-from ocr_operator.decide.preemption.types import Ask, Asked, Outcome, Plan, Resident, Rules, Stuck, Waiter
+from ocr_operator.decide.preemption.types import Ask, Asked, NoVictim, Outcome, Plan, Resident, Rules, Waiter
 
 WINDOW: Final = timedelta(minutes=1)
 """Asks are counted, and remembered, for so long."""
@@ -46,8 +46,10 @@ def plan(
     ]
     return Plan(
         asks=tuple(ask for each in plans for ask in each.asks),
-        stuck=tuple(stuck for each in plans for stuck in each.stuck),
-        look_again=min((each.look_again for each in plans if each.look_again is not None), default=None),
+        no_victims=tuple(no_victims for each in plans for no_victims in each.no_victims),
+        retry_seconds=min(
+            (each.retry_seconds for each in plans if each.retry_seconds is not None), default=None
+        ),
     )
 
 
@@ -70,8 +72,8 @@ class _Gpu:
             each.ended + SETTLE for each in self._asked if each.ended and each.outcome is Outcome.OFFLOADED
         ]
         if any(at > self._now for at in self._later):
-            return Plan(look_again=self._seconds())
-        stuck: list[Stuck] = []
+            return Plan(retry_seconds=self._seconds())
+        no_victims: list[NoVictim] = []
         for waiter in sorted(waiters, key=self._rank):
             chosen = victims.choose(waiter.lack_bytes, self._candidates(waiter))
             if chosen and len(self._asked) + len(chosen) <= self._rules.asks_per_minute:
@@ -79,14 +81,14 @@ class _Gpu:
                     Ask(victim=each, waiter=waiter, why=messages.why(each, waiter, len(chosen)))
                     for each in chosen
                 )
-                return Plan(asks=tuple(asks), stuck=tuple(stuck), look_again=self._seconds())
+                return Plan(asks=tuple(asks), no_victims=tuple(no_victims), retry_seconds=self._seconds())
             if chosen:
                 self._later.extend(each.at + WINDOW for each in self._asked)
             if waiter.since + TELL <= self._now:
-                stuck.append(Stuck(waiter=waiter, why=self._why_not(waiter, spent=bool(chosen))))
+                no_victims.append(NoVictim(waiter=waiter, why=self._why_not(waiter, spent=bool(chosen))))
             else:
                 self._later.append(waiter.since + TELL)
-        return Plan(stuck=tuple(stuck), look_again=self._seconds())
+        return Plan(no_victims=tuple(no_victims), retry_seconds=self._seconds())
 
     def _rank(self, waiter: Waiter) -> tuple[object, ...]:
         helped = sum(each.waiter == waiter.copy for each in self._asked)
@@ -123,7 +125,7 @@ class _Gpu:
             return messages.spent(waiter, self._rules.asks_per_minute)
         there = [each for each in self._residents if each.copy.uid != waiter.copy.uid]
         bars = [messages.bar(waiter, each) for each in there]
-        return messages.stuck(waiter, [each or messages.SOON for each in bars])
+        return messages.no_victims(waiter, [each or messages.SOON for each in bars])
 
     def _seconds(self) -> float | None:
         return min(((at - self._now).total_seconds() for at in self._later if at > self._now), default=None)

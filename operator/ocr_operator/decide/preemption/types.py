@@ -1,4 +1,4 @@
-"""The words of arbitration: who lacks memory on a GPU, who holds some, who was asked lately, what is to be asked."""
+"""The words of preemption: who lacks memory on a GPU, who holds some, who was asked lately, what is to be asked."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,7 +83,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stuck:
+class NoVictim:
     """A waiter that nobody can be asked for."""
 
     waiter: Waiter
@@ -96,12 +96,12 @@ class Rules:
     min_resident_seconds: float = 5.0
     """A model that is ready for a shorter time isn't asked."""
     asks_per_minute: int = 20
-    """Per GPU; 0 switches arbitration off."""
+    """Per GPU; 0 switches preemption off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     asks: tuple[Ask, ...] = ()
-    stuck: tuple[Stuck, ...] = ()
-    look_again: float | None = None
+    no_victims: tuple[NoVictim, ...] = ()
+    retry_seconds: float | None = None
     """Seconds after which another look may find more; None: when something changes."""

@@ -11,13 +11,13 @@ leave one by one. docs/awake-set.md has the rules with an example, ADR 12 the re
 
 from ocr_operator.decide.routing.candidates import asked_for, candidates, patch, place
 from ocr_operator.decide.routing.decide import decide
-from ocr_operator.decide.routing.types import Candidate, Decision, Memory, Standing, Warmth
+from ocr_operator.decide.routing.types import Candidate, Decision, Eligibility, RoutingState, Warmth
 
 __all__ = [
     "Candidate",
     "Decision",
-    "Memory",
-    "Standing",
+    "Eligibility",
+    "RoutingState",
     "Warmth",
     "asked_for",
     "candidates",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ocr_operator.decide.routing.types import Candidate, Memory, Standing, Warmth
+from ocr_operator.decide.routing.types import Candidate, Eligibility, RoutingState, Warmth
 from ocr_operator.pods.podstate import Location, ModelState, PodState, State
 from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
@@ -43,13 +43,13 @@ def candidates(
 def _candidate(pod: Pod, state: PodState | None, reachable: bool, model: str) -> Candidate:
     label = pod.labels.get(names.LABEL_AWAKE)
     if not pod.ready:
-        standing = Standing.OUT
+        eligibility = Eligibility.OUT
     elif not reachable or (state is not None and state.draining):
-        standing = Standing.DOUBTFUL
+        eligibility = Eligibility.DOUBTFUL
     else:
-        standing = Standing.UNHEARD if state is None else Standing.USABLE
+        eligibility = Eligibility.UNHEARD if state is None else Eligibility.USABLE
     if state is None:
-        return Candidate(uid=pod.uid, name=pod.name, label=label, standing=standing)
+        return Candidate(uid=pod.uid, name=pod.name, label=label, eligibility=eligibility)
     found = next((each for each in state.models if each.name == model), None)
     warmth = Warmth.UNKNOWN if found is None else _warmth(found)
     seconds = None
@@ -59,7 +59,7 @@ def _candidate(pod: Pod, state: PodState | None, reachable: bool, model: str) ->
         uid=pod.uid,
         name=pod.name,
         label=label,
-        standing=standing,
+        eligibility=eligibility,
         warmth=warmth,
         wake_seconds=seconds,
         waiting=state.queue.waiting,
@@ -84,11 +84,11 @@ def _warmth(model: ModelState) -> Warmth:
     return Warmth.EXITED if warmth is Warmth.CPU and model.worker == "exited" else warmth
 
 
-def place(pod: Pod, routing: Routing, memory: Memory) -> tuple[Memory, Operation]:
+def place(pod: Pod, routing: Routing, state: RoutingState) -> tuple[RoutingState, Operation]:
     """The label of a pod whose gate is lifted, for the patch that does it: awake if the set has nobody yet."""
-    if routing.policy != "all" and memory.members:
-        return memory, _label(names.ASLEEP)
-    return replace(memory, members={**(memory.members or {}), pod.uid: pod.name}), _label(names.AWAKE)
+    if routing.policy != "all" and state.members:
+        return state, _label(names.ASLEEP)
+    return replace(state, members={**(state.members or {}), pod.uid: pod.name}), _label(names.AWAKE)
 
 
 def patch(pod: Pod, *, awake: bool) -> list[Operation]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
-from ocr_operator.decide.routing.types import Candidate, Decision, Memory, Standing, Warmth
+from ocr_operator.decide.routing.types import Candidate, Decision, Eligibility, RoutingState, Warmth
 from ocr_operator.resources import names
 from ocr_operator.resources.spec import Routing
 
@@ -28,7 +28,9 @@ _WORDS: Final = {
 }
 
 
-def decide(pods: Iterable[Candidate], routing: Routing, pages: int, memory: Memory, now: float) -> Decision:
+def decide(
+    pods: Iterable[Candidate], routing: Routing, pages: int, state: RoutingState, now: float
+) -> Decision:
     """The set from now on. `pages` is how many requests a pod serves at once (`batching.maxPages`), `now` any
     clock in seconds that doesn't go back. The order of pods is irrelevant.
 
@@ -36,7 +38,7 @@ def decide(pods: Iterable[Candidate], routing: Routing, pages: int, memory: Memo
     needs  3. after a calm time one leaves, or changes places with a sleeper that wakes faster
     """
     pods = sorted(pods, key=lambda each: (each.name, each.uid))
-    before = memory.members
+    before = state.members
     if before is None:
         before = {each.uid: each.name for each in pods if each.label == names.AWAKE}
     if routing.policy == "all":
@@ -46,7 +48,7 @@ def decide(pods: Iterable[Candidate], routing: Routing, pages: int, memory: Memo
     draft = _Draft(pods, before, routing, pages)
     draft.keep_and_replace()
     draft.grow()
-    calm, again = draft.calm_down(memory.calm_since, now)
+    calm, again = draft.calm_down(state.calm_since, now)
     return replace(_decision(pods, draft.chosen, tuple(draft.why), calm, again), wakes=draft.wakes)
 
 
@@ -56,9 +58,9 @@ class _Draft:
     def __init__(
         self, pods: Sequence[Candidate], before: Mapping[str, str], routing: Routing, pages: int
     ) -> None:
-        hopeful = [each for each in pods if each.standing <= Standing.UNHEARD]
-        best = min((each.standing for each in pods), default=Standing.OUT)
-        self.pool = hopeful or [each for each in pods if each.standing is best]
+        hopeful = [each for each in pods if each.eligibility <= Eligibility.UNHEARD]
+        best = min((each.eligibility for each in pods), default=Eligibility.OUT)
+        self.pool = hopeful or [each for each in pods if each.eligibility is best]
         """Whom requests may go to. With nobody to trust, those whom Kubernetes does, else those to come."""
         self.before = before
         self.routing = routing
@@ -130,7 +132,7 @@ class _Draft:
     def fewer_would_do(self) -> bool:
         """All requests would be served at once by one pod fewer, and half of what wakes a pod doesn't wait."""
         members = self.members
-        if any(each.standing is not Standing.USABLE for each in members):
+        if any(each.eligibility is not Eligibility.USABLE for each in members):
             return False
         rest = len(members) - 1
         waiting, load = sum(each.waiting for each in members), sum(each.load for each in members)
@@ -153,7 +155,9 @@ class _Draft:
     def faster(self) -> tuple[Candidate, Candidate] | None:
         """The slowest idle member and an idle sleeper that wakes faster, not merely by a measured second."""
         idle = [each for each in self.members if not each.load]
-        sleepers = [each for each in self.sleepers if not each.load and each.standing is Standing.USABLE]
+        sleepers = [
+            each for each in self.sleepers if not each.load and each.eligibility is Eligibility.USABLE
+        ]
         if not idle or not sleepers:
             return None
         slow = max(idle, key=lambda each: (each.warmth, each.name))
@@ -169,7 +173,7 @@ def _decision(
 ) -> Decision:
     members = {each.uid: each.name for each in pods if each.uid in chosen}
     return Decision(
-        memory=Memory(members, calm),
+        state=RoutingState(members, calm),
         joins=tuple(each.uid for each in pods if each.uid in members and each.label != names.AWAKE),
         leaves=tuple(each.uid for each in pods if each.uid not in members and each.label != names.ASLEEP),
         why=why,
@@ -180,8 +184,8 @@ def _decision(
 def _joining(added: Sequence[Candidate]) -> str:
     first = added[0]
     took = "" if first.wake_seconds is None else f", which took {first.wake_seconds:.1f} s last time"
-    told = f"{_some([each.name for each in added])} {'joins' if len(added) == 1 else 'join'}"
-    return f"{told}, the fastest to wake ({_WORDS[first.warmth]}{took})"
+    reported = f"{_some([each.name for each in added])} {'joins' if len(added) == 1 else 'join'}"
+    return f"{reported}, the fastest to wake ({_WORDS[first.warmth]}{took})"
 
 
 def _some(given: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from enum import IntEnum
 from math import inf
 
 
-class Standing(IntEnum):
+class Eligibility(IntEnum):
     """What a pod can be trusted with; a higher one only serves while there is no lower one."""
 
     USABLE = 0
@@ -40,7 +40,7 @@ class Candidate:
     name: str
     label: str | None
     """Of `ocr-operator.io/awake`, as it is now; None: absent."""
-    standing: Standing
+    eligibility: Eligibility
     warmth: Warmth = Warmth.UNKNOWN
     wake_seconds: float | None = None
     """What the last wake of this kind took, if there was one."""
@@ -56,11 +56,11 @@ class Candidate:
     def speed(self) -> tuple[int, int, float, str]:
         """Sorts the fastest to answer first."""
         seconds = inf if self.wake_seconds is None else self.wake_seconds
-        return self.standing, self.warmth, seconds, self.name
+        return self.eligibility, self.warmth, seconds, self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RoutingState:
     """What one decision tells the next. All of it can be lost: the labels say the rest."""
 
     members: Mapping[str, str] | None = None
@@ -71,7 +71,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    memory: Memory
+    state: RoutingState
     joins: tuple[str, ...]
     """UIDs to label awake, before any other loses its label: the Service never selects nobody."""
     leaves: tuple[str, ...]

@@ -57,8 +57,8 @@ def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dic
     Pods that run go on with the spec that they were made from; nobody looks at them until the spec is mended.
     """
     meta, before = body.get("metadata"), body.get("status")
-    told = meta.get("generation") if isinstance(meta, Mapping) else None
-    generation = told if isinstance(told, int) and told >= 0 else 0
+    reported = meta.get("generation") if isinstance(meta, Mapping) else None
+    generation = reported if isinstance(reported, int) and reported >= 0 else 0
     before = before if isinstance(before, Mapping) else {}
     text = f"{problem.field}: {problem.message}"
     verdicts = {

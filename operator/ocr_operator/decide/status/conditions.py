@@ -170,11 +170,11 @@ def phase(now: View, verdicts: dict[str, Verdict]) -> str:
 def _serving(now: View) -> Verdict:
     """`Standby`: nothing is resident, and the next request loads or restores a model."""
     count = f"{_replicas(now.wanted)} ready"
-    told = [podviews.state(each) for each in now.ready]
-    models = [model for each in told if isinstance(each, PodState) for model in each.models]
+    reported = [podviews.state(each) for each in now.ready]
+    models = [model for each in reported if isinstance(each, PodState) for model in each.models]
     if any(model.state is State.READY or model.location is Location.GPU for model in models):
         return Verdict("True", "Serving", count)
-    if not any(isinstance(each, PodState) for each in told):
+    if not any(isinstance(each, PodState) for each in reported):
         return Verdict("True", "StateUnknown", f"{count}; where their models are is unknown")
     return Verdict("True", "Standby", f"{count}; models load on use")
 
@@ -205,15 +205,15 @@ def _stage(now: View) -> str:
 
 
 def _lag(each: PodSeen, revision: int) -> str:
-    told = podviews.state(each)
-    if isinstance(told, Unreachable):
-        why = f"can't be asked ({told.message})"
-    elif told is None:
+    reported = podviews.state(each)
+    if isinstance(reported, Unreachable):
+        why = f"can't be asked ({reported.message})"
+    elif reported is None:
         why = "hasn't answered yet"
-    elif told.settings.revision == revision:
+    elif reported.settings.revision == revision:
         why = f"has other values under revision {revision}"
     else:
-        why = f"runs revision {told.settings.revision}"
+        why = f"runs revision {reported.settings.revision}"
     return f"{why}; {each.push_error}" if each.push_error else why
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ocr_operator.decide.placement import reservations, verify
 from ocr_operator.decide.status.types import PodSeen
 from ocr_operator.gpuload import dcgm
-from ocr_operator.gpuload.readings import Homes
+from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods.podstate import DeviceKind, ModelState, PodState, State, Unreachable, clean
 from ocr_operator.resources import names, observed
 from ocr_operator.resources.observed import Container, Pod
@@ -76,15 +76,23 @@ def awake(each: PodSeen) -> bool:
 
 def state(each: PodSeen) -> PodState | Unreachable | None:
     """The pod's state; an answer that another pod gave (addresses are reused) counts as none."""
-    told = each.state
-    if isinstance(told, PodState) and told.pod.uid and each.pod.uid and told.pod.uid != each.pod.uid:
-        return Unreachable(reason="WrongPod", message=f"pod {told.pod.name} answers at its address")
-    return told
+    reported = each.state
+    if (
+        isinstance(reported, PodState)
+        and reported.pod.uid
+        and each.pod.uid
+        and reported.pod.uid != each.pod.uid
+    ):
+        return Unreachable(reason="WrongPod", message=f"pod {reported.pod.name} answers at its address")
+    return reported
 
 
 def applied(each: PodSeen, revision: int, digest: str) -> bool:
-    told = state(each)
-    return isinstance(told, PodState) and (told.settings.revision, told.settings.hash) == (revision, digest)
+    reported = state(each)
+    return isinstance(reported, PodState) and (reported.settings.revision, reported.settings.hash) == (
+        revision,
+        digest,
+    )
 
 
 def trouble(each: PodSeen) -> Trouble | None:
@@ -93,7 +101,7 @@ def trouble(each: PodSeen) -> Trouble | None:
     1. the scheduler finds no node  2. a container can't start  3. or ends again and again  4. the server
     can't be asked though the pod is ready  5. another GPU than promised  6. a model gave up
     """
-    pod, told = each.pod, state(each)
+    pod, reported = each.pod, state(each)
     if pod.terminating:
         return None
     if pod.unschedulable:
@@ -104,16 +112,16 @@ def trouble(each: PodSeen) -> Trouble | None:
             return Trouble(reason="ContainerCannotStart", pod=pod.name, message=text.rstrip(": "))
         if _loops(container, pod_ready=pod.ready):
             return Trouble(reason="CrashLooping", pod=pod.name, message=_end(container))
-    if isinstance(told, Unreachable) and pod.ready:
-        return Trouble(reason="Unreachable", pod=pod.name, message=clean(told.message))
-    return _reported(pod, told, each.homes) if isinstance(told, PodState) else None
+    if isinstance(reported, Unreachable) and pod.ready:
+        return Trouble(reason="Unreachable", pod=pod.name, message=clean(reported.message))
+    return _reported(pod, reported, each.gpu_nodes) if isinstance(reported, PodState) else None
 
 
-def _reported(pod: Pod, told: PodState, homes: Homes) -> Trouble | None:
+def _reported(pod: Pod, reported: PodState, gpu_nodes: GpuNodes) -> Trouble | None:
     """What the pod itself tells: numbers 5 and 6 of `trouble`."""
-    if wrong := verify.doubt(pod, told, homes):
+    if wrong := verify.mismatch(pod, reported, gpu_nodes):
         return Trouble(reason="WrongGpu", pod=pod.name, message=wrong)
-    for model in told.models:
+    for model in reported.models:
         if model.state is State.FAILED:
             what = f": {model.last_failure.message}" if model.last_failure else ""
             return Trouble(reason="ModelFailed", pod=pod.name, message=f"{model.name}{what}")
@@ -128,13 +136,13 @@ def entry(
     now: datetime,
 ) -> dict[str, Any]:
     """One element of `status.pods`; absent fields are left out, so that nothing is written that isn't known."""
-    pod, told = each.pod, state(each)
+    pod, reported = each.pod, state(each)
     found = reservations.record(pod)
     answer: dict[str, Any] = {"name": pod.name}
     if node := pod.node or found.node:
         answer["node"] = node
-    if isinstance(told, PodState):
-        gpu = told.device
+    if isinstance(reported, PodState):
+        gpu = reported.device
         on_gpu = gpu.kind is not DeviceKind.CPU and gpu.uuid
         answer["gpus"] = [_gpu(gpu.uuid or "", gpu.product or "")] if on_gpu else []
         answer["device"] = gpu.kind.value
@@ -143,14 +151,14 @@ def entry(
         answer["gpus"] = [_gpu(uuid, pinned[uuid][:128]) for uuid in sorted(pinned)]
     answer["ready"] = ready(each)
     answer["awake"] = awake(each)
-    if isinstance(told, PodState):
+    if isinstance(reported, PodState):
         same = current_settings is not None and applied(each, *current_settings)
-        answer["appliedGeneration"] = generation if same else told.settings.generation
+        answer["appliedGeneration"] = generation if same else reported.settings.generation
         answer["models"] = [
             {"name": model.name, "state": model.state.value, "location": model.location.value}
             | ({"since": _precise(model.since)} if model.since else {})
             | ({"idleSince": _precise(idle)} if (idle := idle_since(model)) and now - idle >= SETTLED else {})
-            for model in sorted(told.models, key=lambda model: model.name)
+            for model in sorted(reported.models, key=lambda model: model.name)
         ]
     else:
         where = _unasked(each)
@@ -167,7 +175,9 @@ def idle_since(model: ModelState) -> datetime | None:
 
 def settles(pods: Sequence[PodSeen], now: datetime) -> float | None:
     """Seconds until the status has a new `idleSince` to tell, None for "when something changes"."""
-    models = (model for each in pods if isinstance(told := state(each), PodState) for model in told.models)
+    models = (
+        model for each in pods if isinstance(reported := state(each), PodState) for model in reported.models
+    )
     left = [SETTLED - (now - idle) for model in models if (idle := idle_since(model)) is not None]
     # A clock that is ahead of ours by more than that is wrong: it must not keep us looking.
     return min((each.total_seconds() for each in left if timedelta() < each <= 2 * SETTLED), default=None)
@@ -211,8 +221,8 @@ def _last_failure(each: PodSeen) -> dict[str, Any] | None:
                     },
                 )
             )
-    told = state(each)
-    for model in told.models if isinstance(told, PodState) else ():
+    reported = state(each)
+    for model in reported.models if isinstance(reported, PodState) else ():
         if model.last_failure and model.last_failure.time:
             at = _precise(model.last_failure.time)
             failure: dict[str, Any] = {

@@ -7,15 +7,15 @@ from typing import Any, Final
 from ocr_operator.decide.status.aggregate import renewed
 from ocr_operator.decide.status.conditions import Verdict
 from ocr_operator.resources import observed, windows
-from ocr_operator.resources.effective import Standing
+from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.policies import Policy
 
 KINDS: Final = ("Accepted",)
 
 
-def policy(policy: Policy, standings: Iterable[Standing], now: datetime) -> dict[str, Any]:
+def policy(policy: Policy, policy_usage: Iterable[PolicyUsage], now: datetime) -> dict[str, Any]:
     """The complete status. It has no value that ticks: `nextChange` moves when a window opens or closes."""
-    mine = [each for each in standings if policy.name in each.selected]
+    mine = [each for each in policy_usage if policy.name in each.selected]
     winning = sum(policy.name in each.winners for each in mine)
     overridden = sum(policy.name in each.losers for each in mine)
     verdict = _accepted(policy, len(mine), winning, overridden)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ocr_operator.decide.placement import NoFit
-from ocr_operator.gpuload.readings import NOBODY, Homes
+from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
 from ocr_operator.pods.podstate import PodState, Unreachable
 from ocr_operator.resources.effective import Source
 from ocr_operator.resources.live_settings import LiveSettings
@@ -18,7 +18,7 @@ class PodSeen:
     """None: not asked yet, or not running."""
     push_error: str = ""
     """Why the last push of live settings failed, if it did; doesn't tick."""
-    homes: Homes = NOBODY
+    gpu_nodes: GpuNodes = NO_GPU_NODES
     """Which node has which GPU, to check the pod's word against."""
 
 

@@ -39,16 +39,18 @@ def make_pod(name: str = "new") -> Pod:
     return observed.pod(raw_pod(name, gated=True))
 
 
-def choose(*gpus: GpuReading, books: tuple[Reservation, ...] = ()) -> Placement | NoFit:
-    return placement.choose(placement.request(RESOURCE, make_pod()), [NODE], gpus, books, NOW)
+def choose(*gpus: GpuReading, reservations: tuple[Reservation, ...] = ()) -> Placement | NoFit:
+    return placement.choose(placement.request(RESOURCE, make_pod()), [NODE], gpus, reservations, NOW)
 
 
 class TestChoice:
     def test_the_least_loaded_gpu_that_nobody_has_is_claimed(self) -> None:
         theirs = choose(make_gpu("GPU-1"))
         assert isinstance(theirs, Placement)
-        books = (replace(theirs, uid="uid-other", pod="default/other").reservation(NOW),)
-        answer = choose(make_gpu("GPU-1"), make_gpu("GPU-2", 8), make_gpu("GPU-3", 4), books=books)
+        reservations = (replace(theirs, uid="uid-other", pod="default/other").reservation(NOW),)
+        answer = choose(
+            make_gpu("GPU-1"), make_gpu("GPU-2", 8), make_gpu("GPU-3", 4), reservations=reservations
+        )
         assert isinstance(answer, Placement)
         assert [gpu.uuid for gpu in answer.gpus] == ["GPU-3"]
         assert (answer.sharing, answer.count, answer.memory_bytes) == ("claim", 1, 12 * GIB), (
@@ -59,7 +61,7 @@ class TestChoice:
         pinned = Reservation(
             pod="default/p", uid="p", deployment="", node="gpu-a", uuids=("GPU-1",), memory_bytes=GIB
         )
-        answer = choose(make_gpu("GPU-1"), books=(pinned,))
+        answer = choose(make_gpu("GPU-1"), reservations=(pinned,))
         assert answer == NoFit(
             reason=NoFitReason.INSUFFICIENT_GPUS,
             message="no GPU fits 12Gi: 0 of 1 are free and large enough (gpu-a/GPU-1: 1 pod on it, taken)",
@@ -67,7 +69,7 @@ class TestChoice:
 
     def test_a_claimed_gpu_takes_no_pins(self) -> None:
         raw = raw_pod(annotations={names.ANNOTATION_GPU_UUIDS: "GPU-1", names.ANNOTATION_CLAIM: "{}"})
-        [entry] = placement.ledger([observed.pod(raw)])
+        [entry] = placement.reserved([observed.pod(raw)])
         assert (entry.uuids, entry.count, entry.resource) == (("GPU-1",), 1, "claim")
         shared = make_deployment(models=MODELS, gpu={"sharing": "shared"})
         request = placement.request(shared, make_pod())

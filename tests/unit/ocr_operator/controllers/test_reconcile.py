@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ocr_operator.controllers.children import Children
-from ocr_operator.controllers.cluster_state import World
+from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.passes import REFUSED_SECONDS
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
@@ -47,19 +47,19 @@ class Desk:
         self.seconds = 0.0
         self.woken: list[Key] = []
         metrics = Metrics(CollectorRegistry())
-        self.world = World(
+        self.cluster = ClusterState(
             kube,
             Settings(scrape_seconds=2),
-            wake=lambda key, urgent: self.woken.append(key),
+            enqueue=lambda key, urgent: self.woken.append(key),
             metrics=metrics,
             time=lambda: self.seconds,
         )
         self.children = Children(
-            kube, self.world, defaults=Defaults("image:1"), metrics=metrics, fresh_token=lambda: TOKEN
+            kube, self.cluster, defaults=Defaults("image:1"), metrics=metrics, new_token=lambda: TOKEN
         )
         self.reconciler = Reconciler(
             kube,
-            self.world,
+            self.cluster,
             PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=random.Random(1)),
             Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
             children=self.children,
@@ -71,18 +71,18 @@ class Desk:
     async def make(self, **spec: Any) -> None:
         body = resources.make_body(**spec)
         del body["metadata"]["uid"], body["metadata"]["generation"]
-        self.world.saw(await self.kube.create(body))
+        self.cluster.put_resource(await self.kube.create(body))
 
     async def change(self, path: str, value: Any) -> None:
         ref = api.Ref(api.OCR_DEPLOYMENT, *KEY)
-        self.world.saw(await self.kube.patch(ref, [{"op": "add", "path": path, "value": value}]))
+        self.cluster.put_resource(await self.kube.patch(ref, [{"op": "add", "path": path, "value": value}]))
 
-    async def look(self) -> float | None:
-        return await self.reconciler.look(KEY)
+    async def reconcile(self) -> float | None:
+        return await self.reconciler.reconcile(KEY)
 
     async def pod(self, raw: dict[str, Any]) -> None:
         await self.kube.create({**raw, "apiVersion": "v1", "kind": "Pod"})
-        await until(lambda: self.world.pods.get(("default", raw["metadata"]["name"])))
+        await until(lambda: self.cluster.pods.get(("default", raw["metadata"]["name"])))
 
     async def status(self) -> dict[str, Any]:
         found: dict[str, Any] = (await self.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))).get("status", {})
@@ -96,9 +96,9 @@ class Desk:
 async def desk() -> AsyncIterator[Desk]:
     async with wire.session() as session:
         ours = Desk(FakeKube(), session)
-        tasks = [asyncio.create_task(each.run()) for each in ours.world.mirrors]
-        for each in ours.world.mirrors:
-            await asyncio.wait_for(each.synced.wait(), PATIENCE)
+        tasks = [asyncio.create_task(each.run()) for each in ours.cluster.informers]
+        for each in ours.cluster.informers:
+            await asyncio.wait_for(each.synced.wait(), 5)
         try:
             yield ours
         finally:
@@ -113,7 +113,7 @@ async def test_first_pass_records_the_revision_before_anything_else(desk: Desk) 
     await desk.make()
 
     order.clear()
-    await desk.look()
+    await desk.reconcile()
 
     assert order[0] == "apply_status OcrDeployment"
     assert (await desk.status())["liveSettings"]["revision"] == 1
@@ -126,13 +126,13 @@ async def test_first_pass_records_the_revision_before_anything_else(desk: Desk) 
 
 async def test_second_pass_writes_nothing(desk: Desk) -> None:
     await desk.make()
-    await desk.look()
-    await until(lambda: len(desk.world.children(KEY)) == 3)
+    await desk.reconcile()
+    await until(lambda: len(desk.cluster.children(KEY)) == 3)
     desk.seconds += STATUS_SPACING_SECONDS
-    await desk.look()
+    await desk.reconcile()
     before = dict(desk.kube.calls)
 
-    assert await desk.look() is None
+    assert await desk.reconcile() is None
 
     assert dict(desk.kube.calls) == before
 
@@ -141,25 +141,25 @@ async def test_pass_that_raises_the_revision_leaves_the_rest_to_the_next(desk: D
     """A policy changes a hundred resources at once: no stamp of the first may hold up the push to the last."""
     await desk.make()
     await desk.pod(observations.raw_pod(annotations={}))
-    await desk.look()
+    await desk.reconcile()
     await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
     desk.kube.calls.clear()
 
-    assert await desk.look() == 0.0
+    assert await desk.reconcile() == 0.0
     assert dict(desk.kube.calls) == {"apply_status": 1}
     assert (await desk.status())["liveSettings"]["revision"] == 2
 
-    await desk.look()
+    await desk.reconcile()
     pod = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
     assert json.loads(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
 
 
 async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> None:
     await desk.make()
-    await desk.look()
+    await desk.reconcile()
     await desk.pod(observations.raw_pod(annotations={}))
     desk.seconds += STATUS_SPACING_SECONDS
-    await desk.look()
+    await desk.reconcile()
     stamped = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
     await desk.change("/spec/idle", {"offloadAfterSeconds": 1})
 
@@ -169,7 +169,7 @@ async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> N
 
     desk.kube.fail = fail
     with pytest.raises(api.Unavailable):
-        await desk.look()
+        await desk.reconcile()
 
     assert await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc")) == stamped
     revision = json.loads(stamped["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])["revision"]
@@ -182,25 +182,25 @@ async def test_conflict_brings_the_newest_resource(desk: Desk) -> None:
     newest = await desk.kube.patch(ref, [{"op": "add", "path": "/spec/replicas", "value": 3}])
 
     with pytest.raises(api.Conflict):
-        await desk.look()
+        await desk.reconcile()
 
-    known = desk.world.resource(KEY)
+    known = desk.cluster.resource(KEY)
     assert known is not None
     assert known["metadata"]["resourceVersion"] == newest["metadata"]["resourceVersion"]
-    await desk.look()
+    await desk.reconcile()
 
 
 async def test_pods_cause_one_status_write_a_second(desk: Desk) -> None:
     await desk.make()
-    await desk.look()
+    await desk.reconcile()
     await desk.pod(observations.raw_pod(annotations={}))
     desk.seconds += 0.3
 
-    wait = await desk.look()
+    wait = await desk.reconcile()
 
     assert wait == pytest.approx(STATUS_SPACING_SECONDS - 0.3)
     desk.seconds += 0.7
-    await desk.look()
+    await desk.reconcile()
     assert [each["name"] for each in (await desk.status())["pods"]] == ["invoices-7c9-abc"]
 
 
@@ -211,10 +211,10 @@ async def test_refused_child_is_a_condition_and_tried_again_later(desk: Desk) ->
 
     desk.kube.fail = fail
     await desk.make()
-    await desk.look()
+    await desk.reconcile()
     desk.seconds += STATUS_SPACING_SECONDS
 
-    wait = await desk.look()
+    wait = await desk.reconcile()
 
     assert wait == REFUSED_SECONDS
     conditions = (await desk.status())["conditions"]
@@ -231,13 +231,13 @@ async def test_token_of_the_secret_is_kept_and_a_strangers_is_never_used(desk: D
     await desk.kube.create(stranger)
     await desk.make()
 
-    await desk.look()
+    await desk.reconcile()
     desk.seconds += STATUS_SPACING_SECONDS
-    await desk.look()
+    await desk.reconcile()
 
     secret = await desk.kube.get(api.Ref(api.SECRET, "default", "invoices-ocr-admin"))
     assert secret["data"] == stranger["data"]
-    assert not desk.world.children(KEY)
+    assert not desk.cluster.children(KEY)
     assert any("invoices-ocr-admin" in each["message"] for each in (await desk.status())["conditions"])
 
 
@@ -252,13 +252,13 @@ async def test_resync_in_the_middle_of_a_pass_is_no_failure(desk: Desk) -> None:
 
     desk.kube.fail = resync
     await desk.pod(observations.raw_pod(annotations={}))
-    await desk.look()
+    await desk.reconcile()
     assert (await desk.kube.get(api.Ref(api.SECRET, "default", "invoices-ocr-admin")))["data"]
 
 
 async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -> None:
     await desk.make()
-    await desk.look()
+    await desk.reconcile()
     uuid = "GPU-8f7a95dc-2eac-5db4-b921-8c38a8608045"
     placed = json.dumps({"node": "gone", "gpus": [{"uuid": uuid}]})
     raw = observations.raw_pod(
@@ -270,28 +270,28 @@ async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -
         "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}],
     }
     await desk.pod(raw)
-    [pod] = desk.world.pods_of(KEY)
-    assert desk.world.pinned_to(pod) == ("gone", True), "the books know where it was to go"
+    [pod] = desk.cluster.pods_of(KEY)
+    assert desk.cluster.pinned_to(pod) == ("gone", True), "the books know where it was to go"
 
-    await desk.look()
+    await desk.reconcile()
     desk.seconds += unschedulable.SECONDS - 1
-    await desk.look()
-    assert len(desk.world.pods_of(KEY)) == 1
+    await desk.reconcile()
+    assert len(desk.cluster.pods_of(KEY)) == 1
     desk.seconds += 2
-    await desk.look()
+    await desk.reconcile()
 
-    await until(lambda: not desk.world.pods_of(KEY))
+    await until(lambda: not desk.cluster.pods_of(KEY))
 
 
 async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_comes_last(desk: Desk) -> None:
     """Each time the scheduler refuses another node, patience doubles: what the pod asks for may be nowhere."""
     await desk.make()
-    await desk.look()
+    await desk.reconcile()
     for node in ("gpu-a", "gpu-b"):
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}
         body["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
         await desk.kube.create(body)
-    await until(lambda: len(list(desk.world.nodes)) == 2)
+    await until(lambda: len(list(desk.cluster.nodes)) == 2)
 
     for node, seconds in (("gpu-a", unschedulable.SECONDS), ("gpu-b", 2 * unschedulable.SECONDS)):
         raw = observations.raw_pod(
@@ -301,42 +301,42 @@ async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_come
         full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}
         raw["status"] = {"phase": "Pending", "conditions": [full]}
         await desk.pod(raw)
-        await desk.look()
+        await desk.reconcile()
         desk.seconds += seconds - 1
-        await desk.look()
-        assert len(desk.world.pods_of(KEY)) == 1
+        await desk.reconcile()
+        assert len(desk.cluster.pods_of(KEY)) == 1
         desk.seconds += 2
-        await desk.look()
-        await until(lambda: not desk.world.pods_of(KEY))
+        await desk.reconcile()
+        await until(lambda: not desk.cluster.pods_of(KEY))
 
-    memory = desk.reconciler._memories[KEY].hangs
-    assert unschedulable.refused(memory, desk.seconds) == {"gpu-a", "gpu-b"}
-    assert not unschedulable.refused(memory, desk.seconds + unschedulable.REMEMBERED_SECONDS), (
+    cache = desk.reconciler._caches[KEY].unschedulable_history
+    assert unschedulable.refused(cache, desk.seconds) == {"gpu-a", "gpu-b"}
+    assert not unschedulable.refused(cache, desk.seconds + unschedulable.REMEMBERED_SECONDS), (
         "forgotten after a while"
     )
 
 
 async def test_gone_resource_is_forgotten(desk: Desk) -> None:
     await desk.make()
-    await desk.look()
+    await desk.reconcile()
     body = await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))
     await desk.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
-    desk.world.lost(body)
+    desk.cluster.remove_resource(body)
     before = dict(desk.kube.calls)
 
-    assert await desk.look() is None
+    assert await desk.reconcile() is None
     assert dict(desk.kube.calls) == before
 
 
 async def test_older_view_of_a_resource_is_ignored(desk: Desk) -> None:
     await desk.make()
-    old = desk.world.resource(KEY)
+    old = desk.cluster.resource(KEY)
     await desk.change("/spec/replicas", 2)
     assert old is not None
 
-    desk.world.saw(old)
+    desk.cluster.put_resource(old)
 
-    known = desk.world.resource(KEY)
+    known = desk.cluster.resource(KEY)
     assert known is not None
     assert known["spec"]["replicas"] == 2
 
@@ -345,5 +345,5 @@ async def test_terminating_resource_is_left_to_the_garbage_collector(desk: Desk)
     await desk.make()
     await desk.change("/metadata/deletionTimestamp", "2026-11-23T08:00:00Z")
     with contextlib.suppress(api.NotFound):
-        assert await desk.look() is None
-    assert not desk.world.children(KEY)
+        assert await desk.reconcile() is None
+    assert not desk.cluster.children(KEY)

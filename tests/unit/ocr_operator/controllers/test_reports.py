@@ -15,11 +15,11 @@ def test_the_first_changes_are_told_at_once_and_later_ones_together() -> None:
 
 
 def test_in_the_long_run_there_is_one_in_two_minutes() -> None:
-    report, told, hours = Report(), 0, 6
+    report, reported, hours = Report(), 0, 6
     for second in range(hours * 3600):
         report.moved(("a move",))
-        told += bool(report.take_moves(float(second)))
-    assert told <= hours * 3600 / MOVES_SPACING_SECONDS + MOVES_BURST
+        reported += bool(report.take_moves(float(second)))
+    assert reported <= hours * 3600 / MOVES_SPACING_SECONDS + MOVES_BURST
 
 
 def test_no_change_is_no_event_and_memory_is_bounded() -> None:

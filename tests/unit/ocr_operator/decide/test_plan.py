@@ -319,9 +319,9 @@ def test_a_log_never_has_the_token_or_a_variable() -> None:
     there = served(wanted)
     change_token(there)
     container(there)["env"][-1]["value"] = "hunter3"
-    told = " ".join(plan.plan(wanted, there).why)
-    assert "PASSWORD" in told
-    assert not [secret for secret in ("hunter", "c3RvbGVu", "dG9rZW4") if secret in told]
+    reported = " ".join(plan.plan(wanted, there).why)
+    assert "PASSWORD" in reported
+    assert not [secret for secret in ("hunter", "c3RvbGVu", "dG9rZW4") if secret in reported]
 
 
 VALUES = st.recursive(

@@ -90,10 +90,10 @@ def test_a_broken_line_costs_only_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["all", "none", "void", "", "GPU-", "GPU-1,GPU-2", "GPU-1 ", "GPU-" + "1" * 500]
+    "reported", ["all", "none", "void", "", "GPU-", "GPU-1,GPU-2", "GPU-1 ", "GPU-" + "1" * 500]
 )
-def test_only_a_plain_uuid_is_believed(told: str) -> None:
-    assert dcgm.parse(f'DCGM_FI_DEV_FB_USED{{gpu="0",UUID="{told}"}} 1\n', "node") == []
+def test_only_a_plain_uuid_is_believed(reported: str) -> None:
+    assert dcgm.parse(f'DCGM_FI_DEV_FB_USED{{gpu="0",UUID="{reported}"}} 1\n', "node") == []
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class TestMerge:
         shuffled = list(sources)
         random.shuffle(shuffled)  # type: ignore[attr-defined]
         assert readings.merge(shuffled, NOW) == answer
-        assert readings.homes(shuffled) == readings.homes(sources)
+        assert readings.gpu_nodes(shuffled) == readings.gpu_nodes(sources)
         assert sorted(each.uuid for each in answer) == sorted({each.uuid for each in sources})
         assert readings.merge(answer, NOW) == answer
 
@@ -120,5 +120,5 @@ class TestOfPods:
 
 
 def test_homes_come_from_those_who_measure_nodes() -> None:
-    homes = readings.homes([reading(), reading(Source.POD, uuid="GPU-9", node="gpu-c")])
-    assert homes == readings.Homes({"GPU-1": "gpu-a"}, frozenset({"gpu-a"}))
+    gpu_nodes = readings.gpu_nodes([reading(), reading(Source.POD, uuid="GPU-9", node="gpu-c")])
+    assert gpu_nodes == readings.GpuNodes({"GPU-1": "gpu-a"}, frozenset({"gpu-a"}))

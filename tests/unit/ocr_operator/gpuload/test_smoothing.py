@@ -48,11 +48,11 @@ def test_a_new_gpu_and_an_unknown_utilisation_start_afresh() -> None:
 )
 def test_the_average_stays_between_what_was_told(steps: list[tuple[float, float]]) -> None:
     """Clocks that jump back included."""
-    at, told = NOW, [0.0]
+    at, reported = NOW, [0.0]
     known: tuple[GpuReading, ...] = (IDLE,)
     for gap, value in steps:
         at += timedelta(seconds=gap)
-        told.append(value)
+        reported.append(value)
         known = smoothing.smooth(known, [replace(IDLE, utilization=value, read_at=at)])
         assert known[0].utilization is not None
-        assert min(told) - 1e-9 <= known[0].utilization <= max(told) + 1e-9
+        assert min(reported) - 1e-9 <= known[0].utilization <= max(reported) + 1e-9

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ocr_operator.kube import api, informer
-from ocr_operator.kube.informer import Mirror
+from ocr_operator.kube.informer import Informer
 from tests.support.fakekube import FakeKube
 from tests.support.patience import PATIENCE
 from tests.support.stage import until
@@ -27,9 +27,9 @@ def value(item: api.Json) -> str:
 
 
 @contextlib.asynccontextmanager
-async def mirrored(kube: FakeKube, **options: Any) -> AsyncIterator[tuple[Mirror[str], list[Change]]]:
+async def informed(kube: FakeKube, **options: Any) -> AsyncIterator[tuple[Informer[str], list[Change]]]:
     changes: list[Change] = []
-    copy = Mirror(
+    copy = Informer(
         kube,
         api.SECRET,
         value,
@@ -49,7 +49,7 @@ async def mirrored(kube: FakeKube, **options: Any) -> AsyncIterator[tuple[Mirror
 async def test_every_difference_is_told_once() -> None:
     kube = FakeKube()
     await kube.create(secret("one", "a"))
-    async with mirrored(kube) as (copy, changes):
+    async with informed(kube) as (copy, changes):
         await kube.apply(secret("one", "b"))
         await kube.apply(secret("one", "b", irrelevant="yes"))
         found = await kube.get(api.Ref(api.SECRET, "default", "one"))
@@ -62,7 +62,7 @@ async def test_every_difference_is_told_once() -> None:
 async def test_answer_of_a_write_is_ahead_of_the_watch_and_never_behind_it() -> None:
     kube = FakeKube()
     old = await kube.create(secret("one", "a"))
-    async with mirrored(kube) as (copy, _):
+    async with informed(kube) as (copy, _):
         new = {**old, "data": {"value": "b"}, "metadata": old["metadata"] | {"resourceVersion": "99"}}
         copy.put(new)
         assert list(copy) == ["b"]
@@ -73,7 +73,7 @@ async def test_answer_of_a_write_is_ahead_of_the_watch_and_never_behind_it() -> 
 async def test_answer_of_a_write_does_not_bring_back_what_is_gone() -> None:
     kube = FakeKube()
     old = await kube.create(secret("one", "a"))
-    async with mirrored(kube) as (copy, _):
+    async with informed(kube) as (copy, _):
         await kube.delete(api.ref_of(old), uid=old["metadata"]["uid"])
         await until(lambda: len(copy) == 0)
 
@@ -90,7 +90,7 @@ async def test_groups_follow_the_items() -> None:
     kube = FakeKube()
     await kube.create(secret("one", "a"))
     await kube.create(secret("two", "a"))
-    async with mirrored(kube, group=lambda item: item) as (copy, _):
+    async with informed(kube, group=lambda item: item) as (copy, _):
         assert set(copy.of("a")) == {("default", "one"), ("default", "two")}
         await kube.apply(secret("one", "b"))
         await until(lambda: copy.of("b"))
@@ -107,7 +107,7 @@ async def test_list_after_a_gap_removes_what_vanished_meanwhile() -> None:
             yield api.Listed([await self.get(api.Ref(api.SECRET, "default", "two"))])
             await asyncio.Event().wait()
 
-    async with mirrored(Gap()) as (copy, changes):
+    async with informed(Gap()) as (copy, changes):
         await until(lambda: list(copy) == ["b"])
 
     assert changes == [(None, "a"), (None, "b"), ("a", None)]

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
-from ocr_operator.pods.client import CROWD_SPACING_SECONDS, PodClient
+from ocr_operator.pods.client import THRESHOLD_SPACING_SECONDS, PodClient
 from ocr_operator.pods.podstate import PodState, Unreachable
 from ocr_operator.pods.wire import Target
 from ocr_operator.resources import live_settings
@@ -44,7 +44,7 @@ class Link:
         self.changes = changes
 
     def want(self, live: LiveSettings, token: str = "right") -> None:
-        self.client.follow(KEY, [self.target], live, token, crowd=4)
+        self.client.follow(KEY, [self.target], live, token, queue_threshold=4)
 
     @property
     def state(self) -> PodState | Unreachable | None:
@@ -80,7 +80,7 @@ async def linked(
             on_change=lambda key, urgent: changes.append(urgent),
             metrics=Metrics(CollectorRegistry()),
             rng=random.Random(1),
-            silence=SILENCE,
+            idle_timeout=SILENCE,
         )
         task = asyncio.create_task(client.run())
         try:
@@ -108,7 +108,7 @@ async def test_a_crowd_is_urgent_once_and_again_only_after_it_has_halved() -> No
         await until(lambda: isinstance(link.state, PodState) and link.state.settings.revision == 1)
 
         async def urgent(waiting: int) -> bool:
-            await asyncio.sleep(CROWD_SPACING_SECONDS)
+            await asyncio.sleep(THRESHOLD_SPACING_SECONDS)
             link.changes.clear()
             link.pod.waiting = waiting
             link.pod.tell()
@@ -124,7 +124,8 @@ async def test_settings_are_pushed_until_echoed_and_then_left_alone() -> None:
         link.want(make_live(1))
         await until(lambda: link.pod.settings["revision"] == 1)
         state = await link.connected()
-        assert (await until(lambda: link.state)).settings.hash == make_live(1).hash
+        applied = make_live(1).hash
+        await until(lambda: isinstance(link.state, PodState) and link.state.settings.hash == applied)
         assert link.pod.tokens == ["Bearer right"]
 
         for _ in range(3):
@@ -189,15 +190,16 @@ async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(401, "token"), (403, "token"), (409, "newer revision"), (422, "refuses the values")]
+    ("status", "reported"),
+    [(401, "token"), (403, "token"), (409, "newer revision"), (422, "refuses the values")],
 )
-async def test_refused_push_says_why_and_changes_nothing(status: int, told: str) -> None:
+async def test_refused_push_says_why_and_changes_nothing(status: int, reported: str) -> None:
     async def refuse(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": "no"}}, status=status)
 
     async with linked(lambda pod: setattr(pod, "answer_push", refuse)) as link:
         link.want(make_live(1))
-        await until(lambda: told in link.push_error)
+        await until(lambda: reported in link.push_error)
 
         assert link.pod.settings["revision"] == 0
 
@@ -224,8 +226,8 @@ async def test_silent_stream_is_unreachable_after_the_silence_and_comes_back() -
 
         link.pod.silent = True
         began = loop.time()
-        trouble = await link.lost()
-        assert trouble == Unreachable(reason="Unreachable", message=f"no heartbeat within {SILENCE} s")
+        unreachable = await link.lost()
+        assert unreachable == Unreachable(reason="Unreachable", message=f"no heartbeat within {SILENCE} s")
         assert loop.time() - began < SILENCE + 1
 
         link.pod.silent = False
@@ -238,10 +240,10 @@ async def test_pod_that_never_answers_is_starting_first_and_unreachable_then() -
         loop = asyncio.get_running_loop()
         began = loop.time()
         link.want(make_live(1))
-        trouble = await link.lost()
+        unreachable = await link.lost()
 
         assert loop.time() - began >= SILENCE * 0.9
-        assert trouble.message == "the pod takes no connection"
+        assert unreachable.message == "the pod takes no connection"
 
 
 def endless(chunk: bytes) -> Callable[[web.Request], "asyncio.Future[web.StreamResponse]"]:
@@ -293,13 +295,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_answer_is_no_state(name: str) -> None:
-    answer, told = HOSTILE[name]
+    answer, reported = HOSTILE[name]
     async with linked(lambda pod: setattr(pod, "answer_state", answer)) as link:
         link.want(make_live(1))
-        trouble = await link.lost()
+        unreachable = await link.lost()
 
-        assert trouble.reason == "InvalidState"
-        assert told in trouble.message
+        assert unreachable.reason == "InvalidState"
+        assert reported in unreachable.message
         assert not link.pod.pushes, "no token for a pod that isn't believed"
 
 
@@ -315,9 +317,9 @@ async def test_slow_drip_counts_as_silence() -> None:
 
     async with linked(lambda pod: setattr(pod, "answer_state", drip)) as link:
         link.want(make_live(1))
-        trouble = await link.lost()
+        unreachable = await link.lost()
 
-        assert "no heartbeat" in trouble.message
+        assert "no heartbeat" in unreachable.message
 
 
 async def test_heartbeats_alone_are_no_state() -> None:

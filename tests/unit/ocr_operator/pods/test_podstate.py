@@ -126,12 +126,12 @@ def test_texts_for_people_are_cleaned_and_cut() -> None:
     }
     state = podstate.parse(raw_state(failure=failure))
     assert isinstance(state, PodState)
-    told = state.models[0].last_failure
-    assert told is not None
-    assert told.reason == "Load [31mFailed"
-    assert told.message.startswith("no room xxx")
-    assert len(told.message) == podstate.MAX_MESSAGE
-    assert told.exit_code == -9
+    reported = state.models[0].last_failure
+    assert reported is not None
+    assert reported.reason == "Load [31mFailed"
+    assert reported.message.startswith("no room xxx")
+    assert len(reported.message) == podstate.MAX_MESSAGE
+    assert reported.exit_code == -9
 
 
 JSON = st.recursive(

@@ -33,7 +33,7 @@ def of(resource: OcrDeployment, *policies: Policy, now: datetime = NOON) -> Effe
     return effective.of(resource, policies, now)
 
 
-def told(settings: Effective, field: str = OFFLOAD) -> tuple[str, str]:
+def reported(settings: Effective, field: str = OFFLOAD) -> tuple[str, str]:
     [found] = [each for each in settings.sources if each.field == field]
     return found.value, found.origin
 
@@ -42,46 +42,46 @@ def test_without_policies_it_is_the_resource_and_the_defaults() -> None:
     resource = make_deployment(idle=offload(5))
     settings = of(resource)
     assert settings.spec == resource.spec
-    assert told(settings) == ("5", "spec")
-    assert told(settings, "idle.exitAfterSeconds") == ("300", "default")
+    assert reported(settings) == ("5", "spec")
+    assert reported(settings, "idle.exitAfterSeconds") == ("300", "default")
     assert [each.field for each in settings.sources] == list(GENERAL)
 
 
 def test_policy_fills_in_what_the_resource_leaves_open() -> None:
     settings = of(make_deployment(idle={"exitAfterSeconds": 7}), make_policy("saver", idle=offload(5)))
     assert settings.spec.idle == specs.Idle(offload_after_seconds=5, exit_after_seconds=7)
-    assert told(settings) == ("5", "OcrIdlePolicy/saver")
+    assert reported(settings) == ("5", "OcrIdlePolicy/saver")
 
 
 def test_resource_wins_over_a_default_even_with_the_default_value() -> None:
     """60 is the built-in default; written down, it is the resource's own word."""
     settings = of(make_deployment(idle=offload(60)), make_policy("saver", idle=offload(5)))
-    assert told(settings) == ("60", "spec")
-    assert settings.standing.losers == {"saver"}
-    assert settings.standing.winners == frozenset()
+    assert reported(settings) == ("60", "spec")
+    assert settings.policy_usage.losers == {"saver"}
+    assert settings.policy_usage.winners == frozenset()
 
 
 def test_override_wins_over_the_resource() -> None:
     settings = of(make_deployment(idle=offload(60)), make_policy("cap", mode="override", idle=offload(5)))
-    assert told(settings) == ("5", "OcrIdlePolicy/cap")
+    assert reported(settings) == ("5", "OcrIdlePolicy/cap")
 
 
 def test_higher_priority_wins_and_the_loser_is_known() -> None:
     low = make_policy("low", priority=1, idle=offload(1), logLevel="debug")
     high = make_policy("high", priority=2, idle=offload(2))
     settings = of(make_deployment(), low, high)
-    assert told(settings) == ("2", "OcrIdlePolicy/high")
-    assert told(settings, "logLevel") == ("debug", "OcrIdlePolicy/low")
-    assert settings.standing.winners == {"low", "high"}
-    assert settings.standing.losers == {"low"}
+    assert reported(settings) == ("2", "OcrIdlePolicy/high")
+    assert reported(settings, "logLevel") == ("debug", "OcrIdlePolicy/low")
+    assert settings.policy_usage.winners == {"low", "high"}
+    assert settings.policy_usage.losers == {"low"}
 
 
 def test_among_equals_the_older_wins_then_the_first_by_name() -> None:
     old = make_policy("z", created="2026-01-01T00:00:00Z", idle=offload(1))
     young = make_policy("a", created="2026-01-02T00:00:00Z", idle=offload(2))
     twin = make_policy("b", created="2026-01-01T00:00:00Z", idle=offload(3))
-    assert told(of(make_deployment(), young, old)) == ("1", "OcrIdlePolicy/z")
-    assert told(of(make_deployment(), young, old, twin)) == ("3", "OcrIdlePolicy/b")
+    assert reported(of(make_deployment(), young, old)) == ("1", "OcrIdlePolicy/z")
+    assert reported(of(make_deployment(), young, old, twin)) == ("3", "OcrIdlePolicy/b")
 
 
 def test_model_wins_within_a_layer_and_not_against_a_stronger_one() -> None:
@@ -105,21 +105,21 @@ def test_model_wins_within_a_layer_and_not_against_a_stronger_one() -> None:
 def test_models_that_a_resource_lacks_are_left_out() -> None:
     settings = of(make_deployment(), make_policy(models=[{"name": "other", "preload": True}]))
     assert settings.spec == make_deployment().spec
-    assert settings.standing.winners == settings.standing.losers == frozenset()
+    assert settings.policy_usage.winners == settings.policy_usage.losers == frozenset()
 
 
 def test_fields_of_models_are_told_where_somebody_set_them() -> None:
     settings = of(make_deployment(), make_policy("hot", models=[{"name": "pp-ocr", "preload": True}]))
-    assert told(settings, "models[pp-ocr].preload") == ("true", "OcrIdlePolicy/hot")
+    assert reported(settings, "models[pp-ocr].preload") == ("true", "OcrIdlePolicy/hot")
     assert settings.spec.models[0].preload
     assert len(settings.sources) == len(GENERAL) + 1
 
 
 def test_closed_windows_leave_a_policy_out() -> None:
     night = make_policy("night", windows=[{"start": "22:00", "end": "06:00"}], idle=offload(5))
-    assert told(of(make_deployment(), night)) == ("60", "default")
-    assert told(of(make_deployment(), night, now=NOON.replace(hour=23))) == ("5", "OcrIdlePolicy/night")
-    assert of(make_deployment(), night).standing.selected == {"night"}
+    assert reported(of(make_deployment(), night)) == ("60", "default")
+    assert reported(of(make_deployment(), night, now=NOON.replace(hour=23))) == ("5", "OcrIdlePolicy/night")
+    assert of(make_deployment(), night).policy_usage.selected == {"night"}
 
 
 def test_routing_is_merged_too() -> None:
@@ -143,14 +143,14 @@ def test_worked_example_of_the_page() -> None:
     invoices = make_deployment(idle={"exitAfterSeconds": 900})
     fields = (OFFLOAD, "idle.exitAfterSeconds", "idle.releaseAfterSeconds", "queue.limit")
     day, evening = (of(invoices, *fleet, now=NOON.replace(hour=hour - 1)) for hour in (12, 19))
-    assert [told(day, field) for field in fields] == [
+    assert [reported(day, field) for field in fields] == [
         ("1800", "OcrIdlePolicy/office-hours"),
         ("900", "spec"),
         ("600", "OcrIdlePolicy/saver"),
         ("64", "default"),
     ]
-    assert told(evening) == ("30", "OcrIdlePolicy/saver")
-    assert day.standing.winners == day.standing.losers == {"saver", "office-hours"}
+    assert reported(evening) == ("30", "OcrIdlePolicy/saver")
+    assert day.policy_usage.winners == day.policy_usage.losers == {"saver", "office-hours"}
 
 
 # --- Properties ---------------------------------------------------------------------------------------------------
@@ -253,8 +253,8 @@ def test_the_outcome_is_a_valid_spec_and_says_where_it_comes_from(
     assert len({each.field for each in settings.sources}) == len(settings.sources) <= 64
     origins = {each.origin for each in settings.sources}
     assert origins <= {"spec", "default"} | {each.origin for each in fleet}
-    assert {each.partition("/")[2] for each in origins} - {""} == settings.standing.winners
-    assert settings.standing.winners | settings.standing.losers <= settings.standing.selected
+    assert {each.partition("/")[2] for each in origins} - {""} == settings.policy_usage.winners
+    assert settings.policy_usage.winners | settings.policy_usage.losers <= settings.policy_usage.selected
 
 
 @given(RESOURCES, FLEETS)

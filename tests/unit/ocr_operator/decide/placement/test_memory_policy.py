@@ -40,7 +40,7 @@ def test_a_pod_on_demand_needs_room_for_its_largest_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("books", "on_demand", "most"),
+    ("reservations", "on_demand", "most"),
     [
         ([turn("a", 30), turn("b", 40)], True, 44.9),
         ([turn("a", 30), turn("b", 40)], False, 4.9),
@@ -49,9 +49,9 @@ def test_a_pod_on_demand_needs_room_for_its_largest_model() -> None:
     ],
 )
 def test_a_gpu_fits_what_is_reserved_and_the_largest_on_demand(
-    books: list[Reservation], on_demand: bool, most: float
+    reservations: list[Reservation], on_demand: bool, most: float
 ) -> None:
-    place = [make_node()], [make_gpu()], books
+    place = [make_node()], [make_gpu()], reservations
     choose(make_request(memory=most, on_demand=on_demand), *place)
     message = refuse(make_request(memory=most + 1, on_demand=on_demand), *place).message
     assert f"{most:g}Gi free" in message
@@ -81,7 +81,7 @@ def test_the_policy_is_in_the_pod_template_where_it_is_not_the_default() -> None
         names.ANNOTATION_PLACEMENT: json.dumps({"node": "gpu-a", "memoryBytes": GIB}),
         names.ANNOTATION_GPU_UUIDS: "GPU-1",
     }
-    [entry] = placement.ledger([observed.pod(raw_pod(annotations=placed))])
+    [entry] = placement.reserved([observed.pod(raw_pod(annotations=placed))])
     assert (entry.on_demand, entry.memory_bytes) == (True, GIB)
 
 
@@ -103,15 +103,15 @@ def test_one_turn_always_fits_beside_what_is_reserved(
     requests: list[Request], count: int, foreign: float
 ) -> None:
     gpus = [make_gpu(uuid=f"GPU-{k}", used=foreign if k == 0 else 0) for k in range(count)]
-    books: list[Reservation] = []
+    reservations: list[Reservation] = []
     for request in requests:
-        match placement.choose(request, [make_node()], gpus, books, NOW):
+        match placement.choose(request, [make_node()], gpus, reservations, NOW):
             case NoFit() as refusal:
                 assert refusal.message
             case Placement() as spot:
-                books.append(spot.reservation(NOW))
+                reservations.append(spot.reservation(NOW))
     for gpu in gpus:
-        here = [entry for entry in books if gpu.uuid in entry.uuids]
+        here = [entry for entry in reservations if gpu.uuid in entry.uuids]
         firm = sum(entry.memory_bytes for entry in here if not entry.on_demand)
         largest = max((entry.memory_bytes for entry in here if entry.on_demand), default=0)
         assert firm + largest + (gpu.memory_used_bytes or 0) <= L40S or not here

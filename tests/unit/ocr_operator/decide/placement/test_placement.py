@@ -29,13 +29,13 @@ GPUS = "nvidia.com/gpu"
 
 
 def make_node(name: str = "gpu-a", gpus: int = 2, **change: Any) -> Node:
-    told: dict[str, Any] = {"name": name, "ready": True, "allocatable": {GPUS: gpus}}
-    return Node(**(told | change))
+    reported: dict[str, Any] = {"name": name, "ready": True, "allocatable": {GPUS: gpus}}
+    return Node(**(reported | change))
 
 
 def make_gpu(node: str = "gpu-a", uuid: str = "GPU-1", used: float | None = 0, **change: Any) -> GpuReading:
     """`used` is in GiB."""
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "node": node,
         "uuid": uuid,
         "product": "NVIDIA-L40S",
@@ -44,12 +44,12 @@ def make_gpu(node: str = "gpu-a", uuid: str = "GPU-1", used: float | None = 0, *
         "utilization": 0.0,
         "read_at": NOW - timedelta(seconds=10),
     }
-    return GpuReading(**(told | change))
+    return GpuReading(**(reported | change))
 
 
 def make_request(sharing: str = "shared", memory: float = 12, **change: Any) -> Request:
     exclusive = sharing == "exclusive"
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "pod": "default/new",
         "uid": "uid-new",
         "deployment": "default/invoices",
@@ -58,13 +58,13 @@ def make_request(sharing: str = "shared", memory: float = 12, **change: Any) -> 
         "resource": GPUS if exclusive else "",
         "count": int(exclusive),
     }
-    return Request(**(told | change))
+    return Request(**(reported | change))
 
 
 def make_reservation(
     pod: str, node: str = "gpu-a", uuid: str = "GPU-1", memory: float = 12, **change: Any
 ) -> Reservation:
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "pod": f"default/{pod}",
         "uid": f"uid-{pod}",
         "deployment": "default/other",
@@ -73,16 +73,16 @@ def make_reservation(
         "memory_bytes": int(memory * GIB),
         "placed": NOW - timedelta(seconds=5),
     }
-    return Reservation(**(told | change))
+    return Reservation(**(reported | change))
 
 
 def choose(
     request: Request,
     nodes: Sequence[Node],
     gpus: Sequence[GpuReading] = (),
-    books: Sequence[Reservation] = (),
+    reservations: Sequence[Reservation] = (),
 ) -> Placement:
-    answer = placement.choose(request, nodes, gpus, books, NOW)
+    answer = placement.choose(request, nodes, gpus, reservations, NOW)
     assert isinstance(answer, Placement), answer
     return answer
 
@@ -91,9 +91,9 @@ def refuse(
     request: Request,
     nodes: Sequence[Node],
     gpus: Sequence[GpuReading] = (),
-    books: Sequence[Reservation] = (),
+    reservations: Sequence[Reservation] = (),
 ) -> NoFit:
-    answer = placement.choose(request, nodes, gpus, books, NOW)
+    answer = placement.choose(request, nodes, gpus, reservations, NOW)
     assert isinstance(answer, NoFit), answer
     return answer
 
@@ -128,20 +128,20 @@ class TestShared:
         )
 
     def test_a_pod_that_metrics_do_not_show_yet_is_counted(self) -> None:
-        books = [make_reservation("p", "gpu-a", "GPU-2")]
-        assert chosen(choose(make_request(), TWO_NODES, FOUR_GPUS, books)) == "gpu-b/GPU-4"
+        reservations = [make_reservation("p", "gpu-a", "GPU-2")]
+        assert chosen(choose(make_request(), TWO_NODES, FOUR_GPUS, reservations)) == "gpu-b/GPU-4"
 
     def test_a_pod_that_metrics_show_is_not_counted_twice(self) -> None:
         early = NOW - timedelta(minutes=1)
-        books = [make_reservation("p", "gpu-a", "GPU-2", 4, placed=early, up=True, used_bytes=4 * GIB)]
-        answer = choose(make_request(), TWO_NODES, FOUR_GPUS, books)
+        reservations = [make_reservation("p", "gpu-a", "GPU-2", 4, placed=early, up=True, used_bytes=4 * GIB)]
+        answer = choose(make_request(), TWO_NODES, FOUR_GPUS, reservations)
         assert chosen(answer) == "gpu-a/GPU-2"
         assert answer.score == round(1 - 16 * GIB / L40S, 4)
 
     def test_a_pod_that_sleeps_keeps_its_promise(self) -> None:
         early = NOW - timedelta(minutes=1)
-        books = [make_reservation("p", "gpu-a", "GPU-2", 40, placed=early, up=True, used_bytes=0)]
-        assert chosen(choose(make_request(), TWO_NODES, FOUR_GPUS, books)) == "gpu-b/GPU-4"
+        reservations = [make_reservation("p", "gpu-a", "GPU-2", 40, placed=early, up=True, used_bytes=0)]
+        assert chosen(choose(make_request(), TWO_NODES, FOUR_GPUS, reservations)) == "gpu-b/GPU-4"
 
     def test_equal_memory_is_decided_by_utilisation(self) -> None:
         gpus = [make_gpu(uuid="GPU-1", utilization=0.9), make_gpu(uuid="GPU-2", utilization=0.1)]
@@ -153,12 +153,12 @@ class TestShared:
             make_gpu("gpu-a", "GPU-2", 0),
             make_gpu("gpu-b", "GPU-3", 0.001),
         ]
-        books = [make_reservation("sibling", "gpu-a", "GPU-1", deployment="default/invoices")]
-        assert chosen(choose(make_request(), TWO_NODES, gpus, books)) == "gpu-b/GPU-3"
+        reservations = [make_reservation("sibling", "gpu-a", "GPU-1", deployment="default/invoices")]
+        assert chosen(choose(make_request(), TWO_NODES, gpus, reservations)) == "gpu-b/GPU-3"
 
     def test_what_is_promised_is_never_promised_again(self) -> None:
-        books = [make_reservation(f"p{n}") for n in range(3)]
-        answer = refuse(make_request(), [make_node()], [make_gpu()], books)
+        reservations = [make_reservation(f"p{n}") for n in range(3)]
+        answer = refuse(make_request(), [make_node()], [make_gpu()], reservations)
         assert answer == NoFit(
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message="no GPU fits 12Gi: 0 of 1 have room (gpu-a/GPU-1: 8.9Gi free)",
@@ -170,8 +170,8 @@ class TestShared:
     def test_a_gpu_held_as_a_whole_is_left_alone(self) -> None:
         gpus = [make_gpu(uuid="GPU-1", holders=("research/train-0",)), make_gpu(uuid="GPU-2", used=20)]
         assert chosen(choose(make_request(), [make_node()], gpus)) == "gpu-a/GPU-2"
-        books = [make_reservation("whole", uuid="GPU-2", resource=GPUS, count=1)]
-        answer = refuse(make_request(), [make_node()], gpus, books)
+        reservations = [make_reservation("whole", uuid="GPU-2", resource=GPUS, count=1)]
+        answer = refuse(make_request(), [make_node()], gpus, reservations)
         assert "gpu-a/GPU-1: held as a whole, gpu-a/GPU-2: held as a whole" in answer.message
 
     def test_a_mig_instance_is_never_pinned(self) -> None:
@@ -193,8 +193,8 @@ class TestShared:
 
 class TestExclusive:
     def test_a_node_with_a_free_device_is_chosen_and_no_uuid(self) -> None:
-        books = [make_reservation(f"p{n}", "gpu-a", "", resource=GPUS, count=1) for n in range(2)]
-        answer = choose(make_request("exclusive"), TWO_NODES, FOUR_GPUS, books)
+        reservations = [make_reservation(f"p{n}", "gpu-a", "", resource=GPUS, count=1) for n in range(2)]
+        answer = choose(make_request("exclusive"), TWO_NODES, FOUR_GPUS, reservations)
         assert (answer.node, answer.gpus, answer.resource, answer.count) == ("gpu-b", (), GPUS, 1)
 
     def test_the_nodes_free_gpus_count_not_the_taken_ones(self) -> None:
@@ -219,12 +219,14 @@ class TestExclusive:
 
     def test_replicas_spread_over_nodes(self) -> None:
         nodes = [make_node(f"gpu-{n}") for n in "abc"]
-        books: list[Reservation] = []
+        reservations: list[Reservation] = []
         for n in range(6):
-            answer = choose(make_request("exclusive", pod=f"default/p{n}", uid=f"uid-{n}"), nodes, (), books)
-            books.append(answer.reservation(NOW))
-        assert [entry.node for entry in books[:3]] == ["gpu-a", "gpu-b", "gpu-c"]
-        assert Counter(entry.node for entry in books) == {"gpu-a": 2, "gpu-b": 2, "gpu-c": 2}
+            answer = choose(
+                make_request("exclusive", pod=f"default/p{n}", uid=f"uid-{n}"), nodes, (), reservations
+            )
+            reservations.append(answer.reservation(NOW))
+        assert [entry.node for entry in reservations[:3]] == ["gpu-a", "gpu-b", "gpu-c"]
+        assert Counter(entry.node for entry in reservations) == {"gpu-a": 2, "gpu-b": 2, "gpu-c": 2}
 
     def test_a_gpu_that_is_too_small_does_not_count(self) -> None:
         small = make_node("gpu-a", labels={"nvidia.com/gpu.memory": "8192"})
@@ -406,29 +408,29 @@ class TestBooks:
 
     def test_a_restarted_operator_finds_what_it_promised(self) -> None:
         spot = choose(make_request(pod="default/p", uid="uid-p"), [make_node()], [make_gpu()])
-        (entry,) = placement.ledger([observed.pod(self.placed("p"))])
+        (entry,) = placement.reserved([observed.pod(self.placed("p"))])
         assert entry == replace(spot.reservation(NOW), up=True)
 
     def test_a_pod_not_bound_yet_counts_on_its_promised_node(self) -> None:
         raw = self.placed("p")
         del raw["spec"]["nodeName"]
-        assert [entry.node for entry in placement.ledger([observed.pod(raw)])] == ["gpu-a"]
+        assert [entry.node for entry in placement.reserved([observed.pod(raw)])] == ["gpu-a"]
 
     def test_gated_and_finished_pods_hold_nothing(self) -> None:
         done = self.placed("b")
         done["status"]["phase"] = "Failed"
-        assert placement.ledger([observed.pod(raw_pod("a", gated=True)), observed.pod(done)]) == ()
+        assert placement.reserved([observed.pod(raw_pod("a", gated=True)), observed.pod(done)]) == ()
 
     def test_strangers_count_for_their_devices(self) -> None:
         containers = [{"resources": {"requests": {GPUS: "2"}}}]
-        (entry,) = placement.ledger([observed.pod(raw_pod("train", deployment="", containers=containers))])
+        (entry,) = placement.reserved([observed.pod(raw_pod("train", deployment="", containers=containers))])
         assert (entry.deployment, entry.resource, entry.count, entry.memory_bytes) == ("", GPUS, 2, 0)
 
     def test_the_state_tells_use_and_device(self) -> None:
         raw = self.placed("p", "exclusive", containers=[{"resources": {"limits": {GPUS: "1"}}}])
         state = podstate.parse(raw_state("p", uuid="GPU-2"))
         assert isinstance(state, podstate.PodState)
-        (entry,) = placement.ledger([observed.pod(raw)], states={"uid-p": state})
+        (entry,) = placement.reserved([observed.pod(raw)], states={"uid-p": state})
         assert (entry.uuids, entry.count, entry.used_bytes) == (("GPU-2",), 1, GIB)
 
     @pytest.mark.parametrize(
@@ -438,7 +440,7 @@ class TestBooks:
     def test_a_damaged_annotation_falls_back_to_the_need(self, damage: str) -> None:
         annotations = {names.ANNOTATION_PLACEMENT: damage, names.ANNOTATION_GPU_UUIDS: "GPU-1,all, ,GPU-1"}
         pod = observed.pod(raw_pod("p", annotations=annotations))
-        (entry,) = placement.ledger([pod], {"default/invoices": 12 * GIB})
+        (entry,) = placement.reserved([pod], {"default/invoices": 12 * GIB})
         assert (entry.uuids, entry.memory_bytes, entry.placed) == (("GPU-1",), 12 * GIB, None)
 
     def test_what_was_sent_but_not_seen_yet_is_merged_once(self) -> None:
@@ -595,11 +597,11 @@ def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservat
             )
             for k in range(draw(st.integers(0, 3)))
         )
-    books = []
+    reservations = []
     for p in range(draw(st.integers(0, 8))):
         on = draw(st.sampled_from(gpus)) if gpus else None
         whole = draw(st.booleans())
-        books.append(
+        reservations.append(
             make_reservation(
                 f"p{p}",
                 on.node if on else "node-0",
@@ -613,47 +615,47 @@ def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservat
                 placed=draw(st.none() | AGES),
             )
         )
-    return nodes, gpus, books
+    return nodes, gpus, reservations
 
 
 REQUESTS = st.builds(make_request, st.sampled_from(["shared", "exclusive"]), st.floats(0, 50))
 
 
 @given(worlds(), REQUESTS, st.randoms(use_true_random=False))
-def test_the_order_of_inputs_is_irrelevant(world: Any, request: Request, shuffler: random.Random) -> None:
-    nodes, gpus, books = world
-    before = placement.choose(request, nodes, gpus, books, NOW)
-    for part in world:
+def test_the_order_of_inputs_is_irrelevant(cluster: Any, request: Request, shuffler: random.Random) -> None:
+    nodes, gpus, reservations = cluster
+    before = placement.choose(request, nodes, gpus, reservations, NOW)
+    for part in cluster:
         shuffler.shuffle(part)
-    assert placement.choose(request, nodes, gpus, books, NOW) == before
+    assert placement.choose(request, nodes, gpus, reservations, NOW) == before
 
 
 @given(worlds(), REQUESTS)
-def test_an_answer_is_sticky(world: Any, request: Request) -> None:
-    nodes, gpus, books = world
-    first = placement.choose(request, nodes, gpus, books, NOW)
+def test_an_answer_is_sticky(cluster: Any, request: Request) -> None:
+    nodes, gpus, reservations = cluster
+    first = placement.choose(request, nodes, gpus, reservations, NOW)
     if isinstance(first, Placement):
-        again = choose(request, nodes, gpus, [*books, first.reservation(NOW)])
+        again = choose(request, nodes, gpus, [*reservations, first.reservation(NOW)])
         assert (again.node, again.gpus, again.score) == (first.node, first.gpus, first.score)
 
 
 @given(worlds(), st.lists(REQUESTS, max_size=12))
-def test_never_over_capacity(world: Any, requests: list[Request]) -> None:
-    nodes, gpus, books = world
+def test_never_over_capacity(cluster: Any, requests: list[Request]) -> None:
+    nodes, gpus, reservations = cluster
     sizes = {gpu.uuid: gpu.memory_total_bytes for gpu in gpus}
     open_ = {node.name: node for node in nodes if node.ready and not node.cordoned}
     for n, request in enumerate(requests):
-        answer = placement.choose(replace(request, uid=f"new-{n}"), nodes, gpus, books, NOW)
+        answer = placement.choose(replace(request, uid=f"new-{n}"), nodes, gpus, reservations, NOW)
         if not isinstance(answer, Placement):
             assert answer.message
             continue
         assert answer.node in open_
-        books = [*books, answer.reservation(NOW)]
+        reservations = [*reservations, answer.reservation(NOW)]
         for gpu in answer.gpus:
-            promised = sum(entry.memory_bytes for entry in books if gpu.uuid in entry.uuids)
+            promised = sum(entry.memory_bytes for entry in reservations if gpu.uuid in entry.uuids)
             assert promised <= (sizes[gpu.uuid] or 0)
         if answer.count:
-            taken = sum(entry.count for entry in books if entry.node == answer.node)
+            taken = sum(entry.count for entry in reservations if entry.node == answer.node)
             assert taken <= open_[answer.node].allocatable[GPUS]
 
 
@@ -661,26 +663,26 @@ def test_never_over_capacity(world: Any, requests: list[Request]) -> None:
 def test_a_hundred_pods_at_once_spread_evenly_over_a_hundred_gpus(memory: float) -> None:
     nodes = [make_node(f"node-{n:02}", 4) for n in range(25)]
     gpus = [make_gpu(node.name, f"GPU-{node.name}-{k}", 0.004 * k) for node in nodes for k in range(4)]
-    books: list[Reservation] = []
+    reservations: list[Reservation] = []
     for n in range(100):
         request = make_request(
             memory=memory, pod=f"default/p{n}", uid=f"uid-{n}", deployment=f"default/d{n % 3}"
         )
-        books.append(choose(request, nodes, gpus, books).reservation(NOW))
-    assert Counter(entry.uuids[0] for entry in books) == {gpu.uuid: 1 for gpu in gpus}
+        reservations.append(choose(request, nodes, gpus, reservations).reservation(NOW))
+    assert Counter(entry.uuids[0] for entry in reservations) == {gpu.uuid: 1 for gpu in gpus}
 
 
 @given(st.integers(1, 60), st.integers(2, 9), st.floats(0.01, 4))
 def test_equal_gpus_never_differ_by_more_than_one_pod(pods: int, count: int, memory: float) -> None:
     gpus = [make_gpu(f"node-{k % 2}", f"GPU-{k}") for k in range(count)]
     nodes = [make_node("node-0"), make_node("node-1")]
-    books: list[Reservation] = []
+    reservations: list[Reservation] = []
     for n in range(pods):
-        answer = placement.choose(make_request(memory=memory, uid=f"uid-{n}"), nodes, gpus, books, NOW)
+        answer = placement.choose(make_request(memory=memory, uid=f"uid-{n}"), nodes, gpus, reservations, NOW)
         if isinstance(answer, NoFit):
             break
-        books.append(answer.reservation(NOW))
-    load = Counter(entry.uuids[0] for entry in books)
+        reservations.append(answer.reservation(NOW))
+    load = Counter(entry.uuids[0] for entry in reservations)
     assert max(load[gpu.uuid] for gpu in gpus) - min(load[gpu.uuid] for gpu in gpus) <= 1
 
 
@@ -696,18 +698,20 @@ def test_against_an_oracle_that_knows_the_true_load() -> None:
         uuids = {f"GPU-{node.name}-{k}": node.name for node in nodes for k in range(dice.randint(1, 4))}
         truth = {uuid: dice.choice([0, dice.randrange(44 * GIB)]) for uuid in uuids}
         gpus: list[GpuReading] = []
-        books: list[Reservation] = []
+        reservations: list[Reservation] = []
         for n in range(10):
             now = NOW + timedelta(seconds=7 * n)
             if n % 4 == 0:
-                told = [(uuid, node, truth[uuid] / GIB) for uuid, node in uuids.items()]
-                gpus = [make_gpu(node, uuid, used, read_at=now) for uuid, node, used in told]
-                books = [replace(entry, up=True, used_bytes=entry.memory_bytes) for entry in books]
+                reported = [(uuid, node, truth[uuid] / GIB) for uuid, node in uuids.items()]
+                gpus = [make_gpu(node, uuid, used, read_at=now) for uuid, node, used in reported]
+                reservations = [
+                    replace(entry, up=True, used_bytes=entry.memory_bytes) for entry in reservations
+                ]
             dice.shuffle(gpus)
             request = make_request(
                 memory=dice.choice([1, 2.5, 7, 12]), uid=f"uid-{n}", deployment=f"default/d{n}"
             )
-            answer = placement.choose(request, nodes, gpus, books, now)
+            answer = placement.choose(request, nodes, gpus, reservations, now)
             room = {uuid for uuid, used in truth.items() if used + request.memory_bytes <= L40S}
             if isinstance(answer, NoFit):
                 assert not room
@@ -717,7 +721,7 @@ def test_against_an_oracle_that_knows_the_true_load() -> None:
             total += 1
             right += truth[picked] - min(truth[uuid] for uuid in room) <= L40S // 100
             truth[picked] += request.memory_bytes
-            books.append(answer.reservation(now))
+            reservations.append(answer.reservation(now))
     assert total > 1500
     assert right / total >= 0.99
 
@@ -730,8 +734,8 @@ def test_the_worked_example_of_the_page_is_what_happens() -> None:
         make_gpu("gpu-b", "GPU-3", 36),
         make_gpu("gpu-b", "GPU-4", 8),
     ]
-    books = [make_reservation("p", "gpu-a", "GPU-2")]
-    answer = choose(make_request(), TWO_NODES, gpus, books)
+    reservations = [make_reservation("p", "gpu-a", "GPU-2")]
+    answer = choose(make_request(), TWO_NODES, gpus, reservations)
     shown = page.split("```json\n", 1)[1].split("```", 1)[0]
     assert json.loads(shown) == json.loads(answer.to_json(NOW))
-    assert refuse(make_request(memory=40), TWO_NODES, gpus, books).message in page
+    assert refuse(make_request(memory=40), TWO_NODES, gpus, reservations).message in page

@@ -24,12 +24,12 @@ REPLICA = "nvidia.com/gpu.shared"
 
 
 def make_node(name: str = "gpu-a", replicas: int = 8, **change: Any) -> Node:
-    told: dict[str, Any] = {"name": name, "ready": True, "allocatable": {REPLICA: replicas}}
-    return Node(**(told | change))
+    reported: dict[str, Any] = {"name": name, "ready": True, "allocatable": {REPLICA: replicas}}
+    return Node(**(reported | change))
 
 
 def make_gpu(node: str = "gpu-a", uuid: str = "GPU-1", used: float = 0, **change: Any) -> GpuReading:
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "node": node,
         "uuid": uuid,
         "memory_used_bytes": int(used * GIB),
@@ -37,11 +37,11 @@ def make_gpu(node: str = "gpu-a", uuid: str = "GPU-1", used: float = 0, **change
         "utilization": 0.0,
         "read_at": NOW - timedelta(seconds=10),
     }
-    return GpuReading(**(told | change))
+    return GpuReading(**(reported | change))
 
 
 def make_request(memory: float = 12, uid: str = "uid-new", **change: Any) -> Request:
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "pod": f"default/{uid}",
         "uid": uid,
         "deployment": "default/invoices",
@@ -49,12 +49,12 @@ def make_request(memory: float = 12, uid: str = "uid-new", **change: Any) -> Req
         "memory_bytes": int(memory * GIB),
         "resource": REPLICA,
     }
-    return Request(**(told | change))
+    return Request(**(reported | change))
 
 
 def tenant(name: str, memory: float = 12, uuid: str = "", **change: Any) -> Reservation:
     """A pod that has a replica; `uuid` once it has told on which GPU."""
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "pod": f"default/{name}",
         "uid": f"uid-{name}",
         "deployment": "default/other",
@@ -64,7 +64,7 @@ def tenant(name: str, memory: float = 12, uuid: str = "", **change: Any) -> Rese
         "resource": REPLICA,
         "count": 1,
     }
-    return Reservation(**(told | change))
+    return Reservation(**(reported | change))
 
 
 TWO = [make_gpu(uuid="GPU-1"), make_gpu(uuid="GPU-2")]
@@ -78,8 +78,8 @@ class TestReplicas:
         assert answer.score == round(1 - 12 / 80, 4)
 
     def test_memory_runs_out_before_the_replicas_do(self) -> None:
-        books = [tenant(f"p{n}", uuid=f"GPU-{1 + n % 2}") for n in range(6)]
-        answer = placement.choose(make_request(), [make_node()], TWO, books, NOW)
+        reservations = [tenant(f"p{n}", uuid=f"GPU-{1 + n % 2}") for n in range(6)]
+        answer = placement.choose(make_request(), [make_node()], TWO, reservations, NOW)
         assert answer == NoFit(
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message="no GPU fits 12Gi: 0 of 1 node with nvidia.com/gpu.shared has 1 free and large enough "
@@ -87,13 +87,15 @@ class TestReplicas:
         )
 
     def test_pods_that_have_not_told_their_gpu_yet_count_too(self) -> None:
-        books = [tenant(f"p{n}") for n in range(6)]
-        assert isinstance(placement.choose(make_request(), [make_node()], TWO, books, NOW), NoFit)
-        assert isinstance(placement.choose(make_request(), [make_node()], TWO, books[:5], NOW), Placement)
+        reservations = [tenant(f"p{n}") for n in range(6)]
+        assert isinstance(placement.choose(make_request(), [make_node()], TWO, reservations, NOW), NoFit)
+        assert isinstance(
+            placement.choose(make_request(), [make_node()], TWO, reservations[:5], NOW), Placement
+        )
 
     def test_replicas_run_out_before_memory_does(self) -> None:
-        books = [tenant("a", 1, "GPU-1"), tenant("b", 1)]
-        answer = placement.choose(make_request(1), [make_node(replicas=2)], TWO, books, NOW)
+        reservations = [tenant("a", 1, "GPU-1"), tenant("b", 1)]
+        answer = placement.choose(make_request(1), [make_node(replicas=2)], TWO, reservations, NOW)
         assert isinstance(answer, NoFit)
         assert answer.reason is NoFitReason.INSUFFICIENT_GPUS
 
@@ -118,10 +120,10 @@ class TestReplicas:
             allocatable={"nvidia.com/gpu": 8},
             labels={"nvidia.com/gpu.replicas": "4"},
         )
-        books = [tenant(f"p{n}", resource="nvidia.com/gpu") for n in range(6)]
+        reservations = [tenant(f"p{n}", resource="nvidia.com/gpu") for n in range(6)]
         request = make_request(resource="nvidia.com/gpu")
-        assert isinstance(placement.choose(request, [node], TWO, books[:5], NOW), Placement)
-        assert isinstance(placement.choose(request, [node], TWO, books, NOW), NoFit)
+        assert isinstance(placement.choose(request, [node], TWO, reservations[:5], NOW), Placement)
+        assert isinstance(placement.choose(request, [node], TWO, reservations, NOW), NoFit)
 
     def test_all_models_of_a_pod_count_as_on_any_shared_gpu(self) -> None:
         models = [{"name": name, "engine": "rapidocr", "gpuMemory": "4Gi"} for name in ("a", "b")]
@@ -139,16 +141,16 @@ class TestReplicas:
         self, before: list[tuple[float, str]], needs: list[float], replicas: int
     ) -> None:
         """However the pods are dealt to the GPUs: never more replicas than there are, never more bytes in all."""
-        books = [tenant(f"p{n}", memory, uuid) for n, (memory, uuid) in enumerate(before)]
+        reservations = [tenant(f"p{n}", memory, uuid) for n, (memory, uuid) in enumerate(before)]
         for n, need in enumerate(needs):
             answer = placement.choose(
-                make_request(need, f"uid-new-{n}"), [make_node(replicas=replicas)], TWO, books, NOW
+                make_request(need, f"uid-new-{n}"), [make_node(replicas=replicas)], TWO, reservations, NOW
             )
             if isinstance(answer, Placement):
-                books.append(answer.reservation(NOW))
-                assert len(books) <= replicas
+                reservations.append(answer.reservation(NOW))
+                assert len(reservations) <= replicas
                 assert need * GIB <= 40 * GIB
-                mine = [each for each in books if each.uid.startswith("uid-new")]
+                mine = [each for each in reservations if each.uid.startswith("uid-new")]
                 assert sum(each.memory_bytes for each in mine) <= 80 * GIB
 
 

@@ -12,7 +12,7 @@ from ocr_operator.decide import placement
 from ocr_operator.decide.placement import Basis, NoFit, Placement, Request, verify
 from ocr_operator.gpuload import dcgm, readings
 from ocr_operator.gpuload.dcgm import Source
-from ocr_operator.gpuload.readings import Homes
+from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods import podstate
 from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources import names, observed
@@ -21,7 +21,7 @@ from tests.support.observations import raw_pod, raw_state
 
 GIB = 2**30
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
-HOMES = Homes({"GPU-1": "gpu-a", "GPU-2": "gpu-a", "GPU-9": "gpu-b"}, frozenset({"gpu-a", "gpu-b"}))
+HOMES = GpuNodes({"GPU-1": "gpu-a", "GPU-2": "gpu-a", "GPU-9": "gpu-b"}, frozenset({"gpu-a", "gpu-b"}))
 
 
 def state(uuid: str | None = "GPU-1", kind: str = "cuda", **device: Any) -> PodState:
@@ -38,7 +38,7 @@ def pod(promised: str = "", **spec: Any) -> Pod:
 
 
 @pytest.mark.parametrize(
-    ("promised", "told", "text"),
+    ("promised", "reported", "text"),
     [
         ("GPU-1", state("GPU-1"), ""),
         ("GPU-1,GPU-2", state("GPU-2"), ""),
@@ -56,32 +56,36 @@ def pod(promised: str = "", **spec: Any) -> Pod:
         ),
     ],
 )
-def test_a_gpu_that_does_not_fit_is_named(promised: str, told: PodState, text: str) -> None:
-    assert verify.doubt(pod(promised), told, HOMES) == text
+def test_a_gpu_that_does_not_fit_is_named(promised: str, reported: PodState, text: str) -> None:
+    assert verify.mismatch(pod(promised), reported, HOMES) == text
 
 
 def test_a_node_that_nobody_tells_of_gives_no_reason_to_doubt() -> None:
-    assert verify.doubt(pod(), state("GPU-7")) == ""
+    assert verify.mismatch(pod(), state("GPU-7")) == ""
 
 
 def test_the_books_count_a_pod_where_it_is_as_well_as_where_it_should_be() -> None:
-    [entry] = placement.ledger([pod("GPU-1")], {}, {"uid-a": state("GPU-2")})
+    [entry] = placement.reserved([pod("GPU-1")], {}, {"uid-a": state("GPU-2")})
     assert entry.uuids == ("GPU-1", "GPU-2")
     request = Request(pod="default/b", uid="b", deployment="", sharing="shared", memory_bytes=40 * GIB)
     placed = json.dumps({"node": "gpu-a", "gpus": [{"uuid": "GPU-1"}], "memoryBytes": 10 * GIB})
     both = observed.pod(
         raw_pod("a", annotations={names.ANNOTATION_GPU_UUIDS: "GPU-1", names.ANNOTATION_PLACEMENT: placed})
     )
-    books = placement.ledger([both], {}, {"uid-a": state("GPU-2")})
+    reservations = placement.reserved([both], {}, {"uid-a": state("GPU-2")})
     gpus = dcgm.parse(_text(("GPU-1", 0), ("GPU-2", 0)), "gpu-a", NOW)
-    assert isinstance(placement.choose(request, [Node(name="gpu-a", ready=True)], gpus, books, NOW), NoFit)
+    assert isinstance(
+        placement.choose(request, [Node(name="gpu-a", ready=True)], gpus, reservations, NOW), NoFit
+    )
 
 
 def test_a_claim_of_another_nodes_gpu_books_nothing_there() -> None:
-    books = placement.ledger([pod("GPU-1")], {"default/invoices": 40 * GIB}, {"uid-a": state("GPU-9")})
+    reservations = placement.reserved(
+        [pod("GPU-1")], {"default/invoices": 40 * GIB}, {"uid-a": state("GPU-9")}
+    )
     request = Request(pod="default/b", uid="b", deployment="", sharing="shared", memory_bytes=40 * GIB)
     gpus = dcgm.parse(_text(("GPU-9", 0)), "gpu-b", NOW)
-    answer = placement.choose(request, [Node(name="gpu-b", ready=True)], gpus, books, NOW)
+    answer = placement.choose(request, [Node(name="gpu-b", ready=True)], gpus, reservations, NOW)
     assert isinstance(answer, Placement)
 
 
@@ -141,11 +145,11 @@ def test_hand_edited_annotations_and_odd_claims_are_survived(uuids: str, record:
     parsed = podstate.parse(raw_state("a", uuid=uuid, kind="cuda"))
     states = {"uid-a": parsed} if isinstance(parsed, PodState) else {}
     edited = observed.pod(raw)
-    books = placement.ledger([edited], {"default/invoices": GIB}, states)
-    for entry in books:
+    reservations = placement.reserved([edited], {"default/invoices": GIB}, states)
+    for entry in reservations:
         assert all(dcgm.UUID.fullmatch(each) for each in entry.uuids)
         assert len(entry.uuids) <= 17
     for each in states.values():
-        assert len(verify.doubt(edited, each, HOMES)) <= 512
-    told = readings.of_pods([edited], states, NOW)
-    assert all(each.source is Source.POD for each in told)
+        assert len(verify.mismatch(edited, each, HOMES)) <= 512
+    reported = readings.of_pods([edited], states, NOW)
+    assert all(each.source is Source.POD for each in reported)

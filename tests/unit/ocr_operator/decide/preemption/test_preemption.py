@@ -18,9 +18,9 @@ from ocr_operator.decide.preemption import (
     Copy,
     Outcome,
     Plan,
+    ReportedPod,
     Resident,
     Rules,
-    Told,
     Waiter,
     messages,
     victims,
@@ -45,20 +45,20 @@ def copy(name: str, model: str = "m") -> Copy:
 
 
 def waiter(name: str = "receipts", lack: float = 8, **change: Any) -> Waiter:
-    told: dict[str, Any] = {"gpu": "GPU-1", "since": ago(0.2), "priority": 0, "reserved": False}
-    return Waiter(copy=copy(name), lack_bytes=int(lack * GIB), **(told | change))
+    reported: dict[str, Any] = {"gpu": "GPU-1", "since": ago(0.2), "priority": 0, "reserved": False}
+    return Waiter(copy=copy(name), lack_bytes=int(lack * GIB), **(reported | change))
 
 
 def resident(
     name: str, held: float = 12, idle: float | None = 60, ready: float = 600, **change: Any
 ) -> Resident:
-    told: dict[str, Any] = {"gpu": "GPU-1", "priority": 0, "preload": False, "reserved": False}
+    reported: dict[str, Any] = {"gpu": "GPU-1", "priority": 0, "preload": False, "reserved": False}
     return Resident(
         copy=copy(name),
         held_bytes=int(held * GIB),
         ready_since=ago(ready),
         idle_since=None if idle is None else ago(idle),
-        **(told | change),
+        **(reported | change),
     )
 
 
@@ -127,19 +127,21 @@ def test_as_few_go_as_suffice() -> None:
 def test_who_may_not_go_is_not_asked_and_the_reason_is_told(change: dict[str, Any], bar: str) -> None:
     answer = plan([waiter(since=ago(3))], [resident("other", **change)])
     assert not answer.asks
-    assert answer.stuck[0].why == f"m of default/receipts-1 lacks 8Gi on GPU-1: of 1 model there 1 is {bar}"
+    assert (
+        answer.no_victims[0].why == f"m of default/receipts-1 lacks 8Gi on GPU-1: of 1 model there 1 is {bar}"
+    )
 
 
 def test_nobody_there_but_strangers() -> None:
     answer = plan([waiter(since=ago(3))], [])
-    assert "no pod of an OcrDeployment holds memory there" in answer.stuck[0].why
-    assert answer.look_again is None
+    assert "no pod of an OcrDeployment holds memory there" in answer.no_victims[0].why
+    assert answer.retry_seconds is None
 
 
 def test_a_wait_is_told_about_only_when_it_is_long() -> None:
     answer = plan([waiter(since=ago(0.4))], [])
-    assert not answer.stuck
-    assert answer.look_again == pytest.approx(0.6)
+    assert not answer.no_victims
+    assert answer.retry_seconds == pytest.approx(0.6)
 
 
 def test_a_higher_priority_sends_preloaded_models_away() -> None:
@@ -157,8 +159,8 @@ def test_what_placement_promised_stands_above_priorities() -> None:
 def test_a_model_stays_for_its_minimum_and_the_end_of_that_is_known() -> None:
     answer = plan([waiter()], [resident("other", ready=3)])
     assert not answer.asks
-    assert answer.look_again == pytest.approx(0.8), "who waits for a second is told about"
-    assert plan([waiter(since=ago(2))], [resident("other", ready=3)]).look_again == pytest.approx(2)
+    assert answer.retry_seconds == pytest.approx(0.8), "who waits for a second is told about"
+    assert plan([waiter(since=ago(2))], [resident("other", ready=3)]).retry_seconds == pytest.approx(2)
     assert chosen(plan([waiter()], [resident("other", ready=5)])) == ["other"]
 
 
@@ -182,7 +184,7 @@ def test_after_an_offload_the_waiter_gets_time_to_take_the_memory() -> None:
     gone, third = resident("other"), resident("third")
     answer = plan([waiter()], [third], [asked(gone, 0.2, took=0.1)])
     assert not answer.asks
-    assert answer.look_again == pytest.approx(0.2)
+    assert answer.retry_seconds == pytest.approx(0.2)
     assert chosen(plan([waiter()], [third], [asked(gone, 0.5, took=0.1)])) == ["third"]
 
 
@@ -193,7 +195,7 @@ def test_who_said_no_is_left_alone_for_a_while_and_others_are_asked(outcome: Out
     assert chosen(plan([waiter()], [other, third], recent)) == ["third"]
     answer = plan([waiter(since=ago(5))], [other], recent)
     assert not answer.asks
-    assert answer.look_again == pytest.approx(0.5)
+    assert answer.retry_seconds == pytest.approx(0.5)
     assert chosen(plan([waiter()], [other], [asked(other, seconds, outcome, took=0)])) == ["other"]
 
 
@@ -203,8 +205,8 @@ def test_asks_are_bounded_per_minute_and_gpu() -> None:
     recent = [asked(resident("gone"), seconds) for seconds in (59, 30)]
     answer = plan([waiter(since=ago(5))], others, recent, rules)
     assert not answer.asks, "two are needed, one is left"
-    assert "3 asks a minute are the limit there" in answer.stuck[0].why
-    assert answer.look_again == pytest.approx(1)
+    assert "3 asks a minute are the limit there" in answer.no_victims[0].why
+    assert answer.retry_seconds == pytest.approx(1)
     assert len(plan([waiter()], others, [asked(resident("gone"), 60), recent[1]], rules).asks) == 2
     assert plan([waiter()], others, rules=Rules(asks_per_minute=0)) == Plan()
 
@@ -222,11 +224,11 @@ def test_a_waiter_that_cannot_be_helped_does_not_keep_the_next_one() -> None:
     waiters = [waiter("big", 40, since=ago(3), priority=1), waiter("small", 2)]
     answer = plan(waiters, [resident("other")])
     assert [ask.waiter.copy.key[1] for ask in answer.asks] == ["small"]
-    assert [stuck.waiter.copy.key[1] for stuck in answer.stuck] == ["big"]
+    assert [no_victims.waiter.copy.key[1] for no_victims in answer.no_victims] == ["big"]
 
 
 def test_the_worked_example_of_the_page_is_what_happens() -> None:
-    page = " ".join((DOCS / "arbitration.md").read_text(encoding="utf-8").split())
+    page = " ".join((DOCS / "preemption.md").read_text(encoding="utf-8").split())
 
     def named(each: Any, pod: str) -> Any:
         return replace(each, copy=replace(each.copy, pod=pod, model="ocr"))
@@ -240,8 +242,8 @@ def test_the_worked_example_of_the_page_is_what_happens() -> None:
     ]
     [ask] = plan([letters], [invoices, *others]).asks
     assert ask.why in page
-    [stuck] = plan([letters], [replace(invoices, idle_since=None), *others]).stuck
-    assert stuck.why in page
+    [no_victims] = plan([letters], [replace(invoices, idle_since=None), *others]).no_victims
+    assert no_victims.why in page
 
 
 # --- what pods say --------------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ def test_the_worked_example_of_the_page_is_what_happens() -> None:
 LACK = {"needed_bytes": 12 * GIB, "free_bytes": 4 * GIB, "since": "2026-11-23T07:59:59Z"}
 
 
-def told(
+def reported(
     name: str = "receipts",
     *,
     model: Mapping[str, Any] | None = None,
@@ -258,7 +260,7 @@ def told(
     live: Mapping[str, Any] | None = None,
     declared: Mapping[str, int] | None = None,
     **state: Any,
-) -> Told:
+) -> ReportedPod:
     annotations = {
         names.ANNOTATION_PLACEMENT: json.dumps({"node": "gpu-a", "memoryBytes": 12 * GIB}),
         names.ANNOTATION_GPU_UUIDS: pin,
@@ -268,7 +270,7 @@ def told(
     raw["models"][0] |= model or {}
     parsed = podstate.parse(raw)
     assert isinstance(parsed, PodState), parsed
-    return Told(
+    return ReportedPod(
         key=("default", name),
         pod=observed.pod(raw_pod(f"{name}-1", deployment=name, annotations=annotations)),
         state=parsed,
@@ -282,7 +284,7 @@ HOLDS = {"state": "ready", "location": "gpu", "memory_bytes": 9 * GIB, "idle_sin
 
 def test_who_waits_and_who_holds_is_what_the_pods_say() -> None:
     waiters, residents = preemption.view(
-        [told(model={"waits_for": LACK}), told("invoices", model=HOLDS)], NOW
+        [reported(model={"waits_for": LACK}), reported("invoices", model=HOLDS)], NOW
     )
     [waits], [holds] = waiters, residents
     assert (waits.lack_bytes, waits.priority, waits.gpu, waits.reserved) == (8 * GIB, 3, "GPU-1", False)
@@ -306,37 +308,39 @@ def test_who_waits_and_who_holds_is_what_the_pods_say() -> None:
     ids=str,
 )
 def test_a_lie_causes_no_ask(change: dict[str, Any]) -> None:
-    each = told(**({"model": {"waits_for": LACK}} | change))
+    each = reported(**({"model": {"waits_for": LACK}} | change))
     assert preemption.view([each], NOW)[0] == ()
 
 
 def test_a_lie_about_amounts_counts_for_no_more_than_is_declared() -> None:
     huge = {"needed_bytes": 2**62, "free_bytes": 0, "since": "1970-01-01T00:00:00Z"}
-    [waits], _ = preemption.view([told(model={"waits_for": huge})], NOW)
+    [waits], _ = preemption.view([reported(model={"waits_for": huge})], NOW)
     assert waits.lack_bytes == 12 * GIB
-    _, [holds] = preemption.view([told(model={**HOLDS, "memory_bytes": 2**62})], NOW)
+    _, [holds] = preemption.view([reported(model={**HOLDS, "memory_bytes": 2**62})], NOW)
     assert holds.held_bytes == 12 * GIB
 
 
 def test_times_from_the_future_are_now() -> None:
     later = {"since": "2027-01-01T00:00:00Z"}
-    [waits], _ = preemption.view([told(model={"waits_for": {**LACK, **later}})], NOW)
-    _, [holds] = preemption.view([told(model={**HOLDS, **later, "idle_since": later["since"]})], NOW)
+    [waits], _ = preemption.view([reported(model={"waits_for": {**LACK, **later}})], NOW)
+    _, [holds] = preemption.view([reported(model={**HOLDS, **later, "idle_since": later["since"]})], NOW)
     assert waits.since == holds.ready_since == holds.idle_since == NOW
 
 
 @pytest.mark.parametrize("use", [{"in_flight": 1}, {"waiting": 1}, {"idle_since": None}])
 def test_a_model_in_use_is_known_to_be_so(use: dict[str, Any]) -> None:
-    _, [holds] = preemption.view([told(model={**HOLDS, **use})], NOW)
+    _, [holds] = preemption.view([reported(model={**HOLDS, **use})], NOW)
     assert holds.idle_since is None
 
 
 def test_pods_that_go_and_pods_of_the_older_server_take_no_part() -> None:
-    gone = told(model={"waits_for": LACK})
+    gone = reported(model={"waits_for": LACK})
     assert preemption.view([replace(gone, pod=replace(gone.pod, terminating=True))], NOW) == ((), ())
     draining = msgspec.structs.replace(gone.state, draining=True)
     assert preemption.view([replace(gone, state=draining)], NOW) == ((), ())
-    _, [holds] = preemption.view([told(model={key: HOLDS[key] for key in HOLDS if key != "idle_since"})], NOW)
+    _, [holds] = preemption.view(
+        [reported(model={key: HOLDS[key] for key in HOLDS if key != "idle_since"})], NOW
+    )
     assert holds.idle_since is None, "never asked"
 
 
@@ -393,9 +397,9 @@ def worlds(draw: st.DrawFn) -> tuple[list[Waiter], list[Resident], list[Asked]]:
 
 @given(worlds(), st.randoms(use_true_random=False), st.integers(0, 8))
 def test_any_plan_keeps_the_promises(
-    world: tuple[list[Waiter], list[Resident], list[Asked]], random: Any, limit: int
+    cluster: tuple[list[Waiter], list[Resident], list[Asked]], random: Any, limit: int
 ) -> None:
-    waiters, residents, recent = world
+    waiters, residents, recent = cluster
     rules = Rules(min_resident_seconds=5, asks_per_minute=limit)
     answer = plan(waiters, residents, recent, rules)
     for each in (waiters, residents, recent):
@@ -417,14 +421,14 @@ def test_any_plan_keeps_the_promises(
         assert not victim.reserved
         assert waits.reserved or victim.priority <= waits.priority
         assert waits.reserved or not victim.preload or victim.priority < waits.priority
-    assert answer.look_again is None or answer.look_again > 0
+    assert answer.retry_seconds is None or answer.retry_seconds > 0
 
 
 @given(worlds(), st.integers(1, 30))
 def test_the_victims_are_the_fewest_that_suffice(
-    world: tuple[list[Waiter], list[Resident], list[Asked]], lack: int
+    cluster: tuple[list[Waiter], list[Resident], list[Asked]], lack: int
 ) -> None:
-    _, residents, _ = world
+    _, residents, _ = cluster
     answer = victims.choose(lack, residents)
     if not answer:
         assert sum(each.held_bytes for each in residents) < lack
@@ -439,9 +443,9 @@ def test_the_victims_are_the_fewest_that_suffice(
 
 
 @given(worlds())
-def test_two_resources_cannot_thrash(world: tuple[list[Waiter], list[Resident], list[Asked]]) -> None:
+def test_two_resources_cannot_thrash(cluster: tuple[list[Waiter], list[Resident], list[Asked]]) -> None:
     """Waiters that are never content: whatever the plans are, the asks of each minute stay within the bound."""
-    waiters, residents, _ = world
+    waiters, residents, _ = cluster
     rules = Rules(min_resident_seconds=0, asks_per_minute=4)
     recent: list[Asked] = []
     for step in range(90):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_operator.decide import routing as awake
-from ocr_operator.decide.routing import Candidate, Decision, Memory, Standing, Warmth
+from ocr_operator.decide import routing
+from ocr_operator.decide.routing import Candidate, Decision, Eligibility, RoutingState, Warmth
 from ocr_operator.decide.routing.decide import MIN_CALM_SECONDS
 from ocr_operator.pods import podstate
 from ocr_operator.resources import observed
@@ -21,12 +21,14 @@ CALM = 30.0
 
 
 def pod(name: str, warmth: Warmth = Warmth.UNLOADED, **values: Any) -> Candidate:
-    standing = values.pop("standing", Standing.USABLE)
+    eligibility = values.pop("eligibility", Eligibility.USABLE)
     label = values.pop("label", None)
-    return Candidate(uid=f"uid-{name}", name=name, label=label, standing=standing, warmth=warmth, **values)
+    return Candidate(
+        uid=f"uid-{name}", name=name, label=label, eligibility=eligibility, warmth=warmth, **values
+    )
 
 
-def routing(**values: Any) -> Routing:
+def spec_with(**values: Any) -> Routing:
     return Routing(**({"max_queue_per_pod": 4, "stabilization_seconds": 30} | values))
 
 
@@ -41,16 +43,16 @@ class Story:
 
     def __init__(self, *pods: Candidate, **values: Any) -> None:
         self.pods = list(pods)
-        self.routing = routing(**values)
-        self.memory = Memory()
+        self.routing = spec_with(**values)
+        self.state = RoutingState()
         self.now = 0.0
         self.last: Decision | None = None
 
     def decide(self, after: float = 0.0) -> str:
         """The names of the set, such as "a b"."""
         self.now += after
-        self.last = awake.decide(self.pods, self.routing, PAGES, self.memory, self.now)
-        self.memory = self.last.memory
+        self.last = routing.decide(self.pods, self.routing, PAGES, self.state, self.now)
+        self.state = self.last.state
         self.pods = labelled(self.pods, self.last)
         return " ".join(each.name for each in self.pods if each.label == "true")
 
@@ -198,9 +200,9 @@ def test_min_awake_is_kept_and_followed_live() -> None:
     story = Story(*four(), min_awake=2)
     assert story.decide() == "a b"
     assert story.decide(10 * CALM) == "a b"
-    story.routing = routing(min_awake=9)
+    story.routing = spec_with(min_awake=9)
     assert story.decide() == "a b c d"
-    story.routing = routing(min_awake=0)
+    story.routing = spec_with(min_awake=0)
     for _ in range(4):
         story.decide(CALM)
     assert story.decide() == "a"
@@ -219,16 +221,16 @@ def test_an_idle_sleeper_changes_places_with_one_that_wakes_faster() -> None:
 # --- trouble ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", [Standing.DOUBTFUL, Standing.OUT])
-def test_a_pod_in_trouble_is_replaced_at_once_and_comes_back_as_a_sleeper(trouble: Standing) -> None:
+@pytest.mark.parametrize("trouble", [Eligibility.DOUBTFUL, Eligibility.OUT])
+def test_a_pod_in_trouble_is_replaced_at_once_and_comes_back_as_a_sleeper(trouble: Eligibility) -> None:
     story = Story(*four())
     story.decide()
-    story.set("a", standing=trouble)
+    story.set("a", eligibility=trouble)
     assert story.decide() == "b"
     assert (
         "b joins, the fastest to wake (its model is unloaded) in place of a, which can't serve" in story.why
     )
-    story.set("a", standing=Standing.USABLE)
+    story.set("a", eligibility=Eligibility.USABLE)
     assert story.decide() == "b"
 
 
@@ -244,12 +246,12 @@ def test_the_last_pod_stays_even_in_trouble() -> None:
     story = Story(*four())
     story.decide()
     for name in "abcd":
-        story.set(name, standing=Standing.DOUBTFUL)
+        story.set(name, eligibility=Eligibility.DOUBTFUL)
     assert story.decide() == "a"
     for name in "abcd":
-        story.set(name, standing=Standing.OUT)
+        story.set(name, eligibility=Eligibility.OUT)
     assert story.decide() == "a"
-    story.set("c", standing=Standing.DOUBTFUL)
+    story.set("c", eligibility=Eligibility.DOUBTFUL)
     assert story.decide() == "c", "ready is better than not"
 
 
@@ -280,11 +282,11 @@ def test_a_fresh_operator_keeps_the_set_before_it_has_heard_of_anybody() -> None
     story = Story(*four())
     story.set("c", label="true")
     for name in "abcd":
-        story.set(name, standing=Standing.UNHEARD, warmth=Warmth.UNKNOWN)
+        story.set(name, eligibility=Eligibility.UNHEARD, warmth=Warmth.UNKNOWN)
     assert story.decide() == "c"
     assert story.decide(CALM) == "c"
     for name in "abcd":
-        story.set(name, standing=Standing.USABLE, warmth=Warmth.UNLOADED)
+        story.set(name, eligibility=Eligibility.USABLE, warmth=Warmth.UNLOADED)
     assert story.decide(CALM) == "c"
 
 
@@ -294,10 +296,10 @@ def test_a_fresh_operator_keeps_the_set_before_it_has_heard_of_anybody() -> None
 def test_policy_all_wakes_everybody_and_back_again_they_leave_one_by_one() -> None:
     story = Story(*four())
     story.decide()
-    story.routing = routing(policy="all")
+    story.routing = spec_with(policy="all")
     assert story.decide() == "a b c d"
     assert story.why == "policy all: every pod is awake"
-    story.routing = routing()
+    story.routing = spec_with()
     assert story.decide() == "a b c d"
     assert story.decide(CALM) == "a b c"
 
@@ -305,12 +307,12 @@ def test_policy_all_wakes_everybody_and_back_again_they_leave_one_by_one() -> No
 def test_the_first_pod_of_a_resource_is_placed_awake_and_the_others_asleep() -> None:
     """So somebody takes requests even if the operator dies before the pods are ready."""
     read = [observed.pod(observations.raw_pod(name)) for name in "ab"]
-    memory, first = awake.place(read[0], routing(), Memory())
+    state, first = routing.place(read[0], spec_with(), RoutingState())
     assert first["value"] == "true"
-    memory, second = awake.place(read[1], routing(), memory)
+    state, second = routing.place(read[1], spec_with(), state)
     assert second["value"] == "false"
-    assert memory.members == {"uid-a": "a"}
-    assert awake.place(read[1], routing(policy="all"), memory)[1]["value"] == "true"
+    assert state.members == {"uid-a": "a"}
+    assert routing.place(read[1], spec_with(policy="all"), state)[1]["value"] == "true"
 
 
 # --- the example of docs/awake-set.md -----------------------------------------------------------------------------
@@ -344,7 +346,7 @@ def test_the_worked_example() -> None:
     assert at(170) == "a"
     for name in "bcd":
         story.set(name, warmth=Warmth.CPU, wake_seconds=0.9 if name == "b" else None)
-    story.set("a", standing=Standing.DOUBTFUL)
+    story.set("a", eligibility=Eligibility.DOUBTFUL)
     assert at(192) == "b"
 
 
@@ -356,7 +358,7 @@ candidates = st.lists(
         uid=st.text("0123456789", min_size=1, max_size=3),
         name=st.sampled_from("abcdefgh"),
         label=st.sampled_from([None, "true", "false", "True", ""]),
-        standing=st.sampled_from(Standing),
+        eligibility=st.sampled_from(Eligibility),
         warmth=st.sampled_from(Warmth),
         wake_seconds=st.none() | st.floats(0, 1e9),
         waiting=st.integers(0, 100) | st.just(2**62),
@@ -373,7 +375,7 @@ routings = st.builds(
     stabilization_seconds=st.integers(0, 60),
 )
 memories = st.builds(
-    Memory,
+    RoutingState,
     members=st.none()
     | st.dictionaries(st.text("0123456789", min_size=1, max_size=3), st.just("x"), max_size=4),
     calm_since=st.none() | st.floats(0, 100),
@@ -381,47 +383,47 @@ memories = st.builds(
 
 
 @given(candidates, routings, memories, st.randoms(use_true_random=False))
-def test_order_is_irrelevant(pods: list[Candidate], rules: Routing, memory: Memory, random: Any) -> None:
+def test_order_is_irrelevant(pods: list[Candidate], rules: Routing, state: RoutingState, random: Any) -> None:
     shuffled = list(pods)
     random.shuffle(shuffled)
-    assert awake.decide(shuffled, rules, 8, memory, 100.0) == awake.decide(pods, rules, 8, memory, 100.0)
+    assert routing.decide(shuffled, rules, 8, state, 100.0) == routing.decide(pods, rules, 8, state, 100.0)
 
 
 @given(candidates, routings, memories)
 def test_never_empty_and_never_in_trouble_while_somebody_is_not(
-    pods: list[Candidate], rules: Routing, memory: Memory
+    pods: list[Candidate], rules: Routing, state: RoutingState
 ) -> None:
-    decision = awake.decide(pods, rules, 8, memory, 100.0)
-    members = [each for each in pods if each.uid in (decision.memory.members or {})]
+    decision = routing.decide(pods, rules, 8, state, 100.0)
+    members = [each for each in pods if each.uid in (decision.state.members or {})]
     assert bool(members) == bool(pods)
-    if rules.policy == "warmFirst" and any(each.standing is Standing.USABLE for each in pods):
-        assert all(each.standing <= Standing.UNHEARD for each in members)
-        trusted = [each for each in pods if each.standing <= Standing.UNHEARD]
+    if rules.policy == "warmFirst" and any(each.eligibility is Eligibility.USABLE for each in pods):
+        assert all(each.eligibility <= Eligibility.UNHEARD for each in members)
+        trusted = [each for each in pods if each.eligibility <= Eligibility.UNHEARD]
         assert len(members) >= min(len(trusted), max(1, rules.min_awake))
 
 
 @given(candidates, routings, memories)
 def test_once_carried_out_nothing_is_left_to_do(
-    pods: list[Candidate], rules: Routing, memory: Memory
+    pods: list[Candidate], rules: Routing, state: RoutingState
 ) -> None:
-    first = awake.decide(pods, rules, 8, memory, 100.0)
+    first = routing.decide(pods, rules, 8, state, 100.0)
     after = labelled(pods, first)
-    assert {each.uid for each in after if each.label == "true"} == set(first.memory.members or {})
-    second = awake.decide(after, rules, 8, first.memory, 100.0)
+    assert {each.uid for each in after if each.label == "true"} == set(first.state.members or {})
+    second = routing.decide(after, rules, 8, first.state, 100.0)
     assert (second.joins, second.leaves, second.why) == ((), (), ())
-    assert second.memory == first.memory
+    assert second.state == first.state
 
 
 @given(candidates, routings, memories, st.integers(1, 100), st.data())
 def test_a_longer_queue_never_makes_the_set_smaller(
-    pods: list[Candidate], rules: Routing, memory: Memory, more: int, data: st.DataObject
+    pods: list[Candidate], rules: Routing, state: RoutingState, more: int, data: st.DataObject
 ) -> None:
     if not pods:
         return
     longer = data.draw(st.sampled_from(pods))
     fuller = [replace(each, waiting=each.waiting + more) if each is longer else each for each in pods]
-    size = len(awake.decide(pods, rules, 8, memory, 100.0).memory.members or {})
-    assert len(awake.decide(fuller, rules, 8, memory, 100.0).memory.members or {}) >= size
+    size = len(routing.decide(pods, rules, 8, state, 100.0).state.members or {})
+    assert len(routing.decide(fuller, rules, 8, state, 100.0).state.members or {}) >= size
 
 
 @given(
@@ -452,16 +454,16 @@ def seen(**changes: Any) -> Candidate:
     assert isinstance(state, podstate.PodState), state
     read = observed.pod(observations.raw_pod("a", ready=changes.pop("ready", True)))
     states = {} if changes.pop("unheard", False) else {read.uid: state}
-    [found] = awake.candidates([read], states, {read.uid} if changes.pop("lost", False) else (), ["x", "y"])
+    [found] = routing.candidates([read], states, {read.uid} if changes.pop("lost", False) else (), ["x", "y"])
     return found
 
 
 def test_what_a_pod_can_be_trusted_with() -> None:
-    assert seen().standing is Standing.USABLE
-    assert seen(unheard=True).standing is Standing.UNHEARD
-    assert seen(unheard=True, lost=True).standing is Standing.DOUBTFUL
-    assert seen(draining=True).standing is Standing.DOUBTFUL
-    assert seen(ready=False).standing is Standing.OUT
+    assert seen().eligibility is Eligibility.USABLE
+    assert seen(unheard=True).eligibility is Eligibility.UNHEARD
+    assert seen(unheard=True, lost=True).eligibility is Eligibility.DOUBTFUL
+    assert seen(draining=True).eligibility is Eligibility.DOUBTFUL
+    assert seen(ready=False).eligibility is Eligibility.OUT
 
 
 @pytest.mark.parametrize(
@@ -495,6 +497,6 @@ def test_the_model_that_most_wait_for_counts_else_the_default() -> None:
     busy = podstate.parse(raw)
     assert isinstance(idle, podstate.PodState)
     assert isinstance(busy, podstate.PodState)
-    assert awake.asked_for([idle], ["x", "y"]) == "x"
-    assert awake.asked_for([idle, busy], ["x", "y"]) == "y"
-    assert awake.asked_for([busy], ["x"]) == "x", "a model that isn't in the spec is nobody's"
+    assert routing.asked_for([idle], ["x", "y"]) == "x"
+    assert routing.asked_for([idle, busy], ["x", "y"]) == "y"
+    assert routing.asked_for([busy], ["x"]) == "x", "a model that isn't in the spec is nobody's"

@@ -52,42 +52,42 @@ def make_seen(
     *,
     state: Any = "own",
     push_error: str = "",
-    told: Mapping[str, Any] | None = None,
+    reported: Mapping[str, Any] | None = None,
     **pod: Any,
 ) -> PodSeen:
     """A ready pod that answers, unless said otherwise; `told` changes its answer."""
-    answer = make_state(name, **(told or {})) if state == "own" else state
+    answer = make_state(name, **(reported or {})) if state == "own" else state
     return PodSeen(pod=observed.pod(raw_pod(name, **pod)), state=answer, push_error=push_error)
 
 
 def make_rollout(wanted: int = 1, /, **change: Any) -> Rollout:
-    told: dict[str, Any] = dict.fromkeys(("wanted", "replicas", "updated", "ready", "available"), wanted)
-    return Rollout(**(told | {"observed": True} | change))
+    reported: dict[str, Any] = dict.fromkeys(("wanted", "replicas", "updated", "ready", "available"), wanted)
+    return Rollout(**(reported | {"observed": True} | change))
 
 
 def make_all(*pods: PodSeen, replicas: int | None = None, **change: Any) -> tuple[OcrDeployment, Seen]:
     """A resource that wants as many replicas as there are pods, and what was seen of it."""
     wanted = len(pods) if replicas is None else replicas
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "pods": pods,
         "rollout": make_rollout(wanted),
         "live": LIVE,
         "sources": (Source("logLevel", "info", "default"),),
     }
-    return make_deployment(replicas=wanted), Seen(**(told | change))
+    return make_deployment(replicas=wanted), Seen(**(reported | change))
 
 
 def tell(*pods: PodSeen, **change: Any) -> dict[str, Any]:
     return status.aggregate(*make_all(*pods, **change), NOW)
 
 
-def condition(told: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
-    found = next(each for each in told["conditions"] if each["type"] == kind)
+def condition(reported: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
+    found = next(each for each in reported["conditions"] if each["type"] == kind)
     return found["status"], found["reason"], found["message"]
 
 
-def summary(told: Mapping[str, Any]) -> dict[str, str]:
-    return {each["type"]: f"{each['status']}/{each['reason']}" for each in told["conditions"]}
+def summary(reported: Mapping[str, Any]) -> dict[str, str]:
+    return {each["type"]: f"{each['status']}/{each['reason']}" for each in reported["conditions"]}
 
 
 GATED: dict[str, Any] = {"gated": True, "ready": False, "state": None}
@@ -110,23 +110,23 @@ def test_the_status_says_who_gets_requests() -> None:
     """A pod that isn't ready gets none, whatever its label says."""
     pods = [make_seen("a"), make_seen("b"), make_seen("c", ready=False)]
     asleep = observed.pod(raw_pod("b") | {"metadata": raw_pod("b")["metadata"] | {"labels": {}}})
-    told = tell(pods[0], replace(pods[1], pod=asleep), pods[2])
-    assert [each["awake"] for each in told["pods"]] == [True, False, False]
-    assert told["awakeReplicas"] == 1
+    reported = tell(pods[0], replace(pods[1], pod=asleep), pods[2])
+    assert [each["awake"] for each in reported["pods"]] == [True, False, False]
+    assert reported["awakeReplicas"] == 1
 
 
 def test_changes_of_the_awake_set_are_one_event() -> None:
-    told = tell(make_seen("a"))
-    [event] = status.events(told, told, (), ["b joins", "b leaves", "c joins"])
+    reported = tell(make_seen("a"))
+    [event] = status.events(reported, reported, (), ["b joins", "b leaves", "c joins"])
     assert (event.reason, event.message) == ("AwakeSetChanged", "c joins; 2 more before")
 
 
 def test_the_whole_status_of_a_healthy_resource() -> None:
-    told = tell(
-        make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}),
-        make_seen("a", told={"models": {"m": ("ready", "gpu"), "n": ("unloaded", "unloaded")}}),
+    reported = tell(
+        make_seen("b", reported={"models": {"m": ("offloaded", "cpu")}}),
+        make_seen("a", reported={"models": {"m": ("ready", "gpu"), "n": ("unloaded", "unloaded")}}),
     )
-    assert {key: value for key, value in told.items() if key not in {"pods", "conditions"}} == {
+    assert {key: value for key, value in reported.items() if key not in {"pods", "conditions"}} == {
         "observedGeneration": 1,
         "phase": "Ready",
         "replicas": 2,
@@ -140,7 +140,7 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
             "sources": [{"field": "logLevel", "value": "info", "from": "default"}],
         },
     }
-    assert told["pods"][0] == {
+    assert reported["pods"][0] == {
         "name": "a",
         "node": "gpu-a",
         "gpus": [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}],
@@ -153,7 +153,7 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
             {"name": "n", "state": "unloaded", "location": "unloaded", "since": "2026-11-23T08:00:00.000Z"},
         ],
     }
-    assert summary(told) == {
+    assert summary(reported) == {
         "Ready": "True/Serving",
         "Progressing": "False/Complete",
         "Degraded": "False/AsExpected",
@@ -161,18 +161,18 @@ def test_the_whole_status_of_a_healthy_resource() -> None:
         "ConfigApplied": "True/Applied",
         "Stalled": "False/AsExpected",
     }
-    assert all(each["observedGeneration"] == 1 for each in told["conditions"])
-    assert all(each["lastTransitionTime"] == "2026-11-23T08:00:00Z" for each in told["conditions"])
+    assert all(each["observedGeneration"] == 1 for each in reported["conditions"])
+    assert all(each["lastTransitionTime"] == "2026-11-23T08:00:00Z" for each in reported["conditions"])
 
 
 def test_standby_is_ready_with_a_reason_of_its_own() -> None:
-    told = tell(make_seen(), make_seen("b", told={"models": {"m": ("offloaded", "cpu")}}))
-    assert condition(told, "Ready") == ("True", "Standby", "all 2 replicas are ready; models load on use")
-    assert told["phase"] == "Standby"
+    reported = tell(make_seen(), make_seen("b", reported={"models": {"m": ("offloaded", "cpu")}}))
+    assert condition(reported, "Ready") == ("True", "Standby", "all 2 replicas are ready; models load on use")
+    assert reported["phase"] == "Standby"
 
 
 @pytest.mark.parametrize(
-    ("state", "idle", "told", "again"),
+    ("state", "idle", "reported", "again"),
     [
         ("ready", -60.0, True, None),
         ("offloaded", -5.0, True, None),
@@ -186,7 +186,7 @@ def test_standby_is_ready_with_a_reason_of_its_own() -> None:
     ],
 )
 def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
-    state: str, idle: float | None, told: bool, again: float | None
+    state: str, idle: float | None, reported: bool, again: float | None
 ) -> None:
     where = {"ready": "gpu", "offloaded": "cpu", "restoring": "cpu"}.get(state, "unloaded")
     raw = raw_state("a", models={"invoice-ocr": (state, where)})
@@ -196,8 +196,8 @@ def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
     assert isinstance(parsed, PodState), parsed
     each = make_seen(state=parsed)
     [model] = tell(each)["pods"][0]["models"]
-    assert ("idleSince" in model) is told
-    if told:
+    assert ("idleSince" in model) is reported
+    if reported:
         assert since is not None
         assert model["idleSince"] == since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert status.settles([each], NOW) == again
@@ -205,10 +205,10 @@ def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
 
 
 def test_a_cpu_device_serves_from_host_memory() -> None:
-    told = tell(make_seen(told={"kind": "cpu", "uuid": None, "models": {"m": ("ready", "cpu")}}))
-    assert condition(told, "Ready")[1] == "Serving"
-    assert told["pods"][0]["gpus"] == []
-    assert told["locations"]["cpu"] == 1
+    reported = tell(make_seen(reported={"kind": "cpu", "uuid": None, "models": {"m": ("ready", "cpu")}}))
+    assert condition(reported, "Ready")[1] == "Serving"
+    assert reported["pods"][0]["gpus"] == []
+    assert reported["locations"]["cpu"] == 1
 
 
 @pytest.mark.parametrize(
@@ -242,18 +242,18 @@ def test_an_unschedulable_pod_is_named_in_the_schedulers_words() -> None:
             "message": "0/3 nodes are available",
         }
     )
-    told = tell(PodSeen(pod=observed.pod(raw)))
-    assert condition(told, "Degraded") == ("True", "Unschedulable", "a: 0/3 nodes are available")
-    assert condition(told, "Ready")[0] == "False"
+    reported = tell(PodSeen(pod=observed.pod(raw)))
+    assert condition(reported, "Degraded") == ("True", "Unschedulable", "a: 0/3 nodes are available")
+    assert condition(reported, "Ready")[0] == "False"
 
 
 def test_no_fit_is_told_word_for_word() -> None:
-    told = tell(make_seen("a"), make_seen("b", **GATED), nofits={"b": NOFIT})
-    assert condition(told, "Placed") == ("False", "InsufficientGpuMemory", NOFIT.message)
-    assert condition(told, "Degraded") == ("True", "InsufficientGpuMemory", NOFIT.message)
-    assert NOFIT.message in condition(told, "Ready")[2]
-    assert condition(told, "Progressing")[:2] == ("True", "WaitingForPlacement")
-    assert told["pods"][1]["models"] == [{"name": "pp-ocr", "state": "unloaded", "location": "unloaded"}]
+    reported = tell(make_seen("a"), make_seen("b", **GATED), nofits={"b": NOFIT})
+    assert condition(reported, "Placed") == ("False", "InsufficientGpuMemory", NOFIT.message)
+    assert condition(reported, "Degraded") == ("True", "InsufficientGpuMemory", NOFIT.message)
+    assert NOFIT.message in condition(reported, "Ready")[2]
+    assert condition(reported, "Progressing")[:2] == ("True", "WaitingForPlacement")
+    assert reported["pods"][1]["models"] == [{"name": "pp-ocr", "state": "unloaded", "location": "unloaded"}]
 
 
 def test_a_gated_pod_that_nobody_looked_at_yet_is_pending() -> None:
@@ -261,17 +261,17 @@ def test_a_gated_pod_that_nobody_looked_at_yet_is_pending() -> None:
 
 
 def test_a_rollout_is_not_ready_until_nothing_old_is_left() -> None:
-    told = tell(make_seen(), rollout=make_rollout(1, updated=0))
-    assert condition(told, "Ready") == ("False", "RollingOut", "1 of 1 replicas are ready")
-    assert condition(told, "Progressing")[:2] == ("True", "RollingOut")
-    assert told["phase"] == "Progressing"
+    reported = tell(make_seen(), rollout=make_rollout(1, updated=0))
+    assert condition(reported, "Ready") == ("False", "RollingOut", "1 of 1 replicas are ready")
+    assert condition(reported, "Progressing")[:2] == ("True", "RollingOut")
+    assert reported["phase"] == "Progressing"
     for unfinished in ({"replicas": 2}, {"observed": False}, {"wanted": 3}):
         assert condition(tell(make_seen(), rollout=make_rollout(1, **unfinished)), "Ready")[0] == "False"
 
 
 def test_a_fresh_resource_says_so_from_its_first_status() -> None:
-    told = tell(replicas=2, rollout=None)
-    assert summary(told) == {
+    reported = tell(replicas=2, rollout=None)
+    assert summary(reported) == {
         "Ready": "False/Creating",
         "Progressing": "True/Creating",
         "Degraded": "False/AsExpected",
@@ -279,7 +279,7 @@ def test_a_fresh_resource_says_so_from_its_first_status() -> None:
         "ConfigApplied": "Unknown/NoReadyPods",
         "Stalled": "False/AsExpected",
     }
-    assert (told["phase"], told["observedGeneration"], told["replicas"], told["pods"]) == (
+    assert (reported["phase"], reported["observedGeneration"], reported["replicas"], reported["pods"]) == (
         "Pending",
         1,
         0,
@@ -288,10 +288,10 @@ def test_a_fresh_resource_says_so_from_its_first_status() -> None:
 
 
 def test_no_replicas_are_ready_at_once() -> None:
-    told = tell(replicas=0)
-    assert condition(told, "Ready")[:2] == ("True", "ScaledToZero")
-    assert condition(told, "Placed")[:2] == ("True", "NotNeeded")
-    assert told["phase"] == "ScaledToZero"
+    reported = tell(replicas=0)
+    assert condition(reported, "Ready")[:2] == ("True", "ScaledToZero")
+    assert condition(reported, "Placed")[:2] == ("True", "NotNeeded")
+    assert reported["phase"] == "ScaledToZero"
     assert condition(tell(make_seen(), replicas=0), "Progressing") == ("True", "ScalingDown", "1 pod left")
 
 
@@ -306,44 +306,48 @@ def test_without_gpus_nothing_needs_a_place() -> None:
     [("FailedCreate", "FailedCreate"), ("ProgressDeadlineExceeded", "ProgressDeadlineExceeded")],
 )
 def test_what_the_deployment_complains_of_is_passed_on(reason: str, wanted: str) -> None:
-    told = tell(replicas=1, rollout=make_rollout(1, updated=0, failed="exceeded quota", failed_reason=reason))
-    assert condition(told, "Degraded") == ("True", wanted, "exceeded quota")
-    assert condition(told, "Progressing") == ("False", wanted, "exceeded quota")
+    reported = tell(
+        replicas=1, rollout=make_rollout(1, updated=0, failed="exceeded quota", failed_reason=reason)
+    )
+    assert condition(reported, "Degraded") == ("True", wanted, "exceeded quota")
+    assert condition(reported, "Progressing") == ("False", wanted, "exceeded quota")
 
 
 def test_a_refused_manifest_stalls() -> None:
-    told = tell(
+    reported = tell(
         make_seen(), refusal=Refusal(reason="ManifestRefused", message="Deployment: spec.x is unknown")
     )
-    assert summary(told)["Stalled"] == "True/ManifestRefused"
-    assert summary(told)["Ready"] == "False/ManifestRefused"
-    assert summary(told)["Progressing"] == "False/ManifestRefused"
-    assert told["phase"] == "Stalled"
+    assert summary(reported)["Stalled"] == "True/ManifestRefused"
+    assert summary(reported)["Ready"] == "False/ManifestRefused"
+    assert summary(reported)["Progressing"] == "False/ManifestRefused"
+    assert reported["phase"] == "Stalled"
 
 
 class TestUnreachable:
     def test_its_weights_are_unknown_and_it_is_named(self) -> None:
-        told = tell(make_seen("a"), make_seen("b", **SILENT))
-        assert told["locations"] == {"gpu": 0, "cpu": 0, "unloaded": 1, "unknown": 1}
-        assert told["pods"][1]["models"] == [{"name": "pp-ocr", "state": "unknown", "location": "unknown"}]
-        assert "device" not in told["pods"][1]
-        assert condition(told, "Degraded") == ("True", "Unreachable", "b: no answer from 127.0.1.5:8001")
-        assert condition(told, "ConfigApplied")[0] == "False"
-        assert "b (can't be asked (no answer" in condition(told, "ConfigApplied")[2]
+        reported = tell(make_seen("a"), make_seen("b", **SILENT))
+        assert reported["locations"] == {"gpu": 0, "cpu": 0, "unloaded": 1, "unknown": 1}
+        assert reported["pods"][1]["models"] == [
+            {"name": "pp-ocr", "state": "unknown", "location": "unknown"}
+        ]
+        assert "device" not in reported["pods"][1]
+        assert condition(reported, "Degraded") == ("True", "Unreachable", "b: no answer from 127.0.1.5:8001")
+        assert condition(reported, "ConfigApplied")[0] == "False"
+        assert "b (can't be asked (no answer" in condition(reported, "ConfigApplied")[2]
 
     def test_a_pod_that_answers_for_another_is_not_believed(self) -> None:
         state = make_state("other", models={"m": ("ready", "gpu")})
-        told = tell(make_seen("a", state=state))
-        assert told["locations"]["unknown"] == 1
-        assert condition(told, "Degraded")[2] == "a: pod other answers at its address"
+        reported = tell(make_seen("a", state=state))
+        assert reported["locations"]["unknown"] == 1
+        assert condition(reported, "Degraded")[2] == "a: pod other answers at its address"
 
     def test_all_silent_is_ready_but_not_standby(self) -> None:
         assert condition(tell(make_seen("a", **SILENT)), "Ready")[:2] == ("True", "StateUnknown")
 
     @pytest.mark.parametrize("ready", [True, False])
     def test_a_process_that_does_not_run_holds_nothing(self, ready: bool) -> None:
-        told = tell(make_seen("a", **(LOOPING | {"ready": ready})))
-        assert told["locations"]["unloaded"] == 1
+        reported = tell(make_seen("a", **(LOOPING | {"ready": ready})))
+        assert reported["locations"]["unloaded"] == 1
 
     def test_a_lost_node_leaves_its_pods_unknown(self) -> None:
         assert tell(make_seen("a", ready=False, **SILENT))["locations"]["unknown"] == 1
@@ -352,45 +356,45 @@ class TestUnreachable:
 class TestConfigApplied:
     def test_every_ready_pod_counts_and_laggards_are_named(self) -> None:
         old = {"revision": 0, "digest": "ffffffffffffffff"}
-        told = tell(
+        reported = tell(
             make_seen("a"),
-            make_seen("b", told=old, push_error="401 Unauthorized"),
+            make_seen("b", reported=old, push_error="401 Unauthorized"),
             make_seen("c", ready=False),
         )
-        assert condition(told, "ConfigApplied") == (
+        assert condition(reported, "ConfigApplied") == (
             "False",
             "PodsLag",
             "1 of 2 pods lag behind revision 1: b (runs revision 0; 401 Unauthorized)",
         )
-        assert [pod["appliedGeneration"] for pod in told["pods"]] == [1, 1, 1]
+        assert [pod["appliedGeneration"] for pod in reported["pods"]] == [1, 1, 1]
 
     def test_the_hash_decides_too(self) -> None:
-        told = tell(make_seen("b", told={"digest": "ffffffffffffffff"}))
-        assert "b (has other values under revision 1)" in condition(told, "ConfigApplied")[2]
+        reported = tell(make_seen("b", reported={"digest": "ffffffffffffffff"}))
+        assert "b (has other values under revision 1)" in condition(reported, "ConfigApplied")[2]
 
     def test_the_same_values_under_a_newer_generation_are_applied(self) -> None:
         resource, seen = make_all(make_seen())
-        told = status.aggregate(msgspec.structs.replace(resource, generation=9), seen, NOW)
-        assert condition(told, "ConfigApplied")[0] == "True"
-        assert told["pods"][0]["appliedGeneration"] == 9
+        reported = status.aggregate(msgspec.structs.replace(resource, generation=9), seen, NOW)
+        assert condition(reported, "ConfigApplied")[0] == "True"
+        assert reported["pods"][0]["appliedGeneration"] == 9
 
     def test_a_long_list_of_laggards_is_cut(self) -> None:
-        told = tell(*(make_seen(f"p{n}", **SILENT) for n in range(9)))
-        assert condition(told, "ConfigApplied")[2].endswith(", and 6 more")
+        reported = tell(*(make_seen(f"p{n}", **SILENT) for n in range(9)))
+        assert condition(reported, "ConfigApplied")[2].endswith(", and 6 more")
 
 
 class TestPods:
     def test_the_list_is_capped_and_the_counts_are_not(self) -> None:
-        told = tell(*(make_seen(f"p{n:03}") for n in range(150)))
-        assert [pod["name"] for pod in told["pods"]] == [f"p{n:03}" for n in range(100)]
-        assert (told["replicas"], told["locations"]["unloaded"]) == (150, 150)
+        reported = tell(*(make_seen(f"p{n:03}") for n in range(150)))
+        assert [pod["name"] for pod in reported["pods"]] == [f"p{n:03}" for n in range(100)]
+        assert (reported["replicas"], reported["locations"]["unloaded"]) == (150, 150)
 
     def test_a_terminating_pod_is_listed_while_it_answers_and_never_ready(self) -> None:
-        leaving = make_seen("a", told={"models": {"m": ("ready", "gpu")}})
+        leaving = make_seen("a", reported={"models": {"m": ("ready", "gpu")}})
         leaving = replace(leaving, pod=replace(leaving.pod, terminating=True))
-        told = tell(leaving, make_seen("b"), replicas=1)
-        assert (told["replicas"], told["readyReplicas"], told["locations"]["gpu"]) == (1, 1, 1)
-        assert [(pod["name"], pod["ready"]) for pod in told["pods"]] == [("a", False), ("b", True)]
+        reported = tell(leaving, make_seen("b"), replicas=1)
+        assert (reported["replicas"], reported["readyReplicas"], reported["locations"]["gpu"]) == (1, 1, 1)
+        assert [(pod["name"], pod["ready"]) for pod in reported["pods"]] == [("a", False), ("b", True)]
         silent = replace(leaving, state=None)
         assert [pod["name"] for pod in tell(silent, make_seen("b"), replicas=1)["pods"]] == ["b"]
 
@@ -406,7 +410,7 @@ class TestPods:
                 "terminated": {"reason": "Error", "exitCode": 1, "finishedAt": "2026-11-23T08:00:00Z"}
             }
         }
-        both = tell(make_seen("a", told={"failure": failure}, container=died))
+        both = tell(make_seen("a", reported={"failure": failure}, container=died))
         assert both["pods"][0]["lastFailure"] == {
             "reason": "LoadFailed",
             "message": "invoice-ocr: no such file",
@@ -422,20 +426,20 @@ class TestPods:
 
     def test_another_gpu_than_promised_is_told(self) -> None:
         promised = {names.ANNOTATION_GPU_UUIDS: "GPU-7"}
-        told = tell(make_seen("a", annotations=promised))
-        assert condition(told, "Degraded") == ("True", "WrongGpu", "a: got GPU-1 instead of GPU-7")
-        assert told["pods"][0]["gpus"] == [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}]
+        reported = tell(make_seen("a", annotations=promised))
+        assert condition(reported, "Degraded") == ("True", "WrongGpu", "a: got GPU-1 instead of GPU-7")
+        assert reported["pods"][0]["gpus"] == [{"uuid": "GPU-1", "product": "NVIDIA-L40S"}]
 
     def test_a_placed_pod_shows_what_it_was_promised(self) -> None:
         record = {"node": "gpu-b", "gpus": [{"uuid": "GPU-7", "product": "NVIDIA-L40S"}]}
         note = {names.ANNOTATION_PLACEMENT: json.dumps(record)}
-        told = tell(make_seen("a", state=None, ready=False, node="", annotations=note))
-        assert told["pods"][0]["node"] == "gpu-b"
-        assert told["pods"][0]["gpus"] == record["gpus"]
+        reported = tell(make_seen("a", state=None, ready=False, node="", annotations=note))
+        assert reported["pods"][0]["node"] == "gpu-b"
+        assert reported["pods"][0]["gpus"] == record["gpus"]
 
     def test_a_model_that_gave_up_degrades(self) -> None:
-        told = tell(make_seen("a", told={"models": {"m": ("failed", "unloaded")}}))
-        assert condition(told, "Degraded") == ("True", "ModelFailed", "a: m")
+        reported = tell(make_seen("a", reported={"models": {"m": ("failed", "unloaded")}}))
+        assert condition(reported, "Degraded") == ("True", "ModelFailed", "a: m")
 
 
 class TestTimes:
@@ -466,17 +470,17 @@ class TestTimes:
     )
     def test_a_status_edited_by_hand_is_mended(self, damage: dict[str, Any]) -> None:
         resource, seen = make_all(make_seen("a"))
-        told = status.aggregate(msgspec.structs.replace(resource, status=damage), seen, NOW)
-        assert told == status.aggregate(resource, seen, NOW)
-        assert status.events(damage, told)
+        reported = status.aggregate(msgspec.structs.replace(resource, status=damage), seen, NOW)
+        assert reported == status.aggregate(resource, seen, NOW)
+        assert status.events(damage, reported)
 
     def test_the_revision_is_never_lost(self) -> None:
         resource, seen = make_all(make_seen("a"))
         before = {"liveSettings": {"revision": 41, "hash": "h"}}
-        told = status.aggregate(
+        reported = status.aggregate(
             msgspec.structs.replace(resource, status=before), replace(seen, live=None), NOW
         )
-        assert told["liveSettings"] == before["liveSettings"]
+        assert reported["liveSettings"] == before["liveSettings"]
 
 
 class TestStalled:
@@ -485,26 +489,28 @@ class TestStalled:
     def test_a_body_that_does_not_parse_keeps_what_is_known(self) -> None:
         before = tell(make_seen("a"))
         body = {"metadata": {"name": "invoices", "generation": 2}, "status": before}
-        told = status.stalled(body, self.problem, LATER)
-        assert summary(told) == summary(before) | {
+        reported = status.stalled(body, self.problem, LATER)
+        assert summary(reported) == summary(before) | {
             "Ready": "False/InvalidSpec",
             "Progressing": "False/InvalidSpec",
             "Stalled": "True/InvalidSpec",
         }
-        assert condition(told, "Stalled")[2] == "spec.models[0].engine: 'ocrad' is not an engine"
-        assert (told["observedGeneration"], told["phase"]) == (2, "Stalled")
+        assert condition(reported, "Stalled")[2] == "spec.models[0].engine: 'ocrad' is not an engine"
+        assert (reported["observedGeneration"], reported["phase"]) == (2, "Stalled")
         for kept in ("pods", "locations", "liveSettings", "selector", "replicas"):
-            assert told[kept] == before[kept]
-        assert status.stalled(body | {"status": told}, self.problem, LATER + timedelta(hours=1)) == told
+            assert reported[kept] == before[kept]
+        assert (
+            status.stalled(body | {"status": reported}, self.problem, LATER + timedelta(hours=1)) == reported
+        )
 
     @pytest.mark.parametrize("body", [{}, {"metadata": 1, "status": []}, {"metadata": {"generation": "x"}}])
     def test_any_body_will_do(self, body: dict[str, Any]) -> None:
-        told = status.stalled(body, self.problem, NOW)
-        assert summary(told)["Stalled"] == "True/InvalidSpec"
+        reported = status.stalled(body, self.problem, NOW)
+        assert summary(reported)["Stalled"] == "True/InvalidSpec"
 
 
 class TestEvents:
-    def told(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def reported(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(event.type, event.reason) for event in status.events(before, after)]
 
     def test_nothing_changed_nothing_told(self) -> None:
@@ -513,25 +519,28 @@ class TestEvents:
 
     def test_starting_up_is_no_news_and_ready_is(self) -> None:
         starting = tell(make_seen("a", **GATED))
-        assert self.told({}, starting) == []
-        assert self.told(starting, tell(make_seen())) == [("Normal", "Ready"), ("Normal", "ConfigApplied")]
+        assert self.reported({}, starting) == []
+        assert self.reported(starting, tell(make_seen())) == [
+            ("Normal", "Ready"),
+            ("Normal", "ConfigApplied"),
+        ]
 
     def test_trouble_is_told_once_and_so_is_its_end(self) -> None:
         good, bad = tell(make_seen("a")), tell(make_seen("a", **SILENT))
-        assert self.told(good, bad) == [("Warning", "Unreachable")]
-        assert self.told(bad, good) == [("Normal", "Recovered"), ("Normal", "ConfigApplied")]
+        assert self.reported(good, bad) == [("Warning", "Unreachable")]
+        assert self.reported(bad, good) == [("Normal", "Recovered"), ("Normal", "ConfigApplied")]
 
     def test_no_fit_is_one_event_and_its_end_another(self) -> None:
         waits = tell(make_seen("a", **GATED), nofits={"a": NOFIT})
         assert status.events({}, waits) == [
             Event(type="Warning", reason="InsufficientGpuMemory", message=NOFIT.message)
         ]
-        assert ("Normal", "Placed") in self.told(waits, tell(make_seen("a")))
+        assert ("Normal", "Placed") in self.reported(waits, tell(make_seen("a")))
 
     def test_new_settings_that_are_applied_at_once_are_told(self) -> None:
         newer = LiveSettings(generation=2, revision=2, hash="0123456789abcdef", values={})
-        after = tell(make_seen("a", told={"revision": 2}), live=newer)
-        assert self.told(tell(make_seen("a")), after) == [("Normal", "ConfigApplied")]
+        after = tell(make_seen("a", reported={"revision": 2}), live=newer)
+        assert self.reported(tell(make_seen("a")), after) == [("Normal", "ConfigApplied")]
 
     def test_what_policies_change_is_told_in_one_event(self) -> None:
         fields = ("a", "b", "c", "d", "e", "own")
@@ -540,8 +549,8 @@ class TestEvents:
             *(Source(field, "5", "OcrIdlePolicy/saver") for field in fields[:5]),
             Source("own", "7", "spec"),
         )
-        told = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
-        assert told == [
+        reported = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert reported == [
             Event(
                 type="Normal",
                 reason="PolicyChangedSettings",
@@ -553,8 +562,8 @@ class TestEvents:
     def test_a_policy_that_no_longer_counts_is_told_too(self) -> None:
         before = (Source("a", "5", "OcrIdlePolicy/saver"),)
         after = (Source("a", "60", "default"),)
-        [told] = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
-        assert told.message == "a 5 → 60 (default, no longer OcrIdlePolicy/saver)"
+        [reported] = status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after))
+        assert reported.message == "a 5 → 60 (default, no longer OcrIdlePolicy/saver)"
 
     def test_what_the_resource_changes_itself_is_no_event(self) -> None:
         before = (Source("a", "5", "spec"), Source("b", "1", "OcrIdlePolicy/saver"))
@@ -562,10 +571,10 @@ class TestEvents:
         assert status.events(tell(make_seen(), sources=before), tell(make_seen(), sources=after)) == []
 
     def test_a_move_of_a_model_is_no_event_but_a_failure_is(self) -> None:
-        up = tell(make_seen("a", told={"models": {"m": ("ready", "gpu")}}))
-        assert self.told(tell(make_seen("a")), up) == []
+        up = tell(make_seen("a", reported={"models": {"m": ("ready", "gpu")}}))
+        assert self.reported(tell(make_seen("a")), up) == []
         failure = {"reason": "LoadFailed", "message": "x", "time": "2026-11-23T08:30:00Z", "exit_code": None}
-        failed = tell(make_seen("a", told={"failure": failure}))
+        failed = tell(make_seen("a", reported={"failure": failure}))
         assert status.events(up, failed) == [
             Event(type="Warning", reason="PodFailure", message="a: LoadFailed: invoice-ocr: x")
         ]
@@ -585,7 +594,7 @@ class TestEvents:
 
     def test_a_stalled_resource_is_told_once(self) -> None:
         refused = tell(make_seen(), refusal=Refusal(reason="ManifestRefused", message="no"))
-        assert self.told(tell(make_seen()), refused) == [
+        assert self.reported(tell(make_seen()), refused) == [
             ("Normal", "NotReady"),
             ("Warning", "ManifestRefused"),
         ]
@@ -605,7 +614,9 @@ KINDS = st.one_of(
     st.just(SILENT),
     st.just({"ready": False, "state": None}),
     st.builds(
-        lambda models, revision: {"told": {"models": models, "revision": revision}}, MODELS, st.integers(0, 2)
+        lambda models, revision: {"reported": {"models": models, "revision": revision}},
+        MODELS,
+        st.integers(0, 2),
     ),
 )
 
@@ -645,24 +656,24 @@ def test_equal_sights_write_nothing(sight: tuple[OcrDeployment, Seen]) -> None:
 @given(sights())
 def test_counts_and_conditions_agree(sight: tuple[OcrDeployment, Seen]) -> None:
     resource, seen = sight
-    told = status.aggregate(resource, seen, NOW)
-    models = [model for pod in told["pods"] for model in pod["models"]]
-    assert sum(told["locations"].values()) == len(models)
-    assert told["readyReplicas"] == sum(pod["ready"] for pod in told["pods"]) <= told["replicas"]
-    now = summary(told)
+    reported = status.aggregate(resource, seen, NOW)
+    models = [model for pod in reported["pods"] for model in pod["models"]]
+    assert sum(reported["locations"].values()) == len(models)
+    assert reported["readyReplicas"] == sum(pod["ready"] for pod in reported["pods"]) <= reported["replicas"]
+    now = summary(reported)
     if now["Ready"].startswith("True") and resource.spec.replicas:
-        assert told["readyReplicas"] >= resource.spec.replicas
+        assert reported["readyReplicas"] >= resource.spec.replicas
         assert now["Progressing"] == "False/Complete"
     if now["ConfigApplied"].startswith("True"):
-        assert told["readyReplicas"] > 0
+        assert reported["readyReplicas"] > 0
         ready = [each for each in seen.pods if each.pod.ready]
         assert all(podviews.applied(each, LIVE.revision, LIVE.hash) for each in ready)
     if now["Stalled"].startswith("True"):
         assert now["Ready"].startswith("False")
     if any(each.pod.gated for each in seen.pods):
         assert now["Placed"].startswith("False")
-        assert resource.spec.replicas == 0 or told["readyReplicas"] < told["replicas"]
-    assert_valid(told)
+        assert resource.spec.replicas == 0 or reported["readyReplicas"] < reported["replicas"]
+    assert_valid(reported)
 
 
 def assert_valid(value: Any, schema: Mapping[str, Any] | None = None, path: str = "status") -> None:

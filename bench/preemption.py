@@ -116,4 +116,4 @@ async def measure() -> report.Result:
         f" {EVENTS} events (requests, cancels, deaths) over {turns.SERVERS} servers of {turns.MODELS} models on"
         f" {turns.GPUS} GPUs, seed {SEED}."
     )
-    return report.Result("arbitration", method, rows, {"engine_of_no_time": alone, "pp_ocr": whole})
+    return report.Result("preemption", method, rows, {"engine_of_no_time": alone, "pp_ocr": whole})
