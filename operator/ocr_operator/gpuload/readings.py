@@ -34,6 +34,29 @@ class GpuNodes:
 NO_GPU_NODES: Final = GpuNodes()
 
 
+def newness(each: GpuReading) -> tuple[object, ...]:
+    """Sorts readings of a GPU, the newest last. Of two of the same moment an exporter's is newer; beyond that their
+    contents decide, all of them, so that no order of the inputs matters. What isn't known is less than any value.
+    """
+    numbers = (
+        each.memory_used_bytes,
+        each.memory_free_bytes,
+        each.memory_total_bytes,
+        each.utilization,
+        each.index,
+    )
+    return (
+        each.read_at.timestamp() if each.read_at else float("-inf"),
+        each.source is Source.EXPORTER,
+        each.source.value,
+        each.node,
+        *((number is not None, number or 0) for number in numbers),
+        each.product,
+        each.mig,
+        each.holders,
+    )
+
+
 def merge(sources: Iterable[GpuReading], now: datetime) -> list[GpuReading]:
     """One reading per GPU (or MIG instance), whatever the order of `sources`, sorted by node and UUID.
 
@@ -115,15 +138,5 @@ def _worth(each: GpuReading, now: datetime) -> tuple[object, ...]:
 
 
 def _trust(each: GpuReading) -> tuple[object, ...]:
-    """No pod's own, then the newest; then whatever they say, so that no order of the inputs matters."""
-    at = each.read_at.timestamp() if each.read_at else 0.0
-    used, free, total = each.memory_used_bytes, each.memory_free_bytes, each.memory_total_bytes
-    words = (each.node, used or 0, free or 0, total or 0, each.utilization or 0.0, each.index or 0)
-    return (
-        each.source is not Source.POD,
-        at,
-        each.source is Source.EXPORTER,
-        *words,
-        each.product,
-        each.holders,
-    )
+    """No pod's own reading, then the newest."""
+    return (each.source is not Source.POD, *newness(each))

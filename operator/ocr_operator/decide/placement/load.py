@@ -76,14 +76,9 @@ def loads(
     newest: dict[tuple[str, str], GpuReading] = {}
     for reading in reported:
         key = (reading.uuid, reading.mig)
-        if key not in newest or _newer(reading) > _newer(newest[key]):
+        if key not in newest or readings.newness(reading) > readings.newness(newest[key]):
             newest[key] = reading
     return [_load(node, reading, here, now) for _, reading in sorted(newest.items())]
-
-
-def _newer(reading: GpuReading) -> tuple[float, str]:
-    """Two exporters may tell of the same GPU at the same time: then their words decide, in any order."""
-    return (reading.read_at.timestamp() if reading.read_at else 0.0, repr(reading))
 
 
 def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +40,36 @@ def reading(
 def merged(*sources: GpuReading) -> GpuReading:
     [one] = readings.merge(sources, NOW)
     return one
+
+
+UNKNOWN_OR_ZERO = st.sampled_from([None, 0, 1])
+SAME_MOMENT = st.builds(
+    GpuReading,
+    node=st.just("gpu-a"),
+    uuid=st.just("GPU-1"),
+    index=UNKNOWN_OR_ZERO,
+    memory_used_bytes=UNKNOWN_OR_ZERO,
+    memory_free_bytes=UNKNOWN_OR_ZERO,
+    memory_total_bytes=UNKNOWN_OR_ZERO,
+    utilization=st.sampled_from([None, 0.0, 1.0]),
+    read_at=st.sampled_from([None, datetime.fromtimestamp(0, UTC)]),
+    source=st.sampled_from([Source.PROMETHEUS, Source.POD]),
+)
+"""Readings that differ in what a careless order would call equal."""
+
+
+@given(st.lists(SAME_MOMENT, min_size=2, max_size=4))
+def test_what_is_not_known_is_not_zero_in_any_order(given_readings: list[GpuReading]) -> None:
+    expected = readings.merge(given_readings, NOW), readings.gpu_nodes(given_readings)
+    for each in permutations(given_readings):
+        assert (readings.merge(each, NOW), readings.gpu_nodes(each)) == expected
+
+
+@pytest.mark.parametrize("field", ["memory_used_bytes", "memory_free_bytes", "utilization", "index"])
+def test_zero_is_newer_than_unknown(field: str) -> None:
+    unknown = replace(reading(), **{field: None})  # type: ignore[arg-type]
+    zero = replace(reading(), **{field: 0})  # type: ignore[arg-type]
+    assert merged(unknown, zero) == merged(zero, unknown) == zero
 
 
 class TestMerge:
