@@ -50,6 +50,8 @@ class Settings:
     """Every resource is looked at again after so long, whatever the watches say."""
     concurrency: int = field(default=16, metadata={"least": 1, "most": 256})
     """Resources that are reconciled at the same time."""
+    placement_policy: str = field(default="leastLoaded", metadata={"one_of": ("leastLoaded", "binPack")})
+    """Which of the GPUs that fit a pod gets: the least loaded one, or the most loaded one."""
     arbitration_resident_seconds: float = field(default=5.0, metadata={"least": 0, "most": 3600})
     """A model that is ready for a shorter time isn't asked to make way for another resource's."""
     arbitration_asks_per_minute: int = field(default=20, metadata={"least": 0, "most": 10_000})

@@ -306,6 +306,14 @@ def test_prometheus_and_its_token_reach_the_operator(render: Render) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("policy", ["leastLoaded", "binPack"])
+def test_placement_policy_reaches_the_operator(render: Render, policy: str) -> None:
+    container = operator_container(render(placementPolicy=policy))
+    environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert Settings.from_env(environ).placement_policy == policy
+
+
+@pytest.mark.cluster
 def test_only_the_operator_may_write_a_status_and_only_administrators_a_policy(render: Render) -> None:
     documents = render()
     for person in ("ocr-operator-viewer", "ocr-operator-editor"):
@@ -377,6 +385,7 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
         ({"image": {"digest": "latest"}}, "'/image/digest'"),
         ({"logLevel": "loud"}, "'/logLevel'"),
         ({"prometheus": {"url": "prometheus:9090"}}, "'/prometheus/url'"),
+        ({"placementPolicy": "random"}, "'/placementPolicy'"),
         ({"watchNamespaces": "default"}, "'/watchNamespaces'"),
         ({"watchNamespaces": ["Not a name"]}, "'/watchNamespaces/0'"),
         ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),

@@ -48,6 +48,7 @@ class ClusterState:
         """Resource → model → its `gpuMemory` in bytes, 0 where it says nothing."""
         self._reserved: dict[str, Reservation] = {}
         """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
+        self._placement_policy = placement.POLICIES[settings.placement_policy]
         self._waiting: set[Key] = set()
         """Resources with a pod that fits nowhere: anything that frees a GPU wakes them."""
         self.retry_seconds = settings.scrape_seconds
@@ -223,7 +224,9 @@ class ClusterState:
         reservations = placement.merge(
             placement.reserved(self.pods, self._needs, self.states()), self._reserved.values()
         )
-        choice = placement.choose(request, self.nodes, self.readings(), reservations, now)
+        choice = placement.choose(
+            request, self.nodes, self.readings(), reservations, now, policy=self._placement_policy
+        )
         if isinstance(choice, Placement):
             self._reserved[choice.uid] = choice.reservation(now)
         else:

@@ -45,6 +45,7 @@ def test_the_address_of_a_process_node_is_taken_unless_told_otherwise() -> None:
         ("CONCURRENCY", "0"),
         ("SCRAPE_SECONDS", "nan"),
         ("LOG_LEVEL", "loud"),
+        ("PLACEMENT_POLICY", "random"),
         ("IMAGE_PULL_POLICY", "Sometimes"),
         ("TYPO", "1"),
     ],

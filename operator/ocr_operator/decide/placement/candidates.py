@@ -1,10 +1,10 @@
-"""Who may be chosen and in which order: GPUs by UUID (shared), nodes by free devices (exclusive)."""
+"""Candidates of a node: each GPU by UUID (shared, claim), or the node as a whole by its free devices (exclusive)."""
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 from ocr_operator.decide.placement import nodes as eligible
@@ -17,8 +17,6 @@ NEW: Final = timedelta(minutes=10)
 """A node is new for so long: its exporter starts after the kubelet, and until then an empty one is idle."""
 PINNED: Final = ("shared", "claim")
 """Sharings whose pods get a GPU by its UUID."""
-BUSY_STEPS: Final = 20
-"""Utilisation is compared in steps of 5 %: it moves by more from one second to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,22 +26,24 @@ class Candidate:
     node: str
     gpu: Gpu | None
     fits: bool
-    room: Callable[[], str]
+    free_text: Callable[[], str]
     """For people: `3.1Gi free`, `2 of 2 taken`."""
     rank: float
-    """How near it comes to having room: the order of a refusal's examples, highest first."""
+    """How near it comes to being large enough: the order of a refusal's examples, highest first."""
     share: float
     """Of the memory, promised or used once the pod is there."""
+    allocated: float
+    """Part of the node's devices that is taken; 0 for a GPU."""
     age: int | None
     """Seconds of the data; None: decided by allocation."""
     source: str
-    """Who told, comma-separated where several did; empty: nobody."""
+    """Sources of the data, comma-separated where there are several; empty: none."""
     refused: bool
     """The scheduler turned a pod of the same resource away from the node lately."""
     uncertain: bool
     """No usable data, and not a new and empty node."""
-    crowded: bool
-    """The device plugin gave away GPUs of this node, and nobody knows which."""
+    unattributed: bool
+    """The device plugin gave away GPUs of this node, and nothing reports which."""
     siblings: tuple[int, int]
     """Replicas of the same resource on the same GPU, on the same node."""
     live: float
@@ -51,22 +51,10 @@ class Candidate:
     busy: float
     tenants: int
 
-    def order(self) -> tuple[object, ...]:
-        """Least loaded first.
-
-        1. not refused by the scheduler, known before unknown  2. share of memory promised or used  3. fewest replicas
-        of the same resource
-        4. share of memory in use now  5. utilisation  6. fewest pods  7. names: equal inputs, equal answers
-        """
-        return (
-            (self.refused, self.uncertain, self.crowded),
-            round(self.share, 6),
-            self.siblings,
-            round(self.live, 2),
-            round(self.busy * BUSY_STEPS),
-            self.tenants,
-            (self.node, self.gpu.uuid if self.gpu else ""),
-        )
+    @property
+    def doubts(self) -> tuple[bool, bool, bool]:
+        """Reasons to come last under every policy, the strongest first."""
+        return self.refused, self.uncertain, self.unattributed
 
     @property
     def name(self) -> str:
@@ -80,17 +68,15 @@ class Candidate:
 def find(
     request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
 ) -> list[Candidate]:
-    """The candidates of one eligible node; `here` are the reservations of all other pods on it."""
+    """List the candidates of one eligible node; `here` are the reservations of all other pods on it."""
+    site = _Site(request, node, here, now)
     if request.sharing in PINNED:
-        uncertain = not _idle(node, here, now)
-        crowded = any(entry.count and not entry.uuids for entry in here)
-        pinnable = (load for load in loads if _pinnable(request, node, load))
-        return [_gpu(request, node, load, here, uncertain=uncertain, crowded=crowded) for load in pinnable]
+        unattributed = any(entry.count and not entry.uuids for entry in here)
+        return [_gpu(site, load, unattributed) for load in loads if _pinnable(request, node, load)]
     if not node.allocatable.get(request.resource):
         return []
-    if eligible.shares(node, request.resource):
-        return [_replica(request, node, loads, here, now)]
-    return [_whole(request, node, loads, here, now)]
+    devices = _devices(request, loads)
+    return [_replica(site, devices) if eligible.shares(node, request.resource) else _whole(site, devices)]
 
 
 def _pinnable(request: Request, node: Node, load: Load) -> bool:
@@ -99,129 +85,192 @@ def _pinnable(request: Request, node: Node, load: Load) -> bool:
     return not load.mig and eligible.wanted_product(request, product)
 
 
-def _gpu(
-    request: Request, node: Node, load: Load, here: Sequence[Reservation], *, uncertain: bool, crowded: bool
-) -> Candidate:
-    busy = load.taken or (request.sharing == "claim" and load.tenants > 0)
+@dataclass(frozen=True)
+class _Site:
+    """One eligible node with the reservations of other pods, and what all kinds of candidates share."""
+
+    request: Request
+    node: Node
+    here: Sequence[Reservation]
+    now: datetime
+
+    @cached_property
+    def idle(self) -> bool:
+        """New, and empty as far as the reservations say."""
+        created = self.node.created
+        return not self.here and created is not None and self.now - created <= NEW
+
+    @cached_property
+    def replicas(self) -> int:
+        return self.replicas_on("")
+
+    def replicas_on(self, uuid: str) -> int:
+        """Replicas of the same resource on a GPU, or on the node for an empty UUID."""
+        return sum(
+            entry.deployment == self.request.deployment and (not uuid or uuid in entry.uuids)
+            for entry in self.here
+            if entry.deployment
+        )
+
+    @property
+    def capacity(self) -> int:
+        return self.node.allocatable[self.request.resource]
+
+    def taken(self, foreign: int) -> int:
+        """Devices that are taken: by reservations, and by `foreign` pods."""
+        ours = sum(entry.count for entry in self.here if entry.resource == self.request.resource)
+        return min(self.capacity, ours + foreign)
+
+    def candidate(
+        self,
+        devices: Sequence[Load],
+        *,
+        gpu: Gpu | None = None,
+        fits: bool,
+        free_text: Callable[[], str],
+        rank: float,
+        share: float,
+        allocated: float = 0.0,
+        unattributed: bool = False,
+        tenants: int,
+    ) -> Candidate:
+        """Build the candidate whose load is that of `devices`, on average; only with data of all is it known."""
+        known = bool(devices) and all(load.age is not None for load in devices)
+        number = max(1, len(devices))
+        return Candidate(
+            node=self.node.name,
+            gpu=gpu,
+            fits=fits,
+            free_text=free_text,
+            rank=rank,
+            share=share,
+            allocated=allocated,
+            age=max(load.age or 0 for load in devices) if known else None,
+            source=_sources(devices) if known else "",
+            refused=self.node.name in self.request.refused,
+            uncertain=not known and not self.idle,
+            unattributed=unattributed,
+            siblings=(self.replicas_on(gpu.uuid) if gpu and self.here else 0, self.replicas),
+            live=sum(load.live_share for load in devices) / number,
+            busy=sum(load.busy for load in devices) / number,
+            tenants=tenants,
+        )
+
+    def devices_candidate(
+        self,
+        devices: Sequence[Load],
+        *,
+        taken: int,
+        large_enough: bool,
+        share: float,
+        free_bytes: int | None,
+    ) -> Candidate:
+        """Build the candidate for a number of the node's devices, which the device plugin picks."""
+        free = self.capacity - taken >= self.request.count
+        return self.candidate(
+            devices,
+            fits=free and large_enough,
+            free_text=partial(_devices_free, taken, self.capacity, free_bytes, free),
+            rank=self.capacity - taken,
+            share=share,
+            allocated=taken / self.capacity,
+            tenants=len({entry.uid for entry in self.here}),
+        )
+
+
+def _gpu(site: _Site, load: Load, unattributed: bool) -> Candidate:
+    request = site.request
+    taken = load.taken or (request.sharing == "claim" and load.tenants > 0)
     left = load.left(on_demand=request.on_demand)
-    return Candidate(
-        node=node.name,
+    return site.candidate(
+        (load,),
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=not busy and load.fits(request.memory_bytes, on_demand=request.on_demand),
-        room=partial(_room, load, left, busy),
-        rank=0 if busy else left,
+        fits=not taken and load.fits(request.memory_bytes, on_demand=request.on_demand),
+        free_text=partial(_gpu_free, load, left, taken),
+        rank=0 if taken else left,
         share=load.share(request.memory_bytes),
-        age=load.age,
-        source=load.source,
-        refused=node.name in request.refused,
-        uncertain=load.age is None and uncertain,
-        crowded=crowded,
-        siblings=(_replicas(request, here, load.uuid), _replicas(request, here)) if here else (0, 0),
-        live=load.live / load.total if load.total else 0.0,
-        busy=load.busy,
+        unattributed=unattributed,
         tenants=load.tenants,
     )
 
 
-def _room(load: Load, left: int, busy: bool) -> str:
-    if load.taken:
-        return "held as a whole"
-    if busy:
-        return f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
-    return "size unknown" if load.total is None else f"{size(left)} free"
-
-
-def _whole(
-    request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
-) -> Candidate:
+def _whole(site: _Site, devices: Sequence[Load]) -> Candidate:
     """The device plugin picks among the node's free devices; which ones these are is known only in part.
 
-    As many GPUs as devices are free, the least loaded first, stand for them, and their mean is the node's load.
+    As many GPUs as devices are free, the least loaded first, represent them, and their mean is the node's load.
     """
-    capacity = node.allocatable[request.resource]
-    booked = sum(entry.count for entry in here if entry.resource == request.resource)
-    own = {uuid for entry in here if entry.count for uuid in entry.uuids}
-    matching = _devices(request, loads)
-    foreign_pods = sum(load.taken and load.uuid not in own for load in matching)
-    taken = min(capacity, booked + foreign_pods)
+    need, label = site.request.memory_bytes, eligible.memory_bytes(site.node)
+    taken = site.taken(_foreign_devices(site, devices))
     spare = sorted(
-        (load for load in matching if not load.taken),
-        key=lambda load: (load.share(request.memory_bytes), load.uuid, load.mig),
-    )[: capacity - taken]
-    label = eligible.memory_bytes(node)
-    roomy = [load for load in spare if load.total is None or load.fits(request.memory_bytes)]
-    too_small = len(roomy) < request.count if spare else label is not None and label < request.memory_bytes
-    ages = [load.age for load in spare if load.age is not None]
-    known = bool(spare) and len(ages) == len(spare)
-    free = capacity - taken >= request.count
-    number = max(1, len(spare))
-    return Candidate(
-        node=node.name,
-        gpu=None,
-        fits=free and not too_small,
-        room=partial(_devices_left, taken, capacity, max((load.room for load in spare), default=label), free),
-        rank=capacity - taken,
-        share=sum(load.share(request.memory_bytes) for load in spare) / number
-        if spare
-        else request.memory_bytes / label
-        if label
-        else 0.0,
-        age=max(ages) if known else None,
-        source=",".join(sorted({load.source for load in spare})) if known else "",
-        refused=node.name in request.refused,
-        uncertain=not known and not _idle(node, here, now),
-        crowded=False,
-        siblings=(0, _replicas(request, here)),
-        live=sum(load.live / load.total for load in spare if load.total) / number,
-        busy=sum(load.busy for load in spare) / number,
-        tenants=len({entry.uid for entry in here}),
+        (load for load in devices if not load.taken),
+        key=lambda load: (load.share(need), load.uuid, load.mig),
+    )[: site.capacity - taken]
+    if spare:
+        large_enough = sum(load.total is None or load.fits(need) for load in spare) >= site.request.count
+        share = sum(load.share(need) for load in spare) / len(spare)
+    else:
+        large_enough = label is None or label >= need
+        share = need / label if label else 0.0
+    return site.devices_candidate(
+        spare,
+        taken=taken,
+        large_enough=large_enough,
+        share=share,
+        free_bytes=max((load.free_memory for load in spare), default=label),
     )
 
 
-def _replica(
-    request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
-) -> Candidate:
+def _foreign_devices(site: _Site, devices: Sequence[Load]) -> int:
+    """GPUs that are taken, though by no pod with a reservation."""
+    own = {uuid for entry in site.here if entry.count for uuid in entry.uuids}
+    return sum(load.taken and load.uuid not in own for load in devices)
+
+
+def _replica(site: _Site, devices: Sequence[Load]) -> Candidate:
     """The device plugin gives each GPU to several pods (time slicing, MPS): replicas limit how many pods there are,
-    memory whether they can live together.
-
-    Pods of which nobody knows yet on which GPU they are count where the most room is, as a plugin that spreads puts
-    them; the new one must find room on what is left.
+    memory whether they fit together.
     """
-    capacity = node.allocatable[request.resource]
-    ours = [entry for entry in here if entry.resource == request.resource]
-    devices = [load for load in _devices(request, loads) if not load.taken]
-    foreign_pods = {name for load in devices for name in load.holders} - {entry.pod for entry in here}
-    taken = min(capacity, sum(entry.count for entry in ours) + len(foreign_pods))
-    loose = sorted(entry.memory_bytes for entry in ours if not entry.uuids)
-    rooms = [-load.room for load in devices if load.total is not None]
-    heapq.heapify(rooms)
-    for need in reversed(loose):
-        if rooms:
-            heapq.heapreplace(rooms, rooms[0] + need)
-    label = eligible.memory_bytes(node)
-    room = -rooms[0] if rooms else label
-    total = sum(load.total or 0 for load in devices) or label or 0
-    promised = sum(round(load.share(0) * (load.total or 0)) for load in devices) + sum(loose)
-    free = capacity - taken >= request.count
-    known = bool(devices) and all(load.age is not None for load in devices)
-    number = max(1, len(devices))
-    return Candidate(
-        node=node.name,
-        gpu=None,
-        fits=free and (room is None or request.memory_bytes <= room),
-        room=partial(_devices_left, taken, capacity, None if room is None else max(0, room), free),
-        rank=capacity - taken,
-        share=(promised + request.memory_bytes) / total if total else 0.0,
-        age=max((load.age or 0 for load in devices), default=0) if known else None,
-        source=",".join(sorted({load.source for load in devices})) if known else "",
-        refused=node.name in request.refused,
-        uncertain=not known and not _idle(node, here, now),
-        crowded=False,
-        siblings=(0, _replicas(request, here)),
-        live=sum(load.live / load.total for load in devices if load.total) / number,
-        busy=sum(load.busy for load in devices) / number,
-        tenants=len({entry.uid for entry in here}),
+    need, label = site.request.memory_bytes, eligible.memory_bytes(site.node)
+    devices = [load for load in devices if not load.taken]
+    loose = _loose(site)
+    free = _most_free(devices, loose)
+    if free is None:
+        free = label
+    total = sum(load.total or 0 for load in devices) or label
+    promised = sum(load.promised_bytes for load in devices) + sum(loose)
+    return site.devices_candidate(
+        devices,
+        taken=site.taken(_foreign_pods(site, devices)),
+        large_enough=free is None or need <= free,
+        share=(promised + need) / total if total else 0.0,
+        free_bytes=free,
     )
+
+
+def _foreign_pods(site: _Site, devices: Sequence[Load]) -> int:
+    """Pods without a reservation that hold a replica of a GPU."""
+    return len({name for load in devices for name in load.holders} - {entry.pod for entry in site.here})
+
+
+def _loose(site: _Site) -> list[int]:
+    """Bytes of each pod whose GPU isn't known yet, the smallest first."""
+    ours = (entry for entry in site.here if entry.resource == site.request.resource)
+    return sorted(entry.memory_bytes for entry in ours if not entry.uuids)
+
+
+def _most_free(devices: Iterable[Load], loose: Sequence[int]) -> int | None:
+    """The most bytes that are free on one GPU, below 0 where too much is promised; None where no size is known.
+
+    Pods whose GPU isn't known yet count where the most memory is free, the largest first, as a plugin that spreads
+    puts them; the new one must fit on what is left.
+    """
+    heap = [-load.free_memory for load in devices if load.total is not None]
+    if not heap:
+        return None
+    heapq.heapify(heap)
+    for need in reversed(loose):
+        heapq.heapreplace(heap, heap[0] + need)
+    return -heap[0]
 
 
 def _devices(request: Request, loads: Sequence[Load]) -> list[Load]:
@@ -233,19 +282,19 @@ def _devices(request: Request, loads: Sequence[Load]) -> list[Load]:
     return [load for load in loads if not load.mig] or list(loads)
 
 
-def _devices_left(taken: int, capacity: int, room: int | None, free: bool) -> str:
-    if free and room is not None:
-        return f"{size(room)} free on a GPU"
+def _sources(devices: Sequence[Load]) -> str:
+    return ",".join(sorted({load.source for load in devices})) if len(devices) > 1 else devices[0].source
+
+
+def _gpu_free(load: Load, left: int, taken: bool) -> str:
+    if load.taken:
+        return "held as a whole"
+    if taken:
+        return f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
+    return "size unknown" if load.total is None else f"{size(left)} free"
+
+
+def _devices_free(taken: int, capacity: int, free_bytes: int | None, free: bool) -> str:
+    if free and free_bytes is not None:
+        return f"{size(max(0, free_bytes))} free on a GPU"
     return f"{taken} of {capacity} taken"
-
-
-def _idle(node: Node, here: Sequence[Reservation], now: datetime) -> bool:
-    return not here and node.created is not None and now - node.created <= NEW
-
-
-def _replicas(request: Request, here: Sequence[Reservation], uuid: str = "") -> int:
-    return sum(
-        entry.deployment == request.deployment and (not uuid or uuid in entry.uuids)
-        for entry in here
-        if entry.deployment
-    )

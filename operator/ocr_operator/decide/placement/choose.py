@@ -1,15 +1,16 @@
-"""The choice itself."""
+"""The choice among the candidates of all eligible nodes."""
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ocr_operator.decide.placement import candidates, messages
+from ocr_operator.decide.placement import candidates, messages, policies
 from ocr_operator.decide.placement import nodes as eligible
 from ocr_operator.decide.placement.candidates import Candidate
 from ocr_operator.decide.placement.load import LIVE_SECONDS, loads
+from ocr_operator.decide.placement.policies import PlacementPolicy
 from ocr_operator.decide.placement.types import Basis, NoFit, Placement, Request, Reservation, RunnerUp
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.resources.observed import Node
@@ -23,11 +24,14 @@ def choose(
     gpus: Iterable[GpuReading],
     reservations: Iterable[Reservation],
     now: datetime,
+    *,
+    policy: PlacementPolicy = policies.DEFAULT,
 ) -> Placement | NoFit:
-    """The least loaded GPU (shared) or node (exclusive) that fits; the order of the inputs is irrelevant.
+    """Choose the GPU (shared) or node (exclusive) that fits and is the policy's first; the order of the inputs is
+    irrelevant.
 
-    A pod that the books already have keeps its place while it fits: a patch whose answer was lost must not
-    move it, and who asks twice with the same inputs gets the same answer.
+    A pod that already has a reservation keeps its place while it fits: a patch whose answer was lost must not
+    move it, and the same question with the same inputs gets the same answer.
     """
     if request.sharing == "none":
         return _unpinned(request)
@@ -37,22 +41,33 @@ def choose(
     for entry in reservations:
         (mine if entry.uid == request.uid else others.setdefault(entry.node, [])).append(entry)
     obstacles = {node.name: eligible.obstacle(request, node) for node in every}
+    open_nodes = [node for node in every if not obstacles[node.name]]
+    found = _candidates(request, open_nodes, gpus, others, now)
+    fitting = [each for each in found if each.fits]
+    if not fitting:
+        return messages.nofit(request, len(every), Counter(filter(None, obstacles.values())), found)
+    first = heapq.nsmallest(RUNNERS_UP + 1, fitting, key=policy.order)
+    held = (each for each in fitting if any(_holds(entry, each) for entry in mine))
+    kept = min(held, key=policy.order, default=None) if mine else None
+    return _placement(request, kept or first[0], first, len(fitting), policy, kept=kept is not None)
+
+
+def _candidates(
+    request: Request,
+    nodes: Iterable[Node],
+    gpus: Iterable[GpuReading],
+    others: Mapping[str, Sequence[Reservation]],
+    now: datetime,
+) -> list[Candidate]:
     readings: dict[str, list[GpuReading]] = {}
     for reading in gpus:
         readings.setdefault(reading.node, []).append(reading)
     found: list[Candidate] = []
-    for node in every:
-        if not obstacles[node.name]:
-            here = others.get(node.name, [])
-            carried = loads(node, readings.get(node.name, []), here, now)
-            found.extend(candidates.find(request, node, carried, here, now))
-    fitting = [each for each in found if each.fits]
-    if not fitting:
-        return messages.nofit(request, len(every), Counter(filter(None, obstacles.values())), found)
-    first = heapq.nsmallest(RUNNERS_UP + 1, fitting, key=Candidate.order)
-    held = [each for each in fitting if any(_holds(entry, each) for entry in mine)] if mine else []
-    kept = min(held, key=Candidate.order, default=None)
-    return _placement(request, kept or first[0], first, len(fitting), kept=kept is not None)
+    for node in nodes:
+        here = others.get(node.name, ())
+        carried = loads(node, readings.get(node.name, ()), here, now)
+        found.extend(candidates.find(request, node, carried, here, now))
+    return found
 
 
 def _holds(entry: Reservation, candidate: Candidate) -> bool:
@@ -60,7 +75,13 @@ def _holds(entry: Reservation, candidate: Candidate) -> bool:
 
 
 def _placement(
-    request: Request, best: Candidate, first: Sequence[Candidate], fitting: int, *, kept: bool
+    request: Request,
+    best: Candidate,
+    first: Sequence[Candidate],
+    fitting: int,
+    policy: PlacementPolicy,
+    *,
+    kept: bool,
 ) -> Placement:
     basis = Basis.ALLOCATION
     if best.age is not None:
@@ -88,6 +109,7 @@ def _placement(
         why=messages.why(
             best.name,
             request,
+            superlative=policy.superlative,
             fitting=fitting,
             share=best.share,
             busy=best.busy,

@@ -1,9 +1,9 @@
-"""What a GPU carries: what is promised on it, what strangers use, how busy it is."""
+"""What a GPU carries: what is promised on it, what foreign pods use, how busy it is."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from ocr_operator.decide.placement import nodes as eligible
 from ocr_operator.decide.placement.types import CLAIMED, Reservation
@@ -14,7 +14,7 @@ from ocr_operator.resources.observed import Node
 LIVE_SECONDS: Final = int(readings.FRESH.total_seconds())
 USABLE_SECONDS: Final = int(readings.USABLE.total_seconds())
 NOISE: Final = 100
-"""Strangers' memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
+"""Foreign memory is compared in steps of 1/100 of a GPU, or a few idle MiB would decide over the spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Load:
     age: int | None
     """Seconds; None: there is no data that can be used."""
     source: str
-    """Who told, empty without usable data."""
+    """Empty without usable data."""
     firm: int
     """Bytes promised to pods that are pinned here, whatever the others do."""
     reserved: int
@@ -38,19 +38,19 @@ class Load:
     promised: int
     """Bytes promised to all pods together: more than there is where many are on demand."""
     foreign: int
-    """Bytes that nobody of the books accounts for."""
+    """Bytes that no reservation accounts for."""
     live: int
     """Bytes in use now or soon: measured, and promised to pods that the data doesn't show yet."""
     busy: float
     tenants: int
     taken: bool
-    """Somebody holds the GPU as a whole."""
+    """A pod holds the GPU as a whole."""
     holders: tuple[str, ...]
-    """`namespace/pod` of those to whom the exporter attributes it."""
+    """`namespace/pod` of the pods that the exporter attributes it to."""
 
     @property
-    def room(self) -> int:
-        """Bytes that nobody uses or is promised; 0 where the size is unknown."""
+    def free_memory(self) -> int:
+        """Bytes that are neither used nor promised; 0 where the size is unknown."""
         return self.left(on_demand=False)
 
     def left(self, *, on_demand: bool) -> int:
@@ -61,8 +61,17 @@ class Load:
         held = self.firm if on_demand else self.reserved
         return self.total is not None and held + self.foreign + need <= self.total
 
+    @property
+    def live_share(self) -> float:
+        return self.live / self.total if self.total else 0.0
+
+    @property
+    def promised_bytes(self) -> int:
+        """Promised or used, without a new pod; 0 where the size is unknown."""
+        return round(self.share(0) * (self.total or 0))
+
     def share(self, need: int) -> float:
-        """The part of the memory that is promised or used once `need` is there, strangers' noise cut off."""
+        """The part of the memory that is promised or used once `need` is there, the noise of foreign pods cut off."""
         if not self.total:
             return 0.0
         step = max(1, self.total // NOISE)
@@ -72,7 +81,7 @@ class Load:
 def loads(
     node: Node, reported: Iterable[GpuReading], here: Sequence[Reservation], now: datetime
 ) -> list[Load]:
-    """Every GPU of the node that an exporter ever told of, by its newest reading; `here` are the node's books."""
+    """List every GPU of the node that was ever reported, by its newest reading; `here` are the node's reservations."""
     newest: dict[tuple[str, str], GpuReading] = {}
     for reading in reported:
         key = (reading.uuid, reading.mig)
@@ -82,42 +91,64 @@ def loads(
 
 
 def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
-    entries = [entry for entry in here if reading.uuid in entry.uuids] if here else []
-    pinned = [entry for entry in entries if not whole(node, entry)] if entries else []
+    entries = [entry for entry in here if reading.uuid in entry.uuids]
+    pinned = [entry for entry in entries if not whole(node, entry)]
     total = reading.memory_total_bytes or eligible.memory_bytes(node)
-    used = reading.memory_used_bytes
-    if used is not None and total is not None and used > total:
-        used = None
-    age = _age(reading, now) if used is not None else None
-    shown = [entry for entry in pinned if _shows(reading, entry)] if pinned else []
-    foreign = live = 0
-    if age is not None and used is not None:
-        foreign = max(0, used - sum(_footprint(entry) for entry in shown))
-        live = used + sum(entry.memory_bytes for entry in pinned if entry not in shown)
-    firm = sum(entry.memory_bytes for entry in pinned if not entry.on_demand)
-    foreign_pods = (
-        bool(reading.holders)
-        and bool(set(reading.holders) - {entry.pod for entry in here})
-        and not eligible.shares(node)
-    )
+    promised, on_demand = _bytes(pinned), [entry for entry in pinned if entry.on_demand]
+    firm = promised - _bytes(on_demand)
+    data = _data(reading, total, pinned, now)
     return Load(
         node=node.name,
         uuid=reading.uuid,
         mig=reading.mig,
         product=reading.product,
         total=total,
-        age=age,
-        source=reading.source.value if age is not None else "",
+        age=data.age,
+        source=data.source,
         firm=firm,
-        reserved=firm + max((entry.memory_bytes for entry in pinned if entry.on_demand), default=0),
-        promised=sum(entry.memory_bytes for entry in pinned),
-        foreign=foreign,
-        live=live,
-        busy=(reading.utilization or 0.0) if age is not None else 0.0,
+        reserved=firm + max((entry.memory_bytes for entry in on_demand), default=0),
+        promised=promised,
+        foreign=data.foreign,
+        live=data.live,
+        busy=data.busy,
         tenants=len(entries),
-        taken=foreign_pods or len(pinned) < len(entries),
+        taken=len(pinned) < len(entries) or _held_by_foreign_pods(node, reading, here),
         holders=reading.holders,
     )
+
+
+class _Data(NamedTuple):
+    """What a reading says beyond the reservations; the defaults are for one that can't be used."""
+
+    age: int | None = None
+    source: str = ""
+    foreign: int = 0
+    live: int = 0
+    busy: float = 0.0
+
+
+def _data(reading: GpuReading, total: int | None, pinned: Sequence[Reservation], now: datetime) -> _Data:
+    used, age = reading.memory_used_bytes, _age(reading, now)
+    if age is None or used is None or (total is not None and used > total):
+        return _Data()
+    shown = [entry for entry in pinned if _shows(reading, entry)]
+    return _Data(
+        age=age,
+        source=reading.source.value,
+        foreign=max(0, used - sum(_footprint(entry) for entry in shown)),
+        live=used + _bytes(entry for entry in pinned if entry not in shown),
+        busy=reading.utilization or 0.0,
+    )
+
+
+def _bytes(entries: Iterable[Reservation]) -> int:
+    return sum(entry.memory_bytes for entry in entries)
+
+
+def _held_by_foreign_pods(node: Node, reading: GpuReading, here: Sequence[Reservation]) -> bool:
+    if not reading.holders or eligible.shares(node):
+        return False
+    return bool(set(reading.holders) - {entry.pod for entry in here})
 
 
 def whole(node: Node, entry: Reservation) -> bool:

@@ -21,7 +21,7 @@ class Named(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def room(self) -> Callable[[], str]: ...
+    def free_text(self) -> Callable[[], str]: ...
     @property
     def rank(self) -> float: ...
 
@@ -59,14 +59,14 @@ def nofit(request: Request, nodes: int, obstacles: Mapping[str, int], refused: I
         pinned = request.sharing in ("shared", "claim")
         what = "tells a GPU's UUID: does an exporter run there?" if pinned else f"has {request.resource}"
         return NoFit(reason=NoFitReason.NO_GPUS, message=f"{head}: none of {where} {what}{tail}")
-    examples = ", ".join(f"{each.name}: {each.room()}" for each in listed[:EXAMPLES])
+    examples = ", ".join(f"{each.name}: {each.free_text()}" for each in listed[:EXAMPLES])
     more = ", …" if len(listed) > EXAMPLES else ""
     if request.sharing == "shared":
         return NoFit(
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message=f"{head}: 0 of {len(listed)} have room ({examples}{more}){tail}",
         )
-    scarce = any(each.room().endswith((" taken", "held as a whole")) for each in listed)
+    scarce = any(each.free_text().endswith((" taken", "held as a whole")) for each in listed)
     if request.sharing == "claim":
         return NoFit(
             reason=NoFitReason.INSUFFICIENT_GPUS if scarce else NoFitReason.INSUFFICIENT_MEMORY,
@@ -83,6 +83,7 @@ def why(
     name: str,
     request: Request,
     *,
+    superlative: str,
     fitting: int,
     share: float,
     busy: float,
@@ -94,7 +95,7 @@ def why(
 ) -> str:
     """One sentence for people, such as `gpu-b/GPU-2 is the least loaded of 6 that fit 12Gi: …`."""
     need = f"fit {size(request.memory_bytes)}" if request.memory_bytes else "are free"
-    lead = f"{name} is the least loaded of {fitting} that {need}"
+    lead = f"{name} is the {superlative} of {fitting} that {need}"
     if kept:
         lead = f"{name} was promised before and still fits"
     elif fitting == 1:

@@ -2,9 +2,10 @@
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,11 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import placement
-from ocr_operator.decide.placement import Basis, Gpu, NoFit, NoFitReason, Placement, Request, Reservation
+from ocr_operator.decide.placement import (
+    POLICIES,
+    Basis,
+    Gpu,
+    NoFit,
+    NoFitReason,
+    Placement,
+    PlacementPolicy,
+    Request,
+    Reservation,
+)
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.pods import podstate
 from ocr_operator.resources import names, observed
 from ocr_operator.resources.observed import Node, Taint, Toleration
+from ocr_operator.settings import Settings
 from tests.support.observations import raw_pod, raw_state
 from tests.support.paths import DOCS
 from tests.support.resources import DEEPSEEK, RAPIDOCR, make_deployment
@@ -81,8 +93,9 @@ def choose(
     nodes: Sequence[Node],
     gpus: Sequence[GpuReading] = (),
     reservations: Sequence[Reservation] = (),
+    policy: PlacementPolicy = POLICIES["leastLoaded"],
 ) -> Placement:
-    answer = placement.choose(request, nodes, gpus, reservations, NOW)
+    answer = placement.choose(request, nodes, gpus, reservations, NOW, policy=policy)
     assert isinstance(answer, Placement), answer
     return answer
 
@@ -109,6 +122,37 @@ FOUR_GPUS = [
     make_gpu("gpu-b", "GPU-3", 30),
     make_gpu("gpu-b", "GPU-4", 8),
 ]
+
+
+BIN_PACK = POLICIES["binPack"]
+
+
+class TestPolicies:
+    def test_settings_offer_every_policy_under_its_name(self) -> None:
+        [setting] = [each for each in fields(Settings) if each.name == "placement_policy"]
+        assert setting.metadata["one_of"] == tuple(POLICIES)
+        assert {name: each.name for name, each in POLICIES.items()} == {name: name for name in POLICIES}
+        assert POLICIES[Settings().placement_policy].name == "leastLoaded"
+
+    def test_every_policy_is_documented(self) -> None:
+        page = (DOCS / "placement.md").read_text(encoding="utf-8")
+        assert [name for name in POLICIES if f"| `{name}` |" not in page] == []
+
+    def test_bin_pack_fills_the_fullest_gpu_that_still_fits(self) -> None:
+        answer = choose(make_request(), TWO_NODES, FOUR_GPUS, policy=BIN_PACK)
+        assert chosen(answer) == "gpu-b/GPU-3"
+        assert answer.why.startswith("gpu-b/GPU-3 is the most loaded of 4 that fit 12Gi: ")
+        assert chosen(choose(make_request(memory=20), TWO_NODES, FOUR_GPUS, policy=BIN_PACK)) == "gpu-a/GPU-1"
+
+    def test_bin_pack_keeps_whole_nodes_free(self) -> None:
+        taken = make_reservation("p", "gpu-b", "", resource=GPUS, count=1)
+        request, alike = make_request("exclusive"), [replace(each, memory_used_bytes=0) for each in FOUR_GPUS]
+        assert choose(request, TWO_NODES, alike, [taken], BIN_PACK).node == "gpu-b"
+        assert choose(request, TWO_NODES, alike, [taken]).node == "gpu-a"
+
+    def test_bin_pack_takes_doubtful_nodes_last(self) -> None:
+        request = make_request(refused=frozenset({"gpu-b"}))
+        assert chosen(choose(request, TWO_NODES, FOUR_GPUS, policy=BIN_PACK)) == "gpu-a/GPU-1"
 
 
 class TestShared:
@@ -570,8 +614,8 @@ AGES = st.integers(-100, 600).map(lambda age: NOW - timedelta(seconds=age))
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservation]]:
-    """Clusters in any condition, with lying metrics and books that may be full."""
+def clusters(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservation]]:
+    """Clusters in any condition, with lying metrics and reservations that may be full."""
     nodes: list[Node] = []
     gpus: list[GpuReading] = []
     for n in range(draw(st.integers(0, 4))):
@@ -619,33 +663,73 @@ def worlds(draw: st.DrawFn) -> tuple[list[Node], list[GpuReading], list[Reservat
 
 
 REQUESTS = st.builds(make_request, st.sampled_from(["shared", "exclusive"]), st.floats(0, 50))
+EACH_POLICY = st.sampled_from(list(POLICIES.values()))
 
 
-@given(worlds(), REQUESTS, st.randoms(use_true_random=False))
-def test_the_order_of_inputs_is_irrelevant(cluster: Any, request: Request, shuffler: random.Random) -> None:
+@settings(max_examples=60)
+@given(clusters(), REQUESTS, EACH_POLICY, st.randoms(use_true_random=False))
+def test_the_order_of_inputs_is_irrelevant(
+    cluster: Any, request: Request, policy: PlacementPolicy, shuffler: random.Random
+) -> None:
     nodes, gpus, reservations = cluster
-    before = placement.choose(request, nodes, gpus, reservations, NOW)
+    before = placement.choose(request, nodes, gpus, reservations, NOW, policy=policy)
     for part in cluster:
         shuffler.shuffle(part)
-    assert placement.choose(request, nodes, gpus, reservations, NOW) == before
+    assert placement.choose(request, nodes, gpus, reservations, NOW, policy=policy) == before
 
 
-@given(worlds(), REQUESTS)
-def test_an_answer_is_sticky(cluster: Any, request: Request) -> None:
+@settings(max_examples=60)
+@given(clusters(), REQUESTS)
+def test_policies_agree_on_what_fits(cluster: Any, request: Request) -> None:
+    spread, packed = (
+        placement.choose(request, *cluster, NOW, policy=POLICIES[name]) for name in ("leastLoaded", "binPack")
+    )
+    if isinstance(spread, NoFit) or isinstance(packed, NoFit):
+        assert spread == packed
+    else:
+        assert fitting(spread) == fitting(packed)
+
+
+@settings(max_examples=60)
+@given(clusters(), REQUESTS)
+def test_a_policy_takes_what_its_sentence_says(cluster: Any, request: Request) -> None:
+    """Where nothing else decides: all data is known, no device is taken, no pod was refused."""
+    nodes, gpus, _ = cluster
+    gpus = [
+        replace(each, read_at=NOW, memory_used_bytes=each.memory_used_bytes or 0, holders=()) for each in gpus
+    ]
+    packed = placement.choose(request, nodes, gpus, [], NOW, policy=BIN_PACK)
+    if isinstance(packed, Placement) and not packed.why.count("only one"):
+        assert "most loaded" in packed.why
+        assert all(packed.score <= each.score for each in packed.runners_up if request.sharing == "shared")
+
+
+def fitting(answer: Placement) -> int:
+    """How many candidates the sentence says there were."""
+    counted = re.search(r"loaded of (\d+) that", answer.why)
+    return int(counted[1]) if counted else 1
+
+
+@settings(max_examples=60)
+@given(clusters(), REQUESTS, EACH_POLICY)
+def test_an_answer_is_sticky(cluster: Any, request: Request, policy: PlacementPolicy) -> None:
     nodes, gpus, reservations = cluster
-    first = placement.choose(request, nodes, gpus, reservations, NOW)
+    first = placement.choose(request, nodes, gpus, reservations, NOW, policy=policy)
     if isinstance(first, Placement):
-        again = choose(request, nodes, gpus, [*reservations, first.reservation(NOW)])
+        again = choose(request, nodes, gpus, [*reservations, first.reservation(NOW)], policy)
         assert (again.node, again.gpus, again.score) == (first.node, first.gpus, first.score)
 
 
-@given(worlds(), st.lists(REQUESTS, max_size=12))
-def test_never_over_capacity(cluster: Any, requests: list[Request]) -> None:
+@settings(max_examples=60)
+@given(clusters(), st.lists(REQUESTS, max_size=12), EACH_POLICY)
+def test_never_over_capacity(cluster: Any, requests: list[Request], policy: PlacementPolicy) -> None:
     nodes, gpus, reservations = cluster
     sizes = {gpu.uuid: gpu.memory_total_bytes for gpu in gpus}
     open_ = {node.name: node for node in nodes if node.ready and not node.cordoned}
     for n, request in enumerate(requests):
-        answer = placement.choose(replace(request, uid=f"new-{n}"), nodes, gpus, reservations, NOW)
+        answer = placement.choose(
+            replace(request, uid=f"new-{n}"), nodes, gpus, reservations, NOW, policy=policy
+        )
         if not isinstance(answer, Placement):
             assert answer.message
             continue

@@ -1,0 +1,25 @@
+"""The interface of placement policies."""
+
+from typing import Protocol
+
+from ocr_operator.decide.placement.candidates import Candidate
+
+
+class PlacementPolicy(Protocol):
+    """An order of candidates. What fits at all is decided before, for all policies alike."""
+
+    @property
+    def name(self) -> str:
+        """As settings spell it: `leastLoaded`."""
+        ...
+
+    @property
+    def superlative(self) -> str:
+        """What the first candidate is among all that fit, for the sentence of the decision: `least loaded`."""
+        ...
+
+    def order(self, candidate: Candidate) -> tuple[object, ...]:
+        """Sort key; the first is taken. It begins with `candidate.doubts` and ends with the names, so that equal
+        inputs give equal answers in any order.
+        """
+        ...
