@@ -135,8 +135,8 @@ class _Site:
         tenants: int,
     ) -> Candidate:
         """Build the candidate whose load is that of `devices`, on average; only with data of all is it known."""
-        known = bool(devices) and all(load.age is not None for load in devices)
-        number = max(1, len(devices))
+        ages = [load.age for load in devices if load.age is not None]
+        known = 0 < len(ages) == len(devices)
         return Candidate(
             node=self.node.name,
             gpu=gpu,
@@ -145,14 +145,14 @@ class _Site:
             rank=rank,
             share=share,
             allocated=allocated,
-            age=max(load.age or 0 for load in devices) if known else None,
+            age=max(ages) if known else None,
             source=_sources(devices) if known else "",
             refused=self.node.name in self.request.refused,
             uncertain=not known and not self.idle,
             unattributed=unattributed,
             siblings=(self.replicas_on(gpu.uuid) if gpu and self.here else 0, self.replicas),
-            live=sum(load.live_share for load in devices) / number,
-            busy=sum(load.busy for load in devices) / number,
+            live=_mean([load.live_share for load in devices]),
+            busy=_mean([load.busy for load in devices]),
             tenants=tenants,
         )
 
@@ -280,6 +280,10 @@ def _devices(request: Request, loads: Sequence[Load]) -> list[Load]:
     if profile := request.resource.partition("/mig-")[2]:
         return [load for load in loads if load.mig.partition("/")[2] == profile]
     return [load for load in loads if not load.mig] or list(loads)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _sources(devices: Sequence[Load]) -> str:

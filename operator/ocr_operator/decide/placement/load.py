@@ -132,17 +132,13 @@ def _data(reading: GpuReading, total: int | None, pinned: Sequence[Reservation],
     if age is None or used is None or (total is not None and used > total):
         return _Data()
     shown = [entry for entry in pinned if _shows(reading, entry)]
-    return _Data(
-        age=age,
-        source=reading.source.value,
-        foreign=max(0, used - sum(_footprint(entry) for entry in shown)),
-        live=used + _bytes(entry for entry in pinned if entry not in shown),
-        busy=reading.utilization or 0.0,
-    )
+    hidden = [entry for entry in pinned if entry not in shown]
+    foreign = max(0, used - sum([_footprint(entry) for entry in shown]))
+    return _Data(age, reading.source.value, foreign, used + _bytes(hidden), reading.utilization or 0.0)
 
 
 def _bytes(entries: Iterable[Reservation]) -> int:
-    return sum(entry.memory_bytes for entry in entries)
+    return sum([entry.memory_bytes for entry in entries])
 
 
 def _held_by_foreign_pods(node: Node, reading: GpuReading, here: Sequence[Reservation]) -> bool:
