@@ -32,20 +32,15 @@ def bar(waiter: Waiter, resident: Resident) -> str | None:
     return PRELOADED if resident.preload else None
 
 
-def why(victim: Resident, waiter: Waiter, count: int) -> str:
+def why(victim: Resident, waiter: Waiter, choice: str) -> str:
     """`pp-ocr of default/invoices-1 makes way on GPU-1 (12Gi, priority 0) for …, which lacks 8Gi: …`."""
-    choice = (
-        "the idlest of the lowest priority that suffices"
-        if count == 1
-        else f"one of the fewest, {count}, that suffice"
-    )
     return (
         f"{victim.copy} makes way on {victim.gpu} ({size(victim.held_bytes)}, priority {victim.priority}) for "
         f"{waiter.copy}, which lacks {size(waiter.lack_bytes)}: {choice}"
     )
 
 
-def no_victims(waiter: Waiter, bars: Sequence[str]) -> str:
+def no_victim(waiter: Waiter, bars: Sequence[str]) -> str:
     """Why nobody is asked for a waiter; `bars` has an entry for each model of other pods on the GPU."""
     head = f"{waiter.copy} lacks {size(waiter.lack_bytes)} on {waiter.gpu}"
     if not bars:

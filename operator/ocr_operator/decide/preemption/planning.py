@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from ocr_operator.decide.preemption import messages, victims
+from ocr_operator.decide.preemption import messages, policies
+from ocr_operator.decide.preemption.policies import VictimPolicy
 from ocr_operator.decide.preemption.types import Ask, Asked, NoVictim, Outcome, Plan, Resident, Rules, Waiter
 
 WINDOW: Final = timedelta(minutes=1)
@@ -23,6 +24,8 @@ def plan(
     asked: Iterable[Asked],
     rules: Rules,
     now: datetime,
+    *,
+    policy: VictimPolicy = policies.DEFAULT,
 ) -> Plan:
     """For each GPU the asks for at most one waiter: the next one is looked at when these are answered.
 
@@ -41,12 +44,13 @@ def plan(
             [each for each in known if each.gpu == gpu],
             rules,
             now,
+            policy,
         ).plan(group)
         for gpu, group in sorted(groups.items())
     ]
     return Plan(
         asks=tuple(ask for each in plans for ask in each.asks),
-        no_victims=tuple(no_victims for each in plans for no_victims in each.no_victims),
+        no_victims=tuple(no_victim for each in plans for no_victim in each.no_victims),
         retry_seconds=min(
             (each.retry_seconds for each in plans if each.retry_seconds is not None), default=None
         ),
@@ -57,12 +61,18 @@ class _Gpu:
     """One GPU's decision; `_later` collects the moments at which another look may find more."""
 
     def __init__(
-        self, residents: Sequence[Resident], asked: Sequence[Asked], rules: Rules, now: datetime
+        self,
+        residents: Sequence[Resident],
+        asked: Sequence[Asked],
+        rules: Rules,
+        now: datetime,
+        policy: VictimPolicy,
     ) -> None:
         self._residents = residents
         self._asked = asked
         self._rules = rules
         self._now = now
+        self._policy = policy
         self._later: list[datetime] = []
 
     def plan(self, waiters: Sequence[Waiter]) -> Plan:
@@ -75,10 +85,14 @@ class _Gpu:
             return Plan(retry_seconds=self._seconds())
         no_victims: list[NoVictim] = []
         for waiter in sorted(waiters, key=self._rank):
-            chosen = victims.choose(waiter.lack_bytes, self._candidates(waiter))
+            chosen = self._policy.choose(waiter.lack_bytes, self._candidates(waiter))
             if chosen and len(self._asked) + len(chosen) <= self._rules.asks_per_minute:
                 asks = (
-                    Ask(victim=each, waiter=waiter, why=messages.why(each, waiter, len(chosen)))
+                    Ask(
+                        victim=each,
+                        waiter=waiter,
+                        why=messages.why(each, waiter, self._policy.reason(len(chosen))),
+                    )
                     for each in chosen
                 )
                 return Plan(asks=tuple(asks), no_victims=tuple(no_victims), retry_seconds=self._seconds())
@@ -125,7 +139,7 @@ class _Gpu:
             return messages.spent(waiter, self._rules.asks_per_minute)
         there = [each for each in self._residents if each.copy.uid != waiter.copy.uid]
         bars = [messages.bar(waiter, each) for each in there]
-        return messages.no_victims(waiter, [each or messages.SOON for each in bars])
+        return messages.no_victim(waiter, [each or messages.SOON for each in bars])
 
     def _seconds(self) -> float | None:
         return min(((at - self._now).total_seconds() for at in self._later if at > self._now), default=None)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from ocr_operator.decide.routing.policies import POLICIES
 from ocr_operator.decide.routing.types import Candidate, Eligibility, RoutingState, Warmth
 from ocr_operator.pods.podstate import Location, ModelState, PodState, State
 from ocr_operator.resources import names
@@ -85,8 +86,8 @@ def _warmth(model: ModelState) -> Warmth:
 
 
 def place(pod: Pod, routing: Routing, state: RoutingState) -> tuple[RoutingState, Operation]:
-    """The label of a pod whose gate is lifted, for the patch that does it: awake if the set has nobody yet."""
-    if routing.policy != "all" and state.members:
+    """The label of a pod whose gate is lifted, for the patch that does it: awake if the policy includes it at once."""
+    if not POLICIES[routing.policy].includes_new_pod(state):
         return state, _label(names.ASLEEP)
     return replace(state, members={**(state.members or {}), pod.uid: pod.name}), _label(names.AWAKE)
 

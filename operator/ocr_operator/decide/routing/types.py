@@ -70,6 +70,22 @@ class RoutingState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwakeSet:
+    """What a policy decides."""
+
+    chosen: frozenset[str]
+    """UIDs."""
+    why: tuple[str, ...] = ()
+    """A sentence for each change of the set."""
+    calm_since: float | None = None
+    """Since when one pod fewer would do."""
+    again: float | None = None
+    """Seconds until time alone may change the answer."""
+    wakes: tuple[str, ...] = ()
+    """UIDs of those that join because a queue grew, and sleep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     state: RoutingState
     joins: tuple[str, ...]

@@ -681,8 +681,10 @@ def test_the_order_of_inputs_is_irrelevant(
 @settings(max_examples=60)
 @given(clusters(), REQUESTS)
 def test_policies_agree_on_what_fits(cluster: Any, request: Request) -> None:
+    nodes, gpus, reservations = cluster
     spread, packed = (
-        placement.choose(request, *cluster, NOW, policy=POLICIES[name]) for name in ("leastLoaded", "binPack")
+        placement.choose(request, nodes, gpus, reservations, NOW, policy=POLICIES[name])
+        for name in ("leastLoaded", "binPack")
     )
     if isinstance(spread, NoFit) or isinstance(packed, NoFit):
         assert spread == packed

@@ -23,7 +23,7 @@ from ocr_operator.decide.preemption import (
     Rules,
     Waiter,
     messages,
-    victims,
+    policies,
 )
 from ocr_operator.pods import podstate
 from ocr_operator.pods.podstate import PodState
@@ -429,7 +429,7 @@ def test_the_victims_are_the_fewest_that_suffice(
     cluster: tuple[list[Waiter], list[Resident], list[Asked]], lack: int
 ) -> None:
     _, residents, _ = cluster
-    answer = victims.choose(lack, residents)
+    answer = policies.DEFAULT.choose(lack, residents)
     if not answer:
         assert sum(each.held_bytes for each in residents) < lack
         return

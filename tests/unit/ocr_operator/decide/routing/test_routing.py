@@ -1,7 +1,7 @@
 """The awake set: small, never empty, as large as the queue needs at once, and quiet while nothing changes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from ocr_operator.decide import routing
 from ocr_operator.decide.routing import Candidate, Decision, Eligibility, RoutingState, Warmth
-from ocr_operator.decide.routing.decide import MIN_CALM_SECONDS
+from ocr_operator.decide.routing.policies.warm_first import MIN_CALM_SECONDS
 from ocr_operator.pods import podstate
 from ocr_operator.resources import observed
-from ocr_operator.resources.spec import Routing
+from ocr_operator.resources.spec import Policy, Routing
 from tests.support import observations
 
 PAGES = 2
@@ -500,3 +500,10 @@ def test_the_model_that_most_wait_for_counts_else_the_default() -> None:
     assert routing.asked_for([idle], ["x", "y"]) == "x"
     assert routing.asked_for([idle, busy], ["x", "y"]) == "y"
     assert routing.asked_for([busy], ["x"]) == "x", "a model that isn't in the spec is nobody's"
+
+
+def test_there_is_a_policy_for_each_that_a_resource_may_name() -> None:
+    assert set(routing.POLICIES) == set(get_args(Policy))
+    assert {name: each.name for name, each in routing.POLICIES.items()} == {
+        name: name for name in routing.POLICIES
+    }

@@ -1,0 +1,15 @@
+"""Preemption policies: which idle models make way. One file each; the registry names them.
+
+`interface` says what a policy has to do, `fewest` is the only one.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ocr_operator.decide.preemption.policies.fewest import Fewest
+from ocr_operator.decide.preemption.policies.interface import VictimPolicy
+
+DEFAULT: Final[VictimPolicy] = Fewest()
+POLICIES: Final[Mapping[str, VictimPolicy]] = {each.name: each for each in (DEFAULT,)}
+
+__all__ = ["DEFAULT", "POLICIES", "VictimPolicy"]
