@@ -145,8 +145,6 @@ class Rollout:
     wanted: int
     replicas: int
     updated: int
-    ready: int
-    available: int
     observed: bool
     failed: str = ""
     """The message of a passed progress deadline or of replicas that can't be created; empty otherwise."""
@@ -219,8 +217,6 @@ def rollout(raw: Mapping[str, Any]) -> Rollout:
         wanted=_count(spec, "replicas", 1),
         replicas=_count(status, "replicas"),
         updated=_count(status, "updatedReplicas"),
-        ready=_count(status, "readyReplicas"),
-        available=_count(status, "availableReplicas"),
         observed=_count(status, "observedGeneration") >= _count(meta, "generation"),
         failed=(_text(broken, "message") or "it doesn't say why") if failed else "",
         failed_reason=(_text(broken, "reason") or "RolloutFailed") if failed else "",

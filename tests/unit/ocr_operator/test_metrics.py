@@ -1,3 +1,5 @@
+import re
+
 from prometheus_client import CollectorRegistry
 
 from ocr_operator.metrics import Metrics
@@ -19,6 +21,15 @@ def test_every_metric_is_documented() -> None:
 
     assert names(registry)
     assert [name for name in names(registry) if f"| `{name}` |" not in text] == []
+
+
+def test_every_documented_metric_exists() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    documented = re.findall(r"^\| `(ocr_operator_\w+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert documented
+    assert sorted(documented) == sorted(names(registry))
 
 
 def test_two_operators_in_one_process_do_not_share_numbers() -> None:

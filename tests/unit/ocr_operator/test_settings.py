@@ -1,3 +1,4 @@
+import re
 from dataclasses import fields
 
 import pytest
@@ -61,3 +62,10 @@ def test_every_setting_is_documented() -> None:
     missing = [each.name for each in fields(Settings) if f"| `{PREFIX}{each.name.upper()}` |" not in text]
 
     assert not missing
+
+
+def test_every_documented_setting_exists() -> None:
+    documented = re.findall(rf"^\| `{PREFIX}(\w+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert documented
+    assert [name for name in documented if name.lower() not in {each.name for each in fields(Settings)}] == []

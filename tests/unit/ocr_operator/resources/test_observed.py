@@ -122,9 +122,7 @@ def test_a_rollout() -> None:
             "conditions": [{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}],
         },
     }
-    assert observed.rollout(raw) == Rollout(
-        wanted=2, replicas=3, updated=1, ready=2, available=2, observed=True
-    )
+    assert observed.rollout(raw) == Rollout(wanted=2, replicas=3, updated=1, observed=True)
     raw["metadata"]["generation"] = 4
     assert not observed.rollout(raw).observed
 

@@ -1,9 +1,11 @@
 """The status tells the truth, moves only when something changed, and agrees with its Events and its page."""
 
+import ast
 import json
 import random
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocr_operator.controllers import preemption as preemption_controller
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import Basis, NoFit, NoFitReason, Placement
 from ocr_operator.decide.status import Event, PodSeen, Refusal, Seen
@@ -61,7 +64,7 @@ def make_seen(
 
 
 def make_rollout(wanted: int = 1, /, **change: Any) -> Rollout:
-    reported: dict[str, Any] = dict.fromkeys(("wanted", "replicas", "updated", "ready", "available"), wanted)
+    reported: dict[str, Any] = dict.fromkeys(("wanted", "replicas", "updated"), wanted)
     return Rollout(**(reported | {"observed": True} | change))
 
 
@@ -716,37 +719,90 @@ def reasons(condition: str) -> set[str]:
     }
 
 
-def literals(function: str) -> set[str]:
-    """Reasons that stand in the code of one verdict."""
-    source = Path(verdicts.__file__).read_text(encoding="utf-8")
-    body = source.split(f"def {function}(", 1)[1].split("\ndef ", 1)[0].split("\n\n\n", 1)[0]
-    return set(re.findall(r'Verdict\("\w+", "(\w+)"', body)) | set(re.findall(r'return "(\w+)"', body))
+events_module = sys.modules["ocr_operator.decide.status.events"]
+"""The package's name `events` is the function."""
 
 
-def test_the_page_lists_every_reason_and_no_other() -> None:
-    placement = {reason.value for reason in NoFitReason}
-    blocked = set(podviews.REASONS) | placement | {"FailedCreate", "ProgressDeadlineExceeded"}
-    refusals = {"ManifestRefused", "NameTaken"}
-    stall = refusals | {"InvalidSpec"}
-    deployment = {"FailedCreate", "ProgressDeadlineExceeded"}
-    assert reasons("Ready") == literals("ready") | literals("_serving") | literals("_stage") | blocked | stall
-    assert reasons("Progressing") == literals("progressing") | literals("_stage") | stall | deployment
-    assert reasons("Degraded") == literals("degraded") | blocked | refusals
-    assert reasons("Placed") == literals("placed") | placement
-    assert reasons("ConfigApplied") == literals("config_applied")
-    assert reasons("Stalled") == literals("stalled") | stall
+def code_of(judge: Callable[..., Any]) -> list[ast.AST]:
+    """A verdict's function and the functions of its module that it calls, as syntax trees."""
+    module = ast.parse(Path(verdicts.__file__).read_text(encoding="utf-8"))
+    functions = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
+    found, todo = dict[str, ast.AST](), [judge.__name__]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = functions[name]
+            todo += [
+                each.id
+                for each in ast.walk(functions[name])
+                if isinstance(each, ast.Name) and each.id in functions
+            ]
+    return list(found.values())
+
+
+PASSED_ON = {
+    "refusal": {"ManifestRefused", "NameTaken"},
+    "troubles": set(podviews.REASONS),
+    "nofit": {reason.value for reason in NoFitReason},
+    "failed_reason": {"FailedCreate", "ProgressDeadlineExceeded"},
+}
+"""Attributes whose reason a verdict passes on, and what they may be."""
+
+
+def possible(condition: str) -> set[str]:
+    """All reasons that a condition can have, by its code."""
+    found: set[str] = set()
+    for node in (each for tree in code_of(verdicts.CONDITIONS[condition]) for each in ast.walk(tree)):
+        match node:
+            case ast.Call(func=ast.Name(id="Verdict"), args=[_, ast.Constant(value=str(reason)), *_]):
+                found.add(reason)
+            case ast.Return(value=ast.Constant(value=str(reason))) if reason.isidentifier():
+                found.add(reason)
+            case ast.Attribute(attr=passed_on):
+                found |= PASSED_ON.get(passed_on, set())
+    spec = InvalidSpec(field="spec", message="x")
+    stalled = status.stalled({"metadata": {"name": "a"}}, spec, NOW)["conditions"]
+    return found | {each["reason"] for each in stalled if each["type"] == condition}
+
+
+@pytest.mark.parametrize("condition", verdicts.CONDITIONS)
+def test_the_page_lists_every_reason_of_the_condition_and_no_other(condition: str) -> None:
+    assert reasons(condition) == possible(condition)
+
+
+def test_the_page_has_a_section_for_each_condition_and_no_other() -> None:
+    sections = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == [*verdicts.CONDITIONS, "Phase", "Events"]
+
+
+def test_the_page_names_every_reason_of_an_event() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("## Events\n", 1)[1]
+    found: set[str] = set()
+    for module in (events_module, preemption_controller):
+        for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id="Event"), keywords=keywords):
+                    found |= {
+                        str(each.value.value)
+                        for each in keywords
+                        if each.arg == "reason" and isinstance(each.value, ast.Constant)
+                    }
+                case ast.Call(func=ast.Name(id="_event"), args=[_, ast.Constant(value=str(reason)), *_]):
+                    found.add(reason)
+    found |= set(events_module._RECOVERED.values())
+    assert {"PodPlaced", "NotReady", "Recovered", "GpuMemoryShort"} <= found, (
+        "the reasons are read from the code"
+    )
+    assert [reason for reason in sorted(found) if f"`{reason}`" not in section] == []
 
 
 def test_the_page_lists_every_phase() -> None:
-    assert reasons("Phase") == {
-        "Stalled",
-        "Degraded",
-        "Ready",
-        "Standby",
-        "ScaledToZero",
-        "Progressing",
-        "Pending",
+    [tree] = code_of(verdicts.phase)
+    returned = [each for each in ast.walk(tree) if isinstance(each, ast.Return)]
+    found = {
+        each.value
+        for node in returned
+        for each in ast.walk(node)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
     }
-    assert literals("phase") | {"Ready", "Standby", "ScaledToZero", "Progressing", "Pending"} == reasons(
-        "Phase"
-    )
+    assert reasons("Phase") == found
