@@ -81,7 +81,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
                 return 0
             watch = asyncio.create_task(
                 kopf.operator(
-                    registry=handlers.registry(controller, client.credentials),
+                    registry=handlers.registry(controller.cluster, client.credentials),
                     settings=handlers.settings(),
                     standalone=True,
                     clusterwide=not settings.watch_namespaces,

@@ -231,7 +231,7 @@ async def test_second_operator_with_an_old_view_turns_nothing_back() -> None:
                 api.ref_of(old), stale, resource_version=old["metadata"]["resourceVersion"]
             )
         assert cluster.controller is not None
-        cluster.controller.observe("MODIFIED", old)
+        cluster.controller.cluster.observe("MODIFIED", old)
         cluster.controller.queue.enqueue(("default", "invoices"), urgent=True)
         await until(lambda: not cluster.controller.queue)  # type: ignore[union-attr]
 
@@ -337,8 +337,13 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
         }
         pod.tell()
         assert cluster.controller is not None
-        state = cluster.controller.cluster
-        await until(lambda: [each.source.value for each in state.readings()] == ["pod"], within=20)
+        controller = cluster.controller
+
+        def sources() -> list[str]:
+            known = controller.gpus.readings(controller.cluster.pods, controller.pods.states())
+            return [each.source.value for each in known]
+
+        await until(lambda: sources() == ["pod"], within=20)
 
         await cluster.apply("other", replicas=1)
         await until(lambda: cluster.holds("Placed", name="other"))

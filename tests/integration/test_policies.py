@@ -161,7 +161,7 @@ async def test_nothing_is_written_while_nothing_happens() -> None:
         async def look_at_both() -> None:
             assert here.controller is not None
             before = passes()
-            here.controller.policies.enqueue(("", "office"), urgent=True)
+            here.controller.policy_queue.enqueue(("", "office"), urgent=True)
             here.controller.queue.enqueue(("default", "invoices"), urgent=True)
             await until(lambda: passes() >= before + 2)
 

@@ -177,9 +177,9 @@ class Stage:
             match event:
                 case api.Listed(items):
                     for item in items:
-                        controller.observe(None, item)
+                        controller.cluster.observe(None, item)
                 case api.Changed(type_, item):
-                    controller.observe(type_, item)
+                    controller.cluster.observe(type_, item)
 
     # Kubernetes
 

@@ -1,17 +1,16 @@
-"""The cluster as the operator sees it: resources, their children and pods, nodes, GPUs, and who was promised
-what.
+"""The cluster as the operator knows it: resources, their children and pods, nodes, policies, promises.
 
-Copies only; the API server and the pods hold the truth. Every change wakes the resource that it concerns.
+Copies only; the API server holds the truth. Every change enqueues the resource that it concerns.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from ocr_operator.controllers.workqueue import WorkQueue
 from ocr_operator.decide import placement
 from ocr_operator.decide.placement import NoFit, Placement, Request, Reservation
 from ocr_operator.gpuload.dcgm import GpuReading
-from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
 from ocr_operator.kube import api, informer
 from ocr_operator.kube.informer import Informer
 from ocr_operator.metrics import Metrics
@@ -26,10 +25,13 @@ OURS: Final = names.LABEL_DEPLOYMENT
 """The label selector of children and pods: the API server sends nothing else."""
 
 
-class ClusterState:
-    """Readers get views; the watches, and the answers of our own writes, change them.
+Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
-    `wake(key, urgent)` hears which resource is worth another look.
+
+class ClusterState:
+    """Views of the cluster; only watches, and the answers of our own writes, change them.
+
+    `queue` gets the keys of resources that are worth a pass, `policy_queue` those of policies.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class ClusterState:
         kube: api.Kube,
         settings: Settings,
         *,
-        enqueue: Callable[[Key, bool], None],
+        queue: WorkQueue,
+        policy_queue: WorkQueue,
         metrics: Metrics,
         time: Callable[[], float],
     ) -> None:
-        self._enqueue = enqueue
+        self._queue = queue
+        self._policy_queue = policy_queue
         self._resources: dict[Key, api.Json] = {}
         self._needs: dict[str, int] = {}
         self.declared: dict[Key, Mapping[str, int]] = {}
@@ -50,17 +54,10 @@ class ClusterState:
         """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
         self._placement_policy = placement.POLICIES[settings.placement_policy]
         self._waiting: set[Key] = set()
-        """Resources with a pod that fits nowhere: anything that frees a GPU wakes them."""
+        """Resources with a pod that fits nowhere: anything that frees a GPU enqueues them."""
         self.retry_seconds = settings.scrape_seconds
         """Seconds after which what doesn't fit is tried again, with new readings."""
-        self.readings: Callable[[], Iterable[GpuReading]] = tuple
-        """The load of all GPUs now, and below the states of pods by UID: set by those who read them."""
-        self.states: Callable[[], Mapping[str, PodState]] = dict
         self._policy_usage: dict[Key, PolicyUsage] = {}
-        self.on_policy_change: Callable[[str], None] = _nobody
-        """Hears the name of a policy whose status is worth another look: set by the one who writes it."""
-        self.gpu_nodes: GpuNodes = NO_GPU_NODES
-        """Which node has which GPU; set by those who read."""
         metrics.resources.set_function(lambda: len(self._resources))
         where = settings.watch_namespaces or ("",)
 
@@ -111,10 +108,22 @@ class ClusterState:
 
     @property
     def informers(self) -> Sequence[Informer[Any]]:
-        """Those that nothing may be decided without; exporters are a help, not a need."""
+        """List those that nothing may be decided without; exporters are a help, not a need."""
         return [self.pods, self.nodes, self.deployments, self.services, self.policies, self.namespaces]
 
     # Resources
+
+    def observe(self, change: Change | None, body: api.Json) -> None:
+        """Take a resource as its watch brings it; `change` is None for what was there before."""
+        if change == "DELETED":
+            self.remove_resource(body)
+        else:
+            self.put_resource(body)
+
+    def enqueue(self, key: Key, urgent: bool) -> None:
+        """Ask for a pass over a resource; without urgency only over one that is known."""
+        if urgent or key in self._resources:
+            self._queue.enqueue(key, urgent=urgent)
 
     def resource(self, key: Key) -> api.Json | None:
         return self._resources.get(key)
@@ -123,7 +132,7 @@ class ClusterState:
         return list(self._resources)
 
     def put_resource(self, body: api.Json) -> None:
-        """A resource, by watch or as the answer to a read or a write; older than what is known: ignored."""
+        """Take a resource, from the watch or as the answer to a read or a write; an older one is ignored."""
         meta = body["metadata"]
         key = (meta["namespace"], meta["name"])
         known = self._resources.get(key)
@@ -135,11 +144,11 @@ class ClusterState:
             if isinstance(parsed, spec.OcrDeployment):
                 self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
                 self.declared[key] = {each.name: int(each.gpu_memory or 0) for each in parsed.spec.models}
-        # A status that somebody else wrote is worth a look; our own comes back here and changes nothing.
-        self._enqueue(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
+        # A status that another client wrote is worth a pass; our own comes back here and changes nothing.
+        self.enqueue(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
 
     def remove_resource(self, body: api.Json) -> None:
-        """A resource was deleted; one of the same name that came after it stays."""
+        """Drop a resource that was deleted; one of the same name that came after it stays."""
         meta = body["metadata"]
         key = (meta["namespace"], meta["name"])
         known = self._resources.get(key)
@@ -149,7 +158,7 @@ class ClusterState:
             self.declared.pop(key, None)
             self._waiting.discard(key)
             self.set_policy_usage(key, None)
-            self._enqueue(key, True)
+            self.enqueue(key, True)
 
     # Children and pods
 
@@ -163,7 +172,7 @@ class ClusterState:
         return self.deployments.get(key)
 
     def written(self, answer: api.Json) -> None:
-        """The answer to a write of ours, which may be ahead of the watch."""
+        """Take the answer to a write of ours, which may be ahead of the watch."""
         match answer["kind"]:
             case "Pod":
                 self.pods.put(answer)
@@ -173,7 +182,7 @@ class ClusterState:
                 self.services.put(answer)
 
     def pinned_to(self, pod: Pod) -> tuple[str, bool]:
-        """The node that our placement pinned a pod to (empty: none), and whether it is gone or takes no pods now."""
+        """Return the node that our placement pinned a pod to (empty: none), and whether it is lost to pods now."""
         promised = next((each for each in placement.reserved([pod]) if each.node), None)
         if promised is None:
             return "", False
@@ -186,12 +195,12 @@ class ClusterState:
     # Policies
 
     def policies_of(self, body: api.Json) -> list[Policy]:
-        """Those that select the resource."""
+        """List those that select the resource."""
         labels, around = observed.labels(body), self._namespace_labels(body["metadata"]["namespace"])
         return [each for each in self.policies if each.selects(labels, around)]
 
     def set_policy_usage(self, key: Key, usage: PolicyUsage | None) -> None:
-        """What became of the policies of a resource; None for a resource that is gone."""
+        """Record what became of the policies of a resource; None for a resource that is gone."""
         before = self._policy_usage.pop(key, None)
         if usage is not None:
             self._policy_usage[key] = usage
@@ -199,33 +208,43 @@ class ClusterState:
             for name in (before.selected if before else frozenset()) | (
                 usage.selected if usage else frozenset()
             ):
-                self.on_policy_change(name)
+                self._enqueue_policy(name)
 
     def policy_usage(self) -> Iterable[PolicyUsage]:
-        """Of all resources that make sense, as of their last passes."""
+        """List it for all valid resources, as of their last passes."""
         return self._policy_usage.values()
 
     def enqueue_selected(self, *chosen: Policy) -> None:
-        """Looks again at every resource that one of them selects."""
+        """Enqueue every resource that one of them selects."""
         for key, body in self._resources.items():
             labels, around = observed.labels(body), self._namespace_labels(key[0])
             if any(each.selects(labels, around) for each in chosen):
-                self._enqueue(key, True)
+                self.enqueue(key, True)
 
     def _namespace_labels(self, name: str) -> Mapping[str, str]:
-        """With the label that every namespace has, also while its object isn't known yet."""
+        """Return them with the label that every namespace has, also while its object isn't known yet."""
         known = self.namespaces.get(("", name))
         return {"kubernetes.io/metadata.name": name, **(known.labels if known else {})}
 
-    # Placement: the one owner of the books
+    # Placement: the one owner of reservations
 
-    def choose(self, key: Key, request: Request, now: datetime) -> Placement | NoFit:
-        """Chooses and books in one step without an await: no other choice can come in between."""
+    def choose(
+        self,
+        key: Key,
+        request: Request,
+        readings: Iterable[GpuReading],
+        states: Mapping[str, PodState],
+        now: datetime,
+    ) -> Placement | NoFit:
+        """Choose and reserve in one step without an await: no other choice can come in between.
+
+        `readings` are of all GPUs, `states` those of pods by UID.
+        """
         reservations = placement.merge(
-            placement.reserved(self.pods, self._needs, self.states()), self._reserved.values()
+            placement.reserved(self.pods, self._needs, states), self._reserved.values()
         )
         choice = placement.choose(
-            request, self.nodes, self.readings(), reservations, now, policy=self._placement_policy
+            request, self.nodes, readings, reservations, now, policy=self._placement_policy
         )
         if isinstance(choice, Placement):
             self._reserved[choice.uid] = choice.reservation(now)
@@ -234,30 +253,30 @@ class ClusterState:
         return choice
 
     def release(self, uid: str) -> None:
-        """The patch was answered: from now on the pod itself says what it was promised, or it wasn't."""
+        """Drop a reservation whose patch was answered: from now on the pod itself carries it, or nothing does."""
         self._reserved.pop(uid, None)
 
     def capacity_changed(self) -> None:
-        """Something may fit now that did not."""
+        """Enqueue the resources whose pods did not fit: they may now."""
         waiting, self._waiting = self._waiting, set()
         for key in waiting:
-            self._enqueue(key, False)
+            self.enqueue(key, False)
 
-    # What changes wake
+    # What changes enqueue
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
         assert pod is not None
-        self._enqueue((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
+        self.enqueue((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
         if old is not None and old.deployment != pod.deployment:
-            self._enqueue((old.namespace, old.deployment), True)
+            self.enqueue((old.namespace, old.deployment), True)
         if new is None or new.finished:
             self.capacity_changed()
 
     def _child_changed(self, old: api.Json | None, new: api.Json | None) -> None:
         for child in (old, new):
             if child is not None:
-                self._enqueue(_resource_of(child), new is None)
+                self.enqueue(_resource_of(child), new is None)
 
     def _node_changed(self, _old: Node | None, _new: Node | None) -> None:
         self.capacity_changed()
@@ -265,22 +284,21 @@ class ClusterState:
     def _policy_changed(self, old: Policy | None, new: Policy | None) -> None:
         if old is None or new is None or not old.says_the_same(new):
             self.enqueue_selected(*(each for each in (old, new) if each is not None))
-        self.on_policy_change((new or old or Policy(name="")).name)
+        self._enqueue_policy((new or old or Policy(name="")).name)
+
+    def _enqueue_policy(self, name: str) -> None:
+        self._policy_queue.enqueue(("", name))
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         changed = new or old
         assert changed is not None
         for key in self._resources:
             if key[0] == changed.name:
-                self._enqueue(key, False)
-
-
-def _nobody(_name: str) -> None:
-    """Nobody listens yet."""
+                self.enqueue(key, False)
 
 
 def _matters(old: Pod, new: Pod) -> bool:
-    """What somebody waits for: an address to stream from, readiness, an end."""
+    """Whether something that a pass waits for changed: an address to stream from, readiness, an end."""
     return any(
         getattr(old, each) != getattr(new, each) for each in ("gated", "ip", "ready", "terminating", "phase")
     )

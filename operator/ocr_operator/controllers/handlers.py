@@ -1,7 +1,6 @@
 """kopf's part: the watch of the resources themselves, and nothing else.
 
-Event handlers only: no finalizer, no annotation, no stored state on a resource. They decide nothing; they hand
-what they hear to whoever observes.
+Event handlers only: no finalizer, no annotation, no stored state on a resource. They decide nothing.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,19 +8,19 @@ from typing import Any, Protocol
 
 import kopf
 
-from ocr_operator.controllers.controller import Change
+from ocr_operator.controllers.cluster_state import Change
 from ocr_operator.kube import Credentials
 from ocr_operator.resources import names
 
 
 class Observer(Protocol):
-    """Who wants to hear of resources."""
+    """What takes resources as the watch brings them."""
 
     def observe(self, change: Change | None, body: Mapping[str, Any]) -> None: ...
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """Nobody asks kopf what changed, and its answer would cost a deep copy of every object that comes."""
+    """No diffs: nothing asks kopf what changed, and its answer would cost a deep copy of every object."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()

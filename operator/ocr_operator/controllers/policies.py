@@ -1,7 +1,7 @@
-"""The one who looks after policies: writes their statuses, and notices when their windows open and close.
+"""Reconciling policies: writes their statuses, and enqueues resources when windows open and close.
 
-A pass over a policy is level-based like one over a resource, and asks to be repeated at the next opening or closing.
-What a policy does to a resource is decided in the passes over that resource, which are woken here.
+A pass over a policy is level-based like one over a resource, and is repeated at the next opening or closing.
+What a policy does to a resource is decided in the passes over that resource, which are enqueued here.
 """
 
 import logging
@@ -18,29 +18,41 @@ from ocr_operator.resources.observed import Key
 from ocr_operator.resources.policies import Policy
 
 CLOCK_SECONDS: Final = 60.0
-"""A policy with windows is looked at again after so long at most: the wall clock may be set, and machines sleep."""
+"""A policy with windows has its next pass after so long at most: the wall clock may be set, and machines sleep."""
 
 log = logging.getLogger(__name__)
 
 
 class PolicyController:
-    """`look` is one pass over one policy, which has no namespace; its key is `("", name)`."""
+    """Passes over policies, which have no namespace: their key is `("", name)`."""
 
     def __init__(
-        self, kube: api.Kube, cluster: ClusterState, *, metrics: Metrics, now: Callable[[], datetime]
+        self,
+        kube: api.Kube,
+        cluster: ClusterState,
+        *,
+        forget: Callable[[Key], None],
+        metrics: Metrics,
+        now: Callable[[], datetime],
     ) -> None:
+        """`forget` takes a policy that is gone out of the queue."""
         self._kube = kube
         self._cluster = cluster
+        self._forget = forget
         self._metrics = metrics
         self._now = now
         self._active: dict[str, bool] = {}
-        """Whether each policy with windows was active when the resources were last woken for it."""
+        """Whether each policy with windows was active when the resources were last enqueued for it."""
 
     async def reconcile(self, key: Key) -> float | None:
-        """Seconds until the next look, None for "when something changes". Raises `api.KubeError`."""
+        """Run one pass; returns the seconds until the next one, None for "when something changes".
+
+        Raises `api.KubeError`.
+        """
         policy = self._cluster.policies.get(key)
         if policy is None:
             self._active.pop(key[1], None)
+            self._forget(key)
             return None
         now = self._now()
         again = self._follow(policy, now)
@@ -48,7 +60,7 @@ class PolicyController:
         return again
 
     def _follow(self, policy: Policy, now: datetime) -> float | None:
-        """Wakes the selected resources if the policy became active or inactive since the last pass."""
+        """Enqueue the selected resources if the policy became active or inactive since the last pass."""
         if policy.rejection is not None or not policy.spec.windows:
             self._active.pop(policy.name, None)
             return None

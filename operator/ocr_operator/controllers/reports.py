@@ -28,30 +28,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Report:
-    """What is written and told of one resource, and not yet; all of it can be lost."""
+    """What was written and recorded of one resource, and what is still to be; all of it can be lost."""
 
     written: float = float("-inf")
     """When the status was last written."""
     placements: list[Placement] = field(default_factory=list)
-    """Made, but not yet told by a status."""
+    """Made, but in no written status yet."""
     moves: list[str] = field(default_factory=list)
-    """Changes of the awake set, but not yet told by an Event."""
-    moves_told: list[float] = field(default_factory=list)
-    """When the last ones were told."""
+    """Changes of the awake set that no Event has yet."""
+    moves_reported: list[float] = field(default_factory=list)
+    """When the last ones were recorded."""
     news: list[Event] = field(default_factory=list)
-    """Told by a status, but not yet as Events."""
+    """In a written status, but not yet recorded as Events."""
 
     def moved(self, sentences: tuple[str, ...]) -> None:
         self.moves = [*self.moves, *sentences][-MAX_MOVES:]
 
     def take_moves(self, now: float) -> list[str]:
-        """Those that an Event may tell now."""
-        self.moves_told = [
-            each for each in self.moves_told if now - each < MOVES_BURST * MOVES_SPACING_SECONDS
+        """Take those that an Event may have now."""
+        self.moves_reported = [
+            each for each in self.moves_reported if now - each < MOVES_BURST * MOVES_SPACING_SECONDS
         ]
-        if not self.moves or len(self.moves_told) >= MOVES_BURST:
+        if not self.moves or len(self.moves_reported) >= MOVES_BURST:
             return []
-        self.moves_told.append(now)
+        self.moves_reported.append(now)
         moves, self.moves = self.moves, []
         return moves
 
@@ -77,7 +77,7 @@ class Reporter:
     async def write(
         self, report: Report, body: api.Json, after: Mapping[str, Any], *, urgent: bool
     ) -> api.Json | float:
-        """Writes a status that differs and notes its Events; the resource as it is then, or the seconds to wait
+        """Write a status that differs and note its Events; returns the resource as it is then, or the seconds to wait
         if it is too early.
         """
         before = body.get("status") or {}
@@ -103,8 +103,8 @@ class Reporter:
         report.news = (report.news + status.events(before, after, reported, moves))[-MAX_NEWS:]
         return answer
 
-    async def tell(self, report: Report, body: api.Json) -> None:
-        """Last, since nobody waits for an Event."""
+    async def record_events(self, report: Report, body: api.Json) -> None:
+        """Record the Events that the last statuses led to. Comes last, since nothing waits for an Event."""
         ref = api.ref_of(body)
         news, report.news = report.news, []
         for event in news:

@@ -1,36 +1,45 @@
-"""When each object is looked at: signals in, one pass at a time per object, out.
+"""The queue of objects to reconcile: keys in, one pass at a time per object out, failed passes again later.
 
-A wake-up carries no data: it only says "look again", so any number of them may merge into one pass. What
-decides is the level that the pass reads, never the edge that woke it.
+An entry carries no data, so any number of them merge into one pass. What decides is the state that the pass reads,
+never the change that caused it.
 """
 
 import asyncio
 import heapq
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ocr_operator.kube import api
+from ocr_operator.metrics import Metrics
 from ocr_operator.resources.observed import Key
 
+Reconcile = Callable[[Key], Awaitable[float | None]]
+"""One pass: returns the seconds until the next one, None for "when something changes"."""
+
 SPACING_SECONDS: Final = 0.2
-"""Between the starts of two passes over one object that nobody waits for: a pod's start is five events and more
+"""Between the starts of two passes over one object that aren't urgent: a pod's start is five events and more
 within a second, and a pass costs about a millisecond.
 """
+MAX_BACKOFF_SECONDS: Final = 60.0
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Object:
-    """Written only by `Wakeups`."""
+    """Written only by `WorkQueue`."""
 
     due: float | None = None
     """When the next pass starts; None while nothing asks for one."""
     started: float = float("-inf")
     running: bool = False
+    failures: int = 0
+    """In a row."""
     gone: bool = False
-    """Forgotten while a pass runs; a wake-up brings it back."""
+    """Forgotten while a pass runs; a new entry brings it back."""
 
 
 @dataclass(order=True, slots=True)
@@ -40,22 +49,23 @@ class _Entry:
 
 
 class WorkQueue:
-    """Runs `look(key)` for every object that was woken, at most `concurrency` of them at once.
+    """Runs a pass for every key that was enqueued, at most `concurrency` of them at once.
 
-    `look` returns after how many seconds it wants to look again, None for "when woken". It handles its own
-    errors; one that escapes ends `run`.
+    A pass that raises is logged, counted and repeated after a growing delay; nothing but cancellation escapes.
     """
 
     def __init__(
         self,
-        reconcile: Callable[[Key], Awaitable[float | None]],
         *,
         concurrency: int,
         time: Callable[[], float],
+        rng: random.Random,
+        metrics: Metrics,
         spacing: float = SPACING_SECONDS,
     ) -> None:
-        self._reconcile = reconcile
         self._time = time
+        self._rng = rng
+        self._metrics = metrics
         self._spacing = spacing
         self._slots = asyncio.Semaphore(concurrency)
         self._objects: dict[Key, _Object] = {}
@@ -65,41 +75,41 @@ class WorkQueue:
         """When the owner loop last came by: an old one means that it hangs."""
 
     def enqueue(self, key: Key, *, urgent: bool = False) -> None:
-        """Looks again: at once, or, unless `urgent`, at least `spacing` after the last pass began."""
+        """Ask for a pass: at once, or, unless `urgent`, at least `spacing` after the last one began."""
         thing = self._objects.setdefault(key, _Object())
         now = self._time()
         self._ask(key, thing, now if urgent else max(now, thing.started + self._spacing))
 
     def enqueue_after(self, key: Key, seconds: float) -> None:
-        """Looks again after that time; an earlier wake-up doesn't cancel it but makes it superfluous."""
+        """Ask for a pass after that time; an earlier entry doesn't cancel it but makes it superfluous."""
         self._ask(key, self._objects.setdefault(key, _Object()), self._time() + seconds)
 
     def forget(self, key: Key) -> None:
-        """No more passes for an object that is gone, until it is woken again."""
+        """Drop an object that is gone, until it is enqueued again."""
         if thing := self._objects.get(key):
             thing.due, thing.gone = None, True
             if not thing.running:
                 del self._objects[key]
 
     def __len__(self) -> int:
-        """Objects that are due now."""
+        """Count the objects that are due now."""
         now = self._time()
         return sum(thing.due is not None and thing.due <= now for thing in self._objects.values())
 
     def longest_pass(self) -> float:
-        """Seconds that the oldest running pass has taken so far."""
+        """Return the seconds that the oldest running pass has taken so far."""
         now = self._time()
         return max((now - each.started for each in self._objects.values() if each.running), default=0.0)
 
-    async def run(self) -> None:
-        """The owner: starts passes until it is cancelled, and cancels those that run then."""
+    async def run(self, reconcile: Reconcile) -> None:
+        """Start passes until it is cancelled, and cancel those that run then. The one owner of the queue."""
         async with asyncio.TaskGroup() as passes:
             while True:
                 self.last_heartbeat = self._time()
                 self._signal.clear()
                 while (entry := self._next()) is not None:
                     await self._slots.acquire()
-                    self._start(passes, entry.key)
+                    self._start(passes, entry.key, reconcile)
                 await self._sleep()
 
     def _ask(self, key: Key, thing: _Object, due: float) -> None:
@@ -114,7 +124,7 @@ class WorkQueue:
         self._signal.set()
 
     def _next(self) -> _Entry | None:
-        """The next object that is due; entries that a later wake-up overtook are dropped on the way."""
+        """Take the next object that is due; entries that an earlier one overtook are dropped on the way."""
         while self._heap and self._heap[0].due <= self._time():
             entry = heapq.heappop(self._heap)
             thing = self._objects.get(entry.key)
@@ -122,14 +132,14 @@ class WorkQueue:
                 return entry
         return None
 
-    def _start(self, passes: asyncio.TaskGroup, key: Key) -> None:
+    def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
         thing = self._objects[key]
         thing.due, thing.running, thing.started = None, True, self._time()
-        passes.create_task(self._pass(key, thing))
+        passes.create_task(self._pass(key, thing, reconcile))
 
-    async def _pass(self, key: Key, thing: _Object) -> None:
+    async def _pass(self, key: Key, thing: _Object, reconcile: Reconcile) -> None:
         try:
-            again = await self._reconcile(key)
+            again = await self._attempt(key, thing, reconcile)
             if again is not None and not thing.gone:
                 self.enqueue_after(key, again)
         finally:
@@ -140,8 +150,35 @@ class WorkQueue:
         elif thing.due is not None:
             self._push(thing.due, key)
 
+    async def _attempt(self, key: Key, thing: _Object, reconcile: Reconcile) -> float | None:
+        try:
+            again = await reconcile(key)
+        except api.KubeError as error:
+            return self._failed(key, thing, error)
+        except Exception as error:
+            log.exception("pass failed resource=%s/%s", *key)
+            return self._failed(key, thing, error)
+        self._metrics.reconciles.labels("done").inc()
+        if thing.failures:
+            log.info("pass works again resource=%s/%s", *key)
+        thing.failures = 0
+        return again
+
+    def _failed(self, key: Key, thing: _Object, error: Exception) -> float:
+        """Return the growing delay until the next pass. A conflict is no failure: the newest state is here already."""
+        conflict = isinstance(error, api.Conflict)
+        self._metrics.reconciles.labels("conflict" if conflict else "failed").inc()
+        thing.failures = failures = thing.failures + 1
+        if conflict and failures < 5:
+            return 0.0
+        if failures == 1:
+            log.warning("pass failed resource=%s/%s error=%s", *key, error)
+        asked = (error.retry_after if isinstance(error, api.KubeError) else None) or 0.0
+        grown = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(failures - 1, 10))
+        return max(asked, grown * self._rng.uniform(0.5, 1.0))
+
     async def _sleep(self) -> None:
-        """Until the next entry is due, or somebody wakes something, or it is time to show a heartbeat."""
+        """Wait until the next entry is due, or something is enqueued, or it is time for a heartbeat."""
         wait = min(5.0, max(0.0, self._heap[0].due - self._time())) if self._heap else 5.0
         try:
             async with asyncio.timeout(wait):

@@ -4,7 +4,11 @@
     if after != before: await kube.apply_status(...)
     for event in status.events(before, after, placements): ...
 
-docs/status.md has every condition, reason and phase.
+docs/status.md has every condition, reason and phase. The modules:
+
+- `types`: what a status is made from.  `aggregate`: the status as a whole.
+- `conditions`: each condition as a function.  `pods`: the entry of a pod, and what is wrong with it.
+- `events`: Events of transitions.  `policy`: the status of an OcrIdlePolicy.
 """
 
 from ocr_operator.decide.status.aggregate import aggregate, stalled

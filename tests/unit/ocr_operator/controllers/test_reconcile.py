@@ -1,4 +1,4 @@
-"""Single passes over one resource, with a world that the test sets by hand; whole lives are in
+"""Single passes over one resource, with a cluster that the test sets by hand; whole lives are in
 tests/integration/test_operator_loop.py.
 """
 
@@ -16,12 +16,14 @@ from prometheus_client import CollectorRegistry
 
 from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
-from ocr_operator.controllers.passes import REFUSED_SECONDS
-from ocr_operator.controllers.reconcile import Reconciler
+from ocr_operator.controllers.context import Context
+from ocr_operator.controllers.reconcile import REFUSED_SECONDS, Reconciler
 from ocr_operator.controllers.recorder import Recorder
-from ocr_operator.controllers.reports import STATUS_SPACING_SECONDS
+from ocr_operator.controllers.reports import STATUS_SPACING_SECONDS, Reporter
+from ocr_operator.controllers.workqueue import WorkQueue
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.placement import unschedulable
+from ocr_operator.gpuload.sources import GpuSources
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
@@ -40,32 +42,45 @@ TOKEN = "token"
 
 
 class Desk:
-    """A reconciler and all that it reads; its mirrors run, its clock stands still."""
+    """A reconciler and all that it reads; its informers run, its clock stands still."""
 
     def __init__(self, kube: FakeKube, session: Any) -> None:
         self.kube = kube
         self.seconds = 0.0
-        self.woken: list[Key] = []
-        metrics = Metrics(CollectorRegistry())
-        self.cluster = ClusterState(
-            kube,
-            Settings(scrape_seconds=2),
-            enqueue=lambda key, urgent: self.woken.append(key),
-            metrics=metrics,
-            time=lambda: self.seconds,
-        )
+        settings = Settings(scrape_seconds=2)
+        metrics, rng = Metrics(CollectorRegistry()), random.Random(1)
+        clock: Any = {"time": lambda: self.seconds, "metrics": metrics}
+        queue, policy_queue = (WorkQueue(concurrency=1, rng=rng, **clock) for _ in range(2))
+        self.cluster = ClusterState(kube, settings, queue=queue, policy_queue=policy_queue, **clock)
         self.children = Children(
             kube, self.cluster, defaults=Defaults("image:1"), metrics=metrics, new_token=lambda: TOKEN
         )
         self.reconciler = Reconciler(
-            kube,
-            self.cluster,
-            PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=random.Random(1)),
-            Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
-            children=self.children,
-            metrics=metrics,
-            now=lambda: T0,
-            time=lambda: self.seconds,
+            Context(
+                kube=kube,
+                cluster=self.cluster,
+                pods=PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=rng),
+                gpus=GpuSources(
+                    session,
+                    settings,
+                    exporter_pods=self.cluster.exporter_pods,
+                    nodes=set,
+                    on_first=self.cluster.capacity_changed,
+                    now=lambda: T0,
+                    metrics=metrics,
+                    rng=rng,
+                ),
+                children=self.children,
+                reporter=Reporter(
+                    kube,
+                    self.cluster,
+                    Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
+                    **clock,
+                ),
+                forget=queue.forget,
+                now=lambda: T0,
+                **clock,
+            )
         )
 
     async def make(self, **spec: Any) -> None:

@@ -1,12 +1,15 @@
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from ocr_operator.controllers.workqueue import WorkQueue
+from ocr_operator.kube import api
+from ocr_operator.metrics import Metrics
 from ocr_operator.resources.observed import Key
 from tests.support.patience import PATIENCE
 
@@ -14,13 +17,30 @@ A, B = ("default", "a"), ("default", "b")
 Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
+REF = api.Ref(api.OCR_DEPLOYMENT, "default", "a")
+
+
+def new_queue(concurrency: int = 4, spacing: float = 0.0, metrics: Metrics | None = None) -> WorkQueue:
+    return WorkQueue(
+        concurrency=concurrency,
+        time=asyncio.get_running_loop().time,
+        rng=random.Random(1),
+        metrics=metrics or Metrics(CollectorRegistry()),
+        spacing=spacing,
+    )
+
+
+def counted(metrics: Metrics) -> dict[str, float]:
+    [family] = metrics.reconciles.collect()
+    return {each.labels["result"]: each.value for each in family.samples if each.name.endswith("_total")}
+
+
 @asynccontextmanager
 async def running(
     reconcile: Reconcile, *, concurrency: int = 4, spacing: float = 0.0
 ) -> AsyncIterator[WorkQueue]:
-    loop = asyncio.get_running_loop()
-    queue = WorkQueue(reconcile, concurrency=concurrency, time=loop.time, spacing=spacing)
-    task = asyncio.create_task(queue.run())
+    queue = new_queue(concurrency, spacing)
+    task = asyncio.create_task(queue.run(reconcile))
     try:
         yield queue
     finally:
@@ -145,15 +165,32 @@ async def test_slow_objects_do_not_hold_up_others_until_all_slots_are_taken() ->
     assert recorded.most == 2
 
 
-async def test_an_error_that_escapes_ends_the_owner() -> None:
-    async def reconcile(key: Key) -> float | None:
-        raise RuntimeError(key)
+async def test_a_pass_that_fails_is_counted_and_repeated_until_it_works() -> None:
+    errors: list[Exception] = [
+        RuntimeError("a fault"),
+        api.Conflict(REF, 409, "changed"),
+        api.Conflict(REF, 409, "changed"),
+    ]
+    recorded = Passes()
 
-    loop = asyncio.get_running_loop()
-    queue = WorkQueue(reconcile, concurrency=1, time=loop.time)
+    async def reconcile(key: Key) -> float | None:
+        again = await recorded.reconcile(key)
+        if len(recorded.began) <= len(errors):
+            raise errors[len(recorded.began) - 1]
+        return again
+
+    metrics = Metrics(CollectorRegistry())
+    queue = new_queue(metrics=metrics)
+    task = asyncio.create_task(queue.run(reconcile))
     queue.enqueue(A)
-    with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(queue.run(), 5)
+    await recorded.until(lambda: len(recorded.began) == 4 and not recorded.running)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert counted(metrics) == {"failed": 1, "conflict": 2, "done": 1}
+    first, second, third, fourth = recorded.at
+    assert second - first >= 0.25, "a fault waits for half of 0.5 s at least"
+    assert third - second < 0.25 > fourth - third, "a conflict is no fault: the newest state is here already"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 3))
