@@ -43,7 +43,6 @@ from ocr_inference.scheduling.state import (
 from ocr_operator.decide import preemption
 from ocr_operator.decide.preemption import Asked, Outcome, ReportedPod, Rules
 from ocr_operator.pods import podstate
-from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
 from ocr_wire.states import Location, State
 

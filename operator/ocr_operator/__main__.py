@@ -22,8 +22,8 @@ from ocr_operator.controllers.controller import Controller
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
-from ocr_operator.resources import names
 from ocr_operator.settings import VERSION, InvalidSetting, Settings
+from ocr_wire import names
 
 log = logging.getLogger(__name__)
 

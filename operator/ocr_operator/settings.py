@@ -11,6 +11,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 VERSION: Final = version("ocr-operator")
+FIELD_MANAGER: Final = "ocr-operator"
+"""The name under which the operator writes objects and Events."""
 PREFIX: Final = "OCR_OPERATOR_"
 
 

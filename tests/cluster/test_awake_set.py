@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bench import fakepods
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import pages
 from tests.support.cluster import until

@@ -11,8 +11,10 @@ import yaml
 
 from devcluster.errors import DevclusterError
 from ocr_operator.decide import manifests, plan
-from ocr_operator.resources import names, policies
+from ocr_operator.resources import policies
 from ocr_operator.resources import spec as specs
+from ocr_operator.settings import FIELD_MANAGER
+from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import resources
 from tests.support.apiserver import Refused
@@ -248,7 +250,7 @@ def owned(api: Api, name: str) -> list[dict[str, Any]]:
 
 def apply(api: Api, made: plan.Plan) -> None:
     for manifest in made.apply:
-        arguments = ("--server-side", f"--field-manager={names.FIELD_MANAGER}", "--force-conflicts")
+        arguments = ("--server-side", f"--field-manager={FIELD_MANAGER}", "--force-conflicts")
         api.kubectl("apply", *arguments, "-f", "-", stdin=json.dumps(manifest))
 
 

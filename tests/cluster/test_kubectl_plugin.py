@@ -11,7 +11,7 @@ import yaml
 
 from devcluster.tools.kubectl import environment
 from kubectl_ocr.errors import Exit
-from ocr_operator.resources.names import LABEL_DEPLOYMENT
+from ocr_wire.names import LABEL_DEPLOYMENT
 from tests.support import cluster as support
 from tests.support.cluster import until
 from tests.support.operators import PORT, Installed

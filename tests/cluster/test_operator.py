@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import cluster as support
 from tests.support.cluster import until
 from tests.support.operators import PORT, Operator, running

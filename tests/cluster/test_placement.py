@@ -14,7 +14,7 @@ import pytest
 from devcluster.node.decide import devices
 from devcluster.supervisor import helm
 from ocr_operator.gpuload import dcgm
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import cluster as support
 from tests.support.cluster import until
 from tests.support.operators import Operator, run_helm, running

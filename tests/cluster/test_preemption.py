@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import pages
 from tests.support.cluster import until

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocr_operator.resources import names, policies
+from ocr_operator.resources import policies
+from ocr_wire import names
 from tests.contract import test_crd_spec as deployments
 from tests.support import resources
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocr_operator.resources import names, quantity
 from ocr_operator.resources import spec as specs
+from ocr_wire import names, quantity
 from tests.support import crd_docs, resources
 
 KEYWORDS = {

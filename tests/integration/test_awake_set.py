@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from ocr_operator.kube import api
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support.fakepod import FakePod
 from tests.support.stage import Stage, stage, until
 

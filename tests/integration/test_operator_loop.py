@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from ocr_operator.kube import api
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import fakepod
 from tests.support.paths import DOCS
 from tests.support.stage import Stage, stage, until

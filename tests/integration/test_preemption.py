@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from ocr_operator.kube import api
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import pages
 from tests.support.fakepod import FakePod
 from tests.support.patience import PATIENCE

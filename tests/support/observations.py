@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ocr_operator.resources import names
+from ocr_wire import names
 
 T0 = "2026-11-23T08:00:00Z"
 

@@ -16,7 +16,7 @@ from devcluster.progress import Progress
 from devcluster.supervisor import helm
 from devcluster.supervisor.bootstrap import EXPORTER_NAMESPACE
 from devcluster.tools.toolbox import Toolbox
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import fakepod
 from tests.support.cluster import Place, until
 

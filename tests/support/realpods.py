@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from ocr_operator.kube import api
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import inference
 from tests.support.fakekube import FakeKube
 from tests.support.stage import MIB, PORT, Stage, played

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from ocr_operator.resources import names, policies
+from ocr_operator.resources import policies
 from ocr_operator.resources import spec as specs
+from ocr_wire import names
 from tests.support.paths import ROOT
 
 RAPIDOCR: Mapping[str, Any] = {"name": "pp-ocr", "engine": "rapidocr"}

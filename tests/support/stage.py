@@ -24,8 +24,8 @@ from ocr_operator.controllers.controller import Controller
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
-from ocr_operator.resources import names
 from ocr_operator.settings import Settings
+from ocr_wire import names
 from tests.support import fakepod
 from tests.support.fakekube import FakeKube
 from tests.support.fakepod import FakePod

@@ -15,8 +15,8 @@ import yaml
 from devcluster.progress import Progress
 from devcluster.tools.toolbox import Toolbox
 from ocr_operator.kube import api
-from ocr_operator.resources import names
 from ocr_operator.settings import Settings
+from ocr_wire import names
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 

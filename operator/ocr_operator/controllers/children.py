@@ -13,8 +13,8 @@ from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.status import Refusal
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources import names
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire import names
 
 MAX_MESSAGE = 1000
 """Characters of a refusal that go into a condition."""

@@ -10,7 +10,7 @@ import kopf
 
 from ocr_operator.controllers.cluster_state import Change
 from ocr_operator.kube import Credentials
-from ocr_operator.resources import names
+from ocr_wire import names
 
 
 class Observer(Protocol):

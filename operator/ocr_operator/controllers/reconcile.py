@@ -24,11 +24,12 @@ from ocr_operator.decide.status import PodSeen, Refusal, Seen
 from ocr_operator.kube import api
 from ocr_operator.pods import wire
 from ocr_operator.pods.podstate import PodState, Unreachable
-from ocr_operator.resources import effective, live_settings, names, spec
+from ocr_operator.resources import effective, live_settings, spec
 from ocr_operator.resources.effective import Effective
 from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Key, Pod, rollout
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
+from ocr_wire import names
 
 PUSH_FIRST_SECONDS: Final = 1.0
 """For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.

@@ -14,7 +14,8 @@ from typing import Any, Final
 from ocr_operator.decide.status import Event
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources import names
+from ocr_operator.settings import FIELD_MANAGER
+from ocr_wire import names
 
 BURST: Final = 25
 REFILL_SECONDS: Final = 60.0
@@ -114,8 +115,8 @@ class Recorder:
             "count": seen.count,
             "firstTimestamp": _stamp(seen.first),
             "lastTimestamp": _stamp(seen.last),
-            "source": {"component": names.FIELD_MANAGER},
-            "reportingComponent": names.FIELD_MANAGER,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
             "reportingInstance": self._instance[:128],
         }
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ocr_operator.decide import merge
-from ocr_operator.resources import names, quantity
+from ocr_wire import names, quantity
 
 Manifest = Mapping[str, Any]
 

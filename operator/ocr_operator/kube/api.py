@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol
 
-from ocr_operator.resources import names
+from ocr_wire import names
 
 Json = Mapping[str, Any]
 """An object as the API server spells it. Treat as frozen: caches hand out the same one to everybody."""

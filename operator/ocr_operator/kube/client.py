@@ -18,7 +18,7 @@ import msgspec
 from kubernetes.aio import client as kubernetes_client
 
 from ocr_operator.kube import api
-from ocr_operator.resources import names
+from ocr_operator.settings import FIELD_MANAGER
 
 PAGE: Final = 500
 """Items of one list request: a page of 500 pods is about 1 MB, decoded in some 10 ms."""
@@ -79,7 +79,7 @@ class Client:
         return await self._request(
             "PATCH",
             api.ref_of(manifest),
-            query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
             body=manifest,
             content_type="application/apply-patch+yaml",
         )
@@ -89,7 +89,7 @@ class Client:
             "PATCH",
             ref,
             subresource="/status",
-            query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
             body={
                 "apiVersion": ref.kind.api_version,
                 "kind": ref.kind.name,
@@ -108,7 +108,7 @@ class Client:
             return await self._request(
                 "PATCH",
                 ref,
-                query={"fieldManager": names.FIELD_MANAGER},
+                query={"fieldManager": FIELD_MANAGER},
                 body=list(operations),
                 content_type="application/json-patch+json",
             )
@@ -124,7 +124,7 @@ class Client:
         return await self._request(
             "POST",
             api.Ref(ref.kind, ref.namespace, ""),
-            query={"fieldManager": names.FIELD_MANAGER},
+            query={"fieldManager": FIELD_MANAGER},
             body=manifest,
             about=ref,
         )

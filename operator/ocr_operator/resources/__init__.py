@@ -3,5 +3,4 @@
 - `spec`: OcrDeployment.  `policies`: OcrIdlePolicy.  `windows`: its weekly windows.
 - `observed`: pods, nodes, namespaces and roll-outs, as the API server has them.
 - `effective`: which live setting wins.  `live_settings`: their values, revision and envelope.
-- `names`: labels, annotations and the names of children.  `quantity`: `12Gi` as bytes.
 """

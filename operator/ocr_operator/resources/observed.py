@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ocr_operator.resources import names, quantity
+from ocr_wire import names, quantity
 
 Key = tuple[str, str]
 """Namespace and name of an object."""

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from ocr_operator.resources import names, observed, spec, windows
+from ocr_operator.resources import observed, spec, windows
 from ocr_operator.resources.windows import Window
+from ocr_wire import names
 
 KEY_PATTERN: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
 VALUE_PATTERN: Final = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$"

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from ocr_operator.resources import names
-from ocr_operator.resources.quantity import Bytes
+from ocr_wire import names
+from ocr_wire.quantity import Bytes
 
 MAX_SECONDS: Final = 31_536_000
 """One year: the bound of every duration, so that no sum of them overflows and a typo in the unit is found."""

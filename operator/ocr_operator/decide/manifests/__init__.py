@@ -7,13 +7,13 @@ that an unchanged resource means nothing to write.
 """
 
 from ocr_operator.decide.manifests.claim import claim
-from ocr_operator.decide.manifests.common import Defaults, Manifest, admin_secret_name, all_pods_service_name
+from ocr_operator.decide.manifests.common import Defaults, Manifest, all_pods_service_name
 from ocr_operator.decide.manifests.deployment import deployment
 from ocr_operator.decide.manifests.secret import admin_secret
 from ocr_operator.decide.manifests.service import all_pods_service, service
 from ocr_operator.resources.spec import OcrDeployment
 
-__all__ = ["Defaults", "Manifest", "admin_secret_name", "all_pods_service_name", "claim", "desired"]
+__all__ = ["Defaults", "Manifest", "all_pods_service_name", "claim", "desired"]
 
 
 def desired(resource: OcrDeployment, defaults: Defaults, token: str) -> list[Manifest]:

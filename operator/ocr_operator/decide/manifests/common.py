@@ -5,8 +5,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ocr_operator.resources import names
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_operator.settings import FIELD_MANAGER
+from ocr_wire import names
 
 Manifest = dict[str, Any]
 
@@ -19,11 +20,6 @@ class Defaults:
     """The inference image where `server.image` isn't set."""
     image_pull_policy: str | None = None
     """None leaves it to Kubernetes: Always for `:latest`, IfNotPresent otherwise."""
-
-
-def admin_secret_name(name: str) -> str:
-    """The Secret of the admin token of resource `name`."""
-    return f"{name}-ocr-admin"
 
 
 def all_pods_service_name(name: str) -> str:
@@ -42,7 +38,7 @@ def labels(name: str) -> dict[str, str]:
         names.LABEL_NAME: names.CONTAINER,
         names.LABEL_INSTANCE: name,
         names.LABEL_COMPONENT: "inference",
-        names.LABEL_MANAGED_BY: names.FIELD_MANAGER,
+        names.LABEL_MANAGED_BY: FIELD_MANAGER,
         **selector(name),
     }
 

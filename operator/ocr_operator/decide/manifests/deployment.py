@@ -12,9 +12,9 @@ import msgspec
 from ocr_operator.decide import merge
 from ocr_operator.decide.manifests import common
 from ocr_operator.decide.manifests.claim import CLAIM, on_pod
-from ocr_operator.resources import names
-from ocr_operator.resources.quantity import Bytes
 from ocr_operator.resources.spec import Cache, Gpu, OcrDeployment, Server, Spec
+from ocr_wire import names
+from ocr_wire.quantity import Bytes
 
 USER: Final = 65532
 """The user `nonroot` of distroless images; ours has the same."""
@@ -272,7 +272,7 @@ def _volumes(resource: OcrDeployment) -> list[dict[str, Any]]:
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "podinfo", "downwardAPI": {"items": items}},
-        {"name": "admin", "secret": {"secretName": common.admin_secret_name(resource.name)}},
+        {"name": "admin", "secret": {"secretName": names.admin_secret(resource.name)}},
         {"name": "cache", **_cache(resource.spec.cache)},
         {"name": "tmp", "emptyDir": {}},
     ]

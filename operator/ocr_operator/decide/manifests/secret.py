@@ -3,8 +3,8 @@
 import base64
 
 from ocr_operator.decide.manifests import common
-from ocr_operator.resources import names
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire import names
 
 
 def admin_secret(deployment: OcrDeployment, token: str) -> common.Manifest:
@@ -13,7 +13,7 @@ def admin_secret(deployment: OcrDeployment, token: str) -> common.Manifest:
         deployment,
         "v1",
         "Secret",
-        common.admin_secret_name(deployment.name),
+        names.admin_secret(deployment.name),
         type="Opaque",
         data={names.ADMIN_KEY: base64.b64encode(token.encode()).decode()},
     )

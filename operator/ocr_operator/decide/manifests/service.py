@@ -3,8 +3,8 @@
 from typing import Any
 
 from ocr_operator.decide.manifests import common
-from ocr_operator.resources import names
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire import names
 
 
 def service(deployment: OcrDeployment) -> common.Manifest:

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from ocr_operator.decide.placement.types import Placement
-from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
+from ocr_wire import names
 
 Operation = dict[str, Any]
 

@@ -3,8 +3,8 @@
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
 from ocr_operator.pods.podstate import DeviceKind, PodState, clean
-from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
+from ocr_wire import names
 
 
 def mismatch(pod: Pod, state: PodState, gpu_nodes: GpuNodes = NO_GPU_NODES) -> str:

@@ -7,9 +7,9 @@ from typing import Any, Final
 from ocr_operator.decide.routing.policies import POLICIES
 from ocr_operator.decide.routing.types import Candidate, Eligibility, RoutingState, Warmth
 from ocr_operator.pods.podstate import Location, ModelState, PodState, State
-from ocr_operator.resources import names
 from ocr_operator.resources.observed import Pod
 from ocr_operator.resources.spec import Routing
+from ocr_wire import names
 
 Operation = dict[str, Any]
 """Of a JSON patch."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from ocr_operator.decide.routing.policies import POLICIES
 from ocr_operator.decide.routing.types import Candidate, Decision, RoutingState
-from ocr_operator.resources import names
 from ocr_operator.resources.spec import Routing
+from ocr_wire import names
 
 
 def decide(

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from ocr_operator.decide.placement import Placement
 from ocr_operator.decide.status.aggregate import previous
-from ocr_operator.resources import names
+from ocr_wire import names
 
 MAX_FAILURES: Final = 3
 """Events of failures in one pass; a hundred pods that fail alike are one story, told by `Degraded`."""

@@ -10,8 +10,9 @@ from ocr_operator.decide.status.types import PodSeen
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods.podstate import DeviceKind, ModelState, PodState, State, Unreachable, clean
-from ocr_operator.resources import names, observed
+from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Container, Pod
+from ocr_wire import names
 
 UNKNOWN: Final = "unknown"
 LOCATIONS: Final = ("gpu", "cpu", "unloaded", UNKNOWN)

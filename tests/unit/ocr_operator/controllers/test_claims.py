@@ -11,8 +11,9 @@ from ocr_operator.decide import manifests, placement
 from ocr_operator.decide.placement import NoFit, NoFitReason, Placement, Reservation
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.kube import api
-from ocr_operator.resources import names, observed
+from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Node, Pod
+from ocr_wire import names
 from tests.support.fakekube import FakeKube
 from tests.support.observations import raw_pod
 from tests.support.resources import make_deployment

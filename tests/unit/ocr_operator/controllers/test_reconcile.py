@@ -28,9 +28,9 @@ from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.pods.client import PodClient
-from ocr_operator.resources import names
 from ocr_operator.resources.observed import Key
 from ocr_operator.settings import Settings
+from ocr_wire import names
 from tests.support import observations, resources
 from tests.support.fakekube import FakeKube
 from tests.support.patience import PATIENCE

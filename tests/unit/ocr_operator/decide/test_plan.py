@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import manifests, plan
-from ocr_operator.resources import names
+from ocr_wire import names
 from tests.support import resources
 
 DEFAULTS = manifests.Defaults(image="ocr:1")

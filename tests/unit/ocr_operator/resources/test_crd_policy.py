@@ -5,7 +5,8 @@ import os
 import pytest
 import yaml
 
-from ocr_operator.resources import names, policies
+from ocr_operator.resources import policies
+from ocr_wire import names
 from tests.support import crd_docs, resources
 from tests.support.paths import ROOT
 

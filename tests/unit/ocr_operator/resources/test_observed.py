@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_operator.resources import names, observed
+from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Container, Node, Owner, Rollout, Taint, Toleration
+from ocr_wire import names
 from tests.support.observations import raw_pod
 
 

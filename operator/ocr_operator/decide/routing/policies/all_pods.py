@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from ocr_operator.decide.routing.types import AwakeSet, Candidate, RoutingState
-from ocr_operator.resources import names
 from ocr_operator.resources.spec import Routing
+from ocr_wire import names
 
 
 class AllPods:

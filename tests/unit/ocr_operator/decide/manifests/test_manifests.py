@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.decide import manifests
-from ocr_operator.resources import live_settings, names, policies
+from ocr_operator.resources import live_settings, policies
 from ocr_operator.resources import spec as specs
+from ocr_wire import names
 from tests.support import resources
 from tests.support.paths import ROOT
 

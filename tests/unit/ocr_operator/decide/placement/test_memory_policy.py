@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ocr_operator.decide import manifests, placement
 from ocr_operator.decide.placement import NoFit, Placement, Request, Reservation
-from ocr_operator.resources import live_settings, names, observed
+from ocr_operator.resources import live_settings, observed
+from ocr_wire import names
 from tests.support.observations import raw_pod
 from tests.support.resources import DEEPSEEK, make_deployment
 from tests.unit.ocr_operator.decide.placement.test_placement import (

@@ -15,8 +15,9 @@ from ocr_operator.gpuload.dcgm import Source
 from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods import podstate
 from ocr_operator.pods.podstate import PodState
-from ocr_operator.resources import names, observed
+from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Node, Pod
+from ocr_wire import names
 from tests.support.observations import raw_pod, raw_state
 
 GIB = 2**30

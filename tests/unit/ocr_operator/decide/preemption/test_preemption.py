@@ -27,7 +27,8 @@ from ocr_operator.decide.preemption import (
 )
 from ocr_operator.pods import podstate
 from ocr_operator.pods.podstate import PodState
-from ocr_operator.resources import names, observed
+from ocr_operator.resources import observed
+from ocr_wire import names
 from tests.support.observations import raw_pod, raw_state
 from tests.support.paths import DOCS
 

@@ -24,11 +24,12 @@ from ocr_operator.decide.status import conditions as verdicts
 from ocr_operator.decide.status import pods as podviews
 from ocr_operator.pods import podstate
 from ocr_operator.pods.podstate import PodState, Unreachable
-from ocr_operator.resources import names, observed
+from ocr_operator.resources import observed
 from ocr_operator.resources.effective import Source
 from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Rollout
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
+from ocr_wire import names
 from tests.support.observations import raw_pod, raw_state
 from tests.support.paths import DOCS
 from tests.support.resources import crd_schema, make_deployment
