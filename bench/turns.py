@@ -42,7 +42,6 @@ from ocr_inference.scheduling.state import (
 )
 from ocr_operator.decide import preemption
 from ocr_operator.decide.preemption import Asked, Outcome, ReportedPod, Rules
-from ocr_operator.pods import podstate
 from ocr_operator.resources.observed import Pod
 from ocr_wire.states import Location, State
 
@@ -129,13 +128,13 @@ class Server:
         )
 
 
-def _model_state(model: Model) -> podstate.ModelState:
+def _model_state(model: Model) -> podstate.Model:
     lack = model.waits_for
     busy = bool(model.leases or model.waiters)
-    return podstate.ModelState(
+    return podstate.Model(
         name=model.name,
-        state=podstate.State(model.state.value),
-        location=podstate.Location(_location(model).value),
+        state=states.State(model.state.value),
+        location=states.Location(_location(model).value),
         since=at(model.since),
         in_flight=len(model.leases),
         waiting=len(model.waiters),

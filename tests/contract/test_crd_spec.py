@@ -42,6 +42,8 @@ def simplified(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dic
         plain = {"x-kubernetes-int-or-string": True}
     if "enum" in plain:
         plain = {"enum": sorted(plain["enum"])}
+    if "pattern" in plain:
+        plain["pattern"] = plain["pattern"].replace(r"\Z", "$")  # Python's way to say the end of the text
     plain = {key: value for key, value in plain.items() if value != []}
     if properties := schema.get("properties"):
         plain["properties"] = {name: simplified(part, definitions) for name, part in properties.items()}

@@ -15,9 +15,10 @@ from kubectl_ocr.views import why as why_view
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import types
 from ocr_operator.decide.status import PodSeen, Seen
-from ocr_operator.pods import podstate
 from ocr_operator.resources import live_settings, observed, spec
 from ocr_wire import names
+from ocr_wire import state as podstate
+from ocr_wire.live_settings import envelope
 from tests.support import inference, pages, resources
 from tests.support.observations import raw_pod, raw_state
 
@@ -36,7 +37,7 @@ def test_decision_live_settings_and_status_are_read() -> None:
     """A pod as the operator annotates it, and its entry in the status."""
     deployment = resources.make_deployment(idle={"offloadAfterSeconds": 42})
     values = live_settings.values(deployment.spec)
-    live = live_settings.envelope(3, live_settings.Revision(2, live_settings.digest(values)), values)
+    live = envelope(3, 2, values)
     placed = types.Placement(
         pod="default/a",
         uid="uid-a",

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from ocr_operator.resources import live_settings
+from ocr_wire.live_settings import digest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -170,7 +170,7 @@ class FakePod:
             return web.json_response({"error": {"message": "wrong token"}}, status=403)
         sent = await request.json()
         self.pushes.append(sent)
-        if sent["hash"] != live_settings.digest(sent["values"]):
+        if sent["hash"] != digest(sent["values"]):
             return web.json_response({"error": {"param": "hash"}}, status=422)
         mine = (self.settings["revision"], self.settings["hash"])
         if sent["revision"] < mine[0] or (sent["revision"] == mine[0] and sent["hash"] != mine[1]):

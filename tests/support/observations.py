@@ -1,6 +1,6 @@
 """Raw API objects and pod states that show only what a test is about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ocr_wire import names
@@ -55,6 +55,7 @@ def raw_state(
     revision: int = 1,
     digest: str = "0123456789abcdef",
     failure: Mapping[str, Any] | None = None,
+    ignored: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What that pod answers; `models` maps a name to its state and location."""
     return {
@@ -90,5 +91,6 @@ def raw_state(
             for name, (state, location) in (models or {"invoice-ocr": ("unloaded", "unloaded")}).items()
         ],
         "queue": {"waiting": 0, "in_flight": 0, "limit": 64},
-        "settings": {"generation": 1, "revision": revision, "hash": digest, "values": {"logLevel": "info"}},
+        "settings": {"generation": 1, "revision": revision, "hash": digest, "values": {"logLevel": "info"}}
+        | ({"ignored": list(ignored)} if ignored else {}),
     }

@@ -14,13 +14,13 @@ from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.kube import api, informer
 from ocr_operator.kube.informer import Informer
 from ocr_operator.metrics import Metrics
-from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources import observed, policies, spec
 from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.observed import Key, Namespace, Node, Pod
 from ocr_operator.resources.policies import Policy
 from ocr_operator.settings import Settings
 from ocr_wire import names
+from ocr_wire.state import PodState
 
 OURS: Final = names.LABEL_DEPLOYMENT
 """The label selector of children and pods: the API server sends nothing else."""

@@ -10,9 +10,9 @@ from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
 from ocr_operator.decide import manifests, placement, routing
 from ocr_operator.decide.placement import NoFit, NoFitReason, Placement, Request, unschedulable
 from ocr_operator.kube import api
-from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Pod
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire.live_settings import Envelope
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Placer:
         self.nofits: dict[str, NoFit] = {}
         """Pod name → why it waits."""
 
-    async def place(self, live: LiveSettings) -> float | None:
+    async def place(self, live: Envelope) -> float | None:
         """Place the gated pods; returns the seconds until those that don't fit are tried again."""
         now = self._context.now()
         refused = unschedulable.refused(self._cache.unschedulable_history, self._context.time())
@@ -65,7 +65,7 @@ class Placer:
             self._key, request, self._context.gpus.readings(cluster.pods, states), states, now
         )
 
-    async def _bind(self, pod: Pod, placed: Placement, live: LiveSettings, now: datetime) -> None:
+    async def _bind(self, pod: Pod, placed: Placement, live: Envelope, now: datetime) -> None:
         """Send the one patch: annotations, affinity, label, gate. Its promise stays reserved until it is answered."""
         try:
             if placed.sharing == "claim" and not await self._claim(pod, placed):

@@ -21,9 +21,9 @@ from ocr_operator.decide.preemption import Ask, Asked, Copy, Outcome, ReportedPo
 from ocr_operator.decide.status import Event
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.client import PodClient
-from ocr_operator.pods.podstate import State
 from ocr_operator.pods.wire import PodError
 from ocr_operator.resources.observed import Key
+from ocr_wire.states import State
 
 TROUBLE_SECONDS: Final = 5.0
 """Until the next look after one that failed by a fault of ours."""

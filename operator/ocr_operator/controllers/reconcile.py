@@ -23,13 +23,14 @@ from ocr_operator.decide.placement import NoFit
 from ocr_operator.decide.status import PodSeen, Refusal, Seen
 from ocr_operator.kube import api
 from ocr_operator.pods import wire
-from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources import effective, live_settings, spec
 from ocr_operator.resources.effective import Effective
-from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Key, Pod, rollout
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
+from ocr_wire.live_settings import Envelope, envelope, read
+from ocr_wire.state import PodState
 
 PUSH_FIRST_SECONDS: Final = 1.0
 """For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.
@@ -132,11 +133,11 @@ class _Pass:
 
     # 1. The revision of live settings
 
-    async def _advance(self) -> LiveSettings:
+    async def _advance(self) -> Envelope:
         values = live_settings.values(self._resource.spec)
         before = live_settings.revision(self._resource.status)
         revision = live_settings.advance(before, values, self._reported(before is None))
-        live = live_settings.envelope(self._resource.generation, revision, values)
+        live = envelope(self._resource.generation, revision.revision, values)
         if revision != before:
             await self._report(live, urgent=True)
             log.info("live settings resource=%s/%s revision=%d", *self._key, revision.revision)
@@ -150,8 +151,8 @@ class _Pass:
             if isinstance(state, PodState):
                 newest = max(newest, state.settings.revision)
             if lost and (text := pod.annotation(names.ANNOTATION_LIVE_SETTINGS)):
-                stamped = live_settings.parse(text)
-                newest = max(newest, stamped.revision if isinstance(stamped, LiveSettings) else 0)
+                stamped = read(text)
+                newest = max(newest, stamped.revision if isinstance(stamped, Envelope) else 0)
         return newest
 
     # 2. The pods get them
@@ -161,7 +162,7 @@ class _Pass:
         targets = (wire.target(pod, port) for pod in self._own())
         return [each for each in targets if each is not None]
 
-    async def _stamp(self, live: LiveSettings) -> None:
+    async def _stamp(self, live: Envelope) -> None:
         """Annotate the pods: a restarted container reads that, also while the operator is down."""
         annotations = {names.ANNOTATION_LIVE_SETTINGS: live.to_json()}
         todo = [
@@ -218,7 +219,7 @@ class _Pass:
 
     # 5. Placement
 
-    async def _place(self, live: LiveSettings) -> float | None:
+    async def _place(self, live: Envelope) -> float | None:
         """Return the seconds until the pods that don't fit are tried again."""
         placer = Placer(self._context, self._cache, self._resource, self._writer)
         again = await placer.place(live)
@@ -227,7 +228,7 @@ class _Pass:
 
     # 6. The status
 
-    async def _report(self, live: LiveSettings, *, urgent: bool = False) -> float | None:
+    async def _report(self, live: Envelope, *, urgent: bool = False) -> float | None:
         """Aggregate and write; the pass goes on with the resource as it is after the write. Returns the seconds until
         the next pass.
         """
@@ -244,7 +245,7 @@ class _Pass:
         self._resource = msgspec.structs.replace(self._resource, status=answer.get("status") or {})
         return status.settles(seen.pods, now)
 
-    def _seen(self, live: LiveSettings) -> Seen:
+    def _seen(self, live: Envelope) -> Seen:
         pods = []
         for pod in sorted(self._own(), key=lambda each: each.name):
             state, push_error = self._links.state(self._key, pod.uid)

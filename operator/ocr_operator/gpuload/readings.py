@@ -12,8 +12,8 @@ from typing import Final
 
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.dcgm import GpuReading, Source
-from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources.observed import Pod
+from ocr_wire.state import PodState
 
 FRESH: Final = timedelta(seconds=60)
 """Two periods of the exporter's default (30 s)."""

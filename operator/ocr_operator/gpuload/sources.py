@@ -13,9 +13,9 @@ from ocr_operator.gpuload.exporters import Exporters
 from ocr_operator.gpuload.prometheus import Prometheus
 from ocr_operator.gpuload.readings import NO_GPU_NODES
 from ocr_operator.metrics import Metrics
-from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources.observed import Pod
 from ocr_operator.settings import Settings
+from ocr_wire.state import PodState
 
 
 class GpuSources:

@@ -17,11 +17,12 @@ import aiohttp
 import msgspec
 
 from ocr_operator.metrics import Metrics
-from ocr_operator.pods import podstate, wire
-from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods import wire
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.pods.wire import PodError, Target
-from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Key
+from ocr_wire.live_settings import Envelope
+from ocr_wire.state import PodState
 
 IDLE_TIMEOUT_SECONDS: Final = 12.0
 """A stream without a whole line for so long is dead. Pods send a heartbeat every 10 s; a pod that vanishes is
@@ -42,7 +43,7 @@ class _Link:
     """Written only by the link's own two tasks and by `PodClient.follow`, all in one event loop."""
 
     target: Target
-    wanted: LiveSettings
+    wanted: Envelope
     token: str
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Something that the pushing task looks at is new."""
@@ -51,9 +52,9 @@ class _Link:
     over_threshold: bool = False
     """Until no more than half of that wait: each crowd is news once."""
     state: PodState | Unreachable | None = None
-    acked: podstate.Echo | None = None
+    acked: Envelope | None = None
     """What a push was answered with on this connection: newer than a state that was already on its way."""
-    answered: LiveSettings | None = None
+    answered: Envelope | None = None
     """The envelope that the pod last took, whatever it echoes."""
     push_error: str = ""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -114,7 +115,7 @@ class PodClient:
                     ]
 
     def follow(
-        self, key: Key, targets: Iterable[Target], live: LiveSettings, token: str, *, queue_threshold: int
+        self, key: Key, targets: Iterable[Target], live: Envelope, token: str, *, queue_threshold: int
     ) -> None:
         """These are all running pods of a resource, and what they should run with. A pod in which more than
         `crowd` requests wait is urgent news. Returns at once.
@@ -166,12 +167,12 @@ class PodClient:
             if isinstance(link.state, PodState)
         }
 
-    def connected(self, key: Key) -> list[tuple[Target, PodState, LiveSettings]]:
+    def connected(self, key: Key) -> list[tuple[Target, PodState, Envelope]]:
         """The pods of a resource that can be heard: what they say, and what they should run with."""
         links = self._links.get(key, {}).values()
         return [(link.target, link.state, link.wanted) for link in links if isinstance(link.state, PodState)]
 
-    def all_connected(self) -> Iterator[tuple[Key, Target, PodState, LiveSettings]]:
+    def all_connected(self) -> Iterator[tuple[Key, Target, PodState, Envelope]]:
         for key in self._links:
             for target, state, live in self.connected(key):
                 yield key, target, state, live

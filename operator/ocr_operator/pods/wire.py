@@ -13,11 +13,16 @@ from typing import Final
 
 import aiohttp
 import msgspec
+from msgspec import UNSET
 
-from ocr_operator.pods import podstate, sse
-from ocr_operator.pods.podstate import PodState, Unreachable
-from ocr_operator.resources.live_settings import LiveSettings
+from ocr_operator.pods import sse
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources.observed import Key, Pod
+from ocr_wire import checked, text
+from ocr_wire import state as podstate
+from ocr_wire.checked import Invalid
+from ocr_wire.live_settings import Envelope, shortened
+from ocr_wire.state import PodState
 
 CONNECT_SECONDS: Final = 3.0
 PUSH_SECONDS: Final = 5.0
@@ -25,10 +30,11 @@ OFFLOAD_SECONDS: Final = 5.0
 """The weights are in host memory already, so an offload frees and moves nothing."""
 LOAD_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
+_ECHO: Final = msgspec.json.Decoder(Envelope)
 
 
 class PodError(Exception):
-    """The pod did not do what was asked; `trouble` says it the way the status does."""
+    """The pod did not do what was asked; `unreachable` is the same for the status."""
 
     def __init__(self, reason: str, message: str, *, lasting: bool = False) -> None:
         super().__init__(message)
@@ -57,7 +63,7 @@ class Target:
 
 
 def target(pod: Pod, port: int) -> Target | None:
-    """None while there is nobody to talk to: no address, server not running, or about to go for good."""
+    """Return where the pod listens; None while it doesn't: no address, server not running, or about to go for good."""
     server = pod.server
     if not pod.ip or pod.finished or server is None or not server.running:
         return None
@@ -71,8 +77,8 @@ async def listen(
     *,
     idle_timeout: float,
 ) -> None:
-    """Calls `heard` with every state that the pod sends, until the stream ends. Raises `PodError`; a stream
-    without a whole line for `silence` seconds has ended.
+    """Call `on_state` with every state that the pod sends, until the stream ends. Raises `PodError`; a stream
+    without a whole line for `idle_timeout` seconds has ended.
     """
     try:
         async with asyncio.timeout(idle_timeout) as patience:
@@ -104,7 +110,7 @@ async def _listen(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     ) as response:
         if response.status != 200 or response.content_type != "text/event-stream":
-            answer = podstate.clean(f"{response.status} {response.content_type}", 64)
+            answer = text.clean(f"{response.status} {response.content_type}", 64)
             raise PodError("InvalidState", f"/v1/state answered {answer} instead of a stream")
         began = False
         async for chunk in response.content.iter_any():
@@ -116,9 +122,7 @@ async def _listen(
                     patience.reschedule(loop.time() + idle_timeout)
 
 
-async def push(
-    session: aiohttp.ClientSession, target: Target, live: LiveSettings, token: str
-) -> podstate.Echo:
+async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, token: str) -> Envelope:
     """Sends live settings; the pod's echo, which is what was sent. Raises `PodError`."""
     try:
         async with session.put(
@@ -140,7 +144,7 @@ async def push(
         case 401 | 403:
             raise PodError("PushRefused", f"the pod refuses the operator's token ({status})")
         case 422:
-            detail = podstate.clean(answer[:400].decode("utf-8", "replace"), 200)
+            detail = text.clean(answer[:400].decode("utf-8", "replace"), 200)
             raise PodError("PushRefused", f"the pod refuses the values (422): {detail}", lasting=True)
         case _:
             raise PodError("PushRefused", f"PUT /v1/settings answered {status}")
@@ -199,14 +203,14 @@ async def _post(
         return response.status
 
 
-def _echo(answer: bytes, live: LiveSettings) -> podstate.Echo:
-    try:
-        echo = msgspec.json.decode(answer, type=podstate.Echo)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise PodError("InvalidState", f"no echo: {podstate.clean(str(error))}") from error
+def _echo(answer: bytes, live: Envelope) -> Envelope:
+    """Read an echo as a state has it: without values, since the hash speaks for them."""
+    echo = checked.read(answer, _ECHO, MAX_ANSWER_BYTES)
+    if isinstance(echo, Invalid):
+        raise PodError("InvalidState", f"no echo: {text.clean(str(echo))}")
     if (echo.revision, echo.hash) != (live.revision, live.hash):
         raise PodError("InvalidState", "the pod echoes other settings than it was sent")
-    return echo
+    return msgspec.structs.replace(echo, values={}, ignored=shortened(echo.ignored or ()) or UNSET)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -220,8 +224,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 def _believe(data: bytes, target: Target) -> PodState:
     state = podstate.parse(data)
-    if isinstance(state, podstate.InvalidState):
-        raise PodError("InvalidState", state.message)
+    if isinstance(state, Invalid):
+        raise PodError("InvalidState", text.clean(str(state)))
     if state.pod.uid != target.uid:
         raise PodError("InvalidState", "the answer came from another pod (its UID differs)")
     return state

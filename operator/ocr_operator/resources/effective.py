@@ -24,6 +24,7 @@ import msgspec
 from ocr_operator.resources import spec as specs
 from ocr_operator.resources.policies import Policy, PolicySpec
 from ocr_operator.resources.spec import OcrDeployment, Spec
+from ocr_wire.settings import GENERAL, PER_MODEL
 
 OWN: Final = "spec"
 BUILT_IN: Final = "default"
@@ -35,14 +36,7 @@ _PARTS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "routing": specs.Routing,
 }
 _LOG_LEVEL: Final = "logLevel"
-GENERAL: Final = (
-    *(f"{part}.{field.encode_name}" for part, of in _PARTS.items() for field in msgspec.structs.fields(of)),
-    _LOG_LEVEL,
-)
-"""Paths of the live fields that a spec has once."""
 _IDLE: Final = tuple(path for path in GENERAL if path.startswith("idle."))
-PER_MODEL: Final = (*_IDLE, "priority", "preload")
-"""Paths of those that each model has: its timeouts stand before the general ones."""
 
 Value = int | bool | str
 Place = tuple[str, str]

@@ -15,10 +15,12 @@ import msgspec
 from ocr_operator.resources import observed, spec, windows
 from ocr_operator.resources.windows import Window
 from ocr_wire import names
+from ocr_wire.settings import LogLevel, admitted
+from ocr_wire.text import whole
 
-KEY_PATTERN: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
-VALUE_PATTERN: Final = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$"
-POLICY_NAME_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+KEY_PATTERN: Final = whole(r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")
+VALUE_PATTERN: Final = whole(r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")
+POLICY_NAME_PATTERN: Final = whole(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
 MAX_POLICY_NAME: Final = 63
 """`status.liveSettings.sources` repeats it for every field that the policy sets."""
 
@@ -55,7 +57,7 @@ class ModelSettings(_Part, frozen=True):
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=spec.MODEL_PATTERN)]
     idle: spec.IdleOverride = spec.IdleOverride()
-    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
+    priority: Annotated[int, admitted("priority")] | None = None
     preload: bool | None = None
 
 
@@ -71,7 +73,7 @@ class PolicySpec(_Part, frozen=True):
     idle: spec.Idle = spec.Idle()
     batching: spec.Batching = spec.Batching()
     queue: spec.Queue = spec.Queue()
-    log_level: spec.LogLevel = "info"
+    log_level: LogLevel = "info"
     routing: spec.Routing = spec.Routing()
 
 

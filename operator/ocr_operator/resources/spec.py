@@ -17,35 +17,33 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from ocr_wire import names
+from ocr_wire.engines import Attention, Dtype, Engine, broken_rules
 from ocr_wire.quantity import Bytes
+from ocr_wire.settings import LogLevel, RoutingPolicy, admitted
+from ocr_wire.text import whole
 
-MAX_SECONDS: Final = 31_536_000
-"""One year: the bound of every duration, so that no sum of them overflows and a typo in the unit is found."""
 MAX_NAME: Final = 46
 """A pod is named `<name>-<10 characters>-<5>`; up to here that stays a DNS label (63), so it is never cut."""
 
 MAX_DEPTH: Final = 64
 """Levels of `spec.template.spec`; a PodSpec has about 15."""
 
-Engine = Literal["transformers", "rapidocr"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 Sharing = Literal["exclusive", "shared", "claim", "none"]
 MemoryPolicy = Literal["reserved", "onDemand"]
-Policy = Literal["warmFirst", "all"]
 
-NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-MODEL_PATTERN: Final = r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$"
-SUBDOMAIN_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
-OPTIONAL_SUBDOMAIN_PATTERN: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"
-REPO_PATTERN: Final = r"^[A-Za-z0-9][-._A-Za-z0-9]*/[A-Za-z0-9][-._A-Za-z0-9]*$"
-REVISION_PATTERN: Final = r"^[A-Za-z0-9][-._/A-Za-z0-9]*$"
-PATH_PATTERN: Final = r"^/[^\x00-\x1f]*$"
-SUBPATH_PATTERN: Final = r"^[^/\x00-\x1f][^\x00-\x1f]*$"
-IMAGE_PATTERN: Final = r"^[^\s]+$"
-LABEL_VALUE_PATTERN: Final = r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
-RESOURCE_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
+NAME_PATTERN: Final = whole(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+MODEL_PATTERN: Final = whole(r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$")
+SUBDOMAIN_PATTERN: Final = whole(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+OPTIONAL_SUBDOMAIN_PATTERN: Final = whole(r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$")
+REPO_PATTERN: Final = whole(r"^[A-Za-z0-9][-._A-Za-z0-9]*/[A-Za-z0-9][-._A-Za-z0-9]*$")
+REVISION_PATTERN: Final = whole(r"^[A-Za-z0-9][-._/A-Za-z0-9]*$")
+PATH_PATTERN: Final = whole(r"^/[^\x00-\x1f]*$")
+SUBPATH_PATTERN: Final = whole(r"^[^/\x00-\x1f][^\x00-\x1f]*$")
+IMAGE_PATTERN: Final = whole(r"^[^\s]+$")
+LABEL_VALUE_PATTERN: Final = whole(r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")
+RESOURCE_PATTERN: Final = whole(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")
 
-Timeout = Annotated[int, msgspec.Meta(ge=-1, le=MAX_SECONDS)]
+Timeout = Annotated[int, admitted("idle.offloadAfterSeconds")]
 """Seconds since the last activity; -1 is never, 0 as soon as the last request is done."""
 
 
@@ -90,30 +88,30 @@ class Model(_Part, frozen=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=MODEL_PATTERN)]
     engine: Engine
     source: Source | None = None
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    dtype: Dtype = "auto"
+    attention: Attention = "auto"
     gpu_memory: Bytes | None = None
     idle: IdleOverride = IdleOverride()
-    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
+    priority: Annotated[int, admitted("priority")] = 0
     preload: bool = False
 
 
 class Batching(_Part, frozen=True):
-    max_pages: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
-    max_wait_milliseconds: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 10
+    max_pages: Annotated[int, admitted("batching.maxPages")] = 8
+    max_wait_milliseconds: Annotated[int, admitted("batching.maxWaitMilliseconds")] = 10
 
 
 class Queue(_Part, frozen=True):
-    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
-    patience_seconds: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 10
-    deadline_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 300
+    limit: Annotated[int, admitted("queue.limit")] = 64
+    patience_seconds: Annotated[int, admitted("queue.patienceSeconds")] = 10
+    deadline_seconds: Annotated[int, admitted("queue.deadlineSeconds")] = 300
 
 
 class Routing(_Part, frozen=True):
-    policy: Policy = "warmFirst"
-    max_queue_per_pod: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4
-    min_awake: Annotated[int, msgspec.Meta(ge=0, le=500)] = 0
-    stabilization_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 30
+    policy: RoutingPolicy = "warmFirst"
+    max_queue_per_pod: Annotated[int, admitted("routing.maxQueuePerPod")] = 4
+    min_awake: Annotated[int, admitted("routing.minAwake")] = 0
+    stabilization_seconds: Annotated[int, admitted("routing.stabilizationSeconds")] = 30
 
 
 class Claim(_Part, frozen=True):
@@ -356,13 +354,8 @@ def _is_deep(value: object) -> bool:
 
 def _broken_model_rules(model: Model) -> Iterator[tuple[str, str]]:
     source = model.source
-    if model.engine == "transformers" and source is None:
-        yield "source", "engine transformers needs a source: huggingFace or path"
-    if model.engine == "rapidocr" and source is not None:
-        yield "source", "engine rapidocr brings its weights along, so it takes no source"
-    if model.engine == "rapidocr" and model.dtype != "auto":
-        yield "dtype", "engine rapidocr takes no dtype: leave it out, or auto"
-    if model.engine == "rapidocr" and model.attention != "auto":
-        yield "attention", "engine rapidocr takes no attention: leave it out, or auto"
+    yield from broken_rules(
+        model.engine, has_source=source is not None, dtype=model.dtype, attention=model.attention
+    )
     if source is not None and (source.hugging_face is None) == (source.path is None):
         yield "source", "set exactly one of huggingFace and path"

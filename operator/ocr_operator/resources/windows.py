@@ -17,12 +17,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from ocr_wire.text import whole
+
 Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 WEEK: Final[tuple[Day, ...]] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
-START_PATTERN: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
-END_PATTERN: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
-ZONE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_+/-]*$"
+START_PATTERN: Final = whole(r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+END_PATTERN: Final = whole(r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")
+ZONE_PATTERN: Final = whole(r"^[A-Za-z][A-Za-z0-9_+/-]*$")
 
 HORIZON: Final = timedelta(days=8)
 """How far `next_change` looks: a week, and a day for a window that a change of clocks swallows."""

@@ -9,10 +9,10 @@ import msgspec
 from ocr_operator.decide.placement import verify
 from ocr_operator.decide.placement.types import CLAIMED, Reservation
 from ocr_operator.gpuload import dcgm
-from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Pod
 from ocr_wire import names
+from ocr_wire.state import PodState
 
 MAX_UUIDS: Final = 16
 """GPUs of one pod."""

@@ -2,9 +2,11 @@
 
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
-from ocr_operator.pods.podstate import DeviceKind, PodState, clean
 from ocr_operator.resources.observed import Pod
 from ocr_wire import names
+from ocr_wire.state import PodState
+from ocr_wire.states import DeviceKind
+from ocr_wire.text import clean
 
 
 def mismatch(pod: Pod, state: PodState, gpu_nodes: GpuNodes = NO_GPU_NODES) -> str:

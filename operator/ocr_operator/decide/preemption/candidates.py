@@ -12,8 +12,9 @@ from typing import Any
 
 from ocr_operator.decide import placement
 from ocr_operator.decide.preemption.types import Copy, Resident, Waiter
-from ocr_operator.pods.podstate import Location, ModelState, PodState, State
 from ocr_operator.resources.observed import Key, Pod
+from ocr_wire.state import Model, PodState
+from ocr_wire.states import Location, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class _Pinned:
     reserved: bool
     now: datetime
 
-    def waiters(self, model: ModelState) -> Iterator[Waiter]:
+    def waiters(self, model: Model) -> Iterator[Waiter]:
         lack = model.waits_for
         if lack is None or model.state not in (State.UNLOADED, State.OFFLOADED):
             return
@@ -76,7 +77,7 @@ class _Pinned:
                 reserved=self.reserved,
             )
 
-    def residents(self, model: ModelState) -> Iterator[Resident]:
+    def residents(self, model: Model) -> Iterator[Resident]:
         held = min(model.memory_bytes, self._declared(model))
         if model.state is State.READY and model.location is Location.GPU and held > 0:
             used = model.in_flight or model.waiting or model.idle_since is None
@@ -91,19 +92,19 @@ class _Pinned:
                 idle_since=None if used or model.idle_since is None else min(model.idle_since, self.now),
             )
 
-    def _copy(self, model: ModelState) -> Copy:
+    def _copy(self, model: Model) -> Copy:
         return Copy(
             key=self.reported.key, pod=self.reported.pod.name, uid=self.reported.pod.uid, model=model.name
         )
 
-    def _declared(self, model: ModelState) -> int:
+    def _declared(self, model: Model) -> int:
         return self.reported.declared.get(model.name, 0)
 
-    def _priority(self, model: ModelState) -> int:
+    def _priority(self, model: Model) -> int:
         value = self._live(model).get("priority")
         return value if isinstance(value, int) else 0
 
-    def _live(self, model: ModelState) -> Mapping[str, Any]:
+    def _live(self, model: Model) -> Mapping[str, Any]:
         models = self.reported.live.get("models")
         found = models.get(model.name) if isinstance(models, Mapping) else None
         return found if isinstance(found, Mapping) else {}

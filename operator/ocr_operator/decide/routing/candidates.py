@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from ocr_operator.decide.routing.policies import POLICIES
 from ocr_operator.decide.routing.types import Candidate, Eligibility, RoutingState, Warmth
-from ocr_operator.pods.podstate import Location, ModelState, PodState, State
 from ocr_operator.resources.observed import Pod
 from ocr_operator.resources.spec import Routing
 from ocr_wire import names
+from ocr_wire.state import Model, PodState
+from ocr_wire.states import Location, State
 
 Operation = dict[str, Any]
 """Of a JSON patch."""
@@ -24,6 +25,7 @@ _WARMTH: Final = {
     State.UNLOADING: Warmth.UNLOADED,
     State.UNLOADED: Warmth.UNLOADED,
     State.FAILED: Warmth.FAILED,
+    State.UNKNOWN: Warmth.UNKNOWN,
 }
 
 
@@ -78,7 +80,7 @@ def asked_for(states: Iterable[PodState], models: Sequence[str]) -> str:
     return max(models, key=lambda name: waiting[name])
 
 
-def _warmth(model: ModelState) -> Warmth:
+def _warmth(model: Model) -> Warmth:
     if model.failures and model.state in _ASLEEP:
         return Warmth.FAILED
     warmth = _WARMTH[model.state]

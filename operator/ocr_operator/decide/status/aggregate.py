@@ -9,10 +9,10 @@ import msgspec
 from ocr_operator.decide.status import conditions, pods
 from ocr_operator.decide.status.conditions import Verdict
 from ocr_operator.decide.status.types import Seen
-from ocr_operator.pods.podstate import clean
 from ocr_operator.resources import observed
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
+from ocr_wire.text import clean
 
 MAX_PODS: Final = 100
 """Pods listed, first by name: 100 with 8 models each are about 100 KiB of the 1.5 MiB of an object."""

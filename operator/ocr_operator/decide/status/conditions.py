@@ -7,9 +7,11 @@ from typing import Final, Literal
 from ocr_operator.decide.placement import NoFit
 from ocr_operator.decide.status import pods as podviews
 from ocr_operator.decide.status.types import PodSeen, Seen
-from ocr_operator.pods.podstate import Location, PodState, State, Unreachable
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources.observed import Rollout
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire.state import PodState
+from ocr_wire.states import Location, State
 
 NAMED: Final = 3
 """Pods that a message names; the rest is a number."""
@@ -124,7 +126,7 @@ def placed(now: View) -> Verdict:
 
 
 def config_applied(now: View) -> Verdict:
-    """True only when every ready pod has echoed the current live settings."""
+    """True only when every ready pod has echoed the current live settings; names what older pods ignored of them."""
     live = now.seen.live
     if live is None or not now.ready:
         return Verdict("Unknown", "NoReadyPods", "no ready pod to ask")
@@ -134,7 +136,12 @@ def config_applied(now: View) -> Verdict:
         if not podviews.applied(each, live.revision, live.hash)
     ]
     if not lagging:
-        return Verdict("True", "Applied", f"{_pods(len(now.ready))} on revision {live.revision}")
+        done = f"{_pods(len(now.ready))} on revision {live.revision}"
+        ignoring = [
+            f"{each.pod.name} ({', '.join(fields)})" for each in now.ready if (fields := _ignored(each))
+        ]
+        more = f"; ignored by servers that don't know it: {_some(ignoring)}" if ignoring else ""
+        return Verdict("True", "Applied", done + more)
     of_ready = f"{len(lagging)} of {_pods(len(now.ready))}"
     return Verdict("False", "PodsLag", f"{of_ready} lag behind revision {live.revision}: {_some(lagging)}")
 
@@ -202,6 +209,12 @@ def _stage(now: View) -> str:
     if not now.rollout.observed or now.rollout.updated < now.wanted or outdated:
         return "RollingOut"
     return "WaitingForPods"
+
+
+def _ignored(each: PodSeen) -> tuple[str, ...]:
+    """List the settings that the pod echoed but doesn't know: its server is older than the operator."""
+    state = podviews.state(each)
+    return (state.settings.ignored or ()) if isinstance(state, PodState) else ()
 
 
 def _lag(each: PodSeen, revision: int) -> str:

@@ -11,20 +11,15 @@ from typing import Any, Final, Literal
 from ocr_operator.decide.placement import Placement
 from ocr_operator.decide.status.aggregate import previous
 from ocr_wire import names
+from ocr_wire.conditions import CONDITIONS
 
 MAX_FAILURES: Final = 3
 """Events of failures in one pass; a hundred pods that fail alike are one story, told by `Degraded`."""
 MAX_CHANGES: Final = 4
 """Fields that an Event about changed settings names."""
 _POLICY: Final = names.POLICY_KIND
-_GOOD: Final = {
-    "Ready": "True",
-    "Degraded": "False",
-    "Placed": "True",
-    "ConfigApplied": "True",
-    "Stalled": "False",
-}
-"""The healthy side of each condition that tells of itself; `Progressing` is neither good nor bad."""
+_GOOD: Final = {each.type: each.healthy for each in CONDITIONS if each.tells}
+"""The healthy side of each condition whose changes are news; `Progressing` is neither good nor bad."""
 _RECOVERED: Final = {"Degraded": "Recovered", "Stalled": "Resumed", "Placed": "Placed"}
 """Good news only after bad news, and under these names: `AsExpected` says nothing in an Event."""
 _WARN: Final = frozenset({"Degraded", "Placed", "Stalled"})

@@ -9,10 +9,13 @@ from ocr_operator.decide.placement import reservations, verify
 from ocr_operator.decide.status.types import PodSeen
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.readings import GpuNodes
-from ocr_operator.pods.podstate import DeviceKind, ModelState, PodState, State, Unreachable, clean
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Container, Pod
 from ocr_wire import names
+from ocr_wire.state import Model, PodState
+from ocr_wire.states import DeviceKind, State
+from ocr_wire.text import clean
 
 UNKNOWN: Final = "unknown"
 LOCATIONS: Final = ("gpu", "cpu", "unloaded", UNKNOWN)
@@ -146,7 +149,8 @@ def entry(
         gpu = reported.device
         on_gpu = gpu.kind is not DeviceKind.CPU and gpu.uuid
         answer["gpus"] = [_gpu(gpu.uuid or "", gpu.product or "")] if on_gpu else []
-        answer["device"] = gpu.kind.value
+        if gpu.kind is not DeviceKind.UNKNOWN:
+            answer["device"] = gpu.kind.value
     else:
         pinned = {pin.uuid: pin.product for pin in found.gpus if dcgm.UUID.fullmatch(pin.uuid)}
         answer["gpus"] = [_gpu(uuid, pinned[uuid][:128]) for uuid in sorted(pinned)]
@@ -169,7 +173,7 @@ def entry(
     return answer
 
 
-def idle_since(model: ModelState) -> datetime | None:
+def idle_since(model: Model) -> datetime | None:
     """Since when an idle timer runs for the model's weights; None while it is in use, or holds none."""
     return model.idle_since if model.state in {State.READY, State.OFFLOADED} else None
 

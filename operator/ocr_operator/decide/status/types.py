@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from ocr_operator.decide.placement import NoFit
 from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
-from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources.effective import Source
-from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Pod, Rollout
+from ocr_wire.live_settings import Envelope
+from ocr_wire.state import PodState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class Seen:
     pods: tuple[PodSeen, ...] = ()
     rollout: Rollout | None = None
     """None: the child Deployment isn't there yet."""
-    live: LiveSettings | None = None
+    live: Envelope | None = None
     """The effective live settings: what every pod should echo."""
     sources: tuple[Source, ...] = ()
     """Where each of their values comes from."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ocr_operator.gpuload import readings
 from ocr_operator.gpuload.dcgm import GpuReading, Source
-from ocr_operator.pods import podstate
 from ocr_operator.resources import observed
+from ocr_wire import state as podstate
 from tests.support.observations import raw_pod, raw_state
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)

@@ -12,11 +12,12 @@ from prometheus_client import CollectorRegistry
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.pods.client import THRESHOLD_SPACING_SECONDS, PodClient
-from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.pods.wire import Target
 from ocr_operator.resources import live_settings
-from ocr_operator.resources.live_settings import LiveSettings, Revision
 from ocr_operator.resources.observed import Key
+from ocr_wire.live_settings import Envelope, envelope
+from ocr_wire.state import PodState
 from tests.support import fakepod, resources
 from tests.support.fakepod import FakePod
 from tests.support.patience import PATIENCE
@@ -27,11 +28,9 @@ SILENCE = 0.4
 PORT = fakepod.free_port()
 
 
-def make_live(revision: int, seconds: int = 60) -> LiveSettings:
+def make_live(revision: int, seconds: int = 60) -> Envelope:
     values = live_settings.values(resources.make_deployment(idle={"offloadAfterSeconds": seconds}).spec)
-    return live_settings.envelope(
-        revision, Revision(revision=revision, hash=live_settings.digest(values)), values
-    )
+    return envelope(revision, revision, values)
 
 
 class Link:
@@ -43,7 +42,7 @@ class Link:
         self.target = target
         self.changes = changes
 
-    def want(self, live: LiveSettings, token: str = "right") -> None:
+    def want(self, live: Envelope, token: str = "right") -> None:
         self.client.follow(KEY, [self.target], live, token, queue_threshold=4)
 
     @property
@@ -279,11 +278,11 @@ HOSTILE = {
         endless(event(b'{"pod":{"name":"x","uid":"uid-2"},"device":{"kind":"cpu"},"models":[]}')),
         "another pod",
     ),
-    "unknown state": (
+    "a state that can't be": (
         endless(
             event(
                 b'{"pod":{"name":"x","uid":"uid-1"},"device":{"kind":"cpu"},'
-                b'"models":[{"name":"m","state":"hacked","location":"cpu"}]}'
+                b'"models":[{"name":"m","state":"unloaded","location":"cpu"}]}'
             )
         ),
         "",

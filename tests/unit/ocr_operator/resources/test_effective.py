@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ocr_operator.resources import effective, live_settings, policies
 from ocr_operator.resources import spec as specs
-from ocr_operator.resources.effective import GENERAL, PER_MODEL, Effective
+from ocr_operator.resources.effective import Effective
 from ocr_operator.resources.policies import Policy
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire.settings import GENERAL, PER_MODEL
 from tests.support import resources
 from tests.support.paths import ROOT
 from tests.support.resources import make_deployment, make_policy

@@ -1,7 +1,5 @@
 """Live settings: what pods are told, and how they tell new from old."""
 
-import hashlib
-import json
 from typing import Any
 
 import pytest
@@ -9,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.resources import live_settings
-from ocr_operator.resources.live_settings import InvalidLiveSettings, LiveSettings, Revision
+from ocr_operator.resources.live_settings import Revision
+from ocr_wire.live_settings import digest
 from tests.support import resources
 
 SHARED_WITH_PODS = {"idle", "batching", "queue", "logLevel", "models"}
@@ -17,11 +16,6 @@ SHARED_WITH_PODS = {"idle", "batching", "queue", "logLevel", "models"}
 
 def make_values(**spec: Any) -> dict[str, Any]:
     return live_settings.values(resources.make_deployment(**spec).spec)
-
-
-def make_envelope(revision: int = 7, **spec: Any) -> LiveSettings:
-    live = make_values(**spec)
-    return live_settings.envelope(4, Revision(revision, live_settings.digest(live)), live)
 
 
 def test_values_of_a_resource_with_defaults() -> None:
@@ -46,44 +40,19 @@ def test_routing_is_not_for_pods() -> None:
     assert make_values(routing={"policy": "all"}) == make_values()
 
 
-def test_digest_is_of_canonical_json() -> None:
-    live = {"b": 1, "a": {"é": [1.0, 0.5, True, None]}}
-    text = '{"a":{"é":[1,0.5,true,null]},"b":1}'
-    assert live_settings.digest(live) == hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def test_digest_of_the_default_resource_is_known() -> None:
     """A change here means that every pod of every cluster is told its settings anew after an upgrade."""
-    assert live_settings.digest(make_values()) == "ad321f58610039fc"
-
-
-VALUES = st.dictionaries(
-    st.text(max_size=5),
-    st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5)
-    | st.booleans(),
-    max_size=5,
-)
-
-
-@given(VALUES)
-def test_digest_does_not_depend_on_order_or_on_the_kind_of_number(live: dict[str, Any]) -> None:
-    turned = {
-        key: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        for key, value in reversed(live.items())
-    }
-    assert live_settings.digest(turned) == live_settings.digest(live)
+    assert digest(make_values()) == "ad321f58610039fc"
 
 
 def test_first_revision_is_one() -> None:
     live = make_values()
-    assert live_settings.advance(None, live) == Revision(1, live_settings.digest(live))
+    assert live_settings.advance(None, live) == Revision(1, digest(live))
 
 
 def test_same_values_keep_their_revision() -> None:
     live = make_values()
-    before = Revision(41, live_settings.digest(live))
+    before = Revision(41, digest(live))
     assert live_settings.advance(before, live) is before
 
 
@@ -98,7 +67,7 @@ def test_other_values_raise_the_revision_also_when_they_were_there_before() -> N
 def test_a_lost_revision_goes_on_above_what_pods_run_with() -> None:
     live = make_values()
     assert live_settings.advance(None, live, reported=9).revision == 10
-    restored = Revision(3, live_settings.digest(live))
+    restored = Revision(3, digest(live))
     assert live_settings.advance(restored, live, reported=9).revision == 10
     assert live_settings.advance(restored, live, reported=3) is restored
 
@@ -132,59 +101,3 @@ def test_damaged_revision_is_none(status: dict[str, Any]) -> None:
 def test_revision_is_read_from_the_status() -> None:
     status = {"liveSettings": {"revision": 3, "hash": "0123456789abcdef"}}
     assert live_settings.revision(status) == Revision(3, "0123456789abcdef")
-
-
-def test_envelope_survives_the_annotation() -> None:
-    envelope = make_envelope()
-    assert live_settings.parse(envelope.to_json()) == envelope
-    assert json.loads(envelope.to_json()).keys() == {"generation", "revision", "hash", "values"}
-
-
-def test_equal_envelopes_give_equal_text() -> None:
-    live = make_values()
-    turned = dict(reversed(live.items()))
-    current = Revision(1, live_settings.digest(live))
-    assert (
-        live_settings.envelope(1, current, live).to_json()
-        == live_settings.envelope(1, current, turned).to_json()
-    )
-
-
-def edited(**change: Any) -> str:
-    return json.dumps({**json.loads(make_envelope().to_json()), **change})
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "null",
-        "[]",
-        "{",
-        "{}",
-        b"\xff\xfe",
-        "\ud800",
-        edited(revision=-1),
-        edited(revision="7"),
-        edited(revision=2**63),
-        edited(hash="0" * 16),
-        edited(hash="short"),
-        edited(values=[]),
-        edited(values={}),
-        edited(values={"a": "x" * 70_000}),
-        '{"generation":1,"revision":1,"hash":"0000000000000000","values":{"a":1e999}}',
-        '{"generation":1,"revision":1,"hash":"0000000000000000","values":'
-        + '{"a":' * 5000
-        + "1"
-        + "}" * 5001,
-    ],
-)
-def test_hostile_annotation_is_refused_with_a_reason(text: str | bytes) -> None:
-    outcome = live_settings.parse(text)
-    assert isinstance(outcome, InvalidLiveSettings), outcome
-    assert len(outcome.message) > 20
-
-
-@given(st.text() | st.binary())
-def test_parse_never_raises(text: str | bytes) -> None:
-    assert isinstance(live_settings.parse(text), InvalidLiveSettings)

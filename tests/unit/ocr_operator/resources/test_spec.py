@@ -114,3 +114,10 @@ def test_never_raises(spec: dict[str, Any]) -> None:
 @given(st.dictionaries(st.sampled_from(["metadata", "spec", "status", "kind"]), JSON))
 def test_never_raises_on_any_body(body: dict[str, Any]) -> None:
     assert isinstance(specs.parse(body), specs.InvalidSpec)
+
+
+@pytest.mark.parametrize("name", ["pp-ocr\n", "pp\nocr", "\npp-ocr"])
+def test_a_line_break_is_no_part_of_a_name(name: str) -> None:
+    parsed = specs.parse(resources.make_body(models=[{**resources.RAPIDOCR, "name": name}]))
+    assert isinstance(parsed, specs.InvalidSpec)
+    assert "models" in parsed.field

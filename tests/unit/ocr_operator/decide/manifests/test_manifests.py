@@ -17,6 +17,7 @@ from ocr_operator.decide import manifests
 from ocr_operator.resources import live_settings, policies
 from ocr_operator.resources import spec as specs
 from ocr_wire import names
+from ocr_wire.live_settings import digest
 from tests.support import resources
 from tests.support.paths import ROOT
 
@@ -348,9 +349,7 @@ def test_no_live_field_enters_a_child(live: dict[str, Any], model: dict[str, Any
 def test_a_live_change_is_a_change() -> None:
     """Guards the property above: the settings that pods are told do differ."""
     before, after = (resources.make_deployment(idle={"offloadAfterSeconds": each}) for each in (60, 5))
-    assert live_settings.digest(live_settings.values(before.spec)) != live_settings.digest(
-        live_settings.values(after.spec)
-    )
+    assert digest(live_settings.values(before.spec)) != digest(live_settings.values(after.spec))
 
 
 # --- the examples

@@ -26,11 +26,11 @@ from ocr_operator.decide.placement import (
     Reservation,
 )
 from ocr_operator.gpuload.dcgm import GpuReading
-from ocr_operator.pods import podstate
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Node, Taint, Toleration
 from ocr_operator.settings import Settings
 from ocr_wire import names
+from ocr_wire import state as podstate
 from tests.support.observations import raw_pod, raw_state
 from tests.support.paths import DOCS
 from tests.support.resources import DEEPSEEK, RAPIDOCR, make_deployment

@@ -13,11 +13,11 @@ from ocr_operator.decide.placement import Basis, NoFit, Placement, Request, veri
 from ocr_operator.gpuload import dcgm, readings
 from ocr_operator.gpuload.dcgm import Source
 from ocr_operator.gpuload.readings import GpuNodes
-from ocr_operator.pods import podstate
-from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Node, Pod
 from ocr_wire import names
+from ocr_wire import state as podstate
+from ocr_wire.state import PodState
 from tests.support.observations import raw_pod, raw_state
 
 GIB = 2**30

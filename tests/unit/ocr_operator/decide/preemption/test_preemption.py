@@ -25,10 +25,10 @@ from ocr_operator.decide.preemption import (
     messages,
     policies,
 )
-from ocr_operator.pods import podstate
-from ocr_operator.pods.podstate import PodState
 from ocr_operator.resources import observed
 from ocr_wire import names
+from ocr_wire import state as podstate
+from ocr_wire.state import PodState
 from tests.support.observations import raw_pod, raw_state
 from tests.support.paths import DOCS
 

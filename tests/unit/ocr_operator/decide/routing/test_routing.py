@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from ocr_operator.decide import routing
 from ocr_operator.decide.routing import Candidate, Decision, Eligibility, RoutingState, Warmth
 from ocr_operator.decide.routing.policies.warm_first import MIN_CALM_SECONDS
-from ocr_operator.pods import podstate
 from ocr_operator.resources import observed
-from ocr_operator.resources.spec import Policy, Routing
+from ocr_operator.resources.spec import Routing
+from ocr_wire import state as podstate
+from ocr_wire.checked import Invalid
+from ocr_wire.settings import RoutingPolicy
 from tests.support import observations
 
 PAGES = 2
@@ -476,6 +478,7 @@ def test_what_a_pod_can_be_trusted_with() -> None:
         ({"state": "loading"}, Warmth.LOADING, None),
         ({"failures": 1}, Warmth.FAILED, None),
         ({"name": "z"}, Warmth.UNKNOWN, None),
+        ({"state": "hibernating", "location": "cpu"}, Warmth.UNKNOWN, None),
     ],
 )
 def test_how_fast_a_pod_wakes(model: dict[str, Any], warmth: Warmth, seconds: float | None) -> None:
@@ -487,7 +490,7 @@ def test_how_fast_a_pod_wakes(model: dict[str, Any], warmth: Warmth, seconds: fl
 def test_a_pod_that_lies_about_its_wakes_is_not_believed(lie: object) -> None:
     raw = observations.raw_state("a", models={"x": ("unloaded", "unloaded")})
     raw["models"][0]["last_wake_seconds"] = lie
-    assert isinstance(podstate.parse(msgspec.json.encode(raw)), podstate.InvalidState)
+    assert isinstance(podstate.parse(msgspec.json.encode(raw)), Invalid)
 
 
 def test_the_model_that_most_wait_for_counts_else_the_default() -> None:
@@ -503,7 +506,7 @@ def test_the_model_that_most_wait_for_counts_else_the_default() -> None:
 
 
 def test_there_is_a_policy_for_each_that_a_resource_may_name() -> None:
-    assert set(routing.POLICIES) == set(get_args(Policy))
+    assert set(routing.POLICIES) == set(get_args(RoutingPolicy))
     assert {name: each.name for name, each in routing.POLICIES.items()} == {
         name: name for name in routing.POLICIES
     }

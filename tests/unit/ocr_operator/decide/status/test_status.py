@@ -22,14 +22,15 @@ from ocr_operator.decide.placement import Basis, NoFit, NoFitReason, Placement
 from ocr_operator.decide.status import Event, PodSeen, Refusal, Seen
 from ocr_operator.decide.status import conditions as verdicts
 from ocr_operator.decide.status import pods as podviews
-from ocr_operator.pods import podstate
-from ocr_operator.pods.podstate import PodState, Unreachable
+from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources import observed
 from ocr_operator.resources.effective import Source
-from ocr_operator.resources.live_settings import LiveSettings
 from ocr_operator.resources.observed import Rollout
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
+from ocr_wire import state as podstate
+from ocr_wire.live_settings import Envelope
+from ocr_wire.state import PodState
 from tests.support.observations import raw_pod, raw_state
 from tests.support.paths import DOCS
 from tests.support.resources import crd_schema, make_deployment
@@ -38,7 +39,7 @@ PAGE = DOCS / "status.md"
 SCHEMA = crd_schema()["properties"]["status"]
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
-LIVE = LiveSettings(generation=1, revision=1, hash="0123456789abcdef", values={})
+LIVE = Envelope(generation=1, revision=1, hash="0123456789abcdef", values={})
 NOFIT = NoFit(
     reason=NoFitReason.INSUFFICIENT_MEMORY,
     message="no GPU fits 12Gi: 0 of 6 have room (gpu-a/GPU-1: 3.1Gi free)",
@@ -382,9 +383,37 @@ class TestConfigApplied:
         assert condition(reported, "ConfigApplied")[0] == "True"
         assert reported["pods"][0]["appliedGeneration"] == 9
 
+    def test_what_older_pods_ignore_is_applied_and_named(self) -> None:
+        ignored = ("idle.nap", "models.pp-ocr.mood")
+        reported = tell(make_seen("a", reported={"ignored": ignored}), make_seen("b"))
+        assert condition(reported, "ConfigApplied") == (
+            "True",
+            "Applied",
+            "2 pods on revision 1; ignored by servers that don't know it: a (idle.nap, models.pp-ocr.mood)",
+        )
+        assert reported["pods"][0]["appliedGeneration"] == 1
+
+    def test_ignored_settings_are_named_of_three_pods(self) -> None:
+        reported = tell(*(make_seen(f"p{n}", reported={"ignored": ["queue.mood"]}) for n in range(9)))
+        assert condition(reported, "ConfigApplied")[2].endswith("p2 (queue.mood), and 6 more")
+
     def test_a_long_list_of_laggards_is_cut(self) -> None:
         reported = tell(*(make_seen(f"p{n}", **SILENT) for n in range(9)))
         assert condition(reported, "ConfigApplied")[2].endswith(", and 6 more")
+
+
+class TestWordsOfNewerServers:
+    def test_a_state_that_is_not_known_is_unknown_and_the_rest_counts(self) -> None:
+        models = {"m": ("hibernating", "tape"), "n": ("ready", "gpu")}
+        reported = tell(make_seen("a", reported={"models": models}))
+        states = [(each["name"], each["state"], each["location"]) for each in reported["pods"][0]["models"]]
+        assert states == [("m", "unknown", "unknown"), ("n", "ready", "gpu")]
+        assert reported["locations"] == {"gpu": 1, "cpu": 0, "unloaded": 0, "unknown": 1}
+        assert condition(reported, "Ready")[:2] == ("True", "Serving")
+
+    def test_a_device_that_is_not_known_is_left_out(self) -> None:
+        [entry] = tell(make_seen("a", reported={"kind": "quantum"}))["pods"]
+        assert "device" not in entry
 
 
 class TestPods:
@@ -542,7 +571,7 @@ class TestEvents:
         assert ("Normal", "Placed") in self.reported(waits, tell(make_seen("a")))
 
     def test_new_settings_that_are_applied_at_once_are_told(self) -> None:
-        newer = LiveSettings(generation=2, revision=2, hash="0123456789abcdef", values={})
+        newer = Envelope(generation=2, revision=2, hash="0123456789abcdef", values={})
         after = tell(make_seen("a", reported={"revision": 2}), live=newer)
         assert self.reported(tell(make_seen("a")), after) == [("Normal", "ConfigApplied")]
 
