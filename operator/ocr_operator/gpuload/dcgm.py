@@ -15,14 +15,13 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ocr_wire.placement import UUID
+
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Read of one scrape; an exporter with 16 GPUs, MIG and every field on writes below 1 MiB."""
 MAX_LINE: Final = 4096
 MAX_SAMPLES: Final = 4096
 """Lines of interest read of one scrape: 16 GPUs x 7 instances x 48 sharing pods would not come near."""
-
-UUID: Final = re.compile(r"(GPU|MIG)-[A-Za-z0-9][-A-Za-z0-9/]{0,120}")
-"""A UUID ends up in `NVIDIA_VISIBLE_DEVICES`, where `all` or a comma would give a pod GPUs of others."""
 
 MEBIBYTE: Final = 2**20
 MAX_MEMORY_MEBIBYTES: Final = 4 * 2**20

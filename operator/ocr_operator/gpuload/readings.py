@@ -13,6 +13,7 @@ from typing import Final
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.dcgm import GpuReading, Source
 from ocr_operator.resources.observed import Pod
+from ocr_wire.placement import UUID
 from ocr_wire.state import PodState
 
 FRESH: Final = timedelta(seconds=60)
@@ -105,7 +106,7 @@ def of_pods(pods: Iterable[Pod], states: Mapping[str, PodState], now: datetime) 
         if state is None or not pod.node:
             continue
         device, whole = state.device, state.device.gpu
-        if whole is None or not device.uuid or not dcgm.UUID.fullmatch(device.uuid):
+        if whole is None or not device.uuid or not UUID.fullmatch(device.uuid):
             continue
         if not 0 < whole.memory_total_bytes <= dcgm.MAX_MEMORY_MEBIBYTES * dcgm.MEBIBYTE:
             continue

@@ -2,45 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Final
-
-import msgspec
+from typing import Final
 
 from ocr_operator.decide.placement import verify
 from ocr_operator.decide.placement.types import CLAIMED, Reservation
-from ocr_operator.gpuload import dcgm
-from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Pod
-from ocr_wire import names
+from ocr_wire import names, placement
+from ocr_wire.placement import Record
 from ocr_wire.state import PodState
 
-MAX_UUIDS: Final = 16
-"""GPUs of one pod."""
 OVERHEAD_BYTES: Final = 2**30
 """What a worker may use beyond its model's own bytes (CUDA context, libraries: 0.3 to 0.8 GiB)."""
 
 
-class Pinned(msgspec.Struct, frozen=True):
-    uuid: Annotated[str, msgspec.Meta(max_length=128)] = ""
-    product: Annotated[str, msgspec.Meta(max_length=253)] = ""
-
-
-class Record(msgspec.Struct, frozen=True, rename="camel"):
-    """What the placement annotation is read back for."""
-
-    node: Annotated[str, msgspec.Meta(max_length=253)] = ""
-    gpus: Annotated[tuple[Pinned, ...], msgspec.Meta(max_length=MAX_UUIDS)] = ()
-    memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**60)] | None = None
-    placed_at: Annotated[str, msgspec.Meta(max_length=64)] = ""
-
-
 def record(pod: Pod) -> Record:
     """The pod's placement annotation; an empty record where it is missing or was damaged by hand."""
-    text = pod.annotation(names.ANNOTATION_PLACEMENT)
-    try:
-        return _RECORD.decode(text) if text else Record()
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return Record()
+    found = placement.read(pod.annotation(names.ANNOTATION_PLACEMENT) or "{}")
+    return found if isinstance(found, Record) else Record()
 
 
 def reserved(
@@ -65,9 +43,6 @@ def merge(reservations: Iterable[Reservation], recent: Iterable[Reservation]) ->
     return known + tuple(entry for entry in recent if entry.uid not in uids)
 
 
-_RECORD: Final = msgspec.json.Decoder(Record)
-
-
 def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iterator[Reservation]:
     """One entry for the pinned GPUs, else one per extended resource that the pod requests."""
     found = record(pod)
@@ -82,7 +57,7 @@ def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iter
         deployment=ours,
         node=node,
         memory_bytes=need if ours else 0,
-        placed=observed.time(found.placed_at),
+        placed=found.time,
         up=pod.ready,
         used_bytes=_used(state) if state else None,
         on_demand=pod.annotation(names.ANNOTATION_MEMORY_POLICY) == "onDemand",
@@ -110,7 +85,8 @@ def _used(state: PodState) -> int | None:
 
 
 def _pins(pod: Pod, found: Record) -> tuple[str, ...]:
-    """The annotation that the container's environment is made from counts; the record only stands in for it."""
-    listed = pod.annotation(names.ANNOTATION_GPU_UUIDS)[: MAX_UUIDS * 128].split(",")
-    reported = listed if any(listed) else [gpu.uuid for gpu in found.gpus]
-    return tuple(sorted({uuid for uuid in reported if dcgm.UUID.fullmatch(uuid)}))[:MAX_UUIDS]
+    """Return the pinned GPUs: the annotation that the container's environment is made from counts; the record only
+    replaces a missing one.
+    """
+    listed = pod.annotation(names.ANNOTATION_GPU_UUIDS)
+    return placement.uuids(listed if listed.strip(",") else placement.listed(found.gpus))

@@ -1,14 +1,14 @@
 """The words of placement: what is asked, what is booked, what is answered."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from ocr_operator.resources.observed import Pod, Toleration
 from ocr_operator.resources.spec import OcrDeployment, Sharing
+from ocr_wire import placement
 
 CLAIMED: Final = "claim"
 """In the place of an extended resource's name: a device of the pod's own, by Dynamic Resource Allocation."""
@@ -132,22 +132,23 @@ class Placement:
 
     def to_json(self, now: datetime) -> str:
         """The pod's `ocr-operator.io/placement` annotation; deterministic."""
-        record = {
-            "node": self.node,
-            "gpus": [{"uuid": gpu.uuid, "product": gpu.product} for gpu in self.gpus],
-            "sharing": self.sharing,
-            "memoryBytes": self.memory_bytes,
-            "placedAt": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "basis": self.basis.value,
-            "score": self.score,
-            "dataAgeSeconds": self.data_age_seconds,
-            "dataSource": self.data_source,
-            "runnersUp": [
-                {"node": each.node, "uuid": each.uuid, "score": each.score} for each in self.runners_up
-            ],
-            "why": self.why,
-        }
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        record = placement.Record(
+            node=self.node,
+            gpus=tuple(placement.Gpu(uuid=gpu.uuid, product=gpu.product) for gpu in self.gpus),
+            sharing=self.sharing,
+            memory_bytes=self.memory_bytes,
+            placed_at=placement.at(now),
+            basis=self.basis.value,
+            score=self.score,
+            data_age_seconds=self.data_age_seconds,
+            data_source=self.data_source,
+            runners_up=tuple(
+                placement.RunnerUp(node=each.node, uuid=each.uuid, score=each.score)
+                for each in self.runners_up
+            ),
+            why=self.why,
+        )
+        return record.to_json()
 
 
 class NoFitReason(StrEnum):

@@ -1,9 +1,9 @@
 """Whether a pod got the GPU that it was promised, by what it says itself and by what others say of its node."""
 
-from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.readings import NO_GPU_NODES, GpuNodes
 from ocr_operator.resources.observed import Pod
 from ocr_wire import names
+from ocr_wire.placement import UUID
 from ocr_wire.state import PodState
 from ocr_wire.states import DeviceKind
 from ocr_wire.text import clean
@@ -32,4 +32,4 @@ def actual(state: PodState | None) -> tuple[str, ...]:
     """The GPU that a pod says it runs on, if it can be one."""
     if state is None or state.device.kind is DeviceKind.CPU or not state.device.uuid:
         return ()
-    return (state.device.uuid,) if dcgm.UUID.fullmatch(state.device.uuid) else ()
+    return (state.device.uuid,) if UUID.fullmatch(state.device.uuid) else ()

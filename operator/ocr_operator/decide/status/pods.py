@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from ocr_operator.decide.placement import reservations, verify
 from ocr_operator.decide.status.types import PodSeen
-from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Container, Pod
 from ocr_wire import names
+from ocr_wire.placement import UUID
 from ocr_wire.state import Model, PodState
 from ocr_wire.states import DeviceKind, State
 from ocr_wire.text import clean
@@ -152,7 +152,7 @@ def entry(
         if gpu.kind is not DeviceKind.UNKNOWN:
             answer["device"] = gpu.kind.value
     else:
-        pinned = {pin.uuid: pin.product for pin in found.gpus if dcgm.UUID.fullmatch(pin.uuid)}
+        pinned = {pin.uuid: pin.product for pin in found.gpus if UUID.fullmatch(pin.uuid)}
         answer["gpus"] = [_gpu(uuid, pinned[uuid][:128]) for uuid in sorted(pinned)]
     answer["ready"] = ready(each)
     answer["awake"] = awake(each)

@@ -17,6 +17,7 @@ from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Node, Pod
 from ocr_wire import names
 from ocr_wire import state as podstate
+from ocr_wire.placement import UUID
 from ocr_wire.state import PodState
 from tests.support.observations import raw_pod, raw_state
 
@@ -148,7 +149,7 @@ def test_hand_edited_annotations_and_odd_claims_are_survived(uuids: str, record:
     edited = observed.pod(raw)
     reservations = placement.reserved([edited], {"default/invoices": GIB}, states)
     for entry in reservations:
-        assert all(dcgm.UUID.fullmatch(each) for each in entry.uuids)
+        assert all(UUID.fullmatch(each) for each in entry.uuids)
         assert len(entry.uuids) <= 17
     for each in states.values():
         assert len(verify.mismatch(edited, each, HOMES)) <= 512
