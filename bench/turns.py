@@ -1,4 +1,4 @@
-"""A seeded storm through the pure parts of both sides together: many servers' schedulers and one preemption controller.
+"""A seeded storm through the pure parts of both sides together: many servers' schedulers, one preemption controller.
 
 Time, calls, requests and messages are simulated; what decides is the real code: `scheduler.decide` in every server,
 `preemption.view` and `preemption.plan` over what the servers would say. GPUs are numbers that never hold more than
@@ -43,7 +43,9 @@ from ocr_inference.scheduling.state import (
 from ocr_operator.decide import preemption
 from ocr_operator.decide.preemption import Asked, Outcome, ReportedPod, Rules
 from ocr_operator.resources.observed import Pod
-from ocr_wire.states import Location, State
+from ocr_wire import names
+from ocr_wire import state as podstate
+from ocr_wire.states import DeviceKind, Location, State
 
 GPUS: Final = 3
 SERVERS: Final = 12
@@ -123,7 +125,7 @@ class Server:
     def _state(self) -> podstate.PodState:
         return podstate.PodState(
             pod=podstate.Identity(name=self.name, uid=self.pod.uid),
-            device=podstate.Device(kind=podstate.DeviceKind.SIMULATED, uuid=self.gpu),
+            device=podstate.Device(kind=DeviceKind.SIMULATED, uuid=self.gpu),
             models=tuple(_model_state(each) for each in self.scheduler_state.models.values()),
         )
 
@@ -133,8 +135,8 @@ def _model_state(model: Model) -> podstate.Model:
     busy = bool(model.leases or model.waiters)
     return podstate.Model(
         name=model.name,
-        state=states.State(model.state.value),
-        location=states.Location(_location(model).value),
+        state=State(model.state.value),
+        location=Location(_location(model).value),
         since=at(model.since),
         in_flight=len(model.leases),
         waiting=len(model.waiters),

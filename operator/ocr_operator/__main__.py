@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def run(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Until a signal: 0; until a part ends by itself: 1 (Kubernetes starts the operator afresh)."""
+    """Run until a signal, then return 0; until a part ends by itself: 1 (Kubernetes starts the operator afresh)."""
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
@@ -103,7 +103,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
 async def _served(client: api.Kube, settings: Settings) -> bool:
     """Return once the API server knows the resource; False when a signal ends the wait.
 
-    kopf is told not to scan, so it looks once which kinds there are: started before the definition is there, it
+    kopf is set not to scan, so it asks once which kinds there are: started before the definition is there, it
     would never watch it. A chart creates both within the same second.
     """
     stop = asyncio.Event()

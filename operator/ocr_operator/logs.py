@@ -15,7 +15,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
 
 
 class Text(logging.Formatter):
-    """For people: fields follow the message as `name=value`."""
+    """Text for people: fields follow the message as `name=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
         extra = "".join(f" {name}={value}" for name, value in _fields(record).items())
@@ -24,7 +24,7 @@ class Text(logging.Formatter):
 
 
 class Json(logging.Formatter):
-    """For machines."""
+    """JSON for machines."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from ocr_operator.pods import podstate
-from ocr_operator.resources import live_settings
+from ocr_wire import live_settings
+from ocr_wire import state as podstate
 from tests.support import inference, pages
 from tests.support.inference import Server
 from tests.support.paths import ROOT

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ocr_inference.config import parsing
 from ocr_inference.config import settings as server
 from ocr_operator.decide import manifests
-from ocr_operator.resources import live_settings, names
-from ocr_wire import engines
+from ocr_operator.resources import live_settings
+from ocr_wire import engines, names
 from ocr_wire import live_settings as wire
 from ocr_wire.live_settings import LiveValues, Received
 from tests.support import resources
@@ -63,7 +63,7 @@ def test_defaults_of_both_sides_agree() -> None:
     assert server.effective(config, told.values) == server.effective(config, LiveValues())
 
 
-def read(sent: live_settings.LiveSettings) -> Received:
+def read(sent: wire.Envelope) -> Received:
     """The server's reading of what the operator sends."""
     told = wire.parse(sent.to_json(), ("pp-ocr",))
     assert isinstance(told, Received), told
@@ -71,9 +71,9 @@ def read(sent: live_settings.LiveSettings) -> Received:
     return told
 
 
-def envelope(revision: int, **spec: Any) -> live_settings.LiveSettings:
+def envelope(revision: int, **spec: Any) -> wire.Envelope:
     values = live_settings.values(resources.make_deployment(**spec).spec)
-    return live_settings.envelope(4, live_settings.Revision(revision, live_settings.digest(values)), values)
+    return wire.envelope(4, revision, values)
 
 
 SECONDS = st.integers(-1, 31_536_000)
@@ -99,7 +99,7 @@ def test_server_echoes_the_envelope_that_it_was_told(
     )
     echo = read(sent).envelope.to_json()
     assert json.loads(echo) == json.loads(sent.to_json())
-    assert live_settings.parse(echo) == sent
+    assert wire.read(echo) == sent
 
 
 BOUNDS = [

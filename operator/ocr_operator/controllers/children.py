@@ -55,7 +55,7 @@ class Children:
         return _token(self._secrets[resource.uid], resource.name) or fresh
 
     async def ensure(self, resource: OcrDeployment, token: str) -> Refusal | None:
-        """Makes the children the desired ones. What the API server says no to comes back as a value; what it
+        """Make the children the desired ones. What the API server says no to comes back as a value; what it
         didn't answer raises.
         """
         await self.token(resource)  # the Secret may have been forgotten since, for a resync

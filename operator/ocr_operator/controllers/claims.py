@@ -35,7 +35,7 @@ def _owner(claim: api.Json) -> str:
 
 
 def _selectors(claim: api.Json) -> list[Any]:
-    """What the scheduler is asked for; the API server adds defaults beside it."""
+    """List what the scheduler is asked for; the API server adds defaults beside it."""
     found = []
     for each in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
         exactly = each.get("exactly") or {}

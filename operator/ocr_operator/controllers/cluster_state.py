@@ -299,7 +299,7 @@ class ClusterState:
 
 
 def _matters(old: Pod, new: Pod) -> bool:
-    """Whether something that a pass waits for changed: an address to stream from, readiness, an end."""
+    """Return whether something that a pass waits for changed: an address to stream from, readiness, an end."""
     return any(
         getattr(old, each) != getattr(new, each) for each in ("gated", "ip", "ready", "terminating", "phase")
     )

@@ -43,7 +43,7 @@ class Context:
 
 @dataclass(slots=True)
 class ResourceCache:
-    """What one resource's passes remember of each other; all of it can be lost. Written only by the passes."""
+    """Things that one resource's passes remember of each other; all of it can be lost. Written only by the passes."""
 
     uid: str
     report: Report = field(default_factory=Report)

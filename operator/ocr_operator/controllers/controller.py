@@ -142,7 +142,7 @@ class Controller:
             tasks.create_task(self._preemption.run())
 
     def ready(self) -> bool:
-        """Whether the cluster was listed whole."""
+        """Return whether the cluster was listed whole."""
         return all(each.synced.is_set() for each in self.cluster.informers)
 
     def unhealthy_reason(self) -> str:

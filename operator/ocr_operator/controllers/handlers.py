@@ -14,7 +14,7 @@ from ocr_wire import names
 
 
 class Observer(Protocol):
-    """What takes resources as the watch brings them."""
+    """A part that takes resources as the watch brings them."""
 
     def observe(self, change: Change | None, body: Mapping[str, Any]) -> None: ...
 

@@ -82,7 +82,7 @@ class Placer:
             self._cache.report.placements.append(placed)
 
     async def _claim(self, pod: Pod, placed: Placement) -> bool:
-        """Makes the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
+        """Make the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
         try:
             await claims.ensure(
                 self._context.kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in placed.gpus])

@@ -1,7 +1,7 @@
-"""Carries out preemption: woken by what pods say, it asks idle models to make way and tells about it.
+"""Preemption: asks idle models to make way when a pod reports that a model lacks memory, and records Events.
 
-The owner of the asks. It remembers those of the last minute and nothing else: a restarted operator sees who waits in
-the pods' first states, and the pods themselves see to it that a model which became ready a moment ago stays.
+The one owner of the asks. It remembers those of the last minute and nothing else: a restarted operator finds waiters
+in the pods' first states, and the pods themselves see to it that a model which became ready a moment ago stays.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.decide import preemption
 from ocr_operator.decide.placement.messages import size
-from ocr_operator.decide.preemption import Ask, Asked, Copy, Outcome, ReportedPod, Rules, Waiter
+from ocr_operator.decide.preemption import Asked, Copy, Outcome, PlannedAsk, ReportedPod, Rules, Waiter
 from ocr_operator.decide.status import Event
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.client import PodClient
@@ -25,8 +25,8 @@ from ocr_operator.pods.wire import PodError
 from ocr_operator.resources.observed import Key
 from ocr_wire.states import State
 
-TROUBLE_SECONDS: Final = 5.0
-"""Until the next look after one that failed by a fault of ours."""
+FAULT_SECONDS: Final = 5.0
+"""Until the next pass after one that failed by a fault of ours."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _Wait:
 
 
 class PreemptionController:
-    """`run` owns everything; `heard` says whose pods changed."""
+    """`run` owns everything; `pods_changed` gets the keys of resources."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class PreemptionController:
         self._waits: dict[tuple[str, str], _Wait] = {}
         """By pod UID and model."""
         self._reported_keys: set[tuple[str, str]] = set()
-        """Waits that were told about: once each, however the reasons change meanwhile."""
+        """Waits that have their Event: once each, however the reasons change meanwhile."""
         self._asked: dict[int, Asked] = {}
         self._numbers = itertools.count(1)
         metrics.preemption_waiting.set_function(lambda: len(self._waits))
 
     def pods_changed(self, key: Key) -> None:
-        """A pod of this resource said something new, or can't be heard any more."""
+        """Take note that a pod of this resource reported something new, or is unreachable now."""
         self._changed_keys.add(key)
         self._changed.set()
 
@@ -83,13 +83,13 @@ class PreemptionController:
                     wait = self._reconcile(tasks)
                 except Exception:
                     log.exception("preemption failed")
-                    wait = TROUBLE_SECONDS
+                    wait = FAULT_SECONDS
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._changed.wait()
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> float | None:
-        """Decides, and starts what follows. Nothing is looked at while nobody waits."""
+        """Decide, and start what follows. Costs nothing while no model waits."""
         changed, self._changed_keys = self._changed_keys, set()
         tracked = {wait.copy.key for wait in self._waits.values()}
         for key in changed:
@@ -127,7 +127,7 @@ class PreemptionController:
         return plan.retry_seconds
 
     def _reported_pods(self) -> Iterator[ReportedPod]:
-        """The pods that say they are on a GPU which somebody waits for: few, also where there are hundreds."""
+        """List the pods that report a GPU on which a model waits: few, also where there are hundreds."""
         waiting = {state.device.uuid for key in self._waiting for _, state, _ in self._pods.connected(key)}
         for key, target, state, live in self._pods.all_connected():
             if state.device.uuid not in waiting:
@@ -138,7 +138,7 @@ class PreemptionController:
                 yield ReportedPod(key=key, pod=pod, state=state, live=live.values, declared=declared)
 
     def _measure(self, waiters: tuple[Waiter, ...], now: datetime) -> None:
-        """Begins and ends waits: they end well with a ready model, and otherwise with nobody who waits."""
+        """Begin and end waits: they end well with a ready model, and otherwise when the model waits no more."""
         for waiter in waiters:
             self._waits.setdefault((waiter.copy.uid, waiter.copy.model), _Wait(now, waiter.copy))
         present = {(waiter.copy.uid, waiter.copy.model) for waiter in waiters}
@@ -156,7 +156,7 @@ class PreemptionController:
             del self._waits[name]
             self._reported_keys.discard(name)
 
-    async def _ask(self, number: int, ask: Ask) -> None:
+    async def _ask(self, number: int, ask: PlannedAsk) -> None:
         victim, waiter = ask.victim.copy, ask.waiter.copy
         log.info("asking why=%s", ask.why)
         try:

@@ -80,7 +80,7 @@ class Reconciler:
             return None
         settings = effective.of(resource, cluster.policies_of(body), now)
         cluster.set_policy_usage(key, settings.policy_usage)
-        return await _Pass(self._context, cache, resource, settings, body).run()
+        return await _ResourcePass(self._context, cache, resource, settings, body).run()
 
     def _forget(self, key: Key, *, gone: bool) -> None:
         self._context.pods.forget(key)
@@ -90,7 +90,7 @@ class Reconciler:
             self._context.forget(key)
 
 
-class _Pass:
+class _ResourcePass:
     """The steps of one pass over a valid resource; its spec is the effective one from here on."""
 
     def __init__(

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Report:
-    """What was written and recorded of one resource, and what is still to be; all of it can be lost."""
+    """Things that were written and recorded of one resource, and what is still to be; all of it can be lost."""
 
     written: float = float("-inf")
     """When the status was last written."""

@@ -33,7 +33,7 @@ _APPENDED: Final = frozenset({"tolerations"})
 
 
 def identity(field: str, item: object) -> tuple[Any, ...] | None:
-    """What tells `item` apart from the others in the list `field`; None when nothing does."""
+    """Return what sets `item` apart from the others in the list `field`; None when nothing does."""
     if field not in KEYS or not isinstance(item, Mapping):
         return None
     # TCP is what the API server fills in, so leaving it out is the same port.

@@ -18,7 +18,7 @@ from ocr_wire import names, quantity
 Manifest = Mapping[str, Any]
 
 MAX_REASONS: Final = 3
-"""Differences told per object; the first ones are enough to see who changed what."""
+"""Differences named per object; the first ones are enough to see what changed."""
 
 _QUANTITIES: Final = frozenset({"limits", "requests", "sizeLimit", "divisor", "storage"})
 """Fields at and below which `1` and `"1"`, `1Gi` and `1024Mi` are the same."""
@@ -30,7 +30,7 @@ _CONFIDENTIAL: Final = frozenset({"data", "env"})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do. `why` has a sentence for each object of `apply` and `delete`, for the log."""
+    """Writes to do. `why` has a sentence for each object of `apply` and `delete`, for the log."""
 
     apply: tuple[Manifest, ...] = ()
     """Desired manifests, to be written by server-side apply with our field manager, in this order."""
@@ -39,22 +39,22 @@ class Plan:
     why: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
     """Sentences for desired objects whose name is taken by an object that isn't ours, or that is on its way
-    out: nothing is written over it, and nothing will be until somebody else acts.
+    out: nothing is written over it, and nothing will be until its owner acts.
     """
 
     def __bool__(self) -> bool:
-        """Whether there is anything to do."""
+        """Return whether there is anything to do."""
         return bool(self.apply or self.delete)
 
 
 def plan(desired: Sequence[Manifest], owned: Sequence[Manifest]) -> Plan:
-    """Compares by kind and name; all objects are of one namespace and bear their `kind`.
+    """Compare by kind and name; all objects are of one namespace and bear their `kind`.
 
     `owned` is everything there with our label, and may hold other objects that have a desired name: they are
     recognised and left alone. Per desired object, in this order:
 
     1. It isn't there: apply.
-    2. It is being deleted, or belongs to somebody else: blocked.
+    2. It is being deleted, or has another owner: blocked.
     3. Something that we want is missing or different: apply.
 
     Of the rest, what belongs to the same owner is deleted.
@@ -121,7 +121,7 @@ def _obstacle(wanted: Manifest, actual: Manifest) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a comparison is: its path for people, and what the names on the way mean."""
+    """Place of a comparison: its path for people, and what the names on the way mean."""
 
     path: str = ""
     field: str = ""
@@ -153,7 +153,7 @@ def _short(value: object) -> str:
 
 
 def _differences(wanted: Manifest, actual: Manifest) -> Iterator[str]:
-    """What of `wanted` isn't in `actual`, the reason of our own first and the seal's only if nothing else."""
+    """Name what of `wanted` isn't in `actual`, the reason of our own first and the seal's only if nothing else."""
     seal = _metadata(wanted).get("annotations", {}).get(names.ANNOTATION_DESIRED)
     sealed = (_metadata(actual).get("annotations") or {}).get(names.ANNOTATION_DESIRED)
     found = False

@@ -35,7 +35,7 @@ GPU_UTIL: Final = "DCGM_FI_DEV_GPU_UTIL"
 GRAPHICS_ACTIVE: Final = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 """0 to 1; the only utilisation that MIG instances have."""
 GPU_TEMPERATURE: Final = "DCGM_FI_DEV_GPU_TEMP"
-"""In every exporter's default list: proves that a GPU is there when its memory isn't told."""
+"""In every exporter's default list: proves that a GPU is there when its memory isn't reported."""
 INTERESTING: Final = (FB_USED, FB_FREE, FB_RESERVED, FB_TOTAL, GPU_UTIL, GRAPHICS_ACTIVE, GPU_TEMPERATURE)
 RENAMED: Final[Mapping[str, str]] = {
     "dcgm_fb_used": FB_USED,
@@ -51,7 +51,7 @@ Sample = tuple[str, Mapping[str, str], float]
 
 
 class Source(StrEnum):
-    """Who told of a GPU."""
+    """Kind of the source of a reading."""
 
     EXPORTER = "exporter"
     """A DCGM exporter's pod, or our own `ocr-inference gpu-exporter`."""
@@ -78,7 +78,7 @@ class GpuReading:
     mig: str = ""
     """`<instance id>/<profile>` of a MIG instance, empty for a whole GPU."""
     holders: tuple[str, ...] = ()
-    """`namespace/pod` of those whom the device plugin gave the GPU, if the exporter attributes it; sorted."""
+    """`namespace/pod` of the pods that the device plugin gave the GPU, if the exporter attributes it; sorted."""
     read_at: datetime | None = None
     source: Source = Source.EXPORTER
 
@@ -121,7 +121,7 @@ def product(name: str) -> str:
 
 
 class _Gpu:
-    """What one scrape says about one GPU. The same value may come once per sharing pod: all lines of a metric
+    """Values of one scrape about one GPU. The same value may come once per sharing pod: all lines of a metric
     are merged by the worse one, so their order is irrelevant.
     """
 

@@ -48,7 +48,7 @@ class Prometheus:
         self._on_first = on_first
         self._on_round = on_round
         self._known: tuple[GpuReading, ...] = ()
-        self._trouble = ""
+        self._problem = ""
 
     def readings(self) -> tuple[GpuReading, ...]:
         return self._known
@@ -69,10 +69,10 @@ class Prometheus:
             found = prometheus_answers.readings(load, times, self._nodes(), self._exporters())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._metrics.prometheus.labels("failed").inc()
-            self._say(str(error) or type(error).__name__)
+            self._report(str(error) or type(error).__name__)
             return
         self._metrics.prometheus.labels("read").inc()
-        self._say("" if found else "it knows no GPU of this cluster's nodes")
+        self._report("" if found else "it knows no GPU of this cluster's nodes")
         first = not self._known and bool(found)
         self._known = smoothing.smooth(self._known, found)
         self._on_round()
@@ -100,15 +100,15 @@ class Prometheus:
                 raise ValueError(f"/api/v1/query answered {response.status}")
         return bytes(body)
 
-    def _say(self, trouble: str) -> None:
-        """Each trouble once, and that it is over. A URL may carry a password: the log gets its host only."""
-        if trouble != self._trouble:
+    def _report(self, problem: str) -> None:
+        """Log each problem once, and that it is over. A URL may carry a password: the log gets its host only."""
+        if problem != self._problem:
             host = urlsplit(self._url).hostname
-            if trouble:
-                log.warning("Prometheus doesn't help placement host=%s why=%s", host, trouble)
+            if problem:
+                log.warning("Prometheus doesn't help placement host=%s why=%s", host, problem)
             else:
                 log.info("Prometheus answers host=%s", host)
-        self._trouble = trouble
+        self._problem = problem
 
 
 def _token(file: Path) -> str:

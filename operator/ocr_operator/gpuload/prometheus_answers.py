@@ -39,7 +39,7 @@ _HOSTS: Final = (
 
 
 class InvalidAnswer(ValueError):
-    """What Prometheus answered is no result of ours; the message says what it is."""
+    """An answer of Prometheus that is no result of ours; the message says what it is."""
 
 
 class _Series(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ def readings(
     """Readings of GPUs on `nodes`, from the answers to `LOAD` and `TIMES`. Raises `InvalidAnswer`.
 
     `exporters`: `namespace/pod` of exporter pods; as the label of a sample such a name is the target's, not that of
-    a pod which holds the GPU. A GPU whose time isn't told has none, and counts as unknown.
+    a pod which holds the GPU. A GPU whose time isn't reported has none, and counts as unknown.
     """
     read_at = {dcgm.identity(labels): value for _, labels, value in _samples(times)}
 

@@ -1,7 +1,7 @@
 """What is known of every GPU, out of all sources: exporters, Prometheus, and the pods that run there.
 
 Sources disagree: in age, since each has its period; in truth, since a pod runs other people's code. So exporters and
-Prometheus, which nobody who asks for a GPU can influence, win while they are fresh, and a pod's own reading stands
+Prometheus, which no user of a GPU can influence, win while they are fresh, and a pod's own reading stands
 in where they are silent.
 """
 
@@ -24,19 +24,19 @@ USABLE: Final = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class GpuNodes:
-    """Which node has which GPU, by those who measure whole nodes: exporters and Prometheus, no pods."""
+    """Which node has which GPU, by the sources that measure whole nodes: exporters and Prometheus, no pods."""
 
     nodes: Mapping[str, str] = field(default_factory=dict)
     """UUID → node."""
     reported: frozenset[str] = frozenset()
-    """Nodes that somebody tells of."""
+    """Nodes that such a source reports on."""
 
 
 NO_GPU_NODES: Final = GpuNodes()
 
 
 def newness(each: GpuReading) -> tuple[object, ...]:
-    """Sorts readings of a GPU, the newest last. Of two of the same moment an exporter's is newer; beyond that their
+    """Sort readings of a GPU, the newest last. Of two of the same moment an exporter's is newer; beyond that their
     contents decide, all of them, so that no order of the inputs matters. What isn't known is less than any value.
     """
     numbers = (
@@ -59,10 +59,10 @@ def newness(each: GpuReading) -> tuple[object, ...]:
 
 
 def merge(sources: Iterable[GpuReading], now: datetime) -> list[GpuReading]:
-    """One reading per GPU (or MIG instance), whatever the order of `sources`, sorted by node and UUID.
+    """Return one reading per GPU (or MIG instance), whatever the order of `sources`, sorted by node and UUID.
 
-    1. one that tells memory and is fresh, before one that is merely usable, before the rest  2. not a pod's own
-    3. the newest. Who holds the GPU, which no pod knows, is kept from the others.
+    1. one that has memory and is fresh, before one that is merely usable, before the rest  2. not a pod's own
+    3. the newest. The holders of the GPU, which no pod knows, is kept from the others.
 
     A UUID is of one GPU: where sources name several nodes, the most trustworthy is right and the others' words are
     dropped. So is what a pod says of a GPU that is cut into MIG instances, since it sees the whole.
@@ -99,7 +99,7 @@ def gpu_nodes(sources: Iterable[GpuReading]) -> GpuNodes:
 
 
 def of_pods(pods: Iterable[Pod], states: Mapping[str, PodState], now: datetime) -> list[GpuReading]:
-    """What pods measure of the GPUs they run on. A state is as young as its stream, which is live or gone."""
+    """List what pods measure of the GPUs they run on. A state is as young as its stream, which is live or gone."""
     found = []
     for pod in pods:
         state = states.get(pod.uid)

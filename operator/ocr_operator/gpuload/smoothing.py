@@ -32,7 +32,7 @@ def ewma(before: float, at: datetime, value: float, now: datetime) -> float:
 def smooth(before: Iterable[GpuReading], now: Iterable[GpuReading]) -> tuple[GpuReading, ...]:
     """`now` with the utilisation averaged with that of `before` (an earlier answer), GPU by GPU.
 
-    A GPU that is new, or whose utilisation wasn't or isn't told, starts afresh. The same reading again changes
+    A GPU that is new, or whose utilisation wasn't or isn't reported, starts afresh. The same reading again changes
     nothing.
     """
     known = {(each.node, each.uuid, each.mig): each for each in before}

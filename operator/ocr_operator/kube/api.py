@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 from ocr_wire import names
 
 Json = Mapping[str, Any]
-"""An object as the API server spells it. Treat as frozen: caches hand out the same one to everybody."""
+"""An object as the API server spells it. Treat as frozen: caches hand out the same one to all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Kube(Protocol):
         ...
 
     async def apply_status(self, ref: Ref, status: Json, *, resource_version: str) -> Json:
-        """Writes the complete status, only if the object is still at `resource_version`; else `Conflict`."""
+        """Write the complete status, only if the object is still at `resource_version`; else `Conflict`."""
         ...
 
     async def patch(self, ref: Ref, operations: Sequence[Json]) -> Json:
@@ -181,5 +181,5 @@ class Kube(Protocol):
         ...
 
     async def delete(self, ref: Ref, *, uid: str) -> None:
-        """Deletes that very object; one that is gone or replaced is `NotFound`."""
+        """Delete that very object; one that is gone or replaced is `NotFound`."""
         ...

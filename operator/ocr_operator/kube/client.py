@@ -31,7 +31,7 @@ MAX_PATIENCE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What another client needs to speak to the same API server as us. Read afresh on each call."""
+    """Credentials that another client needs to speak to the same API server as us. Read afresh on each call."""
 
     server: str
     authorization: str | None

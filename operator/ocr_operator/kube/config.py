@@ -72,7 +72,7 @@ def _token_file(files: Sequence[str], loader: Any) -> Path | None:
 
 
 def _follow_token(config: kubernetes_client.Configuration, path: Path) -> None:
-    """Sends what `path` holds now with every request. A read of 1 KiB from memory costs microseconds."""
+    """Send what `path` holds now with every request. A read of 1 KiB from memory costs microseconds."""
 
     def refresh(configuration: kubernetes_client.Configuration) -> None:
         configuration.api_key["BearerToken"] = f"Bearer {path.read_text(encoding='ascii').strip()}"

@@ -1,6 +1,6 @@
 """A local copy of one kind of objects, kept by list and watch.
 
-Readers get what the API server said last; nobody writes here but the watch, and the answers of our own writes,
+Readers get what the API server said last; nothing writes here but the watch, and the answers of our own writes,
 which are newer than the watch for a moment.
 """
 
@@ -73,7 +73,7 @@ class Informer(Generic[T]):
                 watches.create_task(self._watch(namespace))
 
     def put(self, raw: api.Json) -> None:
-        """Takes the answer of one of our writes, unless the watch already knows better or knows it gone."""
+        """Take the answer of one of our writes, unless the watch already knows better or knows it gone."""
         entry = self._items.get(_name(raw))
         if entry is not None and entry[1] == raw["metadata"].get("uid"):
             self._set(raw)
@@ -145,7 +145,7 @@ def raw(item: api.Json) -> api.Json:
 
 
 def newer(one: api.Json, other: api.Json) -> bool:
-    """Whether `one` is a later state of the object than `other`, or another object of that name."""
+    """Return whether `one` is a later state of the object than `other`, or another object of that name."""
     mine, theirs = one["metadata"], other["metadata"]
     return mine.get("uid") != theirs.get("uid") or (
         _version(mine.get("resourceVersion", "")) > _version(theirs.get("resourceVersion", ""))

@@ -33,7 +33,7 @@ STEADY_SECONDS: Final = 5.0
 """A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
 CONCURRENT_PUSHES: Final = 64
 THRESHOLD_SPACING_SECONDS: Final = 0.1
-"""Between two crowds of a resource that are urgent: at hundreds of requests a second, queues come and go."""
+"""Between two urgent crossings of a resource: at hundreds of requests a second, queues come and go."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class _Link:
     queue_threshold: int = 0
     """More waiting requests than these, and the awake set may have to grow."""
     over_threshold: bool = False
-    """Until no more than half of that wait: each crowd is news once."""
+    """True until no more than half of that wait: each crossing is news once."""
     state: PodState | Unreachable | None = None
     acked: Envelope | None = None
     """What a push was answered with on this connection: newer than a state that was already on its way."""
@@ -60,7 +60,7 @@ class _Link:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def due(self) -> bool:
-        """Whether the pod runs with other values than it should, or with an older generation's stamp."""
+        """Return whether the pod runs with other values than it should, or with an older generation's stamp."""
         if not isinstance(self.state, PodState):
             return False
         echo, wanted = self.state.settings, self.wanted
@@ -94,10 +94,10 @@ class PodClient:
         self._idle_timeout = idle_timeout
         self._links: dict[Key, dict[str, _Link]] = {}
         self._crossings: dict[Key, float] = {}
-        """When the last crowd of a resource was urgent."""
+        """When the last crossing of a resource was urgent."""
         self._new: asyncio.Queue[_Link | _Wake] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
-        """Of resources that somebody waits for: set by the next thing that is heard of one of their pods."""
+        """Of resources that a pass waits for: set by the next change of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
         metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
         metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
@@ -138,7 +138,7 @@ class PodClient:
             del self._links[key]
 
     async def caught_up(self, key: Key, seconds: float) -> None:
-        """Returns when every pod that can be heard runs with what it should, at the latest after so long."""
+        """Return when every pod that can be heard runs with what it should, at the latest after so long."""
         try:
             async with asyncio.timeout(seconds):
                 while any(link.due() for link in self._links.get(key, {}).values()):
@@ -154,7 +154,7 @@ class PodClient:
             self._drop(link)
 
     def state(self, key: Key, uid: str) -> tuple[PodState | Unreachable | None, str]:
-        """What is known of a pod, and why the last push failed (empty: it didn't)."""
+        """Return what is known of a pod, and why the last push failed (empty: it didn't)."""
         link = self._links.get(key, {}).get(uid)
         return (link.state, link.push_error) if link else (None, "")
 
@@ -178,14 +178,14 @@ class PodClient:
                 yield key, target, state, live
 
     async def offload(self, key: Key, uid: str, model: str, min_resident_seconds: float) -> bool:
-        """Asks a pod to offload a model if it is idle; False where it isn't. Raises `PodError`."""
+        """Ask a pod to offload a model if it is idle; False where it isn't. Raises `PodError`."""
         link = self._links.get(key, {}).get(uid)
         if link is None:
             raise PodError("Unreachable", "the pod is gone")
         return await wire.offload(self._session, link.target, link.token, model, min_resident_seconds)
 
     def wake(self, key: Key, uid: str, model: str) -> None:
-        """Has a pod make a model ready, ahead of a request. Returns at once; the log tells of a pod that can't."""
+        """Have a pod make a model ready, ahead of a request. Returns at once; the log tells of a pod that can't."""
         if (link := self._links.get(key, {}).get(uid)) is not None:
             self._new.put_nowait(_Wake(link, model))
 
@@ -207,7 +207,7 @@ class PodClient:
     # The stream
 
     async def _stream_forever(self, link: _Link) -> None:
-        """Reconnects for as long as the pod is there. A pod that was never heard gets the silence's time to
+        """Reconnect for as long as the pod is there. A pod that was never heard gets the silence's time to
         start before it counts as unreachable; one that was heard gets a single quick second try.
         """
         loop = asyncio.get_running_loop()
@@ -269,7 +269,7 @@ class PodClient:
     # The push
 
     async def _push_forever(self, link: _Link) -> None:
-        """Pushes whenever the pod runs with something else than it should, until it echoes."""
+        """Push whenever the pod runs with something else than it should, until it echoes."""
         tries = 0
         while True:
             link.changed.clear()

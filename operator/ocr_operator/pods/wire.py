@@ -123,7 +123,7 @@ async def _listen(
 
 
 async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, token: str) -> Envelope:
-    """Sends live settings; the pod's echo, which is what was sent. Raises `PodError`."""
+    """Send live settings; the pod's echo, which is what was sent. Raises `PodError`."""
     try:
         async with session.put(
             f"{target.url}/v1/settings",
@@ -153,7 +153,7 @@ async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, t
 async def offload(
     session: aiohttp.ClientSession, target: Target, token: str, model: str, min_resident_seconds: float
 ) -> bool:
-    """Asks for the offload of a model that is idle and ready for so long; whether its weights are off the GPU now.
+    """Ask for the offload of a model that is idle and ready for so long; whether its weights are off the GPU now.
     False: the pod says that it isn't, and nothing has happened. Raises `PodError`.
     """
     asked = {"model": model, "if_idle": True, "min_resident_seconds": min_resident_seconds}
@@ -167,7 +167,7 @@ async def offload(
 
 
 async def load(session: aiohttp.ClientSession, target: Target, token: str, model: str) -> None:
-    """Asks for a model to be made ready. Returns when it is, or after some seconds: the pod goes on. Raises
+    """Ask for a model to be made ready. Returns when it is, or after some seconds: the pod goes on. Raises
     `PodError`.
     """
     try:
@@ -232,7 +232,7 @@ def _believe(data: bytes, target: Target) -> PodState:
 
 
 def session() -> aiohttp.ClientSession:
-    """For talking to pods: as many connections as pods, no proxy, no cookies, no decompression (bombs)."""
+    """Open a session for pods: as many connections as pods, no proxy, no cookies, no decompression (bombs)."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),

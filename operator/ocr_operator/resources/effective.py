@@ -57,7 +57,7 @@ class Source(msgspec.Struct, frozen=True, rename={"origin": "from"}):
 class Effective:
     spec: Spec
     sources: tuple[Source, ...]
-    """Every general field; of the fields of models, those that somebody set for that model."""
+    """Every general field; of the fields of models, those that are set for that model."""
     policy_usage: "PolicyUsage"
 
 
@@ -136,7 +136,7 @@ def _loses(layer: _Layer, taken: Mapping[Place, _Taken]) -> bool:
 
 
 def _said(written: Mapping[str, Any], parsed: Spec | PolicySpec) -> dict[Place, Value]:
-    """What a spec as stored says: `written` tells which fields are there, `parsed` has their values."""
+    """Return what a spec as stored says: `written` tells which fields are there, `parsed` has their values."""
     values = _all(parsed)
     said = {("", path): values["", path] for path in GENERAL if _there(written, path)}
     for model in written.get("models") or ():

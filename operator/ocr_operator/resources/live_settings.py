@@ -21,7 +21,7 @@ _Hash = Annotated[str, msgspec.Meta(pattern=whole(r"^[0-9a-f]{16}$"), max_length
 
 
 class Revision(msgspec.Struct, frozen=True):
-    """What `status.liveSettings` holds: a counter that only grows, and the hash of its values."""
+    """Content of `status.liveSettings`: a counter that only grows, and the hash of its values."""
 
     revision: Counter
     hash: _Hash
@@ -64,7 +64,7 @@ def advance(before: Revision | None, live: Mapping[str, Any], reported: int = 0)
 
 
 def revision(status: Mapping[str, Any]) -> Revision | None:
-    """What a status holds under `liveSettings`; None when there is none yet or it was damaged by hand."""
+    """Return what a status holds under `liveSettings`; None when there is none yet or it was damaged by hand."""
     try:
         return msgspec.convert(status.get("liveSettings"), Revision)
     except (msgspec.ValidationError, RecursionError):

@@ -92,7 +92,7 @@ class Pod:
 
     @property
     def deployment(self) -> str:
-        """The name of the resource it belongs to, by label; empty for a stranger."""
+        """The name of the resource it belongs to, by label; empty for a foreign pod."""
         return self.labels.get(names.LABEL_DEPLOYMENT, "")
 
     @property
@@ -228,7 +228,7 @@ def namespace(raw: Mapping[str, Any]) -> Namespace:
 
 
 def labels(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Of any object."""
+    """Return the labels of any object."""
     return _strings(_map(raw, "metadata").get("labels"))
 
 
@@ -277,7 +277,7 @@ def _owner(meta: Mapping[str, Any]) -> Owner | None:
 
 
 def _requests(spec: Mapping[str, Any]) -> dict[str, int]:
-    """What the scheduler reserves: the sum over the containers. Limits stand in for absent requests, as the
+    """Return what the scheduler reserves: the sum over the containers. Limits stand in for absent requests, as the
     API server's own defaulting does for extended resources.
     """
     total: dict[str, int] = {}

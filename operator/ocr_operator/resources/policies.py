@@ -99,7 +99,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> str:
-        """How a status names it."""
+        """The name as a status has it."""
         return f"{names.POLICY_KIND}/{self.name}"
 
     @property
@@ -115,11 +115,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def active(self, now: datetime) -> bool:
-        """Whether its values count now: it has no windows, or one of them is open."""
+        """Return whether its values count now: it has no windows, or one of them is open."""
         return self.rejection is None and (not self.spec.windows or windows.is_open(self.spec.windows, now))
 
     def says_the_same(self, other: "Policy") -> bool:
-        """Whether nothing changed but the status."""
+        """Return whether nothing changed but the status."""
         return (self.uid, self.generation, self.rejection) == (other.uid, other.generation, other.rejection)
 
 
@@ -128,7 +128,7 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 def parse(raw: Mapping[str, Any]) -> Policy:
-    """Reads a policy as the API server returns it. Never raises: one that makes no sense has a `rejection`."""
+    """Read a policy as the API server returns it. Never raises: one that makes no sense has a `rejection`."""
     meta, written = _map(raw, "metadata"), _map(raw, "spec")
     generation = meta.get("generation")
     policy = Policy(

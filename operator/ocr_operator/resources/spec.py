@@ -115,7 +115,7 @@ class Routing(_Part, frozen=True):
 
 
 class Claim(_Part, frozen=True):
-    """What a pod asks for by Dynamic Resource Allocation."""
+    """Request of a pod by Dynamic Resource Allocation."""
 
     device_class_name: Annotated[
         str, msgspec.Meta(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)
@@ -216,12 +216,12 @@ class Spec(_Part, frozen=True):
 
     @property
     def gpu_memory_bytes(self) -> int:
-        """What a pod needs while all of its models are ready: the sum over the models, 0 where none says."""
+        """Return what a pod needs while all of its models are ready: the sum over the models, 0 where none says."""
         return sum(model.gpu_memory or 0 for model in self.models)
 
 
 class OcrDeployment(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid resource. `status` is as last written, for those who compare; nobody trusts its shape."""
+    """A valid resource. `status` is as last written, for comparison; its shape is never trusted."""
 
     name: str
     namespace: str
@@ -254,7 +254,7 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
-    """Reads a resource as the API server returns it. Never raises: what is wrong comes back as a value."""
+    """Read a resource as the API server returns it. Never raises: what is wrong comes back as a value."""
     try:
         parts = {part: body[part] for part in ("metadata", "spec", "status") if part in body}
         whole = msgspec.convert(parts, _Body, dec_hook=_decode)
@@ -340,7 +340,7 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def _is_deep(value: object) -> bool:
-    """Whether merging or comparing the value could exhaust the stack."""
+    """Return whether merging or comparing the value could exhaust the stack."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

@@ -56,7 +56,7 @@ def zone(name: str) -> tzinfo | None:
 
 
 def is_open(windows: Iterable[Window], now: datetime) -> bool:
-    """Whether any of them is open. One whose zone is unknown never is."""
+    """Return whether any of them is open. One whose zone is unknown never is."""
     return any(_open(each, now) for each in windows)
 
 

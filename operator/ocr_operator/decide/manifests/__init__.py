@@ -3,7 +3,11 @@
 `desired` is deterministic: the same resource, defaults and token give the same manifests, byte for byte, so
 that an unchanged resource means nothing to write.
 
-- `deployment`, `service`, `secret`: the children.  `claim`: the ResourceClaim of a pod.  `common`: what they share.
+- `deployment`: the Deployment and its pod template.
+- `service`: the two Services.
+- `secret`: the admin token.
+- `claim`: the ResourceClaim of a pod.
+- `common`: what they share.
 """
 
 from ocr_operator.decide.manifests.claim import claim

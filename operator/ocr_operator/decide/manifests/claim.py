@@ -19,7 +19,7 @@ ANNOTATION: Final = "resource.kubernetes.io/pod-claim-name"
 
 
 def template_name(name: str) -> str:
-    """The ResourceClaimTemplate that pods of resource `name` refer to, and that isn't there; whoever makes it gives
+    """The ResourceClaimTemplate that pods of resource `name` refer to, and that isn't there; made by hand, it gives
     pods a GPU of the scheduler's choice while the operator is down.
     """
     return f"{name}-gpu"

@@ -14,7 +14,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the operator's settings decide for every resource."""
+    """Values that the operator's settings decide for every resource."""
 
     image: str
     """The inference image where `server.image` isn't set."""
@@ -28,7 +28,7 @@ def all_pods_service_name(name: str) -> str:
 
 
 def selector(name: str) -> dict[str, str]:
-    """Selects the pods of resource `name`. A Deployment can never change its selector, so this is one label."""
+    """Select the pods of resource `name`. A Deployment can never change its selector, so this is one label."""
     return {names.LABEL_DEPLOYMENT: name}
 
 
@@ -69,7 +69,7 @@ def child(deployment: OcrDeployment, api_version: str, kind: str, name: str, **p
 
 
 def _sealed(manifest: Manifest) -> Manifest:
-    """Adds the hash of the manifest as an annotation.
+    """Add the hash of the manifest as an annotation.
 
     A subset comparison can't see that a field is no longer wanted, such as a variable removed from the
     template: what is there still has all that we want. The hash differs, so the manifest is applied, and

@@ -24,7 +24,7 @@ _UUIDS: Final = f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']"
 STARTUP_SECONDS: Final = 120
 """For the import of a runtime from a cold disk. Models load later, on the first request."""
 _BORN_AWAKE: Final = {names.LABEL_AWAKE: names.AWAKE}
-"""The patch that lifts the gate takes it back, so it shows in one case: the operator is down, and somebody lifted the
+"""The patch that lifts the gate takes it back, so it shows in one case: the operator is down, and a person lifted the
 gate by hand because no pod is left. Then the Service must find this one (ADR 12).
 """
 
@@ -87,13 +87,13 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
 
 
 def _without_removals(extra: dict[str, Any]) -> dict[str, Any]:
-    """What pods can't be without is merged by name only, never removed or replaced as a whole."""
+    """Return what pods can't be without: it is merged by name only, never removed or replaced as a whole."""
     needed = ("containers", "schedulingGates")
     return {key: value for key, value in extra.items() if key not in needed or isinstance(value, list)}
 
 
 def config(spec: Spec) -> str:
-    """What the server reads as its configuration FILE: models and limits as JSON, no live field.
+    """Return what the server reads as its configuration FILE: models and limits as JSON, no live field.
 
     Sizes are spelled canonically, so that 1024Mi instead of 1Gi replaces no pod.
     """

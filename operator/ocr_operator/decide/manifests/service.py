@@ -8,8 +8,8 @@ from ocr_wire import names
 
 
 def service(deployment: OcrDeployment) -> common.Manifest:
-    """Sends requests to ready pods of the awake set: under `routing.policy: all`, that is every pod. So a change of
-    the policy changes labels, never the Service, and there is no moment in which it selects nobody.
+    """Send requests to ready pods of the awake set: under `routing.policy: all`, that is every pod. So a change of
+    the policy changes labels, never the Service, and it selects a pod at any moment.
     """
     awake = {names.LABEL_AWAKE: names.AWAKE}
     return _service(deployment, deployment.name, selector=common.selector(deployment.name) | awake)

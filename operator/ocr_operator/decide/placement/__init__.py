@@ -7,11 +7,17 @@
 
 docs/placement.md has the rules and a worked example. The modules, in the order of a decision:
 
-- `types`: requests, reservations, decisions.  `reservations`: what each pod is promised, read back from the pods.
-- `nodes`: whether a pod may go to a node at all.  `load`: what a GPU carries.
-- `candidates`: the GPUs or nodes that may be chosen, and whether they fit.  `policies`: which of them is taken.
-- `choose`: the decision.  `messages`: its sentences.  `patch`: the decision as a JSON patch.
-- `patience`: when a pod that fits nowhere is left to the scheduler.  `unschedulable`: when a placed pod is replaced.
+- `types`: requests, reservations, decisions.
+- `reservations`: what each pod is promised, read back from the pods.
+- `nodes`: whether a pod may go to a node at all.
+- `load`: what a GPU carries.
+- `candidates`: the GPUs or nodes that may be chosen, and whether they fit.
+- `policies`: which of them is taken.
+- `choose`: the decision.
+- `messages`: its sentences.
+- `patch`: the decision as a JSON patch.
+- `patience`: when a pod that fits nowhere is left to the scheduler.
+- `unschedulable`: when a placed pod is replaced.
 - `verify`: whether a pod got the GPU that it was promised.
 """
 

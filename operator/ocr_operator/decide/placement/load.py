@@ -118,7 +118,7 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
 
 
 class _Data(NamedTuple):
-    """What a reading says beyond the reservations; the defaults are for one that can't be used."""
+    """Data of a reading beyond the reservations; the defaults are for one that can't be used."""
 
     age: int | None = None
     source: str = ""
@@ -148,7 +148,7 @@ def _held_by_foreign_pods(node: Node, reading: GpuReading, here: Sequence[Reserv
 
 
 def whole(node: Node, entry: Reservation) -> bool:
-    """Whether the entry's GPUs are its own: claimed, or given by the device plugin and no replica of a GPU."""
+    """Return whether the entry's GPUs are its own: claimed, or given by the device plugin and no replica of a GPU."""
     return entry.resource == CLAIMED or (bool(entry.count) and not eligible.shares(node, entry.resource))
 
 
@@ -168,5 +168,5 @@ def _shows(reading: GpuReading, entry: Reservation) -> bool:
 
 
 def _footprint(entry: Reservation) -> int:
-    """What the measured memory may contain of this pod: never more than it was promised."""
+    """Return the measured memory that may be this pod's: never more than it was promised."""
     return entry.memory_bytes if entry.used_bytes is None else min(entry.used_bytes, entry.memory_bytes)

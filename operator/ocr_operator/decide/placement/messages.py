@@ -16,7 +16,7 @@ _ORDER: Final = ("cordoned", "not ready", "tainted", "not selected by the pod", 
 
 
 class Named(Protocol):
-    """What a refusal says of a candidate."""
+    """A candidate as a refusal names it."""
 
     @property
     def name(self) -> str: ...

@@ -13,7 +13,7 @@ MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
 REPLICAS_LABEL: Final = "nvidia.com/gpu.replicas"
 """Above 1: the device plugin hands the same GPU to several pods (time slicing, MPS)."""
 SHARED_SUFFIX: Final = ".shared"
-"""What the device plugin adds to a resource's name when it is told to rename what it shares."""
+"""What the device plugin adds to a resource's name when it is set to rename what it shares."""
 
 
 def obstacle(request: Request, node: Node) -> str:

@@ -15,7 +15,7 @@ _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def patch(pod: Pod, placement: Placement, live: str, now: datetime) -> list[Operation]:
-    """Binds a gated pod to its placement and stamps the live settings (an envelope as JSON text).
+    """Bind a gated pod to its placement and stamps the live settings (an envelope as JSON text).
 
     Tests guard everything that the patch builds on, so a pod that changed in between refuses all of it (the
     API server answers 422, or 404 when the path is gone): look again. ValueError for a pod that isn't gated.
@@ -37,13 +37,13 @@ def patch(pod: Pod, placement: Placement, live: str, now: datetime) -> list[Oper
 
 
 def stamp(pod: Pod, annotations: dict[str, str]) -> list[Operation]:
-    """Sets annotations of a pod, for example newer live settings; empty when they are already there."""
+    """Set annotations of a pod, for example newer live settings; empty when they are already there."""
     changed = {key: value for key, value in annotations.items() if (pod.annotations or {}).get(key) != value}
     return [_test("/metadata/uid", pod.uid), *_annotate(pod, changed)] if changed else []
 
 
 def _annotate(pod: Pod, annotations: Mapping[str, str]) -> list[Operation]:
-    """Adding the map would erase what somebody else adds at the same time, so then the version is tested too."""
+    """Add annotations; with the map itself the version is tested too, or it would erase what another client adds."""
     if not pod.annotations:
         return [
             _test("/metadata/resourceVersion", pod.resource_version),

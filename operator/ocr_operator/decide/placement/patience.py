@@ -1,8 +1,8 @@
 """What becomes of a pod that fits nowhere: it waits at its gate, but not for ever where waiting can't help.
 
 A cluster autoscaler doesn't see gated pods. A pod that takes whole devices is safe in the scheduler's hands, which
-hands out only what is free, so after a while it is left to them. A pod that is pinned by UUID isn't: nobody else keeps
-the books of shared memory.
+hands out only what is free, so after a while it is left to them. A pod that is pinned by UUID isn't: nothing else keeps
+reservations of shared memory.
 """
 
 from datetime import datetime, timedelta

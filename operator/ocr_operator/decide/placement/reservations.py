@@ -1,4 +1,4 @@
-"""The operator's books: who was promised which GPU. Kept nowhere but on the pods themselves."""
+"""Reservations: which pod is promised which GPU. Kept nowhere but on the pods themselves."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -26,18 +26,18 @@ def reserved(
     needs: Mapping[str, int] | None = None,
     states: Mapping[str, PodState] | None = None,
 ) -> tuple[Reservation, ...]:
-    """Reservations of all placed pods, in order of their names; a terminating pod counts until it is gone.
+    """List the reservations of all placed pods, in order of their names; a terminating pod counts until it is gone.
 
     `needs`: bytes that a pod of `namespace/name` (the resource) needs, for pods whose annotation is missing or
     damaged. `states`: pod UID → its own state, for what it uses and, where the device plugin picked, which GPU
-    it got. Strangers' pods may be among `pods`: they count for the extended resources that they request.
+    it got. Foreign pods may be among `pods`: they count for the extended resources that they request.
     """
     entries = [entry for pod in pods for entry in _entries(pod, needs or {}, (states or {}).get(pod.uid))]
     return tuple(sorted(entries, key=lambda entry: (entry.pod, entry.uid, entry.resource)))
 
 
 def merge(reservations: Iterable[Reservation], recent: Iterable[Reservation]) -> tuple[Reservation, ...]:
-    """`books` and those of `recent` (placed by us, not yet seen in the watch) that they don't have by UID."""
+    """Add those of `recent` (placed by us, not yet seen in the watch) whose pods have no reservation."""
     known = tuple(reservations)
     uids = {entry.uid for entry in known}
     return known + tuple(entry for entry in recent if entry.uid not in uids)

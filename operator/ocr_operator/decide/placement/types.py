@@ -1,4 +1,4 @@
-"""The words of placement: what is asked, what is booked, what is answered."""
+"""Types of placement: requests, reservations, decisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ CLAIMED: Final = "claim"
 
 
 class Basis(StrEnum):
-    """What a decision rests on, best first."""
+    """Grounds of a decision, best first."""
 
     METRICS = "metrics"
     """Exporter data no older than a minute."""
@@ -37,16 +37,16 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What one pod is promised; counted in full while the pod exists: an idle model may wake any time."""
+    """A promise to one pod; counted in full while the pod exists: an idle model may wake any time."""
 
     pod: str
     """`namespace/name`."""
     uid: str
     deployment: str
-    """`namespace/name` of its resource; empty for a stranger's pod."""
+    """`namespace/name` of its resource; empty for a foreign pod."""
     node: str
     uuids: tuple[str, ...] = ()
-    """The GPUs that it is promised or has; empty where the device plugin picks and hasn't told."""
+    """The GPUs that it is promised or has; empty where the device plugin picks and doesn't report."""
     memory_bytes: int = 0
     """Per pinned GPU."""
     resource: str = ""
@@ -65,7 +65,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What one gated pod needs."""
+    """The needs of one gated pod."""
 
     pod: str
     uid: str
@@ -111,12 +111,12 @@ class Placement:
     basis: Basis = Basis.NONE
     data_age_seconds: int | None = None
     data_source: str = ""
-    """Who measured the load (`exporter`, `prometheus`, `pod`); empty: nobody."""
+    """Source of the load (`exporter`, `prometheus`, `pod`); empty: none."""
     runners_up: tuple[RunnerUp, ...] = ()
     why: str = ""
 
     def reservation(self, now: datetime) -> Reservation:
-        """The books' entry from the moment the patch is sent."""
+        """Return the reservation that holds from the moment the patch is sent."""
         return Reservation(
             pod=self.pod,
             uid=self.uid,
@@ -175,10 +175,10 @@ class NoFit:
 
 
 def request(resource: OcrDeployment, pod: Pod, refused: frozenset[str] = frozenset()) -> Request:
-    """What this pod of the resource needs: `shared` the sum of its models, `exclusive` and on demand the largest.
+    """Return what a pod of the resource needs: `shared` the sum of its models, `exclusive` and on demand the largest.
 
-    On a shared GPU others count on what is left, so all that may be ready at once is booked; a device that is one of
-    several replicas of a GPU (`nvidia.com/gpu.shared`) is shared all the same. Who has a GPU of its own only needs
+    On a shared GPU others count on what is left, so all that may be ready at once is reserved; a device that is one of
+    several replicas of a GPU (`nvidia.com/gpu.shared`) is shared all the same. A pod with a GPU of its own only needs
     one that the largest model fits on: the server evicts among its own models. On demand it does so too, and others
     make way.
     """

@@ -1,6 +1,6 @@
-"""When a pod that hangs on its node is replaced: one that was placed, and which that node can't take anymore.
+"""When an unschedulable pod is replaced: one that was placed, and which that node can't take anymore.
 
-    memory, due = stuck.decide(memory, hanging, now)
+    history, due = unschedulable.decide(history, pods, now)
 
 Its Deployment makes another, which is placed anew. Where the scheduler refuses node after node, what the pod asks for
 may be nowhere (CPU, a volume), and that isn't placement's fault: then each further try comes after twice as long.
@@ -27,13 +27,13 @@ class Unschedulable:
     pod: Pod
     node: str
     lost: bool
-    """The node is gone or takes no pods; else somebody else took what the pod needs."""
+    """The node is gone or takes no pods; else another pod took what this one needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnschedulableHistory:
     since: Mapping[str, float] = field(default_factory=dict)
-    """Pod UID → since when it hangs."""
+    """Pod UID → since when it is unschedulable."""
     refusals: tuple[tuple[float, str], ...] = ()
     """When which node was refused to a pod that was replaced for it."""
 

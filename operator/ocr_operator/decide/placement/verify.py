@@ -10,7 +10,7 @@ from ocr_wire.text import clean
 
 
 def mismatch(pod: Pod, state: PodState, gpu_nodes: GpuNodes = NO_GPU_NODES) -> str:
-    """What is wrong with the GPU that the pod says it runs on; empty while nothing is. The first of:
+    """Name what is wrong with the GPU that the pod reports; empty while nothing is. The first of:
 
     1. it isn't what the placement promised  2. it is another node's  3. its node doesn't have it, by the word of the
     node's exporter  4. the pod itself complains.

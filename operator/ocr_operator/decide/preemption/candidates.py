@@ -1,4 +1,4 @@
-"""From what pods say to who waits and who holds: nothing is believed beyond what the operator itself decided.
+"""From the states of pods to waiters and residents: nothing is believed beyond what the operator itself decided.
 
 A pod counts only on a GPU that the operator pinned it to, with models that its resource declares, and with no more
 memory than these declare. So a pod that lies can at most have idle models beside it offloaded, as often as the
@@ -31,7 +31,7 @@ class ReportedPod:
 
 
 def view(reported: Iterable[ReportedPod], now: datetime) -> tuple[tuple[Waiter, ...], tuple[Resident, ...]]:
-    """Everybody who lacks memory, and everybody who holds some, on shared GPUs."""
+    """List the models that lack memory, and those that hold some, on shared GPUs."""
     waiters: list[Waiter] = []
     residents: list[Resident] = []
     for each in reported:

@@ -16,7 +16,7 @@ _ORDER: Final = (IN_USE, PROMISED, HIGHER, PRELOADED, SOON)
 
 
 def bar(waiter: Waiter, resident: Resident) -> str | None:
-    """What keeps a model from being asked for this waiter, whatever the time; None: nothing.
+    """Name what keeps a model from being asked for this waiter, whatever the time; None: nothing.
 
     What placement promised stands above priorities: a promised model never goes, and for a waiter whose memory is
     promised any other idle model goes.
@@ -41,7 +41,7 @@ def why(victim: Resident, waiter: Waiter, choice: str) -> str:
 
 
 def no_victim(waiter: Waiter, bars: Sequence[str]) -> str:
-    """Why nobody is asked for a waiter; `bars` has an entry for each model of other pods on the GPU."""
+    """Say why no model is asked for a waiter; `bars` has an entry for each model of other pods on the GPU."""
     head = f"{waiter.copy} lacks {size(waiter.lack_bytes)} on {waiter.gpu}"
     if not bars:
         return f"{head}: no pod of an OcrDeployment holds memory there; see nvidia-smi for who does"

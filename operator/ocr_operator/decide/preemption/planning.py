@@ -1,4 +1,4 @@
-"""Who is asked to offload for whom, now: `plan(waiters, residents, asked, rules, now) -> Plan`."""
+"""Which models are asked to offload for which waiter, now: `plan(waiters, residents, asked, rules, now) -> Plan`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,16 @@ from typing import Final
 
 from ocr_operator.decide.preemption import messages, policies
 from ocr_operator.decide.preemption.policies import VictimPolicy
-from ocr_operator.decide.preemption.types import Ask, Asked, NoVictim, Outcome, Plan, Resident, Rules, Waiter
+from ocr_operator.decide.preemption.types import (
+    Asked,
+    NoVictim,
+    Outcome,
+    Plan,
+    PlannedAsk,
+    Resident,
+    Rules,
+    Waiter,
+)
 
 WINDOW: Final = timedelta(minutes=1)
 """Asks are counted, and remembered, for so long."""
@@ -14,8 +23,8 @@ SETTLE: Final = timedelta(seconds=0.3)
 """After an offload its waiter looks again within 0.1 s: until then the GPU's state is in between."""
 COOL: Final = {Outcome.BUSY: timedelta(seconds=2), Outcome.FAILED: timedelta(seconds=10)}
 """A model whose pod said no, or nothing, isn't asked again sooner."""
-TELL: Final = timedelta(seconds=1)
-"""Who waits for so long without help is told about."""
+REPORT: Final = timedelta(seconds=1)
+"""After so long without help a waiter gets its Event."""
 
 
 def plan(
@@ -27,10 +36,10 @@ def plan(
     *,
     policy: VictimPolicy = policies.DEFAULT,
 ) -> Plan:
-    """For each GPU the asks for at most one waiter: the next one is looked at when these are answered.
+    """Plan, for each GPU, the asks for at most one waiter: the next one has its turn when these are answered.
 
     The order of the inputs is irrelevant. First served are waiters whose memory was promised to them, then those of
-    the highest priority, then those for whom fewer were asked in the last minute, then the oldest.
+    the highest priority, then those for which fewer were asked in the last minute, then the oldest.
     """
     if rules.asks_per_minute <= 0:
         return Plan()
@@ -88,7 +97,7 @@ class _Gpu:
             chosen = self._policy.choose(waiter.lack_bytes, self._candidates(waiter))
             if chosen and len(self._asked) + len(chosen) <= self._rules.asks_per_minute:
                 asks = (
-                    Ask(
+                    PlannedAsk(
                         victim=each,
                         waiter=waiter,
                         why=messages.why(each, waiter, self._policy.reason(len(chosen))),
@@ -98,10 +107,10 @@ class _Gpu:
                 return Plan(asks=tuple(asks), no_victims=tuple(no_victims), retry_seconds=self._seconds())
             if chosen:
                 self._later.extend(each.at + WINDOW for each in self._asked)
-            if waiter.since + TELL <= self._now:
+            if waiter.since + REPORT <= self._now:
                 no_victims.append(NoVictim(waiter=waiter, why=self._why_not(waiter, spent=bool(chosen))))
             else:
-                self._later.append(waiter.since + TELL)
+                self._later.append(waiter.since + REPORT)
         return Plan(no_victims=tuple(no_victims), retry_seconds=self._seconds())
 
     def _rank(self, waiter: Waiter) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""The words of preemption: who lacks memory on a GPU, who holds some, who was asked lately, what is to be asked."""
+"""Types of preemption: waiters, residents, asks of late, asks to come."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,7 +51,7 @@ class Resident:
 
 
 class Outcome(StrEnum):
-    """How an ask ended."""
+    """Ends of an ask."""
 
     OFFLOADED = "offloaded"
     BUSY = "busy"
@@ -74,7 +74,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class PlannedAsk:
     """A model is to be offloaded, if it is still idle then."""
 
     victim: Resident
@@ -84,11 +84,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoVictim:
-    """A waiter that nobody can be asked for."""
+    """A waiter for which no model can be asked."""
 
     waiter: Waiter
     why: str
-    """Doesn't tick: equal trouble, equal text."""
+    """Doesn't tick: equal reason, equal text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    asks: tuple[Ask, ...] = ()
+    asks: tuple[PlannedAsk, ...] = ()
     no_victims: tuple[NoVictim, ...] = ()
     retry_seconds: float | None = None
     """Seconds after which another look may find more; None: when something changes."""

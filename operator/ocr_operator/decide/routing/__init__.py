@@ -10,7 +10,8 @@ leave one by one. docs/awake-set.md has the rules with an example, ADR 12 the re
 
 - `types`: candidates, what one decision leaves for the next, decisions.
 - `candidates`: from pods and their states to candidates, and from a decision to labels.
-- `policies`: which candidates are in the set.  `decide`: the decision.
+- `policies`: which candidates are in the set.
+- `decide`: the decision.
 """
 
 from ocr_operator.decide.routing.candidates import asked_for, candidates, patch, place

@@ -32,7 +32,7 @@ _WARMTH: Final = {
 def candidates(
     pods: Iterable[Pod], states: Mapping[str, PodState], lost: Collection[str], models: Sequence[str]
 ) -> list[Candidate]:
-    """The pods that may be in the set. By UID: what they say of themselves, and who can't be asked any more.
+    """List the pods that may be in the set. By UID: their states, and those that are unreachable.
     `models` are the resource's, the default model first.
     """
     model = asked_for(states.values(), models)

@@ -1,4 +1,4 @@
-"""The words of the decision: who may be in the set, what was decided before, what is decided now."""
+"""Types of the decision: candidates, what was decided before, what is decided now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from math import inf
 
 
 class Eligibility(IntEnum):
-    """What a pod can be trusted with; a higher one only serves while there is no lower one."""
+    """Trust in a pod; a higher one only serves while there is no lower one."""
 
     USABLE = 0
     UNHEARD = 1
@@ -19,7 +19,7 @@ class Eligibility(IntEnum):
 
 
 class Warmth(IntEnum):
-    """How fast a pod can serve the model: fastest first."""
+    """Speed at which a pod can serve the model: fastest first."""
 
     READY = 0
     RESTORING = 1
@@ -61,7 +61,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RoutingState:
-    """What one decision tells the next. All of it can be lost: the labels say the rest."""
+    """State that one decision leaves for the next. All of it can be lost: the labels hold the rest."""
 
     members: Mapping[str, str] | None = None
     """The set, uid → name. None: a fresh operator believes the labels."""
@@ -71,7 +71,7 @@ class RoutingState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwakeSet:
-    """What a policy decides."""
+    """Decision of a policy."""
 
     chosen: frozenset[str]
     """UIDs."""
@@ -89,7 +89,7 @@ class AwakeSet:
 class Decision:
     state: RoutingState
     joins: tuple[str, ...]
-    """UIDs to label awake, before any other loses its label: the Service never selects nobody."""
+    """UIDs to label awake, before any other loses its label: the Service always selects a pod."""
     leaves: tuple[str, ...]
     """UIDs to label asleep."""
     wakes: tuple[str, ...] = ()

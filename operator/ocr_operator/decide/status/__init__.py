@@ -6,9 +6,12 @@
 
 docs/status.md has every condition, reason and phase. The modules:
 
-- `types`: what a status is made from.  `aggregate`: the status as a whole.
-- `conditions`: each condition as a function.  `pods`: the entry of a pod, and what is wrong with it.
-- `events`: Events of transitions.  `policy`: the status of an OcrIdlePolicy.
+- `types`: what a status is made from.
+- `aggregate`: the status as a whole.
+- `conditions`: each condition as a function.
+- `pods`: the entry of a pod, and what is wrong with it.
+- `events`: Events of transitions.
+- `policy`: the status of an OcrIdlePolicy.
 """
 
 from ocr_operator.decide.status.aggregate import aggregate, stalled

@@ -55,7 +55,7 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, A
 def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dict[str, Any]:
     """The status of a resource that doesn't parse: what was known before, and `Stalled=True`.
 
-    Pods that run go on with the spec that they were made from; nobody looks at them until the spec is mended.
+    Pods that run go on with the spec that they were made from; no pass touches them until the spec is mended.
     """
     meta, before = body.get("metadata"), body.get("status")
     reported = meta.get("generation") if isinstance(meta, Mapping) else None

@@ -26,7 +26,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What the verdicts look at: made once, so that they can't contradict each other."""
+    """Facts that the verdicts rest on: collected once, so that they can't contradict each other."""
 
     wanted: int
     sharing: str
@@ -36,7 +36,7 @@ class View:
     gated: tuple[str, ...]
     nofit: NoFit | None
     """Of the first gated pod that has one."""
-    troubles: tuple[podviews.Trouble, ...]
+    problems: tuple[podviews.Problem, ...]
     """Worst first."""
     rollout: Rollout | None
     seen: Seen
@@ -56,7 +56,7 @@ class View:
 def view(resource: OcrDeployment, seen: Seen) -> View:
     alive = tuple(each for each in podviews.current(seen.pods) if not each.pod.terminating)
     gated = tuple(each.pod.name for each in alive if each.pod.gated)
-    troubles = [found for each in alive if (found := podviews.trouble(each))]
+    problems = [found for each in alive if (found := podviews.problem(each))]
     return View(
         wanted=resource.spec.replicas,
         sharing=resource.spec.gpu.sharing,
@@ -64,7 +64,7 @@ def view(resource: OcrDeployment, seen: Seen) -> View:
         ready=tuple(each for each in alive if podviews.ready(each)),
         gated=gated,
         nofit=next((seen.nofits[name] for name in gated if name in seen.nofits), None),
-        troubles=tuple(sorted(troubles, key=lambda each: (podviews.REASONS.index(each.reason), each.pod))),
+        problems=tuple(sorted(problems, key=lambda each: (podviews.REASONS.index(each.reason), each.pod))),
         rollout=seen.rollout,
         seen=seen,
     )
@@ -187,10 +187,10 @@ def _serving(now: View) -> Verdict:
 
 
 def _blocked(now: View) -> Verdict | None:
-    """The worst trouble of the pods, else of the placement, else of the Deployment."""
-    if now.troubles:
-        worst = now.troubles[0].reason
-        texts = [f"{each.pod}: {each.message}" for each in now.troubles if each.reason == worst]
+    """Return the worst problem of the pods, else of the placement, else of the Deployment."""
+    if now.problems:
+        worst = now.problems[0].reason
+        texts = [f"{each.pod}: {each.message}" for each in now.problems if each.reason == worst]
         return Verdict("True", worst, _some(texts, "; "))
     if now.nofit:
         return Verdict("True", now.nofit.reason.value, now.nofit.message)
@@ -200,7 +200,7 @@ def _blocked(now: View) -> Verdict | None:
 
 
 def _stage(now: View) -> str:
-    """How far a rollout is: 1. no Deployment  2. pods wait for a placement  3. pods are replaced  4. pods start"""
+    """Name how far a rollout is: 1. no Deployment  2. pods wait for a placement  3. pods are replaced  4. pods start"""
     if now.rollout is None:
         return "Creating"
     if now.gated:

@@ -14,7 +14,7 @@ from ocr_wire import names
 from ocr_wire.conditions import CONDITIONS
 
 MAX_FAILURES: Final = 3
-"""Events of failures in one pass; a hundred pods that fail alike are one story, told by `Degraded`."""
+"""Events of failures in one pass; a hundred pods that fail alike are one story, in `Degraded`."""
 MAX_CHANGES: Final = 4
 """Fields that an Event about changed settings names."""
 _POLICY: Final = names.POLICY_KIND
@@ -39,8 +39,10 @@ def events(
     placements: Iterable[Placement] = (),
     moves: Sequence[str] = (),
 ) -> list[Event]:
-    """What changed between two statuses; `placements` are those made (and accepted) in this pass, `moves` the changes
-    of the awake set since they were told last, which make one Event.
+    """List the Events of what changed between two statuses.
+
+    `placements` are those made (and accepted) in this pass, `moves` the changes of the awake set since the last such
+    Event: they make one.
 
     1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
     good, live settings that are applied everywhere included  4. a failure that a pod reports  5. the awake set
@@ -78,7 +80,7 @@ def _moved(moves: Sequence[str]) -> list[Event]:
 
 
 def _bad(condition: Mapping[str, Any], good: str) -> bool:
-    """`Pending` (a pod that is about to be placed) is no trouble, and neither is `Unknown`."""
+    """`Pending` (a pod that is about to be placed) is nothing bad, and neither is `Unknown`."""
     return condition.get("status") in {"True", "False"} - {good} and condition.get("reason") != "Pending"
 
 
@@ -109,7 +111,7 @@ def _last_failures(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _by_policies(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    """What the person who changes the resource itself sees by `kubectl get`, they don't see of a policy."""
+    """List the changes of effective values that came by policies: `kubectl get` of the resource doesn't show them."""
     was, now = _sources(before), _sources(after)
     changes = []
     for field, (value, origin) in now.items():

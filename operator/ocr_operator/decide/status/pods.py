@@ -41,7 +41,7 @@ _LOOPING_RESTARTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Problem:
     reason: str
     """A reason of the condition Degraded; docs/status.md lists them."""
     pod: str
@@ -56,7 +56,7 @@ REASONS: Final = (
     "ModelFailed",
     "Unreachable",
 )
-"""The troubles of a pod, worst first."""
+"""The problems of a pod, worst first."""
 
 
 def current(pods: Sequence[PodSeen]) -> list[PodSeen]:
@@ -74,7 +74,7 @@ def ready(each: PodSeen) -> bool:
 
 
 def awake(each: PodSeen) -> bool:
-    """Whether the Service sends requests to it: the label as it is, not as it should be."""
+    """Return whether the Service sends requests to it: the label as it is, not as it should be."""
     return ready(each) and each.pod.labels.get(names.LABEL_AWAKE) == names.AWAKE
 
 
@@ -99,8 +99,8 @@ def applied(each: PodSeen, revision: int, digest: str) -> bool:
     )
 
 
-def trouble(each: PodSeen) -> Trouble | None:
-    """What is wrong with the pod beyond "not ready yet"; None while it is only starting.
+def problem(each: PodSeen) -> Problem | None:
+    """Return what is wrong with the pod beyond "not ready yet"; None while it is only starting.
 
     1. the scheduler finds no node  2. a container can't start  3. or ends again and again  4. the server
     can't be asked though the pod is ready  5. another GPU than promised  6. a model gave up
@@ -109,26 +109,26 @@ def trouble(each: PodSeen) -> Trouble | None:
     if pod.terminating:
         return None
     if pod.unschedulable:
-        return Trouble(reason="Unschedulable", pod=pod.name, message=clean(pod.unschedulable))
+        return Problem(reason="Unschedulable", pod=pod.name, message=clean(pod.unschedulable))
     for container in pod.containers:
         if container.waiting_reason in _CANT_START:
             text = f"{container.name}: {container.waiting_reason}: {clean(container.waiting_message)}"
-            return Trouble(reason="ContainerCannotStart", pod=pod.name, message=text.rstrip(": "))
+            return Problem(reason="ContainerCannotStart", pod=pod.name, message=text.rstrip(": "))
         if _loops(container, pod_ready=pod.ready):
-            return Trouble(reason="CrashLooping", pod=pod.name, message=_end(container))
+            return Problem(reason="CrashLooping", pod=pod.name, message=_end(container))
     if isinstance(reported, Unreachable) and pod.ready:
-        return Trouble(reason="Unreachable", pod=pod.name, message=clean(reported.message))
+        return Problem(reason="Unreachable", pod=pod.name, message=clean(reported.message))
     return _reported(pod, reported, each.gpu_nodes) if isinstance(reported, PodState) else None
 
 
-def _reported(pod: Pod, reported: PodState, gpu_nodes: GpuNodes) -> Trouble | None:
-    """What the pod itself tells: numbers 5 and 6 of `trouble`."""
+def _reported(pod: Pod, reported: PodState, gpu_nodes: GpuNodes) -> Problem | None:
+    """Return what the pod itself reports: numbers 5 and 6 of `problem`."""
     if wrong := verify.mismatch(pod, reported, gpu_nodes):
-        return Trouble(reason="WrongGpu", pod=pod.name, message=wrong)
+        return Problem(reason="WrongGpu", pod=pod.name, message=wrong)
     for model in reported.models:
         if model.state is State.FAILED:
             what = f": {model.last_failure.message}" if model.last_failure else ""
-            return Trouble(reason="ModelFailed", pod=pod.name, message=f"{model.name}{what}")
+            return Problem(reason="ModelFailed", pod=pod.name, message=f"{model.name}{what}")
     return None
 
 
@@ -189,7 +189,7 @@ def settles(pods: Sequence[PodSeen], now: datetime) -> float | None:
 
 
 def _unasked(each: PodSeen) -> str:
-    """Where the weights of a silent pod are: certainly nowhere while no process of it runs, else unknown."""
+    """Return where the weights of a silent pod are: certainly nowhere while no process of it runs, else unknown."""
     server = each.pod.server
     running = server is not None and server.running
     starting = state(each) is None and not each.pod.ready

@@ -2,7 +2,9 @@
 
     POLICIES["binPack"].order(candidate)   # the candidate that sorts first is taken
 
-`interface` says what a policy has to do, `least_loaded` spreads pods, `bin_pack` fills GPUs one by one.
+- `interface`: what a policy has to do.
+- `least_loaded`: spreads pods.
+- `bin_pack`: fills GPUs one by one.
 """
 
 from collections.abc import Mapping

@@ -10,12 +10,12 @@ class PlacementPolicy(Protocol):
 
     @property
     def name(self) -> str:
-        """As settings spell it: `leastLoaded`."""
+        """The name as settings spell it: `leastLoaded`."""
         ...
 
     @property
     def superlative(self) -> str:
-        """What the first candidate is among all that fit, for the sentence of the decision: `least loaded`."""
+        """Name what the first candidate is among all that fit, for the sentence of the decision: `least loaded`."""
         ...
 
     def order(self, candidate: Candidate) -> tuple[object, ...]:

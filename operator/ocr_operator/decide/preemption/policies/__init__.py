@@ -1,6 +1,7 @@
 """Preemption policies: which idle models make way. One file each; the registry names them.
 
-`interface` says what a policy has to do, `fewest` is the only one.
+- `interface`: what a policy has to do.
+- `fewest`: asks as few models as possible.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,8 @@
 """Routing policies: which pods a resource's Service selects. One file each; the registry names them.
 
-`interface` says what a policy has to do; `warm_first` keeps as few pods awake as the queue allows, `all_pods` all.
+- `interface`: what a policy has to do.
+- `warm_first`: keeps as few pods awake as the queue allows.
+- `all_pods`: keeps all awake.
 """
 
 from collections.abc import Mapping

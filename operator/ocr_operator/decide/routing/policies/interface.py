@@ -12,7 +12,7 @@ class RoutingPolicy(Protocol):
 
     @property
     def name(self) -> str:
-        """As `spec.routing.policy` spells it."""
+        """The name as `spec.routing.policy` spells it."""
         ...
 
     def decide(
@@ -33,5 +33,5 @@ class RoutingPolicy(Protocol):
         ...
 
     def includes_new_pod(self, state: RoutingState) -> bool:
-        """Whether a pod that is placed now belongs to the set at once."""
+        """Return whether a pod that is placed now belongs to the set at once."""
         ...

@@ -44,7 +44,7 @@ class WarmFirst:
         1. pods that can't serve leave and are replaced  2. a queue longer than `maxQueuePerPod` per pod wakes as many
         as it needs  3. after a calm time one leaves, or changes places with a sleeper that wakes faster
         """
-        draft = _Draft(pods, before, routing, pages)
+        draft = _NextSet(pods, before, routing, pages)
         draft.keep_and_replace()
         draft.grow()
         calm, again = draft.calm_down(calm_since, now)
@@ -61,7 +61,7 @@ class WarmFirst:
         return not state.members
 
 
-class _Draft:
+class _NextSet:
     """One decision in the making."""
 
     def __init__(
@@ -70,7 +70,7 @@ class _Draft:
         hopeful = [each for each in pods if each.eligibility <= Eligibility.UNHEARD]
         best = min((each.eligibility for each in pods), default=Eligibility.OUT)
         self.pool = hopeful or [each for each in pods if each.eligibility is best]
-        """Whom requests may go to. With nobody to trust, those whom Kubernetes does, else those to come."""
+        """Pods that may get requests: usable ones, else those that Kubernetes trusts, else those to come."""
         self.before = before
         self.routing = routing
         self.pages = pages
@@ -106,7 +106,7 @@ class _Draft:
             self.why.append(_joining(added) + instead)
 
     def grow(self) -> None:
-        """Until the queue is short enough for all: who joins may bring a queue of its own."""
+        """Add pods until the queue is short enough for all: one that joins may bring a queue of its own."""
         bar, count, added = self.routing.max_queue_per_pod, len(self.chosen), list[Candidate]()
         while (waiting := sum(each.waiting for each in self.members)) > bar * len(self.chosen):
             if not (joining := self.add(ceil(waiting / bar))):

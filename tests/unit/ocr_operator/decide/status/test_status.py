@@ -772,7 +772,7 @@ def code_of(judge: Callable[..., Any]) -> list[ast.AST]:
 
 PASSED_ON = {
     "refusal": {"ManifestRefused", "NameTaken"},
-    "troubles": set(podviews.REASONS),
+    "problems": set(podviews.REASONS),
     "nofit": {reason.value for reason in NoFitReason},
     "failed_reason": {"FailedCreate", "ProgressDeadlineExceeded"},
 }
