@@ -43,7 +43,7 @@ async def four(cluster: Stage, **routing: Any) -> FakePod:
     return cluster.pods[next(iter(awake(cluster)))]
 
 
-def queue_threshold(pod: FakePod, waiting: int) -> None:
+def queue_up(pod: FakePod, waiting: int) -> None:
     pod.waiting = waiting
     pod.tell()
 
@@ -63,7 +63,7 @@ async def test_a_growing_queue_wakes_pods_and_an_event_says_why() -> None:
     async with stage() as cluster:
         pod = await four(cluster, stabilizationSeconds=3600)
 
-        queue_threshold(pod, 12)
+        queue_up(pod, 12)
         await until(lambda: len(awake(cluster)) == 3)
         await until(lambda: cluster.status()["awakeReplicas"] == 3)
 
@@ -79,11 +79,11 @@ async def test_a_growing_queue_wakes_pods_and_an_event_says_why() -> None:
 async def test_the_set_shrinks_to_one_when_the_queue_is_gone() -> None:
     async with stage() as cluster:
         pod = await four(cluster)
-        queue_threshold(pod, 12)
+        queue_up(pod, 12)
         await until(lambda: len(awake(cluster)) == 3)
 
-        queue_threshold(pod, 0)
-        await until(lambda: len(awake(cluster)) == 1, within=30)
+        queue_up(pod, 0)
+        await until(lambda: len(awake(cluster)) == 1)
 
 
 async def test_a_pod_that_cannot_be_reached_is_replaced() -> None:
@@ -122,7 +122,7 @@ async def test_labels_edited_by_hand_are_mended() -> None:
 async def test_without_the_operator_the_set_stays_and_a_fresh_one_goes_on_with_it() -> None:
     async with stage() as cluster:
         await four(cluster, stabilizationSeconds=3600)
-        queue_threshold(cluster.pods[next(iter(awake(cluster)))], 5)
+        queue_up(cluster.pods[next(iter(awake(cluster)))], 5)
         await until(lambda: len(awake(cluster)) == 2)
         before = awake(cluster)
 
@@ -201,13 +201,12 @@ async def test_a_storm_of_states_makes_few_passes_and_fewer_writes() -> None:
         passes = cluster.registry.get_sample_value("ocr_operator_reconciles_total", {"result": "done"}) or 0
         began, reported = loop.time(), 0
 
-        while loop.time() - began < 3:
-            queue_threshold(pod, reported % 4)
+        while reported <= 200 or loop.time() - began < 3:
+            queue_up(pod, reported % 4)
             reported += 1
             await asyncio.sleep(0.002)
         seconds = loop.time() - began
         after = cluster.registry.get_sample_value("ocr_operator_reconciles_total", {"result": "done"}) or 0
 
-        assert reported > 200
         assert after - passes <= 8 * seconds
         assert not patched

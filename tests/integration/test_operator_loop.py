@@ -343,7 +343,7 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
             known = controller.gpus.readings(controller.cluster.pods, controller.pods.states())
             return [each.source.value for each in known]
 
-        await until(lambda: sources() == ["pod"], within=20)
+        await until(lambda: sources() == ["pod"])
 
         await cluster.apply("other", replicas=1)
         await until(lambda: cluster.holds("Placed", name="other"))

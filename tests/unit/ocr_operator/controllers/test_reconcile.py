@@ -113,7 +113,7 @@ async def desk() -> AsyncIterator[Desk]:
         ours = Desk(FakeKube(), session)
         tasks = [asyncio.create_task(each.run()) for each in ours.cluster.informers]
         for each in ours.cluster.informers:
-            await asyncio.wait_for(each.synced.wait(), 5)
+            await asyncio.wait_for(each.synced.wait(), PATIENCE)
         try:
             yield ours
         finally:

@@ -667,7 +667,6 @@ REQUESTS = st.builds(make_request, st.sampled_from(["shared", "exclusive"]), st.
 EACH_POLICY = st.sampled_from(list(POLICIES.values()))
 
 
-@settings(max_examples=60)
 @given(clusters(), REQUESTS, EACH_POLICY, st.randoms(use_true_random=False))
 def test_the_order_of_inputs_is_irrelevant(
     cluster: Any, request: Request, policy: PlacementPolicy, shuffler: random.Random
@@ -679,7 +678,6 @@ def test_the_order_of_inputs_is_irrelevant(
     assert placement.choose(request, nodes, gpus, reservations, NOW, policy=policy) == before
 
 
-@settings(max_examples=60)
 @given(clusters(), REQUESTS)
 def test_policies_agree_on_what_fits(cluster: Any, request: Request) -> None:
     nodes, gpus, reservations = cluster
@@ -693,7 +691,6 @@ def test_policies_agree_on_what_fits(cluster: Any, request: Request) -> None:
         assert fitting(spread) == fitting(packed)
 
 
-@settings(max_examples=60)
 @given(clusters(), REQUESTS)
 def test_a_policy_takes_what_its_sentence_says(cluster: Any, request: Request) -> None:
     """Where nothing else decides: all data is known, no device is taken, no pod was refused."""
@@ -713,7 +710,6 @@ def fitting(answer: Placement) -> int:
     return int(counted[1]) if counted else 1
 
 
-@settings(max_examples=60)
 @given(clusters(), REQUESTS, EACH_POLICY)
 def test_an_answer_is_sticky(cluster: Any, request: Request, policy: PlacementPolicy) -> None:
     nodes, gpus, reservations = cluster
@@ -723,7 +719,6 @@ def test_an_answer_is_sticky(cluster: Any, request: Request, policy: PlacementPo
         assert (again.node, again.gpus, again.score) == (first.node, first.gpus, first.score)
 
 
-@settings(max_examples=60)
 @given(clusters(), st.lists(REQUESTS, max_size=12), EACH_POLICY)
 def test_never_over_capacity(cluster: Any, requests: list[Request], policy: PlacementPolicy) -> None:
     nodes, gpus, reservations = cluster
