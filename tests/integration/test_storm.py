@@ -17,7 +17,7 @@ async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
     assert {"requested", "evicted", "requested by an administrator", "idle"} <= set(tally.reasons)
     assert tally.answered > 100
     assert tally.cancelled > 0
-    assert (tally.wrong, tally.remove_resource, dict(tally.failed)) == (0, 0, {})
+    assert (tally.wrong, tally.lost, dict(tally.failed)) == (0, 0, {})
     assert tally.hashes_equal
     assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
 
@@ -25,7 +25,7 @@ async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
 async def test_workers_killed_in_a_storm_cost_errors_at_most() -> None:
     tally = await storm.storm("fake", 200, seed=5, kills=True, host_bytes=65_536.0)
     assert tally.kills > 0
-    assert (tally.wrong, tally.remove_resource) == (0, 0)
+    assert (tally.wrong, tally.lost) == (0, 0)
     assert set(tally.failed) <= {"worker_died", "load_failed"}
     assert tally.answered > tally.failed.total()
     assert tally.hashes_equal
@@ -52,7 +52,7 @@ async def test_a_storm_over_a_server_of_language_models(tmp_path: Path) -> None:
     tally = await serverstorm.run(tmp_path, 25, rounds=1, seed=8)
     assert tally.transitions >= 25
     assert tally.answered > 10
-    assert (tally.wrong, tally.remove_resource, dict(tally.failed), tally.faults) == ([], 0, {}, [])
+    assert (tally.wrong, tally.lost, dict(tally.failed), tally.faults) == ([], 0, {}, [])
     assert tally.hashes_equal
     before, after = tally.settled
     assert (after.host_bytes, after.device_bytes) == (before.host_bytes, before.device_bytes)
@@ -64,6 +64,6 @@ async def test_a_storm_over_a_server_of_language_models(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 async def test_a_storm_over_real_sessions() -> None:
     tally = await storm.storm("rapidocr", 24, seed=6, models=2, threads=1)
-    assert (tally.wrong, tally.remove_resource, dict(tally.failed)) == (0, 0, {})
+    assert (tally.wrong, tally.lost, dict(tally.failed)) == (0, 0, {})
     assert tally.hashes_equal
     assert (tally.drift_bytes, tally.drift_descriptors, tally.over_budget) == (0, 0, 0)
