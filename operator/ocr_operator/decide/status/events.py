@@ -18,7 +18,7 @@ MAX_FAILURES: Final = 3
 MAX_CHANGES: Final = 4
 """Fields that an Event about changed settings names."""
 _POLICY: Final = names.POLICY_KIND
-_GOOD: Final = {each.type: each.healthy for each in CONDITIONS if each.tells}
+_GOOD: Final = {each.type: each.healthy for each in CONDITIONS if each.is_news}
 """The healthy side of each condition whose changes are news; `Progressing` is neither good nor bad."""
 _RECOVERED: Final = {"Degraded": "Recovered", "Stalled": "Resumed", "Placed": "Placed"}
 """Good news only after bad news, and under these names: `AsExpected` says nothing in an Event."""
