@@ -217,8 +217,6 @@ class _ResourcePass:
 
     # 5. Placement
 
-    # 5. Placement
-
     async def _place(self, live: Envelope) -> float | None:
         """Return the seconds until the pods that don't fit are tried again."""
         placer = Placer(self._context, self._cache, self._resource, self._writer)

@@ -18,7 +18,7 @@ from msgspec import UNSET
 from ocr_operator.pods import sse
 from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources.observed import Key, Pod
-from ocr_wire import checked, text
+from ocr_wire import checked, names, text
 from ocr_wire import state as podstate
 from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import Envelope, shortened
@@ -103,7 +103,7 @@ async def _listen(
 ) -> None:
     loop, parser = asyncio.get_running_loop(), sse.Parser()
     async with session.get(
-        f"{target.url}/v1/state",
+        f"{target.url}{names.PATH_STATE}",
         params={"watch": "true"},
         headers={"Accept": "text/event-stream"},
         allow_redirects=False,
@@ -111,7 +111,7 @@ async def _listen(
     ) as response:
         if response.status != 200 or response.content_type != "text/event-stream":
             answer = text.clean(f"{response.status} {response.content_type}", 64)
-            raise PodError("InvalidState", f"/v1/state answered {answer} instead of a stream")
+            raise PodError("InvalidState", f"{names.PATH_STATE} answered {answer} instead of a stream")
         began = False
         async for chunk in response.content.iter_any():
             for message in parser.feed(chunk):
@@ -126,7 +126,7 @@ async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, t
     """Send live settings; the pod's echo, which is what was sent. Raises `PodError`."""
     try:
         async with session.put(
-            f"{target.url}/v1/settings",
+            f"{target.url}{names.PATH_SETTINGS}",
             data=live.to_json().encode(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
             allow_redirects=False,
@@ -147,7 +147,7 @@ async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, t
             detail = text.clean(answer[:400].decode("utf-8", "replace"), 200)
             raise PodError("PushRefused", f"the pod refuses the values (422): {detail}", lasting=True)
         case _:
-            raise PodError("PushRefused", f"PUT /v1/settings answered {status}")
+            raise PodError("PushRefused", f"PUT {names.PATH_SETTINGS} answered {status}")
 
 
 async def offload(
@@ -158,7 +158,7 @@ async def offload(
     """
     asked = {"model": model, "if_idle": True, "min_resident_seconds": min_resident_seconds}
     try:
-        status = await _post(session, target, token, "/gpu/offload", asked, seconds=OFFLOAD_SECONDS)
+        status = await _post(session, target, token, names.PATH_OFFLOAD, asked, seconds=OFFLOAD_SECONDS)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise PodError("Unreachable", f"no answer to the offload ({type(error).__name__})") from error
     if status not in (200, 409):
@@ -171,7 +171,7 @@ async def load(session: aiohttp.ClientSession, target: Target, token: str, model
     `PodError`.
     """
     try:
-        status = await _post(session, target, token, "/gpu/load", {"model": model}, seconds=LOAD_SECONDS)
+        status = await _post(session, target, token, names.PATH_LOAD, {"model": model}, seconds=LOAD_SECONDS)
     except aiohttp.ServerTimeoutError as error:
         raise PodError("Unreachable", "no connection for a wake") from error
     except TimeoutError:

@@ -191,9 +191,11 @@ def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:
         "ports": [{"name": names.PORT_NAME, "containerPort": spec.server.port, "protocol": "TCP"}],
         "env": _env(spec),
         "volumeMounts": _mounts(spec.server, spec.cache),
-        "startupProbe": _probe("/livez", periodSeconds=1, timeoutSeconds=1, failureThreshold=STARTUP_SECONDS),
-        "livenessProbe": _probe("/livez", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
-        "readinessProbe": _probe("/readyz", periodSeconds=5, timeoutSeconds=2, failureThreshold=2),
+        "startupProbe": _probe(
+            names.PATH_LIVE, periodSeconds=1, timeoutSeconds=1, failureThreshold=STARTUP_SECONDS
+        ),
+        "livenessProbe": _probe(names.PATH_LIVE, periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        "readinessProbe": _probe(names.PATH_READY, periodSeconds=5, timeoutSeconds=2, failureThreshold=2),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -223,22 +225,22 @@ def _env(spec: Spec) -> list[dict[str, Any]]:
         _from_field("POD_NAME", "metadata.name"),
         _from_field("POD_UID", "metadata.uid"),
         _from_field("NODE_NAME", "spec.nodeName"),
-        {"name": "OCR_LIVE_SETTINGS_FILE", "value": f"{names.CONFIG_DIR}/{names.LIVE_SETTINGS_FILE}"},
-        {"name": "OCR_ADMIN_TOKEN_FILE", "value": f"{names.ADMIN_DIR}/{names.ADMIN_KEY}"},
-        {"name": "OCR_CACHE_DIR", "value": names.CACHE_DIR},
+        {"name": names.ENV_LIVE_SETTINGS_FILE, "value": f"{names.CONFIG_DIR}/{names.LIVE_SETTINGS_FILE}"},
+        {"name": names.ENV_ADMIN_TOKEN_FILE, "value": f"{names.ADMIN_DIR}/{names.ADMIN_KEY}"},
+        {"name": names.ENV_CACHE_DIR, "value": names.CACHE_DIR},
     ]
     if spec.server.api_keys_secret_name:
-        env.append({"name": "OCR_API_KEYS_FILE", "value": f"{names.API_KEYS_DIR}/{names.API_KEYS_KEY}"})
+        env.append({"name": names.ENV_API_KEYS_FILE, "value": f"{names.API_KEYS_DIR}/{names.API_KEYS_KEY}"})
     if spec.gpu.sharing == "shared":
         # Resolved when the container starts, after the placement set the annotation; without it the value is
         # empty, which means no GPU: a pod that bypassed the placement can't take somebody's memory.
-        env.append(_from_field("NVIDIA_VISIBLE_DEVICES", _UUIDS))
+        env.append(_from_field(names.ENV_VISIBLE_DEVICES, _UUIDS))
     if spec.gpu.sharing in ("shared", "claim"):
-        env.append(_from_field("OCR_PROMISED_GPU_UUIDS", _UUIDS))
+        env.append(_from_field(names.ENV_PROMISED_GPU_UUIDS, _UUIDS))
     if spec.gpu.sharing == "none":
         # CUDA images set this variable to `all`, and some runtimes would obey it.
-        env.append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"})
-        env.append({"name": "OCR_DEVICE", "value": "cpu"})
+        env.append({"name": names.ENV_VISIBLE_DEVICES, "value": "void"})
+        env.append({"name": names.ENV_DEVICE, "value": "cpu"})
     return env
 
 
