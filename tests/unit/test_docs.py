@@ -25,6 +25,12 @@ FENCE = re.compile(r"^ {0,3}```.*?^ {0,3}```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)")
+SEQUENCE_KEYWORD = re.compile(
+    "activate|actor|alt|and|autonumber|box|break|create|critical|deactivate|destroy|details|else|end|links?|loop|note"
+    "|opt|option|over|par|participant|properties|rect|title",
+    re.IGNORECASE,
+)
+"""Words of Mermaid's sequence diagrams."""
 OWN_COMMAND = re.compile(
     r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?"
     r"(ocr-inference|ocr-operator|python -m (?:devcluster|bench)[\w.]*)((?: [^|&;#>]*)?)"
@@ -135,6 +141,14 @@ def test_prose_does_not_belittle(page: Path) -> None:
         r"\b(?:simply|obviously)\b", CODE.sub("", page.read_text(encoding="utf-8")), re.IGNORECASE
     )
     assert words == []
+
+
+@every_page
+def test_participants_of_diagrams_are_no_keywords(page: Path) -> None:
+    """A forge shows an error in the place of a sequence diagram with one."""
+    text = page.read_text(encoding="utf-8")
+    participants = re.findall(r"^\s*(?:participant|actor) (\w+)", text, re.MULTILINE)
+    assert [each for each in participants if SEQUENCE_KEYWORD.fullmatch(each)] == []
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=name)
