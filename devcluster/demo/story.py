@@ -165,7 +165,7 @@ class Demo:
         await self.kubectl("get", "ocr", NAME)
 
         await self.awake_set()
-        await self.arbitration(manifest)
+        await self.preemption(manifest)
 
     async def awake_set(self) -> None:
         """Show that a page at a time stays on one pod, and that a burst wakes the other one."""
@@ -189,7 +189,7 @@ class Demo:
             story.indent(table(resource))
         await self.event(NAME, "AwakeSetChanged", "requests wait")
 
-    async def arbitration(self, manifest: Path) -> None:
+    async def preemption(self, manifest: Path) -> None:
         """Show two resources on the same GPUs, too large to be there together: the idle one makes way."""
         story = self._story
         story.step("Two models that don't fit together on a GPU take turns")

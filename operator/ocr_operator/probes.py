@@ -17,7 +17,7 @@ async def serve(
     ready: Callable[[], bool],
     registry: CollectorRegistry,
 ) -> AsyncIterator[int]:
-    """Serve until left; yields the port, which is a free one for 0. `trouble` is empty while all is well."""
+    """Serve until left; yields the port, which is a free one for 0. `unhealthy_reason` is empty while all is well."""
 
     async def livez(_: web.Request) -> web.Response:
         wrong = unhealthy_reason()

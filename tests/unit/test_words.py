@@ -53,6 +53,10 @@ def dropped(source: str) -> Iterator[Found]:
             if part.lower() in ANYWHERE:
                 yield line, part.lower(), ANYWHERE[part.lower()]
     for line, text, of_code in docstrings(tree):
+        # A dropped name in a span of code is that of a parameter, say, that has another name by now.
+        for word in re.findall(r"\w+", " ".join(_CODE.findall(text))):
+            if word.lower() in ANYWHERE:
+                yield line, word.lower(), ANYWHERE[word.lower()]
         for word in _SENTENCE.findall(_CODE.sub("", text)):
             yield line, word.lower(), {**ANYWHERE, **PROSE}[word.lower()]
         first = text.split(maxsplit=1)[0] if text.strip() else ""
@@ -89,6 +93,7 @@ def test_every_exception_is_needed() -> None:
         ('"""Wait until somebody comes."""', "somebody"),
         ('def f():\n    """Of a page."""', "Of"),
         ('x = 1\n"""Who reads it."""', "who"),
+        ('def f(limit):\n    """Read more than `crowd` pages."""', "crowd"),
     ],
 )
 def test_a_dropped_word_is_found(source: str, word: str) -> None:
@@ -96,7 +101,7 @@ def test_a_dropped_word_is_found(source: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["class Keyword: ...", "headroom = 1", '"""What is `told` in code."""', 'f(x="nobody")']
+    "source", ["class Keyword: ...", "headroom = 1", '"""What is `who` in code."""', 'f(x="nobody")']
 )
 def test_other_words_are_not(source: str) -> None:
     assert list(dropped(source)) == []

@@ -118,7 +118,7 @@ class PodClient:
         self, key: Key, targets: Iterable[Target], live: Envelope, token: str, *, queue_threshold: int
     ) -> None:
         """These are all running pods of a resource, and what they should run with. A pod in which more than
-        `crowd` requests wait is urgent news. Returns at once.
+        `queue_threshold` requests wait is urgent news. Returns at once.
         """
         links = self._links.setdefault(key, {})
         wanted = {each.uid: each for each in targets}
