@@ -60,7 +60,7 @@ test: init-vlm ## All tests but the slow ones, against a real control plane (bui
 	$(PY) -m devcluster tools || test -z "$${CI:-}"
 	$(PYTEST) -m "not slow and not gpu"
 
-test-unit: init ## The pure modules and devcluster, without torch, in seconds
+test-unit: init ## The pure modules and devcluster, without torch, in a minute
 	.venv/bin/pytest -n 2 --dist worksteal -m "not slow and not gpu and not cluster" tests/unit tests/devcluster
 
 test-thorough: init-vlm ## Properties with many random examples: make test-thorough [ONLY=tests/unit/ocr_operator]

@@ -1,7 +1,8 @@
 """The document that a refused request is answered with, in both of its shapes.
 
-Under `/v1` it is OpenAI's, `{"error": {"message", "type", "code", "param"}}`. Elsewhere it is flat, as clients of
-comparable servers read it: `{"success": false, "error": "<message>", "detail": "<message>", "type", "code", "param"}`.
+One is OpenAI's, `{"error": {"message", "type", "code", "param"}}`, which the server of this version answers with
+everywhere. The other is flat, as clients of comparable servers read it: `{"success": false, "error": "<message>",
+"detail": "<message>", "type", "code", "param"}`. Both are read.
 """
 
 from typing import Annotated, Any, Final
