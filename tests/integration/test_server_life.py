@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ocr_inference.api.control import state
+from ocr_wire import tasks
 from tests.support import inference, pages
 from tests.support.patience import PATIENCE
 
@@ -145,3 +147,10 @@ async def test_the_web_page_needs_nothing_from_elsewhere() -> None:
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         assert "http://" not in text
         assert "https://" not in text
+
+
+async def test_the_web_page_offers_every_task() -> None:
+    async with inference.server() as server, server.http.get("/") as response:
+        offered = re.search(r'<select id="task">(.*?)</select>', await response.text())
+    assert offered
+    assert tuple(offered[1].split("<option>")[1:]) == tasks.WORDS
