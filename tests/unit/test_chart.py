@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from devcluster.progress import Progress
 from devcluster.tools.toolbox import Toolbox
+from ocr_operator.decide.placement import POLICIES
 from ocr_operator.kube import api
 from ocr_operator.settings import Settings
 from ocr_wire import names
@@ -116,6 +118,27 @@ def test_schema_names_each_value_and_is_closed_at_every_level() -> None:
                 check(inner, value, f"{path}{key}.")
 
     check(SCHEMA, VALUES, "")
+
+
+def test_every_value_is_used_by_a_template() -> None:
+    templates = "".join(path.read_text(encoding="utf-8") for path in (CHART / "templates").iterdir())
+    used = set(re.findall(r"\.Values\.([\w.]+)", templates))
+    # `.Values.image` is handed over whole: then the parts of it are found by their own names.
+    whole = {name.rpartition(".")[0] for name in leaves(VALUES)} & used
+    for name in leaves(VALUES):
+        parent, _, part = name.rpartition(".")
+        assert name in used or (parent in whole and f".{part}" in templates), name
+
+
+@pytest.mark.parametrize("field", ["placement_policy", "log_level", "log_format"])
+def test_words_of_a_setting_are_those_of_its_value(field: str) -> None:
+    [setting] = [each for each in fields(Settings) if each.name == field]
+    value = re.sub(r"_(\w)", lambda found: found[1].upper(), field)
+    assert sorted(SCHEMA["properties"][value]["enum"]) == sorted(setting.metadata["one_of"])
+    assert setting.default == VALUES[value]
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    [row] = [line for line in readme.splitlines() if line.startswith(f"| `{value}` |")]
+    assert [word for word in setting.metadata["one_of"] if word not in row] == []
 
 
 def test_chart_and_project_have_one_version() -> None:
@@ -306,7 +329,7 @@ def test_prometheus_and_its_token_reach_the_operator(render: Render) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("policy", ["leastLoaded", "binPack"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_placement_policy_reaches_the_operator(render: Render, policy: str) -> None:
     container = operator_container(render(placementPolicy=policy))
     environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
