@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import pytest
 
-from ocr_operator.settings import PREFIX, InvalidSetting, Settings
+from ocr_operator.settings import PREFIX, VERSION, InvalidSetting, Settings
 from tests.support import paths
 
 DOCS = paths.DOCS / "operator-settings.md"
@@ -62,6 +62,24 @@ def test_every_setting_is_documented() -> None:
     missing = [each.name for each in fields(Settings) if f"| `{PREFIX}{each.name.upper()}` |" not in text]
 
     assert not missing
+
+
+def test_defaults_and_words_are_documented() -> None:
+    told = {
+        name.lower(): (default.strip("`"), what)
+        for name, default, what in re.findall(
+            rf"^\| `{PREFIX}(\w+)` \| (.*?) \| (.*) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    for each in fields(Settings):
+        default, what = told[each.name]
+        value = each.default
+        if isinstance(value, tuple):
+            value = each.metadata["separator"].join(value)
+        elif isinstance(value, float):
+            value = f"{value:g}"
+        assert default == (str(value).replace(VERSION, "<version>") or "empty"), each.name
+        assert [word for word in each.metadata.get("one_of", ()) if word and f"`{word}`" not in what] == []
 
 
 def test_every_documented_setting_exists() -> None:
