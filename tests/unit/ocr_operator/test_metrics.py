@@ -32,6 +32,12 @@ def test_every_documented_metric_exists() -> None:
     assert sorted(documented) == sorted(names(registry))
 
 
+def test_every_metric_is_counted_somewhere() -> None:
+    source = "".join(path.read_text() for path in (paths.ROOT / "operator").rglob("*.py"))
+    kept = vars(Metrics(CollectorRegistry())).keys() - {"registry"}
+    assert [name for name in kept if not re.search(rf"metrics\.{name}\b", source)] == []
+
+
 def test_two_operators_in_one_process_do_not_share_numbers() -> None:
     one, other = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
 
