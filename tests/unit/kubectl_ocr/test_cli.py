@@ -1,9 +1,11 @@
 """The command line and its completion: words in, options or candidates out."""
 
+import re
 import shlex
 
 import pytest
 
+from kubectl_ocr import __main__ as program
 from kubectl_ocr import cli, completion
 from kubectl_ocr.cli import Options
 from ocr_wire import names
@@ -72,6 +74,28 @@ def test_every_command_has_help_with_examples(capsys: pytest.CaptureFixture[str]
         cli.parse([])
     assert ended.value.code == 0
     assert "exit status" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_its_module_and_its_place_on_the_page_and_in_a_role(command: str) -> None:
+    assert callable(program._command(command))
+    page = (ROOT / "docs" / "kubectl-plugin.md").read_text()
+    assert re.search(rf"^\| [^|]*`{command}\b", page, re.MULTILINE)
+    roles = re.findall(r"^  name: \S+ # (.+)$", (ROOT / "plugin" / "rbac.yaml").read_text(), re.MULTILINE)
+    assert [role for role in roles if re.search(rf"\b{command}\b", role)] != []
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_completion_knows_which_options_have_values_and_which_words_they_take(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse([command, "--help"])
+    valued = re.findall(r"(?<= )(--?[a-z-]+) (?:[A-Z]+\b|\{(.+?)\})", capsys.readouterr().out)
+    assert "--namespace" in dict(valued)
+    for option, words in valued:
+        assert completion.wanted([command, option, "x", ""]) == completion.wanted([command, ""]), option
+        assert ",".join(completion.wanted([command, option, ""])[1]) == words, option
 
 
 def test_examples_of_the_help_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
