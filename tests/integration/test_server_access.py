@@ -6,21 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from ocr_inference import app
 from tests.support import inference, pages
 from tests.support.patience import PATIENCE
 
-CONTROLS = [
-    ("POST", "/gpu/load"),
-    ("POST", "/gpu/offload"),
-    ("POST", "/gpu/release"),
-    ("POST", "/gpu/timeout"),
-    ("POST", "/cleanup"),
-    ("PUT", "/v1/settings"),
-]
+CONTROLS = [(method, path) for method, path, _ in app.CONTROLS]
 
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def test_open_routes_only_look() -> None:
+    assert {method for method, _, _ in app.OPEN} == {"GET"}
+    assert len(CONTROLS) >= 6
 
 
 async def test_controls_need_the_admin_token(tmp_path: Path) -> None:
