@@ -1,6 +1,7 @@
 """The tables say the same as the definitions of the resources and the documentation."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -73,9 +74,16 @@ def test_what_an_engine_takes_breaks_no_rule() -> None:
 
 
 def test_every_public_engine_is_documented() -> None:
-    pages = [MODEL["properties"]["engine"]["description"], (DOCS / "server-settings.md").read_text()]
+    everybody = [MODEL["properties"]["engine"]["description"], (ROOT / "README.md").read_text()]
+    told = (DOCS / "server-settings.md").read_text()
     for info in engines.ENGINES:
-        assert all(info.name in page for page in pages if info.public or page is not pages[0])
+        assert f"`{info.name}`" in told
+        assert all(info.name in page for page in everybody) or not info.public
+
+
+def test_the_libraries_of_an_engine_are_an_extra_of_the_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {each.extra for each in engines.ENGINES} <= project["optional-dependencies"].keys()
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------
@@ -196,6 +204,13 @@ def test_every_condition_is_documented() -> None:
     told = (DOCS / "status.md").read_text()
     for each in conditions.CONDITIONS:
         assert f"`{each.type}`" in told
+
+
+def test_the_definition_tells_every_condition_in_the_order_of_the_table() -> None:
+    [version] = definition(names.PLURAL)["spec"]["versions"]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    told = re.findall(r"(?:^|\. )(\w+): ", status["conditions"]["description"])
+    assert told == [each.type for each in conditions.CONDITIONS]
 
 
 def test_every_state_is_documented() -> None:
