@@ -21,6 +21,9 @@ from ocr_wire.settings import NEVER, LogLevel, accepted
 
 MAX_BYTES: Final = 65_536
 """Eight models need under 2 KiB; a quarter of what the API server allows all annotations of a pod together."""
+MAX_REVISION: Final = 2**53
+"""Highest revision that a pod takes: up to it every JSON library reads exactly. One raised a second reaches it in 285
+million years."""
 MAX_IGNORED: Final = 32
 """Paths of ignored fields that an echo names; the last one then says how many more there are."""
 MAX_PATH: Final = 200
@@ -141,6 +144,8 @@ def parse(body: str | bytes, models: Collection[str]) -> Received | Invalid:
     found = _read(raw)
     if isinstance(found, Invalid):
         return found
+    if found.revision > MAX_REVISION:
+        return Invalid(f"expected at most {MAX_REVISION}; got {found.revision}", "revision")
     known, foreign = _of_models(found.values, models)
     values = parse_values(known, "values")
     if isinstance(values, Invalid):

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from ocr_operator.resources import spec as specs
-from ocr_wire.live_settings import digest
+from ocr_wire.live_settings import MAX_REVISION, digest
 from ocr_wire.text import Counter, whole
 
-MAX_REPORTED: Final = 2**53
-"""A pod that reports more than this is broken or hostile, and must not use up the counter."""
+MAX_REPORTED: Final = MAX_REVISION // 2
+"""A pod that reports more than this is broken or hostile, and must not use up the counter: pods refuse revisions above
+`MAX_REVISION`, so the half of them that is left is for us to go on with."""
 
 _Hash = Annotated[str, msgspec.Meta(pattern=whole(r"^[0-9a-f]{16}$"), max_length=16)]
 

@@ -193,6 +193,8 @@ DEEP = '{"a":' * 5000 + "1" + "}" * 5000
         (sent({}, revision=True), "revision", "expected `int`"),
         (sent({}, revision=-1), "revision", ">= 0"),
         (sent({}, revision=2**63), "revision", "<="),
+        (sent({}, revision=2**63 - 1), "revision", "at most 9007199254740992"),
+        (sent({}, revision=live_settings.MAX_REVISION + 1), "revision", "at most 9007199254740992"),
         (sent({}, generation=2**70), "generation", "too large a number"),
         ('{"revision":1,"values":{}}', "generation", "missing required field"),
         ('{"generation":1,"revision":1}', "values", "missing required field"),
