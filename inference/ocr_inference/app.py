@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ocr_inference import __version__
-from ocr_inference.api import appkeys, middleware
+from ocr_inference.api import appkeys, middleware, origins
 from ocr_inference.api.control import controls, health
 from ocr_inference.api.control import settings as settings_route
 from ocr_inference.api.control import state as state_route
@@ -91,6 +91,7 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
     """
     device = choosing.resolve(settings)
     listener = _listen(settings)
+    _log_access(settings)
     try:
         async with _managed(settings, config, device, environ) as app:
             runner = web.AppRunner(
@@ -206,13 +207,24 @@ def create_app(
 ) -> web.Application:
     """Make the application: routes, and what their handlers need. No task is started here."""
     app = web.Application(
-        middlewares=(middleware.observe, middleware.render_errors, middleware.authorize),
+        middlewares=(
+            middleware.observe,
+            middleware.render_errors,
+            middleware.check_origin,
+            middleware.authorize,
+        ),
         client_max_size=MAX_FILE_BYTES,
     )
     app[appkeys.CONFIG] = config
     app[appkeys.MANAGER] = manager
     app[appkeys.LIVE_SETTINGS] = live
     app[appkeys.LATEST_STATE] = latest_state
+    app[appkeys.ORIGINS] = origins.policy(
+        cors_origins=settings.cors_origins,
+        allowed_hosts=settings.allowed_hosts,
+        machine=socket.gethostname(),
+        has_tokens=settings.has_tokens,
+    )
     app[appkeys.METRICS] = metrics
     app[appkeys.STARTED] = int(time.time())
     app[appkeys.ACCESS] = appkeys.Access(
@@ -229,6 +241,12 @@ def create_app(
 
 def set_log_level(effective: Effective) -> None:
     logging.getLogger("ocr_inference").setLevel(effective.log_level.upper())
+
+
+def _log_access(settings: Settings) -> None:
+    """Log what isn't expected of settings of which only some are set."""
+    if origins.ANY in settings.cors_origins and not settings.has_tokens:
+        log.warning("every web page may use and control this server: OCR_CORS_ORIGINS is *, no token is set")
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -7,6 +7,7 @@
 - `pages`: reading of one page, as all dialects do it.
 - `schema`: requests parsed from form fields, answers as types.
 - `forms`: bodies read within bounds.
+- `origins`: which browsers' requests are answered.
 - `appkeys`: what handlers get from the application.
 - `middleware`: steps around every request.
 - `faults`: exceptions as answers.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
+from ocr_inference.api import origins
 from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.config.live_settings import LiveSettingsOwner
@@ -32,10 +33,13 @@ LIVE_SETTINGS = web.AppKey("live_settings", LiveSettingsOwner)
 LATEST_STATE = web.AppKey("latest_state", LatestState)
 METRICS = web.AppKey("metrics", Metrics)
 ACCESS = web.AppKey("access", Access)
+ORIGINS = web.AppKey("origins", origins.Policy)
 STARTED = web.AppKey("started", int)
 """Unix time of the start, whole seconds."""
 
 REQUEST_ID = web.RequestKey("request_id", str)
+CORS_HEADERS = web.RequestKey("cors_headers", dict[str, str])
+"""Headers of every answer to this request, streams included."""
 
 
 def respond(value: object, status: int = 200) -> web.Response:

@@ -1,4 +1,4 @@
-"""Steps around every request: its id, its line in the log, its metrics, its access, its errors."""
+"""Steps around every request: its id, its line in the log, its metrics, its origin, its access, its errors."""
 
 import logging
 import math
@@ -8,8 +8,16 @@ import time
 
 from aiohttp import web
 
-from ocr_inference.api import faults
-from ocr_inference.api.appkeys import ACCESS, METRICS, REQUEST_ID, Handler, respond
+from ocr_inference.api import faults, origins
+from ocr_inference.api.appkeys import (
+    ACCESS,
+    CORS_HEADERS,
+    METRICS,
+    ORIGINS,
+    REQUEST_ID,
+    Handler,
+    respond,
+)
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.errors import ApiError
 
@@ -59,6 +67,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Add headers to every answer, streams included."""
+    response.headers.update(request.get(CORS_HEADERS, {}))
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
 
@@ -100,6 +109,33 @@ def _render(error: ApiError) -> web.Response:
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     return response
+
+
+@web.middleware
+async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a browser sends for another site's page, or under a name that isn't ours; answer preflights."""
+    policy = request.app[ORIGINS]
+    caller = origins.Caller(
+        method=request.method,
+        host=_sent(request, "Host"),
+        origin=_sent(request, "Origin"),
+        fetch_site=_sent(request, "Sec-Fetch-Site"),
+        preflight_for=_sent(request, "Access-Control-Request-Method"),
+    )
+    verdict = origins.decide(policy, caller)
+    request[CORS_HEADERS] = origins.headers(policy, verdict, caller.origin)
+    match verdict:
+        case origins.Refused(code, message):
+            raise ApiError(403, code, message)
+        case origins.Preflight():
+            return web.Response(status=204)
+        case origins.Passed():
+            return await handler(request)
+
+
+def _sent(request: web.Request, name: str) -> str | None:
+    """Return a header; several of one name together, so that none of them is believed alone."""
+    return ", ".join(request.headers.getall(name, ())) or None
 
 
 @web.middleware

@@ -1,15 +1,19 @@
 """Settings of the process from its environment variables and command line, parsed strictly."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from ocr_inference.config.settings import Device, InvalidSettings, Settings
 from ocr_wire import names
 from ocr_wire.settings import MAX_SECONDS
 from ocr_wire.text import shown
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9_.:\[\]-]+")
+_HOST: Final = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 
 def read(
@@ -37,6 +41,8 @@ def read(
         live_settings_file=given.path(names.ENV_LIVE_SETTINGS_FILE),
         admin_token_file=given.path(names.ENV_ADMIN_TOKEN_FILE),
         api_keys_file=given.path(names.ENV_API_KEYS_FILE),
+        cors_origins=given.origins("OCR_CORS_ORIGINS"),
+        allowed_hosts=given.hosts("OCR_ALLOWED_HOSTS"),
         cache_dir=given.path(names.ENV_CACHE_DIR) or _cache_home(environ) / "ocr-inference",
         pod_name=environ.get("POD_NAME", ""),
         pod_uid=environ.get("POD_UID", ""),
@@ -93,3 +99,27 @@ class _Environment:
                 f"expected at most {most} comma-separated names of {longest} characters", name
             )
         return parts
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Read origins, and write them as browsers do: in small letters, without a default port."""
+        found = []
+        for part in self.listed(name, most=64, longest=300):
+            origin = part.lower().removesuffix("/")
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise InvalidSettings(
+                    f"expected * or origins such as https://app.example.com; got {shown(part)!r}", name
+                )
+            port = {"http": ":80", "https": ":443"}.get(origin.partition(":")[0], "")
+            found.append(origin.removesuffix(port))
+        return tuple(found)
+
+    def hosts(self, name: str) -> tuple[str, ...]:
+        """Read names of hosts, without ports."""
+        found = tuple(part.lower() for part in self.listed(name, most=64, longest=255))
+        for host in found:
+            if host != "*" and not _HOST.fullmatch(host):
+                raise InvalidSettings(
+                    f"expected *, or names without port such as ocr.example.com or *.ocr; got {shown(host)!r}",
+                    name,
+                )
+        return found

@@ -223,9 +223,18 @@ class Settings:
     live_settings_file: Path | None = None
     admin_token_file: Path | None = None
     api_keys_file: Path | None = None
+    cors_origins: tuple[str, ...] = ()
+    """Origins of pages elsewhere that may use the server, as browsers write them; `*` is each."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that the server answers to besides its own; `*` is each, `*.ocr` each below `ocr`."""
     cache_dir: Path = Path(".cache/ocr-inference")
     pod_name: str = ""
     pod_uid: str = ""
     drain_seconds: float = 20.0
     forkserver: bool = True
     """Whether workers are forked from processes that have their engine's imports done."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether anything here needs a token."""
+        return self.api_keys_file is not None or self.admin_token_file is not None

@@ -63,6 +63,8 @@ def test_the_environment_is_read_whole() -> None:
             "OCR_ADMIN_TOKEN_FILE": "/a/token",
             "OCR_API_KEYS_FILE": "",
             "OCR_LIVE_SETTINGS_FILE": "/a/live",
+            "OCR_CORS_ORIGINS": "https://App.example.com:443/, http://localhost:3000,chrome-extension://abc",
+            "OCR_ALLOWED_HOSTS": "OCR.example.com,*.team , *",
             "POD_NAME": "pod",
             "POD_UID": "uid",
         }
@@ -70,6 +72,12 @@ def test_the_environment_is_read_whole() -> None:
     assert (settings.host, settings.port, settings.device) == ("127.0.1.2", 9000, "simulated")
     assert (settings.visible_devices, settings.gpu_idle_timeout) == ("GPU-1", NEVER)
     assert (str(settings.admin_token_file), settings.api_keys_file) == ("/a/token", None)
+    assert settings.cors_origins == (
+        "https://app.example.com",
+        "http://localhost:3000",
+        "chrome-extension://abc",
+    )
+    assert settings.allowed_hosts == ("ocr.example.com", "*.team", "*")
     assert (settings.pod_name, settings.pod_uid) == ("pod", "uid")
 
 
@@ -104,6 +112,15 @@ def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, 
         ("GPU_IDLE_TIMEOUT", "-0.5"),
         ("OCR_DRAIN_SECONDS", "-1"),
         ("OCR_FORKSERVER", "maybe"),
+        ("OCR_CORS_ORIGINS", "app.example.com"),
+        ("OCR_CORS_ORIGINS", "https://app.example.com/page"),
+        ("OCR_CORS_ORIGINS", "https://*.example.com"),
+        ("OCR_CORS_ORIGINS", "null"),
+        ("OCR_CORS_ORIGINS", ",".join(["https://app.example.com"] * 65)),
+        ("OCR_ALLOWED_HOSTS", "https://ocr.example.com"),
+        ("OCR_ALLOWED_HOSTS", "ocr.example.com:8001"),
+        ("OCR_ALLOWED_HOSTS", "ocr.*"),
+        ("OCR_ALLOWED_HOSTS", "ocr.example.com\nx"),
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str) -> None:
