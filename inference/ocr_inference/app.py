@@ -245,6 +245,8 @@ def set_log_level(effective: Effective) -> None:
 
 def _log_access(settings: Settings) -> None:
     """Log what isn't expected of settings of which only some are set."""
+    if settings.api_keys_file and not settings.admin_token_file:
+        log.warning("controls are closed: OCR_API_KEYS_FILE is set, OCR_ADMIN_TOKEN_FILE isn't")
     if origins.ANY in settings.cors_origins and not settings.has_tokens:
         log.warning("every web page may use and control this server: OCR_CORS_ORIGINS is *, no token is set")
 

@@ -112,6 +112,20 @@ async def test_other_pages_stay_out_where_one_is_listed() -> None:
                 assert "Access-Control-Allow-Origin" not in response.headers
 
 
+async def test_api_keys_without_an_admin_token_close_the_controls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "keys").write_text("key-a")
+    async with inference.server(api_keys_file=tmp_path / "keys") as server:
+        for method, path in WRITES[2:8]:
+            for headers in ({}, {"Authorization": "Bearer key-a"}):
+                status, body = await server.json(method, path, headers=headers)
+                assert (status, body["error"]["code"]) == (403, "controls_closed"), path
+                assert "OCR_ADMIN_TOKEN_FILE" in body["error"]["message"]
+        assert (await server.json("GET", "/v1/state"))[0] == 200
+    assert "controls are closed" in caplog.text
+
+
 async def test_the_last_revision_is_out_of_reach() -> None:
     async with inference.server() as server:
         for revision in (2**63 - 1, 2**53 + 1):

@@ -19,7 +19,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Access:
-    """Tokens that allow calls; None: all are allowed. Routes are (method, path)."""
+    """Tokens that allow calls; None: all are allowed, but the controls where calls have tokens. Routes are (method,
+    path)."""
 
     calls: TokenFile | None
     controls: TokenFile | None

@@ -15,6 +15,7 @@ from ocr_inference.api.appkeys import (
     METRICS,
     ORIGINS,
     REQUEST_ID,
+    Access,
     Handler,
     respond,
 )
@@ -146,8 +147,19 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     if route in access.call_routes:
         await _check(request, access.calls, "an API key")
     elif route in access.control_routes:
+        _check_open(access)
         await _check(request, access.controls, "the admin token")
     return await handler(request)
+
+
+def _check_open(access: Access) -> None:
+    """Refuse controls that no token opens: keys given out for pages don't mean that everyone may unload models."""
+    if access.calls is not None and access.controls is None:
+        raise ApiError(
+            403,
+            "controls_closed",
+            "API keys are configured and no admin token, so controls are closed: set OCR_ADMIN_TOKEN_FILE",
+        )
 
 
 async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> None:
