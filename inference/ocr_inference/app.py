@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
@@ -216,8 +217,8 @@ def create_app(
     app[appkeys.METRICS] = metrics
     app[appkeys.STARTED] = int(time.time())
     app[appkeys.ACCESS] = appkeys.Access(
-        calls=TokenFile(settings.api_keys_file) if settings.api_keys_file else None,
-        controls=TokenFile(settings.admin_token_file) if settings.admin_token_file else None,
+        calls=_tokens(settings.api_keys_file, names.ENV_API_KEYS_FILE),
+        controls=_tokens(settings.admin_token_file, names.ENV_ADMIN_TOKEN_FILE),
         call_routes=frozenset((method, path) for method, path, _ in CALLS),
         control_routes=frozenset((method, path) for method, path, _ in CONTROLS),
     )
@@ -225,6 +226,10 @@ def create_app(
         app.router.add_route(method, path, handler)
     app.on_response_prepare.append(middleware.add_headers)
     return app
+
+
+def _tokens(path: Path | None, variable: str) -> TokenFile | None:
+    return None if path is None else TokenFile(path, variable)
 
 
 def set_log_level(effective: Effective) -> None:

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from ocr_inference.api import faults
 from ocr_inference.api.appkeys import ACCESS, METRICS, REQUEST_ID, Handler, respond
-from ocr_inference.api.tokens import TokenFile
-from ocr_inference.errors import ApiError
+from ocr_inference.api.tokens import NoTokens, TokenFile
+from ocr_inference.errors import RETRY_AFTER_SECONDS, ApiError
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("ocr_inference.access")
@@ -104,7 +104,7 @@ def _render(error: ApiError) -> web.Response:
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Check the token that the route needs: 401 without one, 403 with a wrong one."""
+    """Check the token that the route needs: 401 without one, 403 with a wrong one, 503 where none can be right."""
     access = request.app[ACCESS]
     route = (request.method, route_of(request))
     if route in access.call_routes:
@@ -125,5 +125,14 @@ async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> N
             f"this call needs {what}: send the header 'Authorization: Bearer …'",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    if not await tokens.allows(token.strip()):
+    try:
+        allowed = await tokens.allows(token.strip())
+    except NoTokens:
+        raise ApiError(
+            503,
+            "tokens_unavailable",
+            f"{what} is needed and this server has none: its file is missing or has no token, see the server's log",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        ) from None
+    if not allowed:
         raise ApiError(403, "wrong_token", f"this isn't {what} of this server")
