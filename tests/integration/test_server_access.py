@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ async def test_reading_needs_a_key_and_keys_rotate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/ocr", "/gpu/timeout"])
 async def test_a_right_token_is_right_from_the_first_request_on(tmp_path: Path, path: str) -> None:
     file = tmp_path / "tokens"
-    async with inference.server(**{_SETTING[path]: file}) as server:
+    settings: dict[str, Any] = {_SETTING[path]: file}
+    async with inference.server(**settings) as server:
         for token in ("old", "new"):  # The second round is after a rotation, in the same size and place.
             file.write_text(token)
             answers = await asyncio.gather(*(_status(server, path, token) for _ in range(16)))
@@ -81,7 +83,8 @@ async def test_a_file_without_tokens_is_named_at_the_start_and_refuses_all(
     file = tmp_path / "tokens"
     if content is not None:
         file.write_bytes(content)
-    async with inference.server(**{_SETTING[path]: file}) as server:
+    settings: dict[str, Any] = {_SETTING[path]: file}
+    async with inference.server(**settings) as server:
         variable = f"OCR_{_SETTING[path].upper()}"
         errors = [record for record in caplog.records if record.levelname == "ERROR"]
         assert [variable in each.getMessage() and str(file) in each.getMessage() for each in errors] == [True]
