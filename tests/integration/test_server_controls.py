@@ -1,17 +1,14 @@
 """Controls act on what they were told, and on nothing where they don't understand it. All tests share one server."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from yarl import URL
 
 from tests.support import inference, pages
 from tests.support.inference import Server
-from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -168,7 +165,7 @@ async def test_nothing_sent_means_all_whatever_type_nothing_has(
     content_type = "" if kind is None else f"Content-Type: {kind}\r\n"
     end = "0\r\n\r\n" if "chunked" in framing else ""
     head = f"POST /gpu/offload HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{content_type}{framing}\r\n{end}"
-    assert (await raw(server, head.encode())).startswith(b"HTTP/1.1 200 ")
+    assert (await server.raw(head.encode()))[0].startswith("HTTP/1.1 200 ")
     assert await states(server) == ["offloaded", "offloaded"]
 
 
@@ -227,15 +224,3 @@ async def test_a_page_with_a_field_of_two_values_is_refused(server: Server) -> N
     form.add_field("model", "slow")
     status, body = await server.json("POST", "/ocr", data=form)
     assert (status, body["error"]["param"]) == (422, "model")
-
-
-async def raw(server: Server, request: bytes) -> bytes:
-    """The whole answer to bytes that no client library would send."""
-    url = URL(server.running.url)
-    async with asyncio.timeout(PATIENCE):
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        try:
-            writer.write(request)
-            return await reader.read()
-        finally:
-            writer.close()

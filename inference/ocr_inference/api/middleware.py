@@ -57,27 +57,31 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
+HEADERS = {"X-Content-Type-Options": "nosniff"}
+"""Headers of every answer, whatever the request."""
+
+
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Add headers to every answer, streams included."""
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(HEADERS)
 
 
 @web.middleware
 async def render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into the one shape of errors; errors are rendered only here."""
+    """Turn what a handler raises into the one shape of errors; no handler renders errors."""
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _render(_of_http(request, error))
+        return render(_of_http(request, error))
     except Exception as error:
         known = faults.known(error)
         if known is None:
             # A fault of ours: the traceback goes to the log, and only the way to find it to the client.
             log.exception("request failed request_id=%s route=%s", request[REQUEST_ID], route_of(request))
-        return _render(known or faults.unexpected(request[REQUEST_ID]))
+        return render(known or faults.unexpected(request[REQUEST_ID]))
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -94,7 +98,8 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     return ApiError(error.status, error.reason.lower().replace(" ", "_"), error.text or error.reason)
 
 
-def _render(error: ApiError) -> web.Response:
+def render(error: ApiError) -> web.Response:
+    """Make the answer of an error."""
     response = respond(error.body, error.status)
     response.headers.update(error.headers)
     if error.retry_after_seconds is not None:
