@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -219,8 +220,14 @@ async def test_settings_take_nothing_from_the_query(server: Server) -> None:
     assert after["settings"] == before["settings"]
 
 
-async def test_a_page_with_a_field_of_two_values_is_refused(server: Server) -> None:
-    form = inference.form(pages.blank(), model="quick")
-    form.add_field("model", "slow")
-    status, body = await server.json("POST", "/ocr", data=form)
-    assert (status, body["error"]["param"]) == (422, "model")
+async def test_the_fields_of_a_page_count_in_the_query_once(server: Server) -> None:
+    async def read(form: aiohttp.FormData, **query: str) -> tuple[int, Any]:
+        return await server.json("POST", "/ocr", data=form, params=query)
+
+    status, body = await read(inference.form(pages.blank(), prompt_type="ocr"), model="slow", t="1")
+    assert (status, body["prompt_type"], body["metadata"]["model"]) == (200, "ocr", "slow")
+    assert body["metadata"]["ignored_fields"] == ["t"]
+    twice = inference.form(pages.blank(), model="quick")
+    twice.add_field("model", "slow")
+    for answer in (await read(twice), await read(inference.form(pages.blank(), model="quick"), model="slow")):
+        assert (answer[0], answer[1]["error"]["param"]) == (422, "model")

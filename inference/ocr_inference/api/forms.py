@@ -26,7 +26,8 @@ class Upload:
 
 
 async def read_upload(request: web.Request, max_bytes: int) -> Upload:
-    """Read the form's picture and text fields. Refuses with 413 as soon as the limit is certain to be passed."""
+    """Read the form's picture and text fields, the query's included: a field counts the same in both. Refuses with 413
+    as soon as the limit is certain to be passed."""
     if request.content_type != "multipart/form-data":
         raise ApiError(
             415,
@@ -48,6 +49,8 @@ async def read_upload(request: web.Request, max_bytes: int) -> Upload:
 
 async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
     upload = Upload()
+    for name, text in request.query.items():
+        _add(upload.fields, name[:64], text)
     reader = await request.multipart()
     count = 0
     while (part := await reader.next()) is not None:
@@ -71,13 +74,15 @@ async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
                 text = data.decode()
             except UnicodeDecodeError:
                 raise ApiError(400, "not_utf8", f"field {shown} is not UTF-8 text", param=shown) from None
-            if upload.fields.setdefault(shown, text) != text:
-                raise ApiError(
-                    422, "invalid_value", f"field {shown} is given twice, with two values", param=shown
-                )
+            _add(upload.fields, shown, text)
     if not reader.at_eof():
         raise ApiError(400, "malformed_multipart", "the form ends before its last boundary")
     return upload
+
+
+def _add(fields: dict[str, str], name: str, text: str) -> None:
+    if fields.setdefault(name, text) != text:
+        raise ApiError(422, "invalid_value", f"{name} is given twice, with two values", param=name)
 
 
 async def _bytes(part: BodyPartReader, limit: int, too_large: ApiError) -> bytes:

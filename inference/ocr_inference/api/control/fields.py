@@ -19,9 +19,6 @@ from ocr_wire.settings import MAX_SECONDS
 from ocr_wire.text import shown
 
 MAX_BODY_BYTES: Final = 1 << 16
-JSON: Final = "application/json"
-URL_ENCODED: Final = "application/x-www-form-urlencoded"
-MULTIPART: Final = "multipart/form-data"
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 """Number as text. `float` takes more: underscores, digits of other scripts, words for what isn't finite."""
@@ -75,7 +72,8 @@ async def _body(request: web.Request) -> Iterable[tuple[str, object]]:
             raise ApiError(
                 415,
                 "unsupported_media_type",
-                f"send the fields as {JSON}, {URL_ENCODED} or {MULTIPART}, or in the query; got {shown(other)}",
+                "send the fields as application/json, application/x-www-form-urlencoded or multipart/form-data, "
+                f"or in the query; got {shown(other)}",
             )
 
 
