@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
 from ocr_inference import __version__
 from ocr_inference.api import appkeys, middleware, origins
+from ocr_inference.api.connection import Connection
 from ocr_inference.api.control import controls, health
 from ocr_inference.api.control import settings as settings_route
 from ocr_inference.api.control import state as state_route
@@ -70,6 +72,10 @@ OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
 )
 
 
+BACKLOG = 1024
+"""Connections that the system holds while the loop is busy."""
+
+
 @dataclass(frozen=True)
 class Running:
     """Server that accepts requests."""
@@ -96,24 +102,39 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
         async with _managed(settings, config, device, environ) as app:
             runner = web.AppRunner(
                 app,
-                access_log=None,
                 # A client that goes away ends its handler, so that it stops waiting for a model.
                 handler_cancellation=True,
-                # A compressed body would be larger inside than its limit outside; pictures are compressed already.
-                auto_decompress=False,
                 shutdown_timeout=5.0,
             )
             await runner.setup()
+            acceptor = await _accept(runner, listener)
             try:
-                await web.SockSite(runner, listener).start()
                 yield Running(_url(settings, listener), app[appkeys.MANAGER])
                 # Still listening: probes, metrics and the state answer while work is refused.
                 await app[appkeys.MANAGER].close(settings.drain_seconds)
             finally:
+                acceptor.close()
                 app[appkeys.LATEST_STATE].encoded.close()
                 await runner.cleanup()
     finally:
         listener.close()
+
+
+async def _accept(runner: web.AppRunner, listener: socket.socket) -> asyncio.Server:
+    """Accept connections of ours; the runner's sites make aiohttp's only."""
+    server, loop = runner.server, asyncio.get_running_loop()
+    assert server is not None
+
+    def connect() -> Connection:
+        return Connection(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None is documented for the runner, which passes it on
+            # A compressed body would be larger inside than its limit outside; pictures are compressed already.
+            auto_decompress=False,
+        )
+
+    return await loop.create_server(connect, sock=listener, backlog=BACKLOG)
 
 
 @asynccontextmanager
@@ -228,15 +249,22 @@ def create_app(
     app[appkeys.METRICS] = metrics
     app[appkeys.STARTED] = int(time.time())
     app[appkeys.ACCESS] = appkeys.Access(
-        calls=TokenFile(settings.api_keys_file) if settings.api_keys_file else None,
-        controls=TokenFile(settings.admin_token_file) if settings.admin_token_file else None,
+        calls=_tokens(settings.api_keys_file, names.ENV_API_KEYS_FILE),
+        controls=_tokens(settings.admin_token_file, names.ENV_ADMIN_TOKEN_FILE),
         call_routes=frozenset((method, path) for method, path, _ in CALLS),
         control_routes=frozenset((method, path) for method, path, _ in CONTROLS),
     )
     for method, path, handler in (*OPEN, *CALLS, *CONTROLS):
-        app.router.add_route(method, path, handler)
+        resource = app.router.add_resource(path)
+        resource.add_route(method, handler)
+        if method == "GET":
+            resource.add_route("HEAD", handler)  # aiohttp leaves the body out
     app.on_response_prepare.append(middleware.add_headers)
     return app
+
+
+def _tokens(path: Path | None, variable: str) -> TokenFile | None:
+    return None if path is None else TokenFile(path, variable)
 
 
 def set_log_level(effective: Effective) -> None:
@@ -254,7 +282,7 @@ def _log_access(settings: Settings) -> None:
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         at = f"{settings.host}:{settings.port}"
         why = os.strerror(error.errno) if error.errno else str(error)

@@ -3,12 +3,12 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ocr_inference import app
 from tests.support import inference, pages
-from tests.support.patience import PATIENCE
 
 CONTROLS = [(method, path) for method, path, _ in app.CONTROLS]
 
@@ -50,18 +50,50 @@ async def test_reading_needs_a_key_and_keys_rotate(tmp_path: Path) -> None:
         replacement = tmp_path / "new"
         replacement.write_text("key-c")
         os.replace(replacement, file)
-        async with asyncio.timeout(PATIENCE):
-            while (await server.read(pages.blank(), headers=bearer("key-c")))[0] != 200:
-                pass
+        assert (await server.read(pages.blank(), headers=bearer("key-c")))[0] == 200
         assert (await server.read(pages.blank(), headers=bearer("key-a")))[0] == 403
 
 
-@pytest.mark.parametrize("content", [None, "", "# only a comment\n"])
-async def test_a_configured_file_without_tokens_lets_nobody_in(tmp_path: Path, content: str | None) -> None:
-    file = tmp_path / "token"
+@pytest.mark.parametrize("path", ["/ocr", "/gpu/timeout"])
+async def test_a_right_token_is_right_from_the_first_request_on(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "tokens"
+    settings: dict[str, Any] = {_SETTING[path]: file}
+    async with inference.server(**settings) as server:
+        for token in ("old", "new"):  # The second round is after a rotation, in the same size and place.
+            file.write_text(token)
+            answers = await asyncio.gather(*(_status(server, path, token) for _ in range(16)))
+            assert answers == [200] * 16
+        assert await _status(server, path, "old") == 403
+
+
+_SETTING = {"/ocr": "api_keys_file", "/gpu/timeout": "admin_token_file"}
+
+
+async def _status(server: inference.Server, path: str, token: str) -> int:
+    if path == "/ocr":
+        return (await server.read(pages.blank(), headers=bearer(token)))[0]
+    return (await server.json("POST", path, headers=bearer(token), json={"timeout": 60}))[0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"# only a comment\n", b"\xff\xfe", b"key\n" * 20_000])
+@pytest.mark.parametrize("path", list(_SETTING))
+async def test_a_file_without_tokens_is_named_at_the_start_and_refuses_all(
+    tmp_path: Path, content: bytes | None, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "tokens"
     if content is not None:
-        file.write_text(content)
-    async with inference.server(admin_token_file=file) as server:
-        for token in ("", "x"):
-            status, _ = await server.json("POST", "/gpu/offload", headers=bearer(token))
-            assert status in {401, 403}
+        file.write_bytes(content)
+    settings: dict[str, Any] = {_SETTING[path]: file}
+    async with inference.server(**settings) as server:
+        variable = f"OCR_{_SETTING[path].upper()}"
+        errors = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert [variable in each.getMessage() and str(file) in each.getMessage() for each in errors] == [True]
+        assert await _status(server, path, "") == 401
+        async with server.http.post(path, headers=bearer("key")) as response:
+            body = await response.json()
+            assert (response.status, body["error"]["code"]) == (503, "tokens_unavailable"), body
+            assert int(response.headers["Retry-After"]) >= 1
+            assert str(file) not in body["error"]["message"]
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+        file.write_text("key")
+        assert await _status(server, path, "key") == 200

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from ocr_inference import app
 from ocr_inference.config import parsing
@@ -47,6 +48,18 @@ class Server:
     async def chat(self, body: object, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """`POST /v1/chat/completions`, unstreamed."""
         return await self.json("POST", "/v1/chat/completions", json=body, headers=headers)
+
+    async def raw(self, request: bytes) -> tuple[str, str]:
+        """(head, what follows) of the answer to bytes that no client library sends, until the server closes."""
+        url = URL(self.running.url)
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            try:
+                writer.write(request)
+                head, _, rest = (await reader.read()).decode().partition("\r\n\r\n")
+                return head, rest
+            finally:
+                writer.close()
 
     async def metric(self, line: str) -> float:
         """The value of a metric, by its name and labels as they are exposed; 0 while there is none."""

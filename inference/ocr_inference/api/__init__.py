@@ -10,6 +10,7 @@
 - `origins`: which browsers' requests are answered.
 - `appkeys`: what handlers get from the application.
 - `middleware`: steps around every request.
+- `connection`: what a client sends that is no request.
 - `faults`: exceptions as answers.
 - `tokens`: API keys and the admin token.
 - `sse`: server-sent events.

@@ -1,10 +1,10 @@
-"""Bodies from outside, read within bounds: uploads part by part, controls as form or JSON."""
+"""Bodies from outside, read within bounds: uploads part by part."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -26,7 +26,8 @@ class Upload:
 
 
 async def read_upload(request: web.Request, max_bytes: int) -> Upload:
-    """Read the form's picture and text fields. Refuses with 413 as soon as the limit is certain to be passed."""
+    """Read the form's picture and text fields, the query's included: a field counts the same in both. Refuses with 413
+    as soon as the limit is certain to be passed."""
     if request.content_type != "multipart/form-data":
         raise ApiError(
             415,
@@ -38,10 +39,8 @@ async def read_upload(request: web.Request, max_bytes: int) -> Upload:
     if (request.content_length or 0) > max_bytes + OVERHEAD_BYTES:
         raise _too_large(max_bytes)
     try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
+        async with _in_time():
             return await _read_parts(request, max_bytes)
-    except TimeoutError:
-        raise ApiError(408, "upload_timeout", f"the upload took more than {UPLOAD_SECONDS:g} s") from None
     except (ValueError, RuntimeError, AssertionError, LookupError, HttpProcessingError) as error:
         # What aiohttp's reader raises on bodies that are no multipart after all.
         reason = str(error)[:200] or type(error).__name__
@@ -50,6 +49,8 @@ async def read_upload(request: web.Request, max_bytes: int) -> Upload:
 
 async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
     upload = Upload()
+    for name, text in request.query.items():
+        _add(upload.fields, name[:64], text)
     reader = await request.multipart()
     count = 0
     while (part := await reader.next()) is not None:
@@ -70,12 +71,18 @@ async def _read_parts(request: web.Request, max_bytes: int) -> Upload:
             large = ApiError(413, "field_too_large", f"field {shown} is too large", param=shown)
             data = await _bytes(part, MAX_FIELD_BYTES, large)
             try:
-                upload.fields[shown] = data.decode()
+                text = data.decode()
             except UnicodeDecodeError:
                 raise ApiError(400, "not_utf8", f"field {shown} is not UTF-8 text", param=shown) from None
+            _add(upload.fields, shown, text)
     if not reader.at_eof():
         raise ApiError(400, "malformed_multipart", "the form ends before its last boundary")
     return upload
+
+
+def _add(fields: dict[str, str], name: str, text: str) -> None:
+    if fields.setdefault(name, text) != text:
+        raise ApiError(422, "invalid_value", f"{name} is given twice, with two values", param=name)
 
 
 async def _bytes(part: BodyPartReader, limit: int, too_large: ApiError) -> bytes:
@@ -94,50 +101,39 @@ def _too_large(max_bytes: int) -> ApiError:
 
 
 async def read_json(request: web.Request, max_bytes: int) -> bytearray:
-    """Read a JSON body within `max_bytes`, without parsing it. Refuses with 413 as soon as the limit is certain to be
-    passed."""
+    """Read a JSON body within `max_bytes`, without parsing it."""
     if request.content_type != "application/json":
         raise ApiError(415, "unsupported_media_type", f"send application/json; got {request.content_type}")
+    return await read_body(request, max_bytes)
+
+
+async def read_body(request: web.Request, max_bytes: int) -> bytearray:
+    """Read a body within `max_bytes`, whatever its type. Refuses with 413 as soon as the limit is certain to be
+    passed."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ApiError(415, "unsupported_encoding", "send the body as it is, without Content-Encoding")
     large = ApiError(413, "body_too_large", f"the body may have {max_bytes} bytes")
     if (request.content_length or 0) > max_bytes:
         raise large
     body = bytearray()
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            async for chunk in request.content.iter_chunked(1 << 18):
-                body += chunk
-                if len(body) > max_bytes:
-                    raise large
-    except TimeoutError:
-        raise ApiError(408, "upload_timeout", f"the upload took more than {UPLOAD_SECONDS:g} s") from None
+    async with _in_time():
+        async for chunk in request.content.iter_chunked(1 << 18):
+            body += chunk
+            if len(body) > max_bytes:
+                raise large
     return body
 
 
-async def read_fields(request: web.Request, known: tuple[str, ...]) -> Mapping[str, object]:
-    """Read a control's few fields, from a form, a JSON object or nothing. Unknown ones are refused: a misspelt `model`
-    would act on all of them."""
-    if request.content_type == "application/json":
-        text = await request.read()
-        try:
-            body = msgspec.json.decode(text) if text.strip() else {}
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ApiError(400, "invalid_json", f"the body is no valid JSON: {error}") from error
-        if not isinstance(body, dict):
-            raise ApiError(422, "invalid_value", "the body must be a JSON object")
-        fields: dict[str, object] = body
-    else:
-        try:
-            fields = dict(await request.post())
-        except (ValueError, RuntimeError, AssertionError, LookupError, HttpProcessingError) as error:
-            raise ApiError(400, "malformed_form", f"the form can't be read: {str(error)[:200]}") from error
-    for name in fields:
-        if name not in known:
-            raise ApiError(
-                422,
-                "unknown_field",
-                f"no field {name[:40]!r} here; there are {', '.join(known)}",
-                param=name[:40],
-            )
-    return {**request.query, **fields} if "model" in known and "model" in request.query else fields
+async def is_empty(request: web.Request) -> bool:
+    """Return whether the body has no byte; one that has is of no use afterwards."""
+    async with _in_time():
+        return not await request.content.readany()
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            yield
+    except TimeoutError:
+        raise ApiError(408, "upload_timeout", f"the upload took more than {UPLOAD_SECONDS:g} s") from None

@@ -19,8 +19,8 @@ from ocr_inference.api.appkeys import (
     Handler,
     respond,
 )
-from ocr_inference.api.tokens import TokenFile
-from ocr_inference.errors import ApiError
+from ocr_inference.api.tokens import NoTokens, TokenFile
+from ocr_inference.errors import RETRY_AFTER_SECONDS, ApiError
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("ocr_inference.access")
@@ -66,28 +66,32 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
+HEADERS = {"X-Content-Type-Options": "nosniff"}
+"""Headers of every answer, whatever the request."""
+
+
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Add headers to every answer, streams included."""
     response.headers.update(request.get(CORS_HEADERS, {}))
     response.headers["X-Request-ID"] = request.get(REQUEST_ID, "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(HEADERS)
 
 
 @web.middleware
 async def render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into the one shape of errors; errors are rendered only here."""
+    """Turn what a handler raises into the one shape of errors; no handler renders errors."""
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _render(_of_http(request, error))
+        return render(_of_http(request, error))
     except Exception as error:
         known = faults.known(error)
         if known is None:
             # A fault of ours: the traceback goes to the log, and only the way to find it to the client.
             log.exception("request failed request_id=%s route=%s", request[REQUEST_ID], route_of(request))
-        return _render(known or faults.unexpected(request[REQUEST_ID]))
+        return render(known or faults.unexpected(request[REQUEST_ID]))
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -104,7 +108,8 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     return ApiError(error.status, error.reason.lower().replace(" ", "_"), error.text or error.reason)
 
 
-def _render(error: ApiError) -> web.Response:
+def render(error: ApiError) -> web.Response:
+    """Make the answer of an error."""
     response = respond(error.body, error.status)
     response.headers.update(error.headers)
     if error.retry_after_seconds is not None:
@@ -141,7 +146,7 @@ def _sent(request: web.Request, name: str) -> str | None:
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Check the token that the route needs: 401 without one, 403 with a wrong one."""
+    """Check the token that the route needs: 401 without one, 403 with a wrong one, 503 where none can be right."""
     access = request.app[ACCESS]
     route = (request.method, route_of(request))
     if route in access.call_routes:
@@ -173,5 +178,14 @@ async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> N
             f"this call needs {what}: send the header 'Authorization: Bearer …'",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    if not await tokens.allows(token.strip()):
+    try:
+        allowed = await tokens.allows(token.strip())
+    except NoTokens:
+        raise ApiError(
+            503,
+            "tokens_unavailable",
+            f"{what} is needed and this server has none: its file is missing or has no token, see the server's log",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        ) from None
+    if not allowed:
         raise ApiError(403, "wrong_token", f"this isn't {what} of this server")

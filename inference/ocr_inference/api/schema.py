@@ -95,7 +95,7 @@ def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:
     return value
 
 
-_FLAGS = {
+FLAGS = {
     "true": True,
     "1": True,
     "yes": True,
@@ -105,15 +105,16 @@ _FLAGS = {
     "no": False,
     "off": False,
 }
+"""What a form says for yes and no, in lower case."""
 
 
 def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
     value = given.get(name)
     if value is None:
         return default
-    if value.lower() not in _FLAGS:
+    if value.lower() not in FLAGS:
         raise _invalid(f"{name} is true or false; got {value[:40]!r}", name)
-    return _FLAGS[value.lower()]
+    return FLAGS[value.lower()]
 
 
 def _count(given: Mapping[str, str], name: str, most: int) -> int | None:

@@ -5,5 +5,6 @@
 - `telemetry`: usage of the whole GPU, in steps, for the state.
 - `settings`: `PUT /v1/settings`.
 - `controls`: the classic controls: load, offload, release, timeout.
+- `fields`: fields of a control, from its query and its body.
 - `health`: probes, metrics and the compatible health document.
 """

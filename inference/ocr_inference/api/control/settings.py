@@ -2,8 +2,14 @@
 
 from aiohttp import web
 
+from ocr_inference.api import forms
 from ocr_inference.api.appkeys import LIVE_SETTINGS, respond
+from ocr_inference.api.control import fields
+
+MAX_BODY_BYTES = 1 << 20
+"""Bound on what is read; a body over the bound of live settings is refused as such."""
 
 
 async def put(request: web.Request) -> web.Response:
-    return respond(request.app[LIVE_SETTINGS].declare(await request.read()))
+    fields.merged(request.query.items(), ())  # settings of one model stand in the body, not in the query
+    return respond(request.app[LIVE_SETTINGS].declare(bytes(await forms.read_body(request, MAX_BODY_BYTES))))

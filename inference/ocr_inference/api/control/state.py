@@ -34,7 +34,7 @@ async def _watch(request: web.Request) -> web.StreamResponse:
         events, version = sse.Events(request), -1
         try:
             await events.open()
-            while True:
+            while request.method != "HEAD":  # whose answer is the head alone
                 try:
                     async with asyncio.timeout(sse.HEARTBEAT_SECONDS):
                         newer, data = await latest.encoded.after(version)
@@ -46,4 +46,5 @@ async def _watch(request: web.Request) -> web.StreamResponse:
                 version = newer
                 await events.send(data, "state")
         except sse.Gone:
-            return events.response
+            pass
+        return events.response
