@@ -72,8 +72,13 @@ async def running(
                 await manager.close(grace_seconds=10)
 
 
-async def read(manager: Manager, model: str = "alpha", request: InferRequest | None = None) -> PageResult:
-    async with manager.lease(model) as lease:
+async def read(
+    manager: Manager,
+    model: str = "alpha",
+    request: InferRequest | None = None,
+    deadline: float | None = None,
+) -> PageResult:
+    async with manager.lease(model, deadline) as lease:
         return await lease.infer(request or page())
 
 

@@ -15,6 +15,7 @@ from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.worker import Worker
 from tests.support import engines
 from tests.support.paths import INVOICE, ROOT
+from tests.support.patience import PATIENCE
 
 
 @asynccontextmanager
@@ -43,7 +44,9 @@ async def texts(started: Sequence[Worker], image: bytes | None = None) -> list[s
     """Load all and have each read the same page."""
     await asyncio.gather(*(worker.call("load") for worker in started))
     request = engines.page() if image is None else InferRequest(image=image)
-    jobs = [worker.infer(request, max_pages=1, max_wait_seconds=0.0) for worker in started]
+    jobs = [
+        worker.infer(request, max_pages=1, max_wait_seconds=0.0, limit_seconds=PATIENCE) for worker in started
+    ]
     pages = await asyncio.gather(*jobs)
     return [page.text for page in pages if isinstance(page, PageResult)]
 

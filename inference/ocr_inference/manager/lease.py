@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 Job = asyncio.Future[Result]
 
 STUCK_SECONDS = 60.0
-"""Time after its deadline at which a page that is still being read counts as stuck, and its worker is killed: else it
-would hold its lease, and with it the device, for ever."""
+"""Time after its deadline at which a page that is still being read counts as stuck, and its worker is killed, whether
+or not a client waits for it: else it would hold its lease, and with it the device, for ever."""
 
 
 class Lease:
@@ -35,15 +35,17 @@ class Lease:
         since: float,
         now: Callable[[], float],
         batching: Callable[[], Batching],
+        stuck_seconds: float,
     ) -> None:
         """Prepare; `deadline` and `since` (when the request came) are times of the clock `now`, and `batching` is
-        called for each page."""
+        called for each page. A page that isn't read `stuck_seconds` after the deadline ends its worker."""
         self.model = model
         self.deadline = deadline
         self.since = since
         self._inbox = inbox
         self._now = now
         self._batching = batching
+        self._stuck_seconds = stuck_seconds
         self._ticket = 0
         self._worker: Worker | None = None
         self._job: Job | None = None
@@ -96,13 +98,14 @@ class Lease:
             request,
             max_pages=batching.max_pages,
             max_wait_seconds=batching.max_wait_milliseconds / 1000,
+            limit_seconds=max(0.0, self.deadline - self._now()) + self._stuck_seconds,
             on_delta=pieces.put_nowait if stream else None,
         )
         job.add_done_callback(lambda _: pieces.put_nowait(None))
         self._job = job
         streamed = False
         try:
-            while (piece := await self._next(pieces, worker, job)) is not None:
+            while (piece := await self._next(pieces)) is not None:
                 streamed = True
                 yield piece
             result = job.result()
@@ -118,13 +121,12 @@ class Lease:
             if not job.done():
                 worker.forget(job)
 
-    async def _next(self, pieces: "asyncio.Queue[Delta | None]", worker: Worker, job: Job) -> Delta | None:
+    async def _next(self, pieces: "asyncio.Queue[Delta | None]") -> Delta | None:
         try:
             async with asyncio.timeout(max(0.0, self.deadline - self._now())):
                 # The worker goes on when the client has left: the lease ends with its work, not with the wait.
                 return await pieces.get()
         except TimeoutError:
-            _kill_if_stuck(worker, job)
             message = f"the deadline passed while model {self.model} was reading the page"
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
 
@@ -156,15 +158,3 @@ class Lease:
             if self._worker is not None:
                 self._worker.forget(job)  # an answer in pieces that isn't read any more
             job.add_done_callback(lambda _: self._inbox.post(Release(ticket)))
-
-
-def _kill_if_stuck(worker: Worker, job: Job) -> None:
-    """Kill the worker if the page isn't done `STUCK_SECONDS` after its deadline."""
-
-    def kill() -> None:
-        if not job.done():
-            log.error("page stuck: killing the worker", extra={"model": worker.name, "pid": worker.pid})
-            worker.kill()
-
-    handle = asyncio.get_running_loop().call_later(STUCK_SECONDS, kill)
-    job.add_done_callback(lambda _: handle.cancel())

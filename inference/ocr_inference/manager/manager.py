@@ -17,7 +17,7 @@ from ocr_inference.device.gpu import Device, NoDevice
 from ocr_inference.device.memory_accounting import MemoryAccounting, MemoryReservations, NoMemoryAccounting
 from ocr_inference.manager.calls import Calls, MemoryTaken, specs
 from ocr_inference.manager.inbox import Inbox, Refused
-from ocr_inference.manager.lease import Lease
+from ocr_inference.manager.lease import STUCK_SECONDS, Lease
 from ocr_inference.manager.snapshot import Snapshot, take
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint
 from ocr_inference.protocol.latest import Latest
@@ -74,6 +74,7 @@ class Manager:
         accounting: MemoryAccounting | None = None,
         cache_dir: str = "",
         forkserver: bool = True,
+        stuck_seconds: float = STUCK_SECONDS,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -81,10 +82,12 @@ class Manager:
 
         Workers inherit from `environ`. `cuda_engines` compute on a CUDA device; models of other engines stay in host
         memory beside it. With `forkserver`, workers are forked from processes that have their imports done, and models
-        of `standby_engines` have standbys in deep idle. `now` must be the event loop's kind of clock (monotonic
+        of `standby_engines` have standbys in deep idle. A page that isn't read `stuck_seconds` after its deadline
+        ends its worker. `now` must be the event loop's kind of clock (monotonic
         seconds)."""
         self.now = now
         self._epoch = wall() - now()
+        self._stuck_seconds = stuck_seconds
         self._device = device
         self._memory = MemoryReservations(NoMemoryAccounting() if accounting is None else accounting)
         self._specs = specs(config, device, set(cuda_engines), cache_dir)
@@ -148,6 +151,7 @@ class Manager:
             since=since,
             now=self.now,
             batching=lambda: self.effective.batching,
+            stuck_seconds=self._stuck_seconds,
         )
         await lease.acquire()
         try:

@@ -148,14 +148,20 @@ class Worker:
         *,
         max_pages: int,
         max_wait_seconds: float,
+        limit_seconds: float,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> "asyncio.Future[Result]":
         """Send a page; the future is done when the worker is done with the page, also if nothing waits for it any more.
 
-        `on_delta` gets the pieces of the answer as they are written, from engines that write in pieces.
+        A page that isn't done after `limit_seconds` counts as stuck, and the worker is killed. `on_delta` gets the
+        pieces of the answer as they are written, from engines that write in pieces.
         """
         call = InferCall(self._next_id(), request, max_pages, max_wait_seconds, stream=on_delta is not None)
-        return self._send(call, on_delta=on_delta)
+        future = self._send(call, on_delta=on_delta)
+        if not future.done():
+            timer = asyncio.get_running_loop().call_later(limit_seconds, self._kill_stuck, limit_seconds)
+            future.add_done_callback(lambda _: timer.cancel())
+        return future
 
     def forget(self, future: "asyncio.Future[Result]") -> None:
         """Cancel a page: the worker leaves it out if it hasn't begun, and stops writing if it has."""
@@ -179,6 +185,11 @@ class Worker:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def _kill_stuck(self, seconds: float) -> None:
+        fields = {"model": self.name, "pid": self.pid}
+        log.error("a page isn't read after %.0f seconds: killing the worker", seconds, extra=fields)
+        self.kill()
 
     async def gone(self) -> None:
         await self._ended.wait()

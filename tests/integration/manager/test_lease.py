@@ -15,6 +15,8 @@ from tests.support import engines
 from tests.support.engines import (
     Faults,
     faulty,
+    idle,
+    live,
     make_config,
     make_model,
     read,
@@ -92,6 +94,31 @@ async def test_a_lease_ends_with_the_work_not_with_the_client() -> None:
         await asyncio.wait([gone])
         assert seen(manager).in_flight == 1
         await until(manager, lambda model: model.in_flight == 0)
+
+
+async def test_a_stuck_page_ends_its_worker_though_all_clients_have_left(faults: Faults) -> None:
+    config = faulty(faults)
+    async with running(config, stuck_seconds=0.1) as manager:
+        await read(manager)
+        stuck = worker_pid(manager)
+        faults.set(infer="hang")
+        clients = [
+            asyncio.create_task(read(manager, deadline=manager.now() + 3.0))
+            for _ in range(manager.effective.batching.max_pages)
+        ]
+        await until(manager, lambda model: model.in_flight == len(clients))
+        for client in clients:
+            client.cancel()
+        await asyncio.wait(clients)
+        released = asyncio.create_task(manager.release("alpha"))
+        later = asyncio.create_task(read(manager))
+        await until(manager, lambda model: model.in_flight == 0)
+        faults.set()
+        assert not engines.alive(stuck)
+        await released
+        assert (await later).width == 40
+        manager.apply(live(config, idle=idle(release=0)))
+        await until(manager, lambda model: model.state is State.UNLOADED)
 
 
 def kill_worker(manager: Manager) -> None:

@@ -20,6 +20,7 @@ from tests.support import engines
 from tests.support.engines import eventually, make_config, make_model, read, running, until, worker_pid
 from tests.support.forkserver import check_one_thread, imported_late, parent, proc, texts, workers
 from tests.support.paths import INVOICE
+from tests.support.patience import PATIENCE
 
 
 def descriptors(pid: int) -> int:
@@ -69,7 +70,7 @@ async def test_workers_die_with_their_forkserver_and_the_next_one_gets_a_new_for
     async with Forkservers(os.environ) as forkservers:
         async with workers(forkservers, 2, infer_seconds=30) as started:
             await asyncio.gather(*(worker.call("load") for worker in started))
-            job = started[0].infer(engines.page(), max_pages=1, max_wait_seconds=0.0)
+            job = started[0].infer(engines.page(), max_pages=1, max_wait_seconds=0.0, limit_seconds=PATIENCE)
             pid = forkservers.pids()["fake"]
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(EngineError, match="SIGKILL") as error:

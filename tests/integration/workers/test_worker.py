@@ -19,6 +19,7 @@ from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.workers.processes import Direct, environment
 from ocr_inference.workers.worker import Worker
 from tests.support import engines
+from tests.support.patience import PATIENCE
 
 
 @asynccontextmanager
@@ -36,8 +37,12 @@ async def started(host: HostTier | None = None, **options: float | str) -> Async
                 tier.close()
 
 
-def infer(worker: Worker, request: InferRequest | None = None, pages: int = 1) -> asyncio.Future[object]:
-    return worker.infer(request or engines.page(), max_pages=pages, max_wait_seconds=0.0)  # type: ignore[return-value]
+def infer(
+    worker: Worker, request: InferRequest | None = None, pages: int = 1, limit_seconds: float = PATIENCE
+) -> asyncio.Future[object]:
+    return worker.infer(  # type: ignore[return-value]
+        request or engines.page(), max_pages=pages, max_wait_seconds=0.0, limit_seconds=limit_seconds
+    )
 
 
 async def test_calls_are_answered_and_the_host_tier_outlives_the_worker() -> None:
@@ -82,6 +87,14 @@ async def test_kill_during_a_call_fails_everything_in_flight_and_later_calls() -
         with pytest.raises(EngineError):
             await worker.call("offload")
         assert worker.ended
+
+
+async def test_a_page_that_is_stuck_ends_the_worker_though_nothing_waits_for_it() -> None:
+    async with started(infer_seconds=3600) as worker:
+        await worker.call("load")
+        worker.forget(infer(worker, limit_seconds=0.1))  # type: ignore[arg-type]
+        async with asyncio.timeout(PATIENCE):
+            await worker.gone()
 
 
 async def test_what_engines_raise_becomes_an_answer(tmp_path: Path) -> None:
