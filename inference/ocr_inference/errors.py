@@ -88,6 +88,7 @@ FAILURES: Mapping[str, Rule] = {
     "out_of_memory": Rule(503, "out_of_memory", retry=True),
     "timed_out": Rule(504, "deadline_exceeded"),
     "worker_died": Rule(503, "worker_died", retry=True),
+    "page_kills_worker": Rule(422, "page_kills_worker"),
     "source_unavailable": Rule(503, "source_unavailable", retry=True),
     "invalid_checkpoint": Rule(503, "invalid_checkpoint", retry=True),
     "disk_full": Rule(503, "disk_full", retry=True),

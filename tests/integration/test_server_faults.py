@@ -71,9 +71,12 @@ async def test_a_worker_that_crashes_on_every_page_is_an_error_not_a_loop(tmp_pa
     async with inference.server(config) as server:
         faults.write_text(json.dumps({"infer": "crash"}))
         status, body = await server.read(pages.blank())
-        assert (status, body["error"]["code"]) == (503, "worker_died")
+        assert (status, body["error"]["code"]) == (422, "page_kills_worker")
         faults.write_text("{}")
-        await works(server)
+        status, _ = await server.read(pages.blank(shade=1))
+        assert status == 200
+        status, body = await server.read(pages.blank())
+        assert (status, body["error"]["param"]) == (422, "file")
 
 
 async def test_a_model_that_fails_to_load_says_so(tmp_path: Path) -> None:

@@ -84,10 +84,11 @@ class Story:
             return [*effects, *self.do(MemoryProbed(self.others))]
         return list(effects)
 
-    def ask(self, model: str = "a", deadline: float | None = None) -> int:
+    def ask(self, model: str = "a", deadline: float | None = None, *, alone: bool = False) -> int:
         self.ticket += 1
         limit = self.now + self.effective.queue.deadline_seconds
-        self.do(Acquire(self.ticket, model, limit if deadline is None else min(limit, deadline)))
+        until = limit if deadline is None else min(limit, deadline)
+        self.do(Acquire(self.ticket, model, until, alone=alone))
         return self.ticket
 
     def admin(self, event: Event, model: str = "a") -> int:

@@ -3,7 +3,8 @@
 Options: `load_seconds stand_by_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes`
 (64 KiB), `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a
 call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `hang`, or `hold` (as long as the
-file says so). Its answers begin with `fake`, and depend on nothing but the page and the request.
+file says so); the log says when the last two begin. `page KEY` instead of a call is a page, by the key in its answer:
+its fault happens when it is read. Answers begin with `fake`, and depend on nothing but the page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
 pages at once; a page's words are repeated `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,6 +141,7 @@ class Fake:
         except EngineError as error:
             return error.failure
         key = hashlib.sha256(page.tobytes()).hexdigest()[:12]
+        self._act_out(f"page {key}")
         text = f"fake {request.task} of page {key} by {self._name}"
         width, height = float(page.width), float(page.height)
         box = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
@@ -167,6 +170,9 @@ class Fake:
     def _act(self, call: str) -> None:
         """Take the declared time, then act out the fault of the faults file."""
         time.sleep(self._seconds[call])
+        self._act_out(call)
+
+    def _act_out(self, call: str) -> None:
         match self._fault(call):
             case None:
                 return
@@ -177,8 +183,10 @@ class Fake:
             case "crash":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
+                sys.stderr.write(f"{call} hangs, as the faults file says\n")
                 time.sleep(HANG_SECONDS)
             case "hold":
+                sys.stderr.write(f"{call} is held, as the faults file says\n")
                 while self._fault(call) == "hold":
                     time.sleep(HOLD_SECONDS)
             case other:

@@ -4,5 +4,6 @@
 - `inbox`: commands to the owner task, and answers to those that have a ticket.
 - `calls`: life-cycle calls, carried out.
 - `lease`: the right to use a ready model, and the reading of pages.
+- `page_history`: pages that were being read when a worker died.
 - `snapshot`: all models at one moment, for observers.
 """

@@ -13,6 +13,7 @@ import msgspec
 from ocr_inference.config.settings import Config, ModelConfig
 from ocr_inference.device.gpu import Device
 from ocr_inference.device.memory_accounting import MemoryReservations
+from ocr_inference.manager.page_history import PageHistory
 from ocr_inference.manager.snapshot import Processes
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
@@ -40,6 +41,7 @@ class Calls:
         forkservers: Forkservers,
         post: Callable[[Command], None],
         *,
+        history: PageHistory,
         standby_engines: Collection[str] = (),
     ) -> None:
         """Prepare; models of `standby_engines` have standbys in deep idle."""
@@ -48,6 +50,7 @@ class Calls:
         self._memory = memory
         self._forkservers = forkservers
         self._post = post
+        self._history = history
         self._standbys = Standbys(forkservers, lambda: post(Tick()))
         self._standby_engines = standby_engines
         self._hosts: dict[str, HostTier] = {}
@@ -137,7 +140,7 @@ class Calls:
             worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._forkservers)
             end = self._tasks.create_task(worker.run(), name=f"worker of {model.name}")
         self._workers[model.name] = worker
-        self._tasks.create_task(self._watch(model.name, serial, end), name=f"watch of {model.name}")
+        self._tasks.create_task(self._watch(model.name, serial, worker, end), name=f"watch of {model.name}")
         self._post(Tick())  # the snapshot has its process id
         return worker
 
@@ -146,8 +149,9 @@ class Calls:
         spec = self._specs[model.name]
         return msgspec.structs.replace(spec, revision=model.revision or spec.revision)
 
-    async def _watch(self, model: str, serial: int, end: "asyncio.Task[Failure]") -> None:
+    async def _watch(self, model: str, serial: int, worker: Worker, end: "asyncio.Task[Failure]") -> None:
         self._post(WorkerDied(model, serial, await end))
+        await self._history.record_death(model, worker.begun)
 
     def _charged(self, model: Model, footprint: Footprint) -> Footprint:
         """Return the footprint to charge: on a simulated GPU what the model declares, since the real memory is the

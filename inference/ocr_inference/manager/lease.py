@@ -10,9 +10,11 @@ from contextlib import aclosing
 
 from ocr_inference.config.settings import Batching
 from ocr_inference.manager.inbox import Inbox, Refused
-from ocr_inference.protocol.engine import Delta, EngineError, FailureKind, InferRequest, PageResult
+from ocr_inference.manager.page_history import PageHistory
+from ocr_inference.protocol.engine import Delta, EngineError, Failure, FailureKind, InferRequest, PageResult
+from ocr_inference.scheduling import suspects
 from ocr_inference.scheduling.state import Acquire, Cancel, Reason, Refusal, Release
-from ocr_inference.workers.worker import Result, Worker
+from ocr_inference.workers.worker import Result, Worker, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class Lease:
     def __init__(
         self,
         inbox: Inbox,
+        history: PageHistory,
         model: str,
         deadline: float,
         *,
@@ -43,17 +46,20 @@ class Lease:
         self.deadline = deadline
         self.since = since
         self._inbox = inbox
+        self._history = history
         self._now = now
         self._batching = batching
         self._stuck_seconds = stuck_seconds
         self._ticket = 0
         self._worker: Worker | None = None
         self._job: Job | None = None
+        self._alone = False
 
     async def infer(self, request: InferRequest) -> PageResult:
         """Read one page. Raises `EngineError` (a bad page, an engine that fails) and `Refused` (deadline).
 
-        Reading a page changes nothing, so when the worker dies meanwhile, a new worker reads the page once more.
+        Reading a page changes nothing, so when the worker dies meanwhile, a new worker reads the page again: alone if
+        it had been begun, since it may be the cause then. A page that kills a second worker is refused.
         """
         async with aclosing(self._read(request, stream=False)) as answers:
             async for answer in answers:
@@ -71,22 +77,32 @@ class Lease:
         return self._read(request, stream=True)
 
     async def _read(self, request: InferRequest, *, stream: bool) -> AsyncGenerator[Delta | PageResult, None]:
-        begun = False
-        try:
-            async with aclosing(self._attempt(request, stream=stream)) as answers:
-                async for answer in answers:
-                    begun = True
-                    yield answer
-        except EngineError as error:
-            if begun or error.failure.kind is not FailureKind.WORKER_DIED:
-                raise
-            log.warning("worker died while reading a page; reading it again", extra={"model": self.model})
-        else:
-            return
-        await self.acquire(again=True)
-        async with aclosing(self._attempt(request, stream=stream)) as answers:
-            async for answer in answers:
-                yield answer
+        kills = 0
+        while True:
+            kills = max(kills, await self._history.kills(self.model, request))
+            if kills >= suspects.MAX_KILLS:
+                raise EngineError(_refused_page(self.model, kills))
+            if self._worker is None or (kills and not self._alone):
+                await self.acquire(again=True, alone=kills > 0)
+                continue  # a copy of this page may have killed a worker meanwhile
+            answered = False
+            try:
+                async with aclosing(self._attempt(request, stream=stream)) as answers:
+                    async for answer in answers:
+                        answered = True
+                        if kills and isinstance(answer, PageResult):
+                            await self._history.acquit(self.model, request)
+                        yield answer
+            except WorkerLost as lost:
+                if answered:
+                    raise
+                log.warning(
+                    "worker died before a page was read; reading it again", extra={"model": self.model}
+                )
+                kills += lost.begun
+                self._worker = None
+            else:
+                return
 
     async def _attempt(
         self, request: InferRequest, *, stream: bool
@@ -130,14 +146,15 @@ class Lease:
             message = f"the deadline passed while model {self.model} was reading the page"
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
 
-    async def acquire(self, *, again: bool = False) -> None:
-        """Queue and wait for the model; called by `Manager.lease` and before the second try."""
+    async def acquire(self, *, again: bool = False, alone: bool = False) -> None:
+        """Queue and wait for the model; called by `Manager.lease` and before each further try. A page that is read
+        `alone` shares its worker with no other."""
         if again:
             self.release()
-        self._ticket, self._worker, self._job = 0, None, None
+        self._ticket, self._worker, self._job, self._alone = 0, None, None, alone
         since = self.since if again else None
         ticket, answer = self._inbox.ticket()
-        self._inbox.post(Acquire(ticket, self.model, self.deadline, since))
+        self._inbox.post(Acquire(ticket, self.model, self.deadline, since, alone=alone))
         try:
             self._worker = await answer
         except asyncio.CancelledError:
@@ -158,3 +175,12 @@ class Lease:
             if self._worker is not None:
                 self._worker.forget(job)  # an answer in pieces that isn't read any more
             job.add_done_callback(lambda _: self._inbox.post(Release(ticket)))
+
+
+def _refused_page(model: str, kills: int) -> Failure:
+    minutes = suspects.KEEP_SECONDS / 60
+    message = (
+        f"{kills} workers of model {model} died while they read this page; it is refused for {minutes:g} minutes: "
+        "send it in another format or resolution"
+    )
+    return Failure(kind=FailureKind.PAGE_KILLS_WORKER, message=message, param="file")

@@ -18,6 +18,7 @@ from ocr_inference.device.memory_accounting import MemoryAccounting, MemoryReser
 from ocr_inference.manager.calls import Calls, MemoryTaken, specs
 from ocr_inference.manager.inbox import Inbox, Refused
 from ocr_inference.manager.lease import STUCK_SECONDS, Lease
+from ocr_inference.manager.page_history import PageHistory
 from ocr_inference.manager.snapshot import Snapshot, take
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint
 from ocr_inference.protocol.latest import Latest
@@ -92,6 +93,7 @@ class Manager:
         self._memory = MemoryReservations(NoMemoryAccounting() if accounting is None else accounting)
         self._specs = specs(config, device, set(cuda_engines), cache_dir)
         self._inbox = Inbox()
+        self._history = PageHistory(now)
         forkservers = Forkservers(environ, enabled=forkserver)
         self._calls = Calls(
             self._specs,
@@ -99,6 +101,7 @@ class Manager:
             self._memory,
             forkservers,
             self._inbox.post,
+            history=self._history,
             standby_engines=frozenset(standby_engines) if forkserver else frozenset(),
         )
         self._timer: asyncio.TimerHandle | None = None
@@ -146,6 +149,7 @@ class Manager:
         limit = since + self.effective.queue.deadline_seconds
         lease = Lease(
             self._inbox,
+            self._history,
             model,
             limit if deadline is None else min(limit, deadline),
             since=since,

@@ -27,6 +27,8 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"
     WORKER_DIED = "worker_died"
+    PAGE_KILLS_WORKER = "page_kills_worker"
+    """Workers died while they read this page; it isn't read again for some minutes."""
     SOURCE_UNAVAILABLE = "source_unavailable"
     """The hub or the folder of a checkpoint can't be reached, or refuses."""
     INVALID_CHECKPOINT = "invalid_checkpoint"
@@ -253,8 +255,13 @@ class CancelCall(Struct, frozen=True, tag="cancel"):
 Call = Start | LifeCycleCall | InferCall | CancelCall
 
 
+class Begun(Struct, frozen=True, tag="begun"):
+    """Report that a page goes to the engine: if the worker dies before its answer, the page may be the cause."""
+
+
 class Answer(Struct, frozen=True):
-    """Message from a worker: the answer to call `id`. Any number of `Delta` and `Progress` come before it."""
+    """Message from a worker: the answer to call `id`. Before it come, of a page, one `Begun` and any number of `Delta`;
+    of a life-cycle call, any number of `Progress`."""
 
     id: Annotated[int, Meta(ge=0)]
-    result: PageResult | Footprint | Failure | Delta | Progress | None = None
+    result: PageResult | Footprint | Failure | Begun | Delta | Progress | None = None

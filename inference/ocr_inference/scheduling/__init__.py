@@ -8,6 +8,7 @@
 - `memory_plan`: which models get device memory, and which give it up for them.
 - `eviction`: the order in which ready models give up memory.
 - `external_usage`: when the memory of other processes is read, and how long a model waits for it.
+- `suspects`: which pages are suspected of killing workers.
 - `outcomes`: how the end of a call or of a worker changes its model.
 - `timers`: idle timers, preload, and the next time to decide.
 """

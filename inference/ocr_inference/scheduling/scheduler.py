@@ -272,14 +272,13 @@ def _grant(transaction: Transaction, closed: Container[str]) -> None:
         if model.state is not State.READY or model.name in closed:
             continue
         assert model.worker is not None
-        places = max(0, transaction.state.effective.batching.max_pages - len(model.leases))
-        granted = model.servable[:places]
+        granted = waiters.next_ones(model, transaction.state.effective.batching.max_pages)
         if not granted:
             continue
         tickets = frozenset(waiter.ticket for waiter in granted)
         transaction.effects.extend(Grant(waiter.ticket, model.name, model.worker) for waiter in granted)
         left = tuple(waiter for waiter in model.waiters if waiter.ticket not in tickets)
-        leased = replace(model, waiters=left, leases=model.leases | tickets)
+        leased = replace(model, waiters=left, leases=model.leases | tickets, alone=granted[0].alone)
         transaction.put(replace(leased, last_activity=transaction.now, last_granted=transaction.now))
 
 

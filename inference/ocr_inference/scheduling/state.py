@@ -50,6 +50,8 @@ class Waiter:
     ticket: int
     since: float
     deadline: float
+    alone: bool = False
+    """Whether it holds the only lease of its model, when it gets one: its page may kill the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ class Model:
     worker: int | None = None
     """Serial of the call that started the worker process; None while there is none."""
     leases: frozenset[int] = frozenset()
+    alone: bool = False
+    """Whether the last lease is held alone: no other one is granted beside it."""
     waiters: tuple[Waiter, ...] = ()
     """Oldest first."""
     last_activity: float = 0.0
@@ -202,6 +206,7 @@ class Acquire:
     since: float | None = None
     """Time at which the request queued first, where it queues again because its worker died. It doesn't count against
     the queue's limit then."""
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A waiter is refused when its deadline passes, when its model failed to load a mo
 other processes didn't free memory in time (`external_usage`).
 """
 
+import itertools
 from dataclasses import replace
 
 from ocr_inference.scheduling import external_usage, memory_plan, outcomes
@@ -20,7 +21,7 @@ def join(state: SchedulerState, command: Acquire, now: float) -> Model | Refusal
     if refused := _refused_at_once(state, command, model):
         return refused
     since = now if command.since is None else command.since
-    waiter = Waiter(command.ticket, since, command.deadline)
+    waiter = Waiter(command.ticket, since, command.deadline, command.alone)
     waiters = sorted((*model.waiters, waiter), key=lambda each: (each.since, each.ticket))
     return replace(model, waiters=tuple(waiters), preload_suppressed=False)
 
@@ -31,6 +32,17 @@ def overflow(state: SchedulerState, command: Acquire) -> Refusal | None:
     if model is None or command.since is not None or _queued(state) <= state.effective.queue.limit:
         return None
     return _queue_full(state) if any(each.ticket == command.ticket for each in model.waiters) else None
+
+
+def next_ones(model: Model, max_leases: int) -> tuple[Waiter, ...]:
+    """Return the waiters of a ready model that get leases now, oldest first. One that has to be alone waits until no
+    lease is left, and younger ones wait for its end: else it might wait for ever."""
+    if model.alone and model.leases:
+        return ()
+    found = model.servable[: max(0, max_leases - len(model.leases))]
+    if found and found[0].alone:
+        return () if model.leases else found[:1]
+    return tuple(itertools.takewhile(lambda each: not each.alone, found))
 
 
 def refusal(state: SchedulerState, model: Model, waiter: Waiter, now: float) -> Refusal | None:

@@ -17,6 +17,7 @@ import msgspec
 from ocr_inference.protocol import frames
 from ocr_inference.protocol.engine import (
     Answer,
+    Begun,
     CallName,
     CancelCall,
     Delta,
@@ -51,11 +52,23 @@ LIMIT_SECONDS: Mapping[CallName, float] = {
 Result = PageResult | Footprint | None
 
 
+class WorkerLost(EngineError):
+    """Call that failed because its worker died."""
+
+    def __init__(self, failure: Failure, *, begun: bool = False) -> None:
+        """Prepare; `begun`: whether the worker had begun the page, which so may be the cause."""
+        super().__init__(failure)
+        self.begun = begun
+
+
 @dataclass
 class _Pending:
     """Call without an answer yet."""
 
     future: "asyncio.Future[Result]"
+    request: InferRequest | None = None
+    """The page, where the call is one."""
+    begun: bool = False
     on_delta: Callable[[Delta], None] | None = None
     on_progress: Callable[[Progress], None] | None = None
     forgotten: bool = False
@@ -75,6 +88,8 @@ class Worker:
         self._ids = 0
         self._end: Failure | None = None
         self._ended = asyncio.Event()
+        self.begun: tuple[InferRequest, ...] = ()
+        """Pages that it had begun and not answered when it died."""
 
     @classmethod
     async def start(cls, spec: ModelSpec, host: HostTier, starter: Starter) -> "Worker":
@@ -123,9 +138,10 @@ class Worker:
             await logged
             self._writer.close()
             self._end = _death(self.name, code)
+            self.begun = tuple(each.request for each in self._pending.values() if each.begun and each.request)
             for pending in self._pending.values():
                 if not pending.future.done():
-                    pending.future.set_exception(EngineError(self._end))
+                    pending.future.set_exception(WorkerLost(self._end, begun=pending.begun))
             self._pending.clear()
             self._ended.set()
         return self._end
@@ -208,14 +224,15 @@ class Worker:
         # A future may fail when nothing waits for it any more; that is no error then.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._end is not None:
-            future.set_exception(EngineError(self._end))
+            future.set_exception(WorkerLost(self._end))
             return future
         try:
             self._writer.write(frames.pack(message))
         except frames.BrokenFrame as error:
             future.set_exception(EngineError(Failure(kind=FailureKind.IMAGE_TOO_LARGE, message=str(error))))
             return future
-        self._pending[message.id] = _Pending(future, on_delta, on_progress)
+        request = message.request if isinstance(message, InferCall) else None
+        self._pending[message.id] = _Pending(future, request, on_delta=on_delta, on_progress=on_progress)
         return future
 
     async def _deliver(self) -> None:
@@ -224,6 +241,8 @@ class Worker:
             if (pending := self._pending.get(answer.id)) is None:
                 continue
             match answer.result:
+                case Begun():
+                    pending.begun = True
                 case Delta() as delta:
                     if pending.on_delta is not None and not pending.forgotten:
                         pending.on_delta(delta)

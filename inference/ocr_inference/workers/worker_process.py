@@ -31,6 +31,7 @@ from ocr_inference.checkpoints.weights.header import BadWeights
 from ocr_inference.protocol import frames
 from ocr_inference.protocol.engine import (
     Answer,
+    Begun,
     Broken,
     Call,
     CancelCall,
@@ -160,6 +161,7 @@ class WorkerProcess:
         wanted = [call for call in batch if not self._left_out(call)]
         if not wanted:
             return
+        self._answer(*(Answer(call.id, Begun()) for call in wanted))
         results = self._guard(lambda: self._engine_of_model().infer([call.request for call in wanted]))
         if isinstance(results, Failure):
             results = [results] * len(wanted)
@@ -174,6 +176,7 @@ class WorkerProcess:
             while waiting and engine.free_slots:
                 call = waiting.pop(0)
                 if not self._left_out(call):
+                    self._answer(Answer(call.id, Begun()))
                     engine.admit(call.id, call.request)
                     inside[call.id] = call
             for number in [number for number in inside if number in self._cancelled]:
@@ -226,7 +229,7 @@ class WorkerProcess:
         with self._sending:
             self._connection.sendall(b"".join(frames.pack(answer) for answer in answers))
         for answer in answers:
-            if not isinstance(answer.result, Delta | Progress):
+            if not isinstance(answer.result, Begun | Delta | Progress):
                 self._unanswered.discard(answer.id)
                 self._cancelled.discard(answer.id)
 

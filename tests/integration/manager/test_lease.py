@@ -1,6 +1,7 @@
 """Pages that are read under a lease, by real worker processes: deaths, deadlines, clients that go."""
 
 import asyncio
+import logging
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,7 @@ from ocr_wire.states import State
 from tests.support import engines
 from tests.support.engines import (
     Faults,
+    eventually,
     faulty,
     idle,
     live,
@@ -49,11 +51,82 @@ async def test_a_page_that_kills_every_worker_is_an_error_and_the_next_one_is_re
     async with running(faulty(faults)) as manager:
         await read(manager)
         faults.set(infer="crash")
-        with pytest.raises(EngineError, match="SIGKILL") as error:
+        with pytest.raises(EngineError, match="2 workers of model alpha died") as error:
             await read(manager)
-        assert error.value.failure.kind is FailureKind.WORKER_DIED
+        assert error.value.failure.kind is FailureKind.PAGE_KILLS_WORKER
         faults.set()
+        assert (await read(manager, request=engines.page("black"))).width == 40
+
+
+COLORS = ("red", "green", "blue", "yellow", "cyan", "magenta", "gray")
+
+
+async def key_of(manager: Manager, page: InferRequest) -> str:
+    """The key by which the faults file knows the page."""
+    return (await read(manager, request=page)).text.split()[4]
+
+
+@pytest.mark.parametrize("steps", [{}, {"step_seconds": 0.0}])
+async def test_a_page_that_kills_workers_harms_no_other_page(faults: Faults, steps: dict[str, float]) -> None:
+    config = make_config(make_model(faults_file=str(faults.file), max_batch=8, **steps))
+    killer, innocents = engines.page("black"), [engines.page(color) for color in COLORS]
+    async with running(config) as manager:
+        key = await key_of(manager, killer)
+        # The first page is held, so that the others, the killer among them, come to the engine together.
+        faults.set(key, infer="hold")
+        first = asyncio.create_task(read(manager))
+        await until(manager, lambda model: model.in_flight == 1)
+        reading = [asyncio.create_task(read(manager, request=page)) for page in [*innocents[:3], killer]]
+        reading += [asyncio.create_task(read(manager, request=page)) for page in innocents[3:]]
+        await until(manager, lambda model: model.in_flight == 8)
+        faults.set(key)
+        guilty = reading.pop(3)
+        with pytest.raises(EngineError) as error:
+            await guilty
+        assert error.value.failure.kind is FailureKind.PAGE_KILLS_WORKER
+        assert [(await page).width for page in (first, *reading)] == [40] * 8
+        assert seen(manager).loads == 3, "the killer kills twice"
+        with pytest.raises(EngineError, match="refused for 10 minutes"):
+            await read(manager, request=killer)
+        assert [(await read(manager, request=page)).width for page in innocents] == [40] * 7
+        assert seen(manager).loads == 3, "the killer was read a third time"
+
+
+async def test_copies_of_a_page_that_kills_workers_kill_two_together(faults: Faults) -> None:
+    async with running(make_config(make_model(faults_file=str(faults.file), max_batch=8))) as manager:
+        killer = engines.page("black")
+        faults.set(await key_of(manager, killer))
+        copies = [read(manager, request=killer) for _ in range(8)]
+        outcomes = await asyncio.gather(*copies, return_exceptions=True)
+        assert {each.failure.kind for each in outcomes if isinstance(each, EngineError)} == {
+            FailureKind.PAGE_KILLS_WORKER
+        }
+        assert len(outcomes) == 8
         assert (await read(manager)).width == 40
+        assert seen(manager).loads == 3
+
+
+async def test_a_page_whose_clients_leave_is_refused_after_two_workers_died(
+    faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(faulty(faults)) as manager:
+        killer = engines.page("black")
+        key = await key_of(manager, killer)
+        for _ in range(2):
+            faults.set(key, infer="hold")
+            client = asyncio.create_task(read(manager, request=killer))
+            await eventually(lambda: "infer is held" in caplog.text)
+            caplog.clear()
+            client.cancel()
+            await asyncio.wait([client])
+            faults.set(key)
+            await until(manager, lambda model: model.state is State.UNLOADED)
+        with pytest.raises(EngineError) as error:
+            await read(manager, request=killer)
+        assert error.value.failure.kind is FailureKind.PAGE_KILLS_WORKER
+        assert (await read(manager)).width == 40
+        assert seen(manager).loads == 3
 
 
 async def test_running_out_of_memory_while_reading_fails_the_page_only(faults: Faults) -> None:
@@ -96,7 +169,10 @@ async def test_a_lease_ends_with_the_work_not_with_the_client() -> None:
         await until(manager, lambda model: model.in_flight == 0)
 
 
-async def test_a_stuck_page_ends_its_worker_though_all_clients_have_left(faults: Faults) -> None:
+async def test_a_stuck_page_ends_its_worker_though_all_clients_have_left(
+    faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     config = faulty(faults)
     async with running(config, stuck_seconds=0.1) as manager:
         await read(manager)
@@ -107,6 +183,7 @@ async def test_a_stuck_page_ends_its_worker_though_all_clients_have_left(faults:
             for _ in range(manager.effective.batching.max_pages)
         ]
         await until(manager, lambda model: model.in_flight == len(clients))
+        await eventually(lambda: "infer hangs" in caplog.text)
         for client in clients:
             client.cancel()
         await asyncio.wait(clients)

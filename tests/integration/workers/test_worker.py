@@ -17,7 +17,7 @@ import pytest
 from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest, ModelSpec, PageResult
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.workers.processes import Direct, environment
-from ocr_inference.workers.worker import Worker
+from ocr_inference.workers.worker import Worker, WorkerLost
 from tests.support import engines
 from tests.support.patience import PATIENCE
 
@@ -89,10 +89,36 @@ async def test_kill_during_a_call_fails_everything_in_flight_and_later_calls() -
         assert worker.ended
 
 
-async def test_a_page_that_is_stuck_ends_the_worker_though_nothing_waits_for_it() -> None:
-    async with started(infer_seconds=3600) as worker:
+async def test_only_pages_that_were_begun_may_have_killed_the_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    faults = tmp_path / "faults.json"
+    async with started(faults_file=str(faults)) as worker:
         await worker.call("load")
-        worker.forget(infer(worker, limit_seconds=0.1))  # type: ignore[arg-type]
+        await infer(worker, engines.page("red"))
+        faults.write_text(json.dumps({"infer": "hold"}))
+        pages = [infer(worker, engines.page(color)) for color in ("black", "white")]
+        await engines.eventually(lambda: "infer is held" in caplog.text)
+        os.kill(worker.pid, signal.SIGKILL)
+        lost = await asyncio.gather(*pages, return_exceptions=True)
+        assert [each.begun for each in lost if isinstance(each, WorkerLost)] == [True, False]
+        assert worker.begun == (engines.page("black"),)
+        late = await asyncio.gather(infer(worker), return_exceptions=True)
+        assert [each.begun for each in late if isinstance(each, WorkerLost)] == [False]
+
+
+async def test_a_page_that_is_stuck_ends_the_worker_though_nothing_waits_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    faults = tmp_path / "faults.json"
+    async with started(faults_file=str(faults)) as worker:
+        await worker.call("load")
+        faults.write_text(json.dumps({"infer": "hang"}))
+        page = infer(worker, limit_seconds=3.0)
+        await engines.eventually(lambda: "infer hangs" in caplog.text)
+        worker.forget(page)  # type: ignore[arg-type]
         async with asyncio.timeout(PATIENCE):
             await worker.gone()
 

@@ -76,6 +76,45 @@ def test_offload_waits_for_leases_and_serves_those_who_queued_before() -> None:
     assert story.granted(after)
 
 
+def test_one_that_has_to_be_alone_waits_for_leases_and_younger_ones_wait_for_it() -> None:
+    story = Story(max_pages=4)
+    first = story.make_ready()
+    alone, younger = story.ask(alone=True), story.ask()
+    assert not story.granted(alone)
+    assert not story.granted(younger), "it might wait for ever"
+    story.do(Release(first))
+    assert story.granted(alone)
+    assert not story.granted(younger)
+    story.do(Release(alone))
+    assert story.granted(younger)
+    assert story.granted(story.ask()), "the next ones aren't alone"
+
+
+def test_those_that_have_to_be_alone_are_served_one_after_the_other() -> None:
+    story = Story(max_pages=4)
+    before, *suspects = story.ask(), *(story.ask(alone=True) for _ in range(2))
+    story.end()
+    assert [story.granted(each) for each in (before, *suspects)] == [True, False, False]
+    story.do(Release(before))
+    assert [story.granted(each) for each in suspects] == [True, False]
+    story.do(Release(suspects[0]))
+    assert story.granted(suspects[1])
+
+
+def test_a_worker_that_dies_with_a_lone_lease_leaves_no_closed_door() -> None:
+    story = Story(max_pages=4)
+    story.do(Release(story.make_ready()))
+    alone = story.ask(alone=True)
+    worker = story.scheduler_state.models["a"].worker
+    assert worker is not None
+    waiting = [story.ask(), story.ask()]
+    story.do(WorkerDied("a", worker, DIED))
+    assert LeaseLost(alone) in story.effects
+    story.end()
+    story.end()
+    assert all(story.granted(each) for each in waiting)
+
+
 def test_release_from_every_lasting_state() -> None:
     story = Story()
     assert isinstance(story.answers[story.admin(Event.UNLOAD)], Done)
@@ -148,6 +187,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.asked: set[int] = set()
         self.cancelled: set[int] = set()
         self.leases: set[int] = set()
+        self.alone: set[int] = set()
         self.closed = False
 
     def do(self, command: Command) -> None:
@@ -166,11 +206,17 @@ class AnyOrder(RuleBasedStateMachine):
             lost = begun.pop()
             self.do(Finished(lost.model, lost.serial, NotBegun(self.story.others)))
 
-    @rule(model=st.sampled_from("abc"), deadline=st.none() | st.floats(0.1, 50))
-    def acquire(self, model: str, deadline: float | None) -> None:
+    @rule(
+        model=st.sampled_from("abc"),
+        deadline=st.none() | st.floats(0.1, 50),
+        alone=st.sampled_from([False, False, True]),
+    )
+    def acquire(self, model: str, deadline: float | None, alone: bool) -> None:
         self.story.ticket += 1
         self.asked.add(self.story.ticket)
-        self.do(Acquire(self.story.ticket, model, self.story.now + (deadline or 30)))
+        if alone:
+            self.alone.add(self.story.ticket)
+        self.do(Acquire(self.story.ticket, model, self.story.now + (deadline or 30), alone=alone))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -262,6 +308,11 @@ class AnyOrder(RuleBasedStateMachine):
             assert not model.leases or model.state is State.READY
         held = {ticket for model in self.story.scheduler_state.models.values() for ticket in model.leases}
         assert held == self.leases
+
+    @invariant()
+    def a_lone_lease_is_the_only_one_of_its_model(self) -> None:
+        for model in self.story.scheduler_state.models.values():
+            assert not model.leases & self.alone or len(model.leases) == 1
 
     @invariant()
     def transient_states_have_their_one_call(self) -> None:
