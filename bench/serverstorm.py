@@ -40,7 +40,7 @@ SPREAD: Final = 1.05
 and go by some percent."""
 CALL: Final = re.compile(rb" INFO ocr_inference\.manager\.manager .* call=(\w+) reason=(.+)$")
 STARTED: Final = re.compile(rb" worker started model=(\S+) pid=(\d+)")
-KILLED: Final = frozenset({"worker_died", "load_failed"})
+KILLED: Final = frozenset({"worker_died", "load_failed", "page_kills_worker"})
 """Errors that a killed worker explains."""
 
 

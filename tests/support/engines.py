@@ -135,9 +135,7 @@ class Faults:
         self.file = folder / "faults.json"
         self.set()
 
-    def set(self, *killers: str, **faults: str) -> None:
-        """`killers` are keys of pages, each of which kills the worker that reads it."""
-        faults |= {f"page {key}": "crash" for key in killers}
+    def set(self, **faults: str) -> None:
         part = self.file.with_suffix(".part")
         part.write_text(json.dumps(faults))
         part.replace(self.file)

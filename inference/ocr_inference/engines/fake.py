@@ -2,9 +2,10 @@
 
 Options: `load_seconds stand_by_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes`
 (64 KiB), `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a
-call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `hang`, or `hold` (as long as the
-file says so); the log says when the last two begin. `page KEY` instead of a call is a page, by the key in its answer:
-its fault happens when it is read. Answers begin with `fake`, and depend on nothing but the page and the request.
+call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `break` (it ends), `hang`, or
+`hold` (as long as the file says so); the log says when the last two begin. `page KEY` instead of a call is a page, by
+the key in its answer: its fault happens when it is read. Answers begin with `fake`, and depend on nothing but the page
+and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
 pages at once; a page's words are repeated `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a
@@ -28,6 +29,7 @@ import msgspec
 from ocr_inference.checkpoints import sources
 from ocr_inference.engines import pictures
 from ocr_inference.protocol.engine import (
+    Broken,
     Delta,
     EngineError,
     Event,
@@ -182,6 +184,8 @@ class Fake:
                 raise MemoryError(f"{call}, as the faults file says")
             case "crash":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "break":
+                raise Broken(_failed(f"{call} breaks, as the faults file says"))
             case "hang":
                 sys.stderr.write(f"{call} hangs, as the faults file says\n")
                 time.sleep(HANG_SECONDS)

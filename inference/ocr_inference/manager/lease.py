@@ -90,8 +90,8 @@ class Lease:
                 async with aclosing(self._attempt(request, stream=stream)) as answers:
                     async for answer in answers:
                         answered = True
-                        if kills and isinstance(answer, PageResult):
-                            await self._history.acquit(self.model, request)
+                        if isinstance(answer, PageResult):
+                            await self._acquit(request, kills)
                         yield answer
             except WorkerLost as lost:
                 if answered:
@@ -101,8 +101,16 @@ class Lease:
                 )
                 kills += lost.begun
                 self._worker = None
+            except EngineError:
+                await self._acquit(request, kills)
+                raise
             else:
                 return
+
+    async def _acquit(self, request: InferRequest, kills: int) -> None:
+        """Suspect the page no more: a worker was done with it and lives."""
+        if kills:
+            await self._history.acquit(self.model, request)
 
     async def _attempt(
         self, request: InferRequest, *, stream: bool

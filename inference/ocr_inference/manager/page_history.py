@@ -46,7 +46,7 @@ class PageHistory:
         return suspects.kills(self._suspects, digest, self._now())
 
     async def acquit(self, model: str, request: InferRequest) -> None:
-        """Suspect a page no more: a worker was done with it and lives."""
+        """Suspect a page no more."""
         digest = await asyncio.to_thread(_digest, model, request)
         self._suspects = suspects.acquitted(self._suspects, digest)
 

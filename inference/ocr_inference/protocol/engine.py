@@ -56,8 +56,10 @@ class EngineError(Exception):
 
 
 class Broken(EngineError):
-    """Failure after which this process can't go on, such as a CUDA error that sticks: it is answered, then the process
-    ends."""
+    """Failure after which this process can't go on, such as a CUDA error that sticks: the process ends.
+
+    A life-cycle call is answered with it. Pages get no answer: as after any death, another worker reads them again.
+    """
 
 
 class InferRequest(Struct, frozen=True, kw_only=True):

@@ -163,6 +163,8 @@ class WorkerProcess:
             return
         self._answer(*(Answer(call.id, Begun()) for call in wanted))
         results = self._guard(lambda: self._engine_of_model().infer([call.request for call in wanted]))
+        if self._broken:
+            return
         if isinstance(results, Failure):
             results = [results] * len(wanted)
         for call, result in zip(wanted, results, strict=True):
@@ -183,11 +185,11 @@ class WorkerProcess:
                 engine.cancel(number)
                 self._left_out(inside.pop(number))
             events = self._guard(engine.step) if inside else []
+            if self._broken:
+                return
             if isinstance(events, Failure):
                 events = [(number, events) for number in inside]
             self._send_events(events, inside)
-            if self._broken:
-                return
             while len(inside) + len(waiting) < limit and not self._returned:
                 match self._next(0.0):
                     case None:
@@ -239,6 +241,7 @@ class WorkerProcess:
             return call()
         except Broken as error:
             self._broken = True
+            sys.stderr.write(f"{error}\n")
             return error.failure
         except EngineError as error:
             return error.failure

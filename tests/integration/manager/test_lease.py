@@ -62,24 +62,27 @@ COLORS = ("red", "green", "blue", "yellow", "cyan", "magenta", "gray")
 
 
 async def key_of(manager: Manager, page: InferRequest) -> str:
-    """The key by which the faults file knows the page."""
-    return (await read(manager, request=page)).text.split()[4]
+    """The page's name in the faults file."""
+    return f"page {(await read(manager, request=page)).text.split()[4]}"
 
 
-@pytest.mark.parametrize("steps", [{}, {"step_seconds": 0.0}])
-async def test_a_page_that_kills_workers_harms_no_other_page(faults: Faults, steps: dict[str, float]) -> None:
-    config = make_config(make_model(faults_file=str(faults.file), max_batch=8, **steps))
+@pytest.mark.parametrize("step_seconds", [-1.0, 0.0], ids=["batches", "steps"])
+@pytest.mark.parametrize("fault", ["crash", "break"])
+async def test_a_page_that_kills_workers_harms_no_other_page(
+    faults: Faults, fault: str, step_seconds: float
+) -> None:
+    config = make_config(make_model(faults_file=str(faults.file), max_batch=8, step_seconds=step_seconds))
     killer, innocents = engines.page("black"), [engines.page(color) for color in COLORS]
     async with running(config) as manager:
         key = await key_of(manager, killer)
         # The first page is held, so that the others, the killer among them, come to the engine together.
-        faults.set(key, infer="hold")
+        faults.set(**{key: fault}, infer="hold")
         first = asyncio.create_task(read(manager))
         await until(manager, lambda model: model.in_flight == 1)
         reading = [asyncio.create_task(read(manager, request=page)) for page in [*innocents[:3], killer]]
         reading += [asyncio.create_task(read(manager, request=page)) for page in innocents[3:]]
         await until(manager, lambda model: model.in_flight == 8)
-        faults.set(key)
+        faults.set(**{key: fault})
         guilty = reading.pop(3)
         with pytest.raises(EngineError) as error:
             await guilty
@@ -95,7 +98,7 @@ async def test_a_page_that_kills_workers_harms_no_other_page(faults: Faults, ste
 async def test_copies_of_a_page_that_kills_workers_kill_two_together(faults: Faults) -> None:
     async with running(make_config(make_model(faults_file=str(faults.file), max_batch=8))) as manager:
         killer = engines.page("black")
-        faults.set(await key_of(manager, killer))
+        faults.set(**{await key_of(manager, killer): "crash"})
         copies = [read(manager, request=killer) for _ in range(8)]
         outcomes = await asyncio.gather(*copies, return_exceptions=True)
         assert {each.failure.kind for each in outcomes if isinstance(each, EngineError)} == {
@@ -114,13 +117,13 @@ async def test_a_page_whose_clients_leave_is_refused_after_two_workers_died(
         killer = engines.page("black")
         key = await key_of(manager, killer)
         for _ in range(2):
-            faults.set(key, infer="hold")
+            faults.set(**{key: "crash"}, infer="hold")
             client = asyncio.create_task(read(manager, request=killer))
             await eventually(lambda: "infer is held" in caplog.text)
             caplog.clear()
             client.cancel()
             await asyncio.wait([client])
-            faults.set(key)
+            faults.set(**{key: "crash"})
             await until(manager, lambda model: model.state is State.UNLOADED)
         with pytest.raises(EngineError) as error:
             await read(manager, request=killer)
