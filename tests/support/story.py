@@ -91,10 +91,10 @@ class Story:
         self.do(Acquire(self.ticket, model, until, alone=alone))
         return self.ticket
 
-    def admin(self, event: Event, model: str = "a") -> int:
+    def admin(self, event: Event, model: str = "a", *, force: bool = False) -> int:
         self.ticket += 1
         assert event is Event.OFFLOAD or event is Event.UNLOAD
-        self.do(AdminRequest(self.ticket, model, event))
+        self.do(AdminRequest(self.ticket, model, event, force))
         return self.ticket
 
     def offload_if_idle(self, model: str = "a", after: float = 0.0) -> int:

@@ -88,6 +88,11 @@ class Calls:
         for worker in self._workers.values():
             worker.kill()
 
+    def kill_blameless(self, model: str) -> None:
+        """Kill the model's worker, if there is one; the pages that it reads aren't suspected for that."""
+        if (worker := self._workers.get(model)) is not None:
+            worker.kill_blameless()
+
     async def carry_out(self, effect: StartCall, model: Model) -> Footprint:
         """Carry out a call; returns what the model holds afterwards. Raises `EngineError`, `OSError`, and for a load or
         restore `MemoryTaken`. `model` is as it was when the call was decided."""

@@ -35,6 +35,7 @@ from ocr_inference.scheduling.state import (
     Effect,
     Finished,
     Grant,
+    KillWorker,
     LeaseLost,
     MemoryProbed,
     Model,
@@ -163,9 +164,10 @@ class Manager:
         finally:
             lease.release()
 
-    async def offload(self, model: str | None = None) -> None:
-        """Offload a model, or all (None); returns when that is done, after their leases ended."""
-        await self._request(model, Event.OFFLOAD)
+    async def offload(self, model: str | None = None, *, force: bool = False) -> None:
+        """Offload a model, or all (None); returns when that is done, after their leases ended. With `force` workers
+        that are at work are killed, which drops weights; the pages are read again afterwards."""
+        await self._request(model, Event.OFFLOAD, force=force)
 
     async def offload_idle(self, model: str, min_resident_seconds: float = 0.0) -> None:
         """Offload an idle model; returns when that is done. Raises `Refused` at once where the model is in use, or has
@@ -175,9 +177,10 @@ class Manager:
         self._inbox.post(OffloadIfIdle(ticket, model, min_resident_seconds))
         await answer
 
-    async def release(self, model: str | None = None) -> None:
-        """Unload a model, or all (None); returns when that is done, after their leases ended."""
-        await self._request(model, Event.UNLOAD)
+    async def release(self, model: str | None = None, *, force: bool = False) -> None:
+        """Unload a model, or all (None); returns when that is done, after their leases ended. `force` as of
+        `offload`."""
+        await self._request(model, Event.UNLOAD, force=force)
 
     def apply(self, effective: Effective) -> None:
         """Work by these settings from now on; running timers are set anew, from the last activity."""
@@ -206,13 +209,15 @@ class Manager:
         the manager."""
         return self._latest.follow()
 
-    async def _request(self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> None:
+    async def _request(
+        self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD], *, force: bool
+    ) -> None:
         if model is not None:
             self._check_name(model)
         answers = []
         for name in self._specs if model is None else (model,):
             ticket, answer = self._inbox.ticket()
-            self._inbox.post(AdminRequest(ticket, name, event))
+            self._inbox.post(AdminRequest(ticket, name, event, force))
             answers.append(answer)
         await asyncio.gather(*answers)
 
@@ -265,6 +270,11 @@ class Manager:
                 self._inbox.refuse(ticket, refusal)
             case Done(ticket):
                 self._inbox.answer(ticket)
+            case KillWorker(model):
+                log.warning(
+                    "kill the worker of %s: requested by an administrator", model, extra={"model": model}
+                )
+                self._calls.kill_blameless(model)
             case WakeAt(time):
                 self._wake_at(time)
             case ProbeMemory():

@@ -28,6 +28,7 @@ from ocr_inference.scheduling.state import (
     Effect,
     Finished,
     Grant,
+    KillWorker,
     LeaseLost,
     MemoryProbed,
     Model,
@@ -112,6 +113,9 @@ def _admin_request(transaction: Transaction, command: AdminRequest) -> None:
         transaction.effects.append(Done(command.ticket))
         return
     model = transaction.put(replace(model, preload_suppressed=True))
+    if command.force and model.worker is not None and (model.leases or model.running):
+        transaction.effects.append(KillWorker(model.name))
+    before = 0 if command.force else command.ticket
     offload = command.event is Event.OFFLOAD
     if offload and model.state is State.OFFLOADED:
         transaction.effects.append(Done(command.ticket))
@@ -122,12 +126,15 @@ def _admin_request(transaction: Transaction, command: AdminRequest) -> None:
         transaction.put(replace(model, running=running))
     elif model.admin_request is None:
         transaction.put(
-            replace(model, admin_request=PendingRequest(command.event, (command.ticket,), command.ticket))
+            replace(model, admin_request=PendingRequest(command.event, (command.ticket,), before))
         )
     else:
         event = model.admin_request.event if offload else command.event
         admin_request = replace(
-            model.admin_request, event=event, tickets=(*model.admin_request.tickets, command.ticket)
+            model.admin_request,
+            event=event,
+            tickets=(*model.admin_request.tickets, command.ticket),
+            before=min(model.admin_request.before, before),
         )
         transaction.put(replace(model, admin_request=admin_request))
 

@@ -257,6 +257,8 @@ class AdminRequest:
     ticket: int
     model: str
     event: Literal[Event.OFFLOAD, Event.UNLOAD]
+    force: bool = False
+    """Whether a worker that is at work is killed, and waiters that queued before wait for the end of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +356,13 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class KillWorker:
+    """Kill the model's worker, and blame no page for it; its end is reported as that of any worker."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Report that an administrator's request, or an offload of an idle model, is done."""
 
@@ -377,4 +386,4 @@ class Closed:
     """Report the end of draining: no request, no weights, no worker is left."""
 
 
-Effect = StartCall | Grant | Reject | LeaseLost | Done | WakeAt | ProbeMemory | Closed
+Effect = StartCall | Grant | Reject | LeaseLost | KillWorker | Done | WakeAt | ProbeMemory | Closed

@@ -90,6 +90,7 @@ class Worker:
         self._ended = asyncio.Event()
         self.begun: tuple[InferRequest, ...] = ()
         """Pages that it had begun and not answered when it died."""
+        self._blameless = False
 
     @classmethod
     async def start(cls, spec: ModelSpec, host: HostTier, starter: Starter) -> "Worker":
@@ -138,10 +139,11 @@ class Worker:
             await logged
             self._writer.close()
             self._end = _death(self.name, code)
-            self.begun = tuple(each.request for each in self._pending.values() if each.begun and each.request)
             for pending in self._pending.values():
+                pending.begun = pending.begun and not self._blameless
                 if not pending.future.done():
                     pending.future.set_exception(WorkerLost(self._end, begun=pending.begun))
+            self.begun = tuple(each.request for each in self._pending.values() if each.begun and each.request)
             self._pending.clear()
             self._ended.set()
         return self._end
@@ -201,6 +203,11 @@ class Worker:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def kill_blameless(self) -> None:
+        """Kill it for a reason that its pages have no part in: they count as not begun."""
+        self._blameless = True
+        self.kill()
 
     def _kill_stuck(self, seconds: float) -> None:
         fields = {"model": self.name, "pid": self.pid}

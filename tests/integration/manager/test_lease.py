@@ -201,6 +201,25 @@ async def test_a_stuck_page_ends_its_worker_though_all_clients_have_left(
         await until(manager, lambda model: model.state is State.UNLOADED)
 
 
+async def test_force_ends_a_worker_at_once_and_blames_no_page(
+    faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(faulty(faults)) as manager:
+        await read(manager)
+        stuck = worker_pid(manager)
+        for _ in range(3):
+            faults.set(infer="hang")
+            caplog.clear()
+            reading = asyncio.create_task(read(manager))
+            await eventually(lambda: "infer hangs" in caplog.text)
+            faults.set()
+            await manager.release("alpha", force=True)
+            assert (await reading).width == 40, "it is read again, and never refused"
+        assert not engines.alive(stuck)
+        assert seen(manager).loads == 4
+
+
 def kill_worker(manager: Manager) -> None:
     os.kill(worker_pid(manager), signal.SIGKILL)
 

@@ -21,6 +21,7 @@ from ocr_inference.scheduling.state import (
     Done,
     Finished,
     Grant,
+    KillWorker,
     LeaseLost,
     NotBegun,
     Reason,
@@ -74,6 +75,32 @@ def test_offload_waits_for_leases_and_serves_those_who_queued_before() -> None:
     assert story.started[-1] == "restore a", "who came later wakes it again"
     story.end()
     assert story.granted(after)
+
+
+def test_a_forced_request_kills_a_busy_worker_and_is_carried_out_before_all_waiters() -> None:
+    story = Story(max_pages=1)
+    held, before = story.ask(), story.ask()
+    story.end()
+    assert story.granted(held)
+    asked = story.admin(Event.UNLOAD)
+    forced = story.admin(Event.OFFLOAD, force=True)
+    assert KillWorker("a") in story.effects
+    worker = story.scheduler_state.models["a"].worker
+    assert worker is not None
+    story.do(WorkerDied("a", worker, DIED))
+    story.end()
+    assert {asked, forced} <= set(story.answers)
+    assert not story.granted(before)
+    story.end()
+    assert story.granted(before)
+
+
+def test_a_forced_request_kills_no_idle_worker() -> None:
+    story = Story()
+    story.do(Release(story.make_ready()))
+    story.admin(Event.OFFLOAD, force=True)
+    assert KillWorker("a") not in story.effects
+    assert story.started[-1] == "offload a"
 
 
 def test_one_that_has_to_be_alone_waits_for_leases_and_younger_ones_wait_for_it() -> None:
@@ -260,11 +287,15 @@ class AnyOrder(RuleBasedStateMachine):
         if worker is not None:
             self.do(WorkerDied(model, worker, DIED))
 
-    @rule(model=st.sampled_from("abc"), event=st.sampled_from([Event.OFFLOAD, Event.UNLOAD]))
-    def admin(self, model: str, event: Event) -> None:
+    @rule(
+        model=st.sampled_from("abc"),
+        event=st.sampled_from([Event.OFFLOAD, Event.UNLOAD]),
+        force=st.sampled_from([False, False, True]),
+    )
+    def admin(self, model: str, event: Event, force: bool) -> None:
         self.story.ticket += 1
         assert event is Event.OFFLOAD or event is Event.UNLOAD
-        self.do(AdminRequest(self.story.ticket, model, event))
+        self.do(AdminRequest(self.story.ticket, model, event, force))
 
     @rule(seconds=st.floats(0.1, 12))
     def pass_time(self, seconds: float) -> None:
