@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import inference, pages
+from tests.support import engines, inference, pages
 from tests.support.engines import Faults
 from tests.support.inference import Server
 from tests.support.patience import PATIENCE
@@ -77,6 +78,33 @@ async def test_a_worker_that_crashes_on_every_page_is_an_error_not_a_loop(tmp_pa
         assert status == 200
         status, body = await server.read(pages.blank())
         assert (status, body["error"]["param"]) == (422, "file")
+
+
+@pytest.mark.parametrize("path", ["/gpu/release", "/gpu/offload"])
+async def test_force_ends_a_worker_whose_page_hangs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    faults = Faults(tmp_path)
+    config = f"models: [{{name: m, engine: fake, options: {{faults_file: {faults.file}}}}}]"
+    async with inference.server(config) as server:
+        faults.set(infer="hang")
+        reading = asyncio.create_task(server.read(pages.blank()))
+        await engines.eventually(lambda: "infer hangs" in caplog.text)
+        hung = _worker(server, "m")
+        faults.set()
+        status, _ = await server.json("POST", path, json={"model": "m", "force": True})
+        assert status == 200
+        assert (await reading)[0] == 200
+        assert not engines.alive(hung)
+        status, body = await server.json("POST", path, json={"model": "m", "force": "perhaps"})
+        assert (status, body["error"]["param"]) == (422, "force")
+
+
+async def test_an_offload_is_either_of_idle_models_or_forced(server: Server) -> None:
+    fields = {"model": "quick", "force": True, "if_idle": True}
+    status, body = await server.json("POST", "/gpu/offload", json=fields)
+    assert (status, body["error"]["param"]) == (422, "force")
 
 
 async def test_a_model_that_fails_to_load_says_so(tmp_path: Path) -> None:

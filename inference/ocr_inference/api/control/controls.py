@@ -21,10 +21,13 @@ async def load(request: web.Request) -> web.Response:
 async def offload(request: web.Request) -> web.Response:
     """Offload a model, after the requests that run, or all of them. Also serves `/cleanup`.
 
-    With `if_idle`: at once or not at all (409), and only one model.
+    With `if_idle`: at once or not at all (409), and only one model. With `force`: workers that are at work are killed.
     """
-    sent = await fields.read(request, ("model", "all", "if_idle", "min_resident_seconds"))
-    if_idle, resident = fields.flag(sent, "if_idle"), "min_resident_seconds"
+    sent = await fields.read(request, ("model", "all", "force", "if_idle", "min_resident_seconds"))
+    force, if_idle = fields.flag(sent, "force"), fields.flag(sent, "if_idle")
+    resident = "min_resident_seconds"
+    if force and if_idle:
+        raise ApiError(422, "invalid_value", "give either force or if_idle", param="force")
     if if_idle and "model" not in sent:
         raise ApiError(422, "missing_value", "if_idle needs model: which one may go", param="model")
     if resident in sent and not if_idle:
@@ -34,14 +37,15 @@ async def offload(request: web.Request) -> web.Response:
         seconds = fields.seconds(sent, resident) if resident in sent else 0.0
         await request.app[MANAGER].offload_idle(model, seconds)
     else:
-        await request.app[MANAGER].offload(model)
+        await request.app[MANAGER].offload(model, force=force)
     return _done(request, model)
 
 
 async def release(request: web.Request) -> web.Response:
-    """Unload a model, after the requests that run, or all of them."""
-    model = _model(request, await fields.read(request, ("model", "all")))
-    await request.app[MANAGER].release(model)
+    """Unload a model, after the requests that run, or all of them. `force` as of `offload`."""
+    sent = await fields.read(request, ("model", "all", "force"))
+    force, model = fields.flag(sent, "force"), _model(request, sent)
+    await request.app[MANAGER].release(model, force=force)
     return _done(request, model)
 
 
