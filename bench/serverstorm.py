@@ -213,10 +213,12 @@ class Storm:
             self.tally.wrong.append(f"{ask}: {pieces} at the beginning of {self._expected[ask]}")
 
     async def _whole(self, ask: Ask) -> Answer:
-        return await questions.whole(self._http, ask, self._pages[ask.page])
+        return await questions.whole(self._http, ask, storm.copy(self._pages[ask.page], self._random))
 
     async def _streamed(self, ask: Ask, pieces: list[str] | None = None) -> Answer:
-        return await questions.streamed(self._http, ask, self._pages[ask.page], pieces)
+        return await questions.streamed(
+            self._http, ask, storm.copy(self._pages[ask.page], self._random), pieces
+        )
 
     # --- disturbers -------------------------------------------------------------------------------------------
 
