@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,20 +15,25 @@ from devcluster.cluster import Cluster, down, running
 from devcluster.errors import DevclusterError, StartFailed
 from devcluster.machine import processes
 from devcluster.machine.layout import CHECKOUT, Identity, Layout, State
+from devcluster.progress import Progress
+from devcluster.tools.toolbox import Toolbox
 from tests.support import cluster as support
 from tests.support.cluster import until
 
 pytestmark = [pytest.mark.cluster]
 
 
-def devcluster(*arguments: str, directory: Path) -> subprocess.Popen[str]:
+def devcluster(*arguments: str, directory: Path, environ: Mapping[str, str] = {}) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "devcluster", *arguments, "--dir", str(directory)],
         cwd=CHECKOUT,
+        env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell that runs the tests in its background has them ignore Ctrl-C, and programs inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
@@ -35,6 +41,11 @@ def record(directory: Path) -> State:
     state = State.load(Layout(directory))
     assert state is not None
     return state
+
+
+def program(file: Path, script: str) -> None:
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
 
 
 def members(state: State) -> list[Identity]:
@@ -134,7 +145,14 @@ def test_a_killed_supervisor_takes_all_with_it_and_the_next_up_starts_afresh(dir
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_up_leaves_no_process(directory: Path, interruption: signal.Signals) -> None:
-    up = devcluster("up", "--nodes", "1", "--no-operator", directory=directory)
+    # With an API server that never answers, `up` is still waiting when it is interrupted, however late that is.
+    assets = directory.parent / "assets"
+    assets.mkdir()
+    (assets / "etcd").symlink_to(Toolbox(os.environ, Progress(sys.stderr)).control_plane().etcd)
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        program(assets / name, "exec sleep 3600")
+    environ = {"KUBEBUILDER_ASSETS": str(assets)}
+    up = devcluster("up", "--nodes", "1", "--no-operator", directory=directory, environ=environ)
     until(lambda: State.load(Layout(directory)) is not None and len(record(directory).processes) >= 2)
     state = record(directory)
     up.send_signal(interruption)
@@ -149,9 +167,7 @@ def test_a_part_that_ends_at_start_is_named_with_its_last_words(
     broken = directory.parent / "assets"
     broken.mkdir()
     for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-        program = broken / name
-        program.write_text("#!/bin/sh\necho the disk is full >&2\nexit 3\n")
-        program.chmod(0o755)
+        program(broken / name, "echo the disk is full >&2\nexit 3")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(broken))
     with pytest.raises(StartFailed, match=r"etcd ended with 3.*\n.*the disk is full"):
         Cluster.start(directory)
