@@ -12,7 +12,7 @@ def run_without_control_plane(tmp_path: Path, **environment: str) -> subprocess.
     """Run one cluster test where neither programs, nor Go, nor PyPI can be had."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "uv").write_text("#!/bin/sh\necho 'no route to pypi.org' >&2\nexit 1\n")
+    (programs / "uv").write_text("#!/bin/sh\necho 'no route to the index' >&2\nexit 1\n")
     (programs / "uv").chmod(0o755)
     kept = {
         key: value
@@ -38,7 +38,7 @@ def test_cluster_tests_are_skipped_and_the_summary_says_so(tmp_path: Path) -> No
     *_, last_but_one, last = done.stdout.strip().splitlines()
     assert "1 skipped" in last
     assert last_but_one.startswith("CLUSTER TESTS DID NOT RUN: 1 skipped, no control plane: Go isn't on PATH")
-    assert "no route to pypi.org" in last_but_one
+    assert "no route to the index" in last_but_one
 
 
 def test_in_ci_that_is_a_failure(tmp_path: Path) -> None:
