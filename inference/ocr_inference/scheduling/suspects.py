@@ -38,10 +38,8 @@ def current(suspects: Suspects, now: float) -> Suspects:
 def died(suspects: Suspects, begun: Collection[bytes], now: float) -> Suspects:
     """Return the suspects after the death of a worker that had begun these pages, in any number of copies."""
     before = current(suspects, now)
-    after = {
-        **before,
-        **{digest: Suspect(kills(before, digest, now) + 1, now) for digest in begun},
-    }
+    again = {digest: Suspect(before[digest].kills + 1 if digest in before else 1, now) for digest in begun}
+    after = {**before, **again}
     newest = sorted(after, key=lambda digest: after[digest].since, reverse=True)[:MAX_PAGES]
     return {digest: after[digest] for digest in newest}
 
