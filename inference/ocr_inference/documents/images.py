@@ -12,11 +12,7 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 
 from ocr_inference.errors import ApiError
-
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-"""Formats that are read; of animated and multi-page files the first frame."""
-
-MAX_SIDE = 65_535
+from ocr_inference.protocol.page import FORMATS, MAX_SIDE
 
 # Pillow's own guard warns or raises by a fixed number when a file is opened; here the configured limit rules.
 Image.MAX_IMAGE_PIXELS = None

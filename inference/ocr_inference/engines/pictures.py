@@ -6,14 +6,10 @@ import warnings
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind
-
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-"""Only what scanners and browsers make: each further decoder is attack surface."""
+from ocr_inference.protocol.page import FORMATS, MAX_SIDE
 
 DECODERS = tuple(f"PIL.{name}ImagePlugin" for name in ("Png", "Jpeg", "WebP", "Tiff", "Bmp", "Gif", "Ppm"))
 """Modules that Pillow imports when it opens its first picture, a twentieth of a second: for forkservers."""
-
-MAX_SIDE = 65_535
 
 
 def blank() -> bytes:

@@ -4,5 +4,5 @@
 - `frames`: messages as bytes.
 - `host_tier`: weights in host memory.
 - `latest`: a value that one owner replaces and many follow.
-- `page`: places on a page.
+- `page`: formats and bounds of pages, and places on one.
 """

@@ -1,6 +1,16 @@
-"""A place on a page, as it is answered and as families find it."""
+"""Pages: their formats and bounds, and a place on one, as it is answered and as families find it."""
+
+from typing import Final
 
 from msgspec import Struct
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""Formats of pages, as Pillow names them: only what scanners and browsers make, since each further decoder is attack
+surface. Of animated and multi-page files the first frame is read.
+"""
+
+MAX_SIDE: Final = 65_535
+"""Most pixels of a side."""
 
 
 class Box(Struct, frozen=True):

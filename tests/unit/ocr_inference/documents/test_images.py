@@ -9,12 +9,13 @@ from PIL import Image
 from ocr_inference.documents import images
 from ocr_inference.documents.images import Picture
 from ocr_inference.errors import ApiError
+from ocr_inference.protocol.page import FORMATS
 from tests.support import pages
 
 LIMIT = 100_000_000
 
 
-@pytest.mark.parametrize("name", images.FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
 async def test_format_and_size_are_read_from_the_header(name: str) -> None:
     picture = await images.check(pages.encoded(Image.new("RGB", (30, 20), "red"), name), LIMIT)
     assert picture == Picture(name, 30, 20)
@@ -67,7 +68,7 @@ async def test_a_png_without_pixels_is_damaged() -> None:
     assert caught.value.status in {415, 422}
 
 
-@given(st.sampled_from([*images.FORMATS]), st.data())
+@given(st.sampled_from([*FORMATS]), st.data())
 async def test_damage_anywhere_is_a_picture_or_a_refusal(name: str, data: st.DataObject) -> None:
     whole = bytearray(pages.encoded(Image.new("RGB", (9, 7), "blue"), name))
     for at in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=4)):
