@@ -12,12 +12,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from ocr_inference.config.settings import Settings
 from ocr_inference.device import gpu, gpu_exporter, memory_accounting
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.dcgm import GpuReading
-from tests.support import fakepod
+from tests.support import fakepod, prometheus
 from tests.support.paths import GOLDEN
 from tests.support.patience import PATIENCE
 
@@ -51,6 +52,18 @@ async def scraped(folder: Path) -> AsyncIterator[str]:
         yield await response.text()
 
 
+@pytest.mark.parametrize("said", prometheus.ACCEPT)
+async def test_prometheus_gets_the_format_that_it_prefers(folder: Path, said: str) -> None:
+    header, media_type = prometheus.ACCEPT[said]
+    async with (
+        gpu_exporter.serving(settings(folder), {"NODE_NAME": "gpu-a"}) as url,
+        aiohttp.ClientSession() as http,
+        http.get(url, headers={"Accept": header}) as response,
+    ):
+        assert (response.status, response.headers["Content-Type"]) == (200, media_type)
+        assert len(prometheus.families(await response.text(), media_type)) == 4
+
+
 async def test_the_operator_reads_what_it_says(folder: Path) -> None:
     async with scraped(folder) as text:
         idle, busy = dcgm.parse(text, "")
@@ -82,6 +95,21 @@ async def test_gpus_that_cannot_be_read_are_an_error_and_no_empty_list(folder: P
         async with http.get(url) as response:
             assert response.status == 503
             assert "gpus.json" in await response.text()
+
+
+async def test_half_open_heads_keep_no_reader_out(folder: Path) -> None:
+    async with gpu_exporter.serving(settings(folder), {}) as url, aiohttp.ClientSession() as http:
+        heads = []
+        try:
+            for _ in range(2 * gpu_exporter.LIMITS.total):
+                heads.append(await asyncio.open_connection(URL(url).host, URL(url).port))
+                heads[-1][1].write(b"GET /metrics HTTP/1.1\r\nX: ")
+            for _ in range(3):
+                async with http.get(url, headers={"Connection": "close"}) as response:
+                    assert response.status == 200
+        finally:
+            for _, writer in heads:
+                writer.close()
 
 
 async def test_an_address_that_is_taken_is_named(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The wire: what clients, probes, dashboards and the operator rely on, byte for byte where they do."""
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest_asyncio
 
 from ocr_wire import live_settings
 from ocr_wire import state as podstate
-from tests.support import inference, pages
+from tests.support import inference, pages, prometheus
 from tests.support.inference import Server
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
@@ -35,9 +36,14 @@ VALUES = {
 }
 HEALTH = [
     *("status", "backend", "platform", "gpu_manager", "model_location", "idle_time", "device", "timeout"),
-    *("gpu_memory_allocated", "gpu_memory_reserved", "gpu_memory_free"),
+    *("gpu_memory_allocated", "gpu_memory_reserved", "gpu_memory_free", "gpu_memory_allocated_gb"),
 ]
-MODEL = ["id", "object", "created", "owned_by", "engine", "state", "location"]
+OTHER_HEALTH = [
+    *("machine", "model_loaded", "tokenizer_loaded", "model_version", "mode", "gpu_name", "gpu_memory_total"),
+    "ocr_queue",
+]
+"""Keys of later versions and of other servers."""
+MODEL = ["id", "object", "created", "owned_by", "engine", "state", "location", "scripts", "tasks"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -75,9 +81,17 @@ async def test_the_picture_may_be_called_image_and_the_task_left_out(server: Ser
 
 async def test_health_has_exactly_the_compatible_keys(server: Server) -> None:
     status, body = await server.json("GET", "/health")
-    assert (status, list(body)) == (200, HEALTH)
+    assert (status, list(body)) == (200, HEALTH + OTHER_HEALTH)
     assert body["gpu_manager"] is True
     assert body["timeout"] == 60
+    assert body["status"] == "healthy"
+    assert (body["model_version"], body["mode"]) == ("quick", "fake on cpu")
+    assert body["ocr_queue"] == {"depth": 0, "max_size": 64, "is_full": False}
+    assert (body["gpu_name"], body["gpu_memory_total"]) == (None, 0)
+    for path, loaded in (("/gpu/load", True), ("/gpu/offload", True), ("/gpu/release", False)):
+        await server.json("POST", path)
+        _, body = await server.json("GET", "/health")
+        assert (body["model_loaded"], body["tokenizer_loaded"]) == (loaded, loaded), path
 
 
 async def test_gpu_status_has_the_compatible_keys(server: Server) -> None:
@@ -86,7 +100,7 @@ async def test_gpu_status_has_the_compatible_keys(server: Server) -> None:
     assert set(HEALTH[4:]) <= set(body)
     assert body["model"] == "slow"
     status, body = await server.json("GET", "/gpu/status", params={"model": "none"})
-    assert (status, body["error"]["code"]) == (404, "model_not_found")
+    assert (status, body["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
@@ -99,6 +113,7 @@ async def test_models_are_listed_in_openai_shape(server: Server) -> None:
     _, body = await server.json("GET", "/v1/models")
     assert body["object"] == "list"
     assert [list(model) for model in body["data"]] == [MODEL] * 2
+    assert body["data"][0]["tasks"] == ["document", "ocr", "free", "find"]
     assert [model["id"] for model in body["data"]] == ["quick", "slow"]
     assert await server.json("GET", "/v1/models/slow") == (200, body["data"][1])
     status, body = await server.json("GET", "/v1/models/none")
@@ -111,17 +126,27 @@ async def test_models_are_listed_in_openai_shape(server: Server) -> None:
         ("GET", "/nothing/here", 404, "not_found"),
         ("GET", "/ocr", 405, "method_not_allowed"),
         ("DELETE", "/v1/settings", 405, "method_not_allowed"),
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("GET", "/gpu/offload", 405, "method_not_allowed"),
+        ("POST", "/ocr", 415, "unsupported_media_type"),
         ("GET", "/v1/state?watch=perhaps", 422, "invalid_value"),
         ("PUT", "/v1/settings", 422, "invalid_settings"),
     ],
 )
-async def test_errors_have_one_shape(server: Server, method: str, path: str, status: int, code: str) -> None:
+async def test_errors_have_the_shape_of_their_path(
+    server: Server, method: str, path: str, status: int, code: str
+) -> None:
     async with server.http.request(method, path) as response:
         body = await response.json()
         assert response.status == status
-        assert list(body) == ["error"]
-        assert list(body["error"]) == ["message", "type", "code", "param"]
-        assert body["error"]["code"] == code
+        if path.startswith("/v1/"):
+            assert list(body) == ["error"]
+            assert list(body["error"]) == ["message", "type", "code", "param"]
+        else:
+            assert list(body) == ["success", "error", "detail", "type", "code", "param"]
+            assert body["success"] is False
+            assert body["error"] == body["detail"] != ""
+        assert inference.refusal(body)["code"] == code
         assert response.headers["X-Request-ID"]
         if status == 405:
             assert response.headers["Allow"]
@@ -260,11 +285,18 @@ async def test_a_local_timeout_lasts_until_newer_settings(server: Server) -> Non
 
 
 @pytest.mark.parametrize(
-    "request_", [{"data": {"timeout": "45", "model": "slow"}}, {"json": {"timeout": 45, "model": "slow"}}]
+    "request_",
+    [
+        {"data": {"timeout": "45", "model": "slow"}},
+        {"json": {"timeout": 45, "model": "slow"}},
+        {"json": {"timeout_seconds": 45, "model": "slow"}},
+        {"data": {"timeout": "45", "timeout_seconds": "45.0", "model": "slow"}},
+    ],
 )
 async def test_controls_take_forms_and_json(server: Server, request_: dict[str, Any]) -> None:
     status, body = await server.json("POST", "/gpu/timeout", **request_)
     assert (status, body["model"], body["timeout"]) == (200, "slow", 45)
+    assert body["message"] == "idle time until offload of model slow: 45 s"
 
 
 @pytest.mark.parametrize(
@@ -276,6 +308,8 @@ async def test_controls_take_forms_and_json(server: Server, request_: dict[str, 
         ("/gpu/timeout", {"timeout": True}, 422, "timeout"),
         ("/gpu/timeout", {"timeout": 1e12}, 422, "timeout"),
         ("/gpu/timeout", {"timeout": 1, "model": "none"}, 404, "model"),
+        ("/gpu/timeout", {"timeout_seconds": -5}, 422, "timeout_seconds"),
+        ("/gpu/timeout", {"timeout": 1, "timeout_seconds": 2}, 422, "timeout_seconds"),
         ("/gpu/load", {"model": "none"}, 404, "model"),
         ("/gpu/load", {"timeout": 1}, 422, "timeout"),
         ("/gpu/offload", {"modle": "slow"}, 422, "modle"),
@@ -298,17 +332,69 @@ async def test_bad_controls_name_the_field(
     server: Server, path: str, body: object, status: int, param: str | None
 ) -> None:
     got, answer = await server.json("POST", path, json=body)
-    assert (got, answer["error"]["param"]) == (status, param), answer
+    assert (got, answer["param"]) == (status, param), answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b" "),
+        ("application/x-www-form-urlencoded", b"&"),
+        ("multipart/form-data; boundary=cut", b"--cut--\r\n"),
+        ("multipart/form-data; boundary=cut", b"model=slow\r\n--cut--\r\n"),
+        # What comes after the last boundary isn't part of the form.
+        (
+            "multipart/form-data; boundary=cut",
+            b'--cut--\r\n--cut\r\nContent-Disposition: form-data; name="model"\r\n\r\nslow\r\n--cut--\r\n',
+        ),
+    ],
+)
+async def test_a_body_without_a_field_does_nothing(server: Server, kind: str, body: bytes) -> None:
+    await server.read(pages.blank())
+    status, answer = await server.json("POST", "/gpu/release", data=body, headers={"Content-Type": kind})
+    assert (status, answer["type"]) == (400, "invalid_request_error"), answer
+    assert (await server.json("GET", "/gpu/status"))[1]["state"] == "ready"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "multipart/form-data; boundary=cut"])
+async def test_nothing_in_chunks_is_nothing(server: Server, kind: str) -> None:
+    status, answer = await server.json(
+        "POST", "/gpu/release", data=io.BytesIO(), headers={"Content-Type": kind}
+    )
+    assert (status, answer.get("state")) == (200, "unloaded"), answer
 
 
 async def test_controls_move_the_model(server: Server) -> None:
     await server.read(pages.blank())
-    for path, state in (("/gpu/offload", "offloaded"), ("/gpu/release", "unloaded")):
+    for path, state, message in (
+        ("/gpu/load", "ready", "model quick is ready"),
+        ("/gpu/offload", "offloaded", "off the GPU: all models"),
+        ("/gpu/release", "unloaded", "unloaded: all models"),
+    ):
         status, body = await server.json("POST", path)
-        assert (status, body["success"], body["state"]) == (200, True, state)
-    await server.read(pages.blank())
+        assert (status, body["success"], body["state"], body["message"]) == (200, True, state, message)
+
+
+async def test_a_cleanup_leaves_models_where_they_are(server: Server) -> None:
+    await server.json("POST", "/gpu/release")
     status, body = await server.json("POST", "/cleanup")
-    assert (status, body["state"]) == (200, "offloaded")
+    assert (status, body["state"], body["workers"]) == (200, "unloaded", [])
+    assert body["message"] == "no worker is running, so there is nothing to free"
+    await server.read(pages.blank())
+    await server.until("quick", in_flight=0)
+    before = await server.model("quick")
+    status, body = await server.json("POST", "/cleanup")
+    assert (status, body["success"], body["state"]) == (200, True, "ready")
+    assert body["message"].startswith("caches of 1 worker emptied: 0.0 MiB of GPU memory and ")
+    (worker,) = body["workers"]
+    assert (worker["model"], worker["cleaned"]) == ("quick", True)
+    assert worker["before"]["rss_bytes"] > 1 << 20
+    assert worker["after"]["device"] is None
+    assert await server.model("quick") == before, "nothing moved, and it counts as no activity"
+    status, body = await server.json("POST", "/cleanup", json={"model": "slow"})
+    assert (status, body["workers"]) == (200, []), "no model is woken"
+    status, body = await server.json("POST", "/cleanup", json={"model": "quick", "force": True})
+    assert (status, body["param"]) == (422, "force")
 
 
 async def test_idle_models_say_since_when_and_what_they_wait_for(server: Server) -> None:
@@ -325,7 +411,7 @@ async def test_an_offload_of_an_idle_model_happens_at_once_or_not_at_all(server:
         "/gpu/offload", json={"model": "quick", "if_idle": True, "min_resident_seconds": 3600}
     ) as response:
         body = await response.json()
-        assert (response.status, body["error"]["code"]) == (409, "model_busy"), body
+        assert (response.status, body["code"]) == (409, "model_busy"), body
         assert 0 < int(response.headers["Retry-After"]) <= 3600
     for _ in range(2):
         status, body = await server.json(
@@ -354,6 +440,14 @@ async def test_the_watch_sends_the_whole_state_at_first_and_on_each_change(serve
         wanted = envelope(await revision(server) + 1)
         await server.json("PUT", "/v1/settings", json=wanted)
         assert (await anext(states))["settings"]["revision"] == wanted["revision"]
+
+
+@pytest.mark.parametrize("said", prometheus.ACCEPT)
+async def test_metrics_come_in_the_format_that_prometheus_prefers(server: Server, said: str) -> None:
+    header, media_type = prometheus.ACCEPT[said]
+    async with server.http.get("/metrics", headers={"Accept": header}) as response:
+        assert (response.status, response.headers["Content-Type"]) == (200, media_type)
+        assert "ocr_pages" in prometheus.families(await response.text(), media_type)
 
 
 async def test_metrics_are_scraped_in_prometheus_format(server: Server) -> None:

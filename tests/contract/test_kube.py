@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ocr_operator import kube
+from ocr_operator.decide import manifests, waves
 from ocr_operator.kube import api
+from ocr_wire import names
 from tests.support import resources
 from tests.support.fakekube import FakeKube
 from tests.support.patience import PATIENCE
@@ -124,6 +126,35 @@ async def test_apply_creates_then_changes_only_what_differs(server: api.Kube) ->
     assert less["data"] == {"one": encoded("new")}
 
 
+async def test_template_as_it_was_read_is_no_change_of_it_and_holds_for_that_version_only(
+    server: api.Kube,
+) -> None:
+    """What an upgrade of the operator writes before a resource's turn."""
+    resource_ = resources.make_deployment(unique("held"), replicas=0)
+
+    def wanted(image: str) -> dict[str, Any]:
+        *_, found = manifests.desired(resource_, manifests.Defaults(image), "token")
+        return {**found, "metadata": {**found["metadata"], "ownerReferences": []}}
+
+    made = await server.apply(waves.marked(wanted("image:1"), names.RESOURCE_CHANGED))
+
+    async def hold() -> tuple[api.Json, api.Json]:
+        """As often as its controller is quicker."""
+        while True:
+            child = await server.get(api.ref_of(made))
+            held = waves.marked(waves.held(wanted("image:2"), child), names.RESOURCE_CHANGED)
+            with contextlib.suppress(api.Conflict):
+                return held, await server.apply(held)
+
+    async with asyncio.timeout(PATIENCE):
+        held, after = await hold()
+    assert after["spec"] == made["spec"], "no pod is replaced"
+    now = await server.apply(waves.marked(wanted("image:2"), names.DEFAULTS_CHANGED))
+    assert now["spec"]["template"]["spec"]["containers"][0]["image"] == "image:2"
+    with pytest.raises(api.Conflict):
+        await server.apply(held)
+
+
 async def test_create_of_an_existing_name_conflicts(server: api.Kube) -> None:
     manifest = secret(unique("created"))
     await server.create(manifest)
@@ -167,8 +198,10 @@ async def test_status_is_written_only_on_the_version_that_was_read(server: api.K
         ref, {"phase": "Ready"}, resource_version=first["metadata"]["resourceVersion"]
     )
 
-    assert first["status"] == status
-    assert second["status"] == {"phase": "Ready"}, "a complete status drops what it doesn't name"
+    # The definition's own default is there, too, until a status names what is in it.
+    assert first["status"] == first["status"] | status
+    assert second["status"]["phase"] == "Ready"
+    assert not {"replicas", "liveSettings"} & second["status"].keys(), "a status drops what it doesn't name"
     assert second["metadata"]["generation"] == read["metadata"]["generation"]
 
 
@@ -223,6 +256,23 @@ async def test_delete_takes_only_the_object_of_that_uid(server: api.Kube) -> Non
         await server.get(ref)
 
 
+async def test_delete_takes_an_object_only_as_it_was_read(server: api.Kube) -> None:
+    read = await server.create(secret(unique("deleted"), metadata={"annotations": {"a": "1"}}))
+    ref, uid = api.ref_of(read), read["metadata"]["uid"]
+    changed = await server.patch(ref, [{"op": "replace", "path": "/metadata/annotations/a", "value": "2"}])
+
+    with pytest.raises(api.Conflict):
+        await server.delete(ref, uid=uid, resource_version=read["metadata"]["resourceVersion"])
+    version = changed["metadata"]["resourceVersion"]
+    with pytest.raises(api.Conflict):
+        await server.delete(ref, uid=str(uuid.uuid4()), resource_version=version)
+    await server.get(ref)
+    await server.delete(ref, uid=uid, resource_version=version)
+
+    with pytest.raises(api.NotFound):
+        await server.get(ref)
+
+
 async def test_watch_lists_first_then_follows(server: api.Kube) -> None:
     label, name = unique("label"), unique("watched")
     before = await server.create(secret(unique("before"), metadata={"labels": {label: "yes"}}))
@@ -253,3 +303,80 @@ async def test_watch_tells_an_object_that_stops_matching_as_deleted(server: api.
         await watched.until(lambda _: bool(watched.changes(name)))
 
     assert watched.changes(name) == ["DELETED"]
+
+
+async def test_status_of_a_resource_that_is_gone_is_not_written(server: api.Kube) -> None:
+    read = await server.create(resource(unique("gone")))
+    ref = api.ref_of(read)
+    await server.delete(ref, uid=read["metadata"]["uid"])
+
+    with pytest.raises(api.NotFound) as caught:
+        await server.apply_status(
+            ref, {"phase": "Pending"}, resource_version=read["metadata"]["resourceVersion"]
+        )
+    assert caught.value.ref == ref
+
+
+async def test_status_of_a_resource_in_the_place_of_another_is_not_written(server: api.Kube) -> None:
+    old = await server.create(resource(unique("replaced")))
+    ref = api.ref_of(old)
+    await server.delete(ref, uid=old["metadata"]["uid"])
+    new = await server.create(resource(ref.name))
+
+    with pytest.raises(api.Conflict):
+        await server.apply_status(
+            ref, {"phase": "Pending"}, resource_version=old["metadata"]["resourceVersion"]
+        )
+    assert (await server.get(ref))["metadata"]["uid"] == new["metadata"]["uid"]
+
+
+async def test_watch_of_tenants_tells_pods_on_nodes_and_only_what_they_take(server: api.Kube) -> None:
+    name = unique("tenant")
+    container = {"name": "a", "image": "a", "resources": {"requests": {"cpu": "250m"}}}
+    pod: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "labels": {"app": "one"},
+            "annotations": {"long": "story"},
+        },
+        "spec": {"nodeName": "somewhere", "containers": [container]},
+    }
+    waiting = {**pod, "metadata": {"name": f"{name}-waiting", "namespace": "default"}}
+    gates = [{"name": "example.com/gate"}]  # or the scheduler would write its status, too
+    waiting |= {"spec": {"containers": [container], "schedulingGates": gates}, "status": {}}
+
+    async with watching(server, api.TENANT) as watched:
+        for each in (waiting, pod):
+            await server.create(each)
+        await watched.until(lambda _: watched.changes(name) == ["ADDED"])
+        nominated = [{"op": "add", "path": "/status/nominatedNodeName", "value": "elsewhere"}]
+        await server.patch(api.Ref(api.POD, "default", f"{name}-waiting"), nominated, subresource="/status")
+        await watched.until(lambda _: watched.changes(f"{name}-waiting")[-1:] == ["MODIFIED"])
+    async with watching(server, api.TENANT) as listed:
+        [first] = [each for each in listed.events if isinstance(each, api.Listed)]
+
+    changed = [each.item for each in watched.events if isinstance(each, api.Changed)]
+    for items in (changed, first.items):
+        found = {each["metadata"]["name"]: each for each in items}
+        for where, item in (
+            ({"nodeName": "somewhere"}, found[name]),
+            ({"schedulingGates": gates}, found[f"{name}-waiting"]),
+        ):
+            assert item["spec"] == where | _asked(item)
+            assert item["kind"] == "Pod"
+            assert "annotations" not in item["metadata"]
+        assert found[name]["metadata"]["labels"] == {"app": "one"}
+        assert found[f"{name}-waiting"]["status"]["nominatedNodeName"] == "elsewhere"
+    for ref in (api.Ref(api.POD, "default", name), api.Ref(api.POD, "default", f"{name}-waiting")):
+        await server.delete(ref, uid=(await server.get(ref))["metadata"]["uid"])
+
+
+def _asked(item: api.Json) -> dict[str, Any]:
+    """What a real API server adds to a pod's spec that counts, too."""
+    [container] = item["spec"]["containers"]
+    assert container == {"name": "a", "resources": {"requests": {"cpu": "250m"}}}
+    added = ("containers", "priority", "preemptionPolicy")
+    return {key: value for key, value in item["spec"].items() if key in added}

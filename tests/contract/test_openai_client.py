@@ -1,6 +1,7 @@
 """OpenAI's own client against the real server process: what its users write works as it stands."""
 
 import asyncio
+import base64
 import json
 import re
 from collections.abc import AsyncIterator
@@ -64,7 +65,14 @@ async def test_models_are_listed_and_found(serving: Serving) -> None:
     assert [model.id for model in models] == ["writer", "endless", "faulty", "pp-ocr"]
     found = await serving.client.models.retrieve("pp-ocr")
     assert (found.object, found.owned_by) == ("model", "ocr-operator")
-    assert found.model_extra == {"engine": "rapidocr", "state": "unloaded", "location": "unloaded"}
+    scripts = ["Latn", "Hans", "Hant", "Jpan"]
+    assert found.model_extra == {
+        "engine": "rapidocr",
+        "state": "unloaded",
+        "location": "unloaded",
+        "scripts": scripts,
+        "tasks": ["document", "ocr", "free", "find"],
+    }
 
 
 async def test_a_completion(serving: Serving) -> None:
@@ -104,6 +112,26 @@ async def test_the_clients_own_stream_helper_puts_it_together(serving: Serving) 
     assert len(deltas) == WORDS
     assert final.choices[0].message.content == "".join(deltas)
     assert final.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_base64_of_other_tools_is_read(serving: Serving, stream: bool) -> None:
+    """The tool `base64` breaks lines, other programs leave out the padding or use the alphabet of URLs."""
+    create, answers = serving.client.chat.completions.create, set()
+    for data in (
+        base64.b64encode,
+        base64.encodebytes,
+        lambda page: base64.urlsafe_b64encode(page).rstrip(b"="),
+    ):
+        url = "data:image/png;base64," + data(pages.blank()).decode()
+        picture = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+        asked_for: Any = {"model": "writer", "messages": [{"role": "user", "content": [picture]}]}
+        if stream:
+            chunks = [chunk async for chunk in await create(**asked_for, stream=True)]
+            answers.add("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
+        else:
+            answers.add((await create(**asked_for)).choices[0].message.content or "")
+    assert [len(answer.split()) for answer in answers] == [WORDS]
 
 
 async def test_real_text_is_read(serving: Serving) -> None:
@@ -172,3 +200,15 @@ async def test_closing_a_stream_stops_the_writing(serving: Serving) -> None:
             found = re.search(r'ocr_completion_tokens_total{model="endless"} (\S+)', await response.text())
     assert found is not None
     assert float(found[1]) > 0
+
+
+async def test_memory_that_does_not_suffice_is_not_asked_for_again(serving: Serving) -> None:
+    serving.faults.write_text(json.dumps({"infer": "oom"}))
+    try:
+        with pytest.raises(openai.InternalServerError, match="What may help") as error:
+            await serving.client.with_options(max_retries=2).chat.completions.create(**asked("faulty"))
+    finally:
+        serving.faults.unlink()
+    assert (error.value.status_code, error.value.code) == (507, "out_of_memory")
+    assert error.value.response.headers["x-should-retry"] == "false"
+    assert error.value.response.request.headers["x-stainless-retry-count"] == "0", "it tried again"

@@ -4,7 +4,7 @@ import re
 
 from ocr_inference import app
 from ocr_inference.config import settings
-from ocr_inference.metrics import Metrics
+from ocr_inference.metrics import Metrics, Uploads
 from ocr_wire import live_settings, names, state
 from tests.support import documents
 from tests.support.paths import ROOT
@@ -35,11 +35,13 @@ def test_every_metric_is_documented_and_counted_somewhere() -> None:
     text = (ROOT / "docs" / "metrics-server.md").read_text()
     now = state.parse(documents.frozen("state-everything.json")[-1].read_bytes())
     assert isinstance(now, state.PodState)
-    metrics = Metrics("0", lambda: now, lambda: 0)
+    metrics = Metrics("0", lambda: now, lambda: 0, lambda: Uploads(0, 0, 0, 0))
     families = list(metrics.registry.collect())
     known = [family.name + ("_total" if family.type == "counter" else "") for family in families]
     assert len(known) > 20
     assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == sorted(known)
     source = "".join(path.read_text() for path in (ROOT / "inference").rglob("*.py"))
     counted = vars(metrics).keys() - {"registry"}
-    assert [name for name in counted if not re.search(rf"\.{name}\.(?:labels|inc|observe)\b", source)] == []
+    assert [
+        name for name in counted if not re.search(rf"\.{name}\.(?:labels|inc|observe|set)\b", source)
+    ] == []

@@ -7,10 +7,19 @@
 - `conditions`: what a resource's status says about it
 - `settings`: the live settings, one row each: path, bounds, default, its reader
 - `live_settings`: their values, hash and envelope, as sent to pods and echoed by them
+- `live_override`: those that count for a while, in an annotation of the resource
 - `state`: the document with which a pod reports its state
 - `errors`: the document that a refused request is answered with
 - `placement`: the annotations of a placed pod
+- `routing`: the annotation that says why a pod gets requests, or none
 - `quantity`: sizes as Kubernetes writes them
+- `redaction`: secrets are taken out of texts that leave a process
+- `arguments`: command lines whose errors repeat no secret
+- `tokens`: tokens from files and variables, fit for a header
+- `addresses`: URLs of pods
+- `sparse`: lines of a log that would come by the thousand
+- `accept`: the formats of metrics that a request accepts
+- `numbers`: numbers in texts, read strictly
 - `text`, `checked`: bounds of strings and numbers; JSON from outside, with the place of a fault
 
 A reader never raises: what can't be believed comes back as a `checked.Invalid` that names the place. What another

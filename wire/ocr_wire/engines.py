@@ -1,12 +1,45 @@
-"""What runs a model's weights, one row an engine.
+"""What runs a model's weights, one row an engine, with a row for each of its options.
 
 Everything that lists engines follows from `ENGINES` or is compared with it: the server's registry and its FILE, the
 enumeration and the rules of the resource's definition, tables of the documentation.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+OptionValue = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Option of an engine, by which a FILE's `options` are read; its default says of which type it is."""
+
+    name: str
+    default: int | float | str
+    low: float = 0
+    high: float = 0
+    meaning: str = ""
+    """For documentation; empty in engines that are for tests."""
+
+    def fault(self, value: OptionValue) -> str | None:
+        """Return what is wrong with a value, as the end of a sentence about the option; None if nothing is."""
+        if isinstance(self.default, str):
+            return None if isinstance(value, str) else f"is text, not {repr(value)[:80]}"
+        is_whole = isinstance(self.default, int)
+        fits = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
+        if fits and self.low <= value <= self.high:  # type: ignore[operator]  # it is a number
+            return None
+        kind = "a whole number" if is_whole else "a number"
+        return f"is {kind} from {self.low:g} to {self.high:g}, not {repr(value)[:80]}"
+
+
+_THREADS: Final = Option(
+    "threads", 0, 0, 256, "threads of the CPU; 0 takes what affinity and the cgroup's quota allow, at most 8"
+)
+_FAKE_SECONDS: Final = ("load", "stand_by", "restore", "offload", "unload", "infer")
+_FAKE_MOST: Final = float(1 << 40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +65,14 @@ class EngineInfo:
     """Whether its weights can leave the device and stay in host memory."""
     stands_by: bool = False
     """`Engine.stand_by` takes so long that a process is worth having that has done it before a wake from deep idle."""
+    reads_together: bool = False
+    """Whether several pages are read sooner together than one after the other."""
+    scripts: tuple[str, ...] = ()
+    """Scripts that its models read, by their codes in ISO 15924; none where a checkpoint decides it."""
+    takes_several: bool = False
+    """Whether a request may have several pictures; which of its models take them, the engine says."""
+    options: tuple[Option, ...] = ()
+    """What `options` of a model may have."""
     public: bool = True
     """Whether resources can name it; others are for tests, by FILE."""
 
@@ -48,14 +89,22 @@ ENGINES: Final = (
         takes_dtype=True,
         uses_cuda=True,
         stands_by=True,
+        reads_together=True,
+        takes_several=True,
+        options=(
+            Option("max_batch", 32, 1, 256, "pages at once, where `batching.maxPages` allows as many"),
+            _THREADS,
+        ),
     ),
     EngineInfo(
         name="rapidocr",
-        module="ocr_inference.engines.rapidocr",
+        module="ocr_inference.engines.rapidocr.engine",
         extra="rapidocr",
         meaning="PP-OCR models that come with the image and run on any CPU",
         family="plain",
         source="refused",
+        scripts=("Latn", "Hans", "Hant", "Jpan"),
+        options=(_THREADS,),
     ),
     EngineInfo(
         name="fake",
@@ -65,6 +114,15 @@ ENGINES: Final = (
         family="plain",
         source="optional",
         takes_dtype=True,
+        options=(
+            *(Option(f"{call}_seconds", 0.0, -1, _FAKE_MOST) for call in _FAKE_SECONDS),
+            Option("host_bytes", 65_536.0, 0, _FAKE_MOST),
+            Option("device_bytes", -1.0, -1, _FAKE_MOST),
+            Option("max_batch", 1.0, 0, _FAKE_MOST),
+            Option("step_seconds", -1.0, -1, _FAKE_MOST),
+            Option("repeat", 1.0, 0, _FAKE_MOST),
+            Option("faults_file", ""),
+        ),
         public=False,
     ),
 )
@@ -100,3 +158,20 @@ def broken_rules(
         for field, value in (("dtype", dtype), ("attention", attention)):
             if value != "auto":
                 yield field, f"engine {engine} takes no {field}: leave it out, or auto"
+
+
+def bad_options(engine: str, given: Mapping[str, OptionValue]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each option that an engine doesn't have or whose value it can't use, and the message."""
+    known = {each.name: each for each in BY_NAME[engine].options}
+    for name, value in given.items():
+        if (option := known.get(name)) is None:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield name, f"engine {engine} has no option {name[:80]!r}{hint}"
+        elif (fault := option.fault(value)) is not None:
+            yield name, f"option {name} {fault}"
+
+
+def with_defaults(engine: str, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Return all options of an engine: the given ones, which are in order, and the defaults of the others."""
+    return {each.name: each.default for each in BY_NAME[engine].options} | dict(given)

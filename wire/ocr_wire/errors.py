@@ -1,8 +1,8 @@
 """The document that a refused request is answered with, in both of its shapes.
 
-One is OpenAI's, `{"error": {"message", "type", "code", "param"}}`, which the server of this version answers with
-everywhere. The other is flat, as clients of comparable servers read it: `{"success": false, "error": "<message>",
-"detail": "<message>", "type", "code", "param"}`. Both are read.
+One is OpenAI's, `{"error": {"message", "type", "code", "param"}}`: the server answers with it below `/v1`, and that of
+version 0.1 everywhere. The other is flat, as clients of comparable servers read it: `{"success": false, "error":
+"<message>", "detail": "<message>", "type", "code", "param"}`. Both are read.
 """
 
 from typing import Annotated, Any, Final
@@ -28,15 +28,22 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     code: Word | None = None
     param: Word | None = None
     """The field of the request that is at fault."""
+    suggestions: tuple[Annotated[str, msgspec.Meta(max_length=500)], ...] = ()
+    """What may help, a sentence each, where trying again doesn't; beside the error, where clients of comparable servers
+    read it."""
 
     def nested(self) -> dict[str, Any]:
         """Return the document in OpenAI's shape."""
-        return {"error": msgspec.to_builtins(self)}
+        words = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
+        return {"error": words, **self._advice()}
 
     def flat(self) -> dict[str, Any]:
         """Return the document in the flat shape."""
-        words = {"type": self.type, "code": self.code, "param": self.param}
+        words = {"type": self.type, "code": self.code, "param": self.param, **self._advice()}
         return {"success": False, "error": self.message, "detail": self.message, **words}
+
+    def _advice(self) -> dict[str, Any]:
+        return {"suggestions": list(self.suggestions)} if self.suggestions else {}
 
 
 def read(body: bytes) -> ErrorInfo:

@@ -63,6 +63,23 @@ class Record(_Part, frozen=True, kw_only=True):
     """The source that measured the load; empty: none did."""
     runners_up: Annotated[tuple[RunnerUp, ...], msgspec.Meta(max_length=64)] = ()
     why: text.Text = ""
+    excluded: text.Count | msgspec.UnsetType = msgspec.UNSET
+    """Nodes that the pod is kept from, with `node` the preferred one, and any other for the scheduler to pick; absent:
+    the pod goes to `node`, or where `alternatives` are, and nowhere else."""
+    alternatives: Annotated[tuple[RunnerUp, ...], msgspec.Meta(max_length=64)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """Other nodes that the scheduler may pick, each with the GPU that the pod gets there if it is a claimed one."""
+
+    @property
+    def free(self) -> bool:
+        """Whether the scheduler may pick any node that isn't excluded."""
+        return isinstance(self.excluded, int)
+
+    @property
+    def elsewhere(self) -> tuple[RunnerUp, ...]:
+        """Places other than `node` where the pod may be."""
+        return () if self.alternatives is msgspec.UNSET else self.alternatives
 
     @property
     def time(self) -> datetime | None:

@@ -16,6 +16,7 @@ MAX_BYTES: Final = 2**63 - 1
 
 _BINARY: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _POWERS: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_FACTORS: Final = _BINARY | {suffix: Fraction(10) ** power for suffix, power in _POWERS.items()}
 _SHAPE: Final = re.compile(
     r"([+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}))(?:([eE][+-]?[0-9]{1,2})|(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]?))"
 )
@@ -36,7 +37,7 @@ def parse(value: object) -> Fraction | None:
     amount = Fraction(number if not number.endswith(".") else number[:-1])
     if exponent:
         return amount * Fraction(10) ** int(exponent[1:])
-    return amount * (_BINARY[suffix] if suffix in _BINARY else Fraction(10) ** _POWERS[suffix])
+    return amount * _FACTORS[suffix]
 
 
 def same(one: object, other: object) -> bool:

@@ -16,8 +16,10 @@ from msgspec import UNSET
 from ocr_wire import checked, states, text
 from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import Envelope, shortened
+from ocr_wire.redaction import redact
+from ocr_wire.settings import MAX_SECONDS, NEVER
 from ocr_wire.states import DeviceKind, Location, State, Worker
-from ocr_wire.text import Count, Label, Name, Seconds, Share, ShownModel, Text, Time
+from ocr_wire.text import PRINTABLE, Count, Label, Seconds, Share, ShownModel, Text, Time
 
 MAX_BYTES: Final = 256 * 1024
 """Of one answer: 8 models with a failure text each stay far below; more is no state."""
@@ -26,13 +28,16 @@ MAX_FAILURE: Final = 2000
 """Characters of a failure that a server writes: a foreign library's traceback must not fill every observer."""
 MAX_REASON: Final = 64
 
+SecondsOrNever = Annotated[float, msgspec.Meta(ge=NEVER, le=MAX_SECONDS)]
+
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a state; unknown fields are ignored. One with a default is optional: older servers don't write it."""
 
 
 class Identity(_Part, frozen=True, kw_only=True):
-    name: Name
+    name: Annotated[str, msgspec.Meta(max_length=253, pattern=PRINTABLE)]
+    """Empty outside of Kubernetes."""
     uid: Annotated[str, msgspec.Meta(max_length=253)] = ""
 
 
@@ -91,6 +96,14 @@ class WaitsFor(_Part, frozen=True, kw_only=True):
     since: Time
 
 
+class IdleTimes(_Part, frozen=True, kw_only=True):
+    """Idle seconds after which a model leaves, as they count at the moment; 0 is at once, -1 never."""
+
+    offload_after_seconds: SecondsOrNever
+    exit_after_seconds: SecondsOrNever
+    release_after_seconds: SecondsOrNever
+
+
 class Model(_Part, frozen=True, kw_only=True):
     name: ShownModel
     engine: Label | None = None
@@ -119,8 +132,18 @@ class Model(_Part, frozen=True, kw_only=True):
     progress: Progress | None = None
     idle_since: Time | None = None
     """The last activity; None while requests run or wait, or where an older server doesn't report it."""
+    oldest_lease_since: Time | None = None
+    """When the oldest lease was granted, while that is more than 10 s ago: a page or chat that takes so long."""
+    stuck_since: Time | None = None
+    """When the model's worker was killed, which hasn't ended; None where none was, or the server doesn't report it."""
+    image_failure: Failure | None = None
+    """Why the last load couldn't keep the weights that it converted, such as a full disk: each load converts again."""
     waits_for: WaitsFor | None = None
     """What is missing while requests wait and other processes hold the GPU's memory."""
+    idle: IdleTimes | None = None
+    """None where an older server doesn't report it."""
+    preloaded: bool = False
+    """Whether `preload` holds the model where it is, so that its idle times don't count."""
 
 
 class Queue(_Part, frozen=True, kw_only=True):
@@ -138,6 +161,8 @@ class PodState(_Part, frozen=True, kw_only=True):
     queue: Queue = Queue()
     settings: Envelope = Envelope()
     """The live settings that the pod runs with. Readers get no `values`: the hash speaks for them."""
+    local_timeouts: Annotated[tuple[ShownModel, ...], msgspec.Meta(max_length=MAX_MODELS)] = ()
+    """Models whose offload timeout was set at this server; it overrides `settings` until newer ones arrive."""
 
 
 _JSON: Final = msgspec.json.Decoder(PodState)
@@ -174,8 +199,10 @@ def timestamp(seconds: float) -> datetime:
 
 
 def failure(reason: str, message: str, seconds: float, exit_code: int | None = None) -> Failure:
-    """Return a failure as states have it, cut to what observers should get; `seconds` is Unix time."""
-    return Failure(reason=reason, message=message[:MAX_FAILURE], time=timestamp(seconds), exit_code=exit_code)
+    """Return a failure as states have it, without secrets and cut to what observers should get; `seconds` is Unix
+    time."""
+    said = redact(message)[:MAX_FAILURE]
+    return Failure(reason=reason, message=said, time=timestamp(seconds), exit_code=exit_code)
 
 
 def _twice(names: Iterable[str]) -> str:
@@ -188,13 +215,19 @@ def _twice(names: Iterable[str]) -> str:
 
 
 def _cleaned(model: Model) -> Model:
-    last = model.last_failure
-    if last is None:
+    if model.last_failure is None and model.image_failure is None:
         return model
-    tidy = msgspec.structs.replace(
-        last, reason=text.clean(last.reason, MAX_REASON), message=text.clean(last.message)
+    return msgspec.structs.replace(
+        model, last_failure=_tidy(model.last_failure), image_failure=_tidy(model.image_failure)
     )
-    return msgspec.structs.replace(model, last_failure=tidy)
+
+
+def _tidy(failure: Failure | None) -> Failure | None:
+    if failure is None:
+        return None
+    return msgspec.structs.replace(
+        failure, reason=text.clean(failure.reason, MAX_REASON), message=text.clean(failure.message)
+    )
 
 
 def _without_values(settings: Envelope) -> Envelope:

@@ -5,6 +5,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from ocr_wire.redaction import redact
+
 MAX_MESSAGE: Final = 512
 """Characters of a text for people that go into a status."""
 MAX_SHOWN: Final = 80
@@ -41,12 +43,15 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def clean(text: str, limit: int = MAX_MESSAGE) -> str:
-    """Return one printable line of at most `limit` characters: control characters become blanks."""
-    line = "".join(char if char.isprintable() else " " for char in text[: limit * 4])
+    """Return one printable line of at most `limit` characters: control characters become blanks.
+
+    Secrets are taken out before it is cut: half of one has no shape.
+    """
+    line = "".join(char if char.isprintable() else " " for char in redact(text)[: limit * 4])
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def shown(text: str) -> str:
     """Return the start of a text from outside, printable enough to be repeated in a message."""
-    return "".join(char if char.isprintable() else "?" for char in text[:MAX_SHOWN])
+    return "".join(char if char.isprintable() else "?" for char in redact(text)[:MAX_SHOWN])

@@ -48,6 +48,28 @@ def test_other_words_that_are_not_known_are_unknown() -> None:
     assert progress.phase == "thawing"
 
 
+def test_what_an_older_server_does_not_say_is_nothing() -> None:
+    for model in read(DOCUMENT).models:
+        assert (model.oldest_lease_since, model.stuck_since, model.image_failure) == (None, None, None)
+
+
+def test_what_a_newer_server_says_of_stuck_workers_and_images_is_read_and_cleaned() -> None:
+    failure = {"reason": "DiskFull" + "!" * 100, "message": "no\x1b[2J room\n" + "x" * 5000}
+    times = {"stuck_since": "2026-11-23T08:00:00Z", "oldest_lease_since": "2026-11-23T07:59:00.5Z"}
+    model = read(
+        changed("models", 0, to={**DOCUMENT["models"][0], **times, "image_failure": failure})
+    ).models[0]
+    assert model.stuck_since is not None
+    assert model.oldest_lease_since is not None
+    assert (model.stuck_since - model.oldest_lease_since).total_seconds() == 59.5
+    assert model.image_failure is not None
+    assert len(model.image_failure.reason) <= state.MAX_REASON
+    assert model.image_failure.message.isprintable()
+    found = state.parse(json.dumps(changed("models", 0, to={**DOCUMENT["models"][0], "stuck_since": 7})))
+    assert isinstance(found, Invalid)
+    assert "stuck_since" in found.at
+
+
 def test_the_other_models_of_such_a_state_count() -> None:
     before, after = read(DOCUMENT), read(changed("models", 0, "state", to="compacting"))
     assert after.models[1:] == before.models[1:]

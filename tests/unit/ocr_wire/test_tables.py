@@ -81,6 +81,37 @@ def test_every_public_engine_is_documented() -> None:
         assert all(info.name in page for page in everybody) or not info.public
 
 
+def test_every_option_of_a_public_engine_is_documented() -> None:
+    told = (DOCS / "server-settings.md").read_text()
+    for info in engines.ENGINES:
+        for each in info.options:
+            row = f"| `{info.name}` | `{each.name}` | {each.default} | {each.low:g} – {each.high:g} | {each.meaning} |"
+            assert row in told or not info.public
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "says"),
+    [
+        ("rapidocr", {"threds": 1}, "engine rapidocr has no option 'threds'; did you mean 'threads'?"),
+        ("rapidocr", {"threads": 2.0}, "option threads is a whole number from 0 to 256, not 2.0"),
+        ("rapidocr", {"threads": True}, "option threads is a whole number from 0 to 256, not True"),
+        ("rapidocr", {"threads": 257}, "option threads is a whole number from 0 to 256, not 257"),
+        ("transformers", {"max_batch": 0}, "option max_batch is a whole number from 1 to 256, not 0"),
+        ("fake", {"load_seconds": "1"}, "option load_seconds is a number from -1 to 1.09951e+12, not '1'"),
+        ("fake", {"faults_file": 3}, "option faults_file is text, not 3"),
+    ],
+)
+def test_a_bad_option_is_named_with_what_it_has_to_be(
+    engine: str, given: dict[str, engines.OptionValue], says: str
+) -> None:
+    assert [message for _, message in engines.bad_options(engine, given)] == [says]
+
+
+def test_defaults_are_options_in_order() -> None:
+    for info in engines.ENGINES:
+        assert list(engines.bad_options(info.name, engines.with_defaults(info.name, {}))) == []
+
+
 def test_the_libraries_of_an_engine_are_an_extra_of_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {each.extra for each in engines.ENGINES} <= project["optional-dependencies"].keys()
