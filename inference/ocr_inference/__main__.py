@@ -1,133 +1,182 @@
-"""`ocr-inference`: serve models over HTTP, read a document without a server, or export the load of GPUs."""
+"""`ocr-inference`: read documents, serve models over HTTP, control a server, be the tools of an assistant, check a
+machine, or export the load of GPUs."""
 
-import argparse
 import asyncio
 import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from ocr_inference import __version__, app, logs, reader
-from ocr_inference.config import environment, parsing
-from ocr_inference.config.settings import MAX_FILE_BYTES, Config, InvalidSettings, Settings
+from ocr_inference import logs
+from ocr_inference.api.mcp import endpoint
+from ocr_inference.check import command as check
+from ocr_inference.check.server import command as check_server
+from ocr_inference.cli import arguments, commands, configuration, exits, named, serving, streams
+from ocr_inference.cli.commands import Given
+from ocr_inference.cli.gpu import command as gpu_command
+from ocr_inference.cli.read import asked as reading
+from ocr_inference.cli.read import command as read
+from ocr_inference.cli.server import secret
+from ocr_inference.config import environment
+from ocr_inference.config.settings import Config, InvalidSettings, Settings
 from ocr_inference.device import gpu, gpu_exporter
-from ocr_wire.tasks import Task
+from ocr_inference.documents.formats.kinds import Format
+from ocr_inference.errors import ApiError
+from ocr_wire import redaction
 
 log = logging.getLogger("ocr_inference")
 
-OK, FAILED, USAGE = 0, 1, 2
-"""Exit codes; argparse ends with 2, too."""
+OK, FAILED, USAGE = exits.OK, exits.FAILED, exits.USAGE
+API_KEY, ADMIN_TOKEN, SERVER = "OCR_API_KEY", "OCR_ADMIN_TOKEN", "OCR_SERVER"
+"""Variables of commands that use a server."""
+_QUIET = frozenset({"read", "check", "mcp", "gpu"})
+"""Commands whose output is for people: of the log only errors are shown."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments, os.environ))
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    sys.exit(run(sys.argv[1:] if words is None else words, os.environ))
 
 
-def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    given = _parser().parse_args(arguments)
-    logs.to_stderr(logging.ERROR if given.command == "read" else logging.INFO)
+def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Carry out a command line; returns the exit code."""
+    redactor = redaction.environment(environ)
+    streams.open_closed()
+    given = commands.parser(redactor).parse_args(words)
+    logs.to_stderr(logging.ERROR if given.command in _QUIET else logging.INFO, redactor)
     try:
-        settings = environment.read(
-            environ,
-            config_file=getattr(given, "config", None),
-            host=getattr(given, "host", None),
-            port=getattr(given, "port", None),
-        )
-        if given.command == "gpu-exporter":
-            return asyncio.run(_export(settings, environ))
-        config = load_config(settings.config_file)
-        if given.command == "serve":
-            return asyncio.run(_serve(settings, config, environ))
-        asked = reader.Asked(Path(given.document), Task(given.task), given.find, given.format, given.model)
-        return asyncio.run(
-            reader.read(settings, config, asked, environ=environ, out=sys.stdout, progress=sys.stderr)
-        )
-    except (InvalidSettings, gpu.NoDevice, gpu_exporter.CannotExport) as error:
-        print(f"ocr-inference: {error}", file=sys.stderr)
+        return _carry_out(given, environ, redactor)
+    except (InvalidSettings, gpu.NoDevice, gpu_exporter.CannotExport, ApiError) as error:
+        print(redactor(f"ocr-inference: {error}"), file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The interpreter must not try to print the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.PIPE_CLOSED
+    except OSError as error:
+        print(redactor(f"ocr-inference: {error}"), file=sys.stderr)
+        return FAILED
+    except Exception:
+        # Python would print the traceback itself, with whatever secret a library put into it.
+        log.critical("ended by a fault of this program", exc_info=True)
+        return FAILED
 
 
-def load_config(path: Path | None) -> Config:
-    if path is None:
-        return Config()
-    try:
-        with path.open("rb") as file:
-            return parsing.parse_config(file.read(MAX_FILE_BYTES + 1).decode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"can't read it: {error}", str(path)) from error
-    except InvalidSettings as error:
-        raise InvalidSettings(f"{error.param}: {error.message}", str(path)) from error
-
-
-async def _export(settings: Settings, environ: Mapping[str, str]) -> int:
-    stop = _stopped_by_signal()
-    async with gpu_exporter.serving(settings, environ):
-        await stop.wait()
-    return OK
-
-
-def _stopped_by_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-async def _serve(settings: Settings, config: Config, environ: Mapping[str, str]) -> int:
-    stop = _stopped_by_signal()
-    async with app.serving(settings, config, environ) as running:
-        snapshot = running.manager.snapshot()
-        log.info(
-            "serving url=%s version=%s device=%s models=%s",
-            *(running.url, __version__, snapshot.device.kind),
-            ",".join(f"{model.name}({model.engine})" for model in config.models),
-        )
-        await stop.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # A second signal ends the process at once.
-            asyncio.get_running_loop().remove_signal_handler(number)
-        log.info("draining grace_seconds=%g", settings.drain_seconds)
-    log.info("stopped")
-    return OK
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ocr-inference", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"ocr-inference {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    serve = commands.add_parser("serve", help="serve models over HTTP")
-    serve.add_argument("--config", metavar="FILE", help="models, limits and defaults (YAML); without: PP-OCR")
-    serve.add_argument("--host", help="address to listen at (OCR_HOST; all)")
-    serve.add_argument("--port", type=_port, help="port to listen at (PORT; 8001)")
-
-    read = commands.add_parser("read", help="read a picture or PDF without a server")
-    read.add_argument("document", metavar="PAGE.png|DOC.pdf")
-    read.add_argument("--config", metavar="FILE", help="as for serve")
-    read.add_argument("--model", help="one of FILE's models; without: the first one")
-    read.add_argument("--task", choices=[task.value for task in Task], default="document")
-    read.add_argument("--find", metavar="TERM", help="what to look for with --task find")
-    read.add_argument("--format", choices=["markdown", "json"], default="markdown")
-
-    export = commands.add_parser(
-        "gpu-exporter", help="export the load of all GPUs as NVIDIA's DCGM exporter does"
+def _carry_out(given: Given, environ: Mapping[str, str], redactor: Callable[[str], str]) -> int:
+    settings = environment.read(
+        environ,
+        config_file=getattr(given, "config", None),
+        host=getattr(given, "host", None),
+        port=getattr(given, "port", None),
     )
-    export.add_argument("--host", help="address to listen at (OCR_HOST; all)")
-    export.add_argument(
-        "--port", type=_port, default=gpu_exporter.PORT, help=f"port to listen at ({gpu_exporter.PORT})"
+    if device := getattr(given, "device", None):
+        settings = replace(settings, device=device)
+    match given.command:
+        case "gpu-exporter":
+            return asyncio.run(serving.export(settings, environ))
+        case "read":
+            return asyncio.run(_read(given, settings, environ, redactor))
+        case "gpu":
+            server = arguments.server(environ.get(SERVER) or f"http://localhost:{settings.port}")
+            token = secret.read(environ, ADMIN_TOKEN, given.token_file, "--token-file")
+            return asyncio.run(gpu_command.run(given, given.server or server, token, environ, sys.stdout))
+        case "serve":
+            config = named.with_idle_time(_config(given, settings), given.idle_timeout)
+            return asyncio.run(serving.serve(settings, config, environ))
+        case "mcp":
+            return _offer_tools(settings, _config(given, settings), environ, given.url, given.token_file)
+        case _:
+            return _check(given, settings, environ, redactor)
+
+
+def _check(
+    given: Given, settings: Settings, environ: Mapping[str, str], redactor: Callable[[str], str]
+) -> int:
+    if given.server is None:
+        if given.read or given.api_key_file is not None:
+            raise InvalidSettings("they are of a server: say which with --server", "--read, --api-key-file")
+        config = _config(given, settings)
+        return check.run(settings, config, environ, as_json=given.json, out=sys.stdout, redact=redactor)
+    key = secret.read(environ, API_KEY, given.api_key_file, "--api-key-file")
+    return check_server.run(
+        given.server,
+        key,
+        reads_page=given.read,
+        as_json=given.json,
+        out=sys.stdout,
+        redact=_also(key, redactor),
     )
-    return parser
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535):
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return int(text)
+def _config(given: Given, settings: Settings) -> Config:
+    """Return what a server with these options works by."""
+    engine = getattr(given, "engine", None)
+    if (word := getattr(given, "model", None)) is not None and settings.config_file is None:
+        return configuration.of_model(word, engine)
+    if engine is not None:
+        raise InvalidSettings("it is of --model: FILE says which engines its models have", "--engine")
+    return configuration.load(settings.config_file, settings.named_model)
+
+
+async def _read(
+    given: Given, settings: Settings, environ: Mapping[str, str], redactor: Callable[[str], str]
+) -> int:
+    asked = reading.Asked(
+        task=reading.chosen(given.task, given.find),
+        find_term=given.find,
+        format=Format(given.format),
+        model=given.model,
+        pages=given.pages,
+        dpi=given.dpi,
+    )
+    _ = asked.selection  # refused before anything is read
+    options = read.Options(
+        words=given.documents,
+        asked=asked,
+        output=None if given.output is None else Path(given.output),
+        force=given.force,
+        at_a_time=given.jobs,
+        quiet=given.quiet,
+        verbose=given.verbose,
+    )
+    if given.server is not None:
+        if given.config is not None:
+            raise InvalidSettings("it is the server's own: leave it out with --server", "--config")
+        key = secret.read(environ, API_KEY, given.api_key_file, "--api-key-file")
+        source, redact = read.remote_source(given.server, key, asked, environ), _also(key, redactor)
+    else:
+        if given.api_key_file is not None:
+            raise InvalidSettings("it is of a server: say which with --server", "--api-key-file")
+        config = configuration.load(settings.config_file, settings.named_model)
+        options = replace(options, max_pixels=config.server.limits.max_image_pixels)
+        if given.model is not None and settings.config_file is None and config.model(given.model) is None:
+            config = configuration.of_model(given.model, None)
+            asked = replace(asked, model=config.models[0].name)
+        source, redact = read.local_source(settings, config, asked, environ), redactor
+    return await read.run(options, source, environ=environ, out=sys.stdout.buffer, redactor=redact)
+
+
+def _also(secret: str, redactor: Callable[[str], str]) -> Callable[[str], str]:
+    """Return what takes this secret out of texts, too."""
+    known = redaction.Redactor((secret,) if secret else ())
+    return lambda text: redactor(known(text))
+
+
+def _offer_tools(
+    settings: Settings, config: Config, environ: Mapping[str, str], url: str | None, token_file: str | None
+) -> int:
+    if not endpoint.INSTALLED:
+        raise InvalidSettings("MCP isn't installed: install ocr-operator with extra 'mcp'", "mcp")
+    from ocr_inference import mcp_stdio  # noqa: PLC0415 - takes a second to import, and may be absent
+
+    server = None if url is None else mcp_stdio.remote(url, token_file)
+    asyncio.run(mcp_stdio.serve(settings, config, environ, server))
+    return OK
 
 
 if __name__ == "__main__":

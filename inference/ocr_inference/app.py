@@ -5,24 +5,38 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
-from ocr_inference import __version__
-from ocr_inference.api import appkeys, middleware, origins
-from ocr_inference.api.connection import Connection
+from ocr_inference import __version__, errors
+from ocr_inference.api import admission, appkeys, bodies, forms, middleware, origins
+from ocr_inference.api.bodies import Bodies
 from ocr_inference.api.control import controls, health
 from ocr_inference.api.control import settings as settings_route
 from ocr_inference.api.control import state as state_route
 from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.control.telemetry import Telemetry
-from ocr_inference.api.ocr import ocr
+from ocr_inference.api.exports import pictures
+from ocr_inference.api.exports import routes as exports
+from ocr_inference.api.jobs import routes as jobs_routes
+from ocr_inference.api.jobs.view import Writer
+from ocr_inference.api.mcp import endpoint
+from ocr_inference.api.mistral import files as files_routes
+from ocr_inference.api.mistral import ocr as mistral_ocr
+from ocr_inference.api.mistral.file_store import FileStore
+from ocr_inference.api.ocr import base64_json, ocr, pdf
 from ocr_inference.api.openai import completions, models
+from ocr_inference.api.openapi import document as openapi_document
+from ocr_inference.api.openapi import operations
+from ocr_inference.api.openapi import routes as openapi
+from ocr_inference.api.openapi.document import Access
 from ocr_inference.api.tokens import TokenFile
+from ocr_inference.api.ui import files as ui_files
 from ocr_inference.api.ui import page
 from ocr_inference.config import live_settings
 from ocr_inference.config.live_settings import LiveSettingsOwner
@@ -34,8 +48,16 @@ from ocr_inference.config.settings import (
     Settings,
     effective,
 )
+from ocr_inference.connections import files, limits, listening
+from ocr_inference.connections.owner import Connections
+from ocr_inference.connections.phases import Phase
 from ocr_inference.device import choosing, gpu, memory_accounting
+from ocr_inference.documents.places import Places
+from ocr_inference.errors import MCP_PATH, ApiError
+from ocr_inference.jobs import making
+from ocr_inference.jobs.owner import Jobs
 from ocr_inference.manager.manager import Manager
+from ocr_inference.manager.snapshot import Moments
 from ocr_inference.metrics import Metrics
 from ocr_wire import engines, names
 from ocr_wire.state import Model
@@ -45,7 +67,24 @@ log = logging.getLogger(__name__)
 
 CALLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("POST", names.PATH_OCR, ocr.ocr),
+    ("POST", "/ocr-base64", base64_json.ocr_base64),
+    ("POST", "/ocr-pdf", pdf.ocr_pdf),
+    ("POST", "/pdf-to-images", pdf.pdf_to_images),
     ("POST", "/v1/chat/completions", completions.completions),
+    ("POST", "/v1/ocr", mistral_ocr.ocr),
+    ("POST", "/v1/files", files_routes.upload),
+    ("GET", "/v1/files/{id}", files_routes.file),
+    ("GET", "/v1/files/{id}/url", files_routes.url),
+    ("DELETE", "/v1/files/{id}", files_routes.delete),
+    ("GET", "/v1/files/{id}/pages", pictures.count_of_file),
+    ("GET", "/v1/files/{id}/pages/{page}/image", pictures.of_file),
+    ("POST", "/v1/exports", exports.export),
+    ("GET", "/v1/jobs", jobs_routes.jobs),
+    ("POST", "/v1/jobs", jobs_routes.submit),
+    ("GET", "/v1/jobs/{id}", jobs_routes.job),
+    ("GET", "/v1/jobs/{id}/result", jobs_routes.results),
+    ("GET", "/v1/jobs/{id}/pages/{page}/image", pictures.of_job),
+    ("DELETE", "/v1/jobs/{id}", jobs_routes.cancel),
 )
 """Routes that need an API key where a keys file is configured."""
 
@@ -54,13 +93,17 @@ CONTROLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("POST", names.PATH_OFFLOAD, controls.offload),
     ("POST", names.PATH_RELEASE, controls.release),
     ("POST", names.PATH_TIMEOUT, controls.timeout),
-    ("POST", "/cleanup", controls.offload),
+    ("POST", "/cleanup", controls.clean_up),
     ("PUT", names.PATH_SETTINGS, settings_route.put),
 )
 """Routes that need the admin token where a token file is configured."""
 
+TOOLS: tuple[tuple[str, str, appkeys.Handler], ...] = (("POST", MCP_PATH, endpoint.mcp),)
+"""Routes that need an API key or the admin token where keys are configured; each tool checks which."""
+
 OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("GET", "/", page.page),
+    ("GET", "/ui/{path}", page.file),
     ("GET", "/health", health.health),
     ("GET", "/gpu/status", health.gpu_status),
     ("GET", names.PATH_LIVE, health.livez),
@@ -69,11 +112,26 @@ OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("GET", names.PATH_STATE, state_route.state),
     ("GET", "/v1/models", models.models),
     ("GET", "/v1/models/{model}", models.model),
+    ("GET", "/openapi.json", openapi.document),
+    ("GET", "/docs", openapi.docs),
+    ("GET", "/docs/{file}", openapi.file),
 )
 
+LOOKS = frozenset({names.PATH_LIVE, names.PATH_READY, "/health", "/gpu/status", "/metrics", names.PATH_STATE})
+"""Routes of `OPEN` that are answered when all connections are taken, but for watches."""
 
-BACKLOG = 1024
-"""Connections that the system holds while the loop is busy."""
+
+ROUTES: tuple[tuple[str, str, appkeys.Handler, Access], ...] = tuple(
+    (*route, access)
+    for routes, access in (
+        (OPEN, Access.OPEN),
+        (CALLS, Access.KEY),
+        (CONTROLS, Access.ADMIN),
+        (TOOLS, Access.EITHER),
+    )
+    for route in routes
+)
+"""All routes, and the token that each needs."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +142,21 @@ class Running:
     manager: Manager
 
 
-class CannotListen(InvalidSettings):
-    """Address that is taken or isn't this machine's."""
-
-
 @asynccontextmanager
 async def serving(settings: Settings, config: Config, environ: Mapping[str, str]) -> AsyncIterator[Running]:
     """Serve while the block runs; leaving it drains: new work is refused, running work ends, workers close.
 
-    Workers inherit from `environ`. Raises `InvalidSettings` (`CannotListen`) and `gpu.NoDevice` before anything is
-    started.
+    Workers inherit from `environ`. Raises `InvalidSettings` and `gpu.NoDevice` before anything is started.
     """
     device = choosing.resolve(settings)
+    open_files = files.open_files()
+    bounds = _connection_limits(settings, config, open_files)
     listener = _listen(settings)
+    log.info("connections limit=%d open_files=%d", bounds.ordinary, open_files)
     _log_access(settings)
     try:
         async with _managed(settings, config, device, environ) as app:
+            app[appkeys.MOST_WATCHES] = bounds.watches
             runner = web.AppRunner(
                 app,
                 # A client that goes away ends its handler, so that it stops waiting for a model.
@@ -107,34 +164,39 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
                 shutdown_timeout=5.0,
             )
             await runner.setup()
-            acceptor = await _accept(runner, listener)
+            connections = _connections(runner, bounds, app[appkeys.METRICS])
             try:
-                yield Running(_url(settings, listener), app[appkeys.MANAGER])
-                # Still listening: probes, metrics and the state answer while work is refused.
-                await app[appkeys.MANAGER].close(settings.drain_seconds)
+                async with connections.accepting(listener):
+                    yield Running(listening.url(listener), app[appkeys.MANAGER])
+                    app[appkeys.JOBS].close(_draining())
+                    # Still listening: probes, metrics and the state answer while work is refused.
+                    await app[appkeys.MANAGER].close(settings.drain_seconds)
             finally:
-                acceptor.close()
                 app[appkeys.LATEST_STATE].encoded.close()
                 await runner.cleanup()
     finally:
         listener.close()
 
 
-async def _accept(runner: web.AppRunner, listener: socket.socket) -> asyncio.Server:
-    """Accept connections of ours; the runner's sites make aiohttp's only."""
-    server, loop = runner.server, asyncio.get_running_loop()
-    assert server is not None
+def _connection_limits(settings: Settings, config: Config, open_files: int) -> limits.Limits:
+    try:
+        return limits.of(open_files, len(config.models), settings.max_connections, settings.connection_times)
+    except limits.TooFewFiles as error:
+        raise InvalidSettings(str(error), "OCR_MAX_CONNECTIONS") from error
 
-    def connect() -> Connection:
-        return Connection(
-            server,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # None is documented for the runner, which passes it on
-            # A compressed body would be larger inside than its limit outside; pictures are compressed already.
-            auto_decompress=False,
-        )
 
-    return await loop.create_server(connect, sock=listener, backlog=BACKLOG)
+def _connections(runner: web.AppRunner, bounds: limits.Limits, metrics: Metrics) -> Connections:
+    assert runner.server is not None
+    connections = Connections(
+        runner.server,
+        bounds,
+        middleware.render_outside,
+        ended=lambda ending: metrics.connections_ended.labels(ending).inc(),
+    )
+    metrics.connections_limit.set(bounds.ordinary)
+    for phase in Phase:
+        metrics.connections.labels(phase).set_function(partial(connections.count, phase))
+    return connections
 
 
 @asynccontextmanager
@@ -154,13 +216,25 @@ async def _managed(
     live = LiveSettingsOwner(config, declared, settings.gpu_idle_timeout, apply)
     telemetry = Telemetry(device, settings.simulated_gpu_dir, time.monotonic)
     latest_state = LatestState(settings, manager, live, telemetry)
-    metrics = Metrics(__version__, latest_state.document, lambda: latest_state.watchers)
+    uploads = Bodies(
+        # One page of any size can always be read.
+        max(settings.upload_memory_bytes, forms.most_json_bytes(config.server.limits.max_upload_bytes))
+    )
+    metrics = Metrics(
+        __version__,
+        latest_state.document,
+        lambda: latest_state.watchers,
+        uploads.usage,
+        lambda: {name: (each.oldest_lease, each.stuck) for name, each in manager.ages().items()},
+    )
+    jobs = making.create(settings, config, manager, metrics)
     async with asyncio.TaskGroup() as tasks:
         running = (
             tasks.create_task(telemetry.run(), name="telemetry"),
             tasks.create_task(latest_state.run(), name="state"),
             tasks.create_task(_count_changes(metrics, manager), name="counts"),
             tasks.create_task(manager.run(), name="manager"),
+            tasks.create_task(jobs.run(manager.changes()), name="jobs"),
         )
         try:
             yield create_app(
@@ -169,7 +243,9 @@ async def _managed(
                 manager=manager,
                 live=live,
                 latest_state=latest_state,
+                uploads=uploads,
                 metrics=metrics,
+                jobs=jobs,
             )
         finally:
             for task in running:
@@ -177,22 +253,26 @@ async def _managed(
 
 
 async def _count_changes(metrics: Metrics, manager: Manager) -> None:
-    before = {model.name: model for model in manager.snapshot().models}
+    before = manager.snapshot()
     async for snapshot in manager.changes():
         for model in snapshot.models:
-            _count(metrics, before[model.name], model)
-            before[model.name] = model
+            then = before.model(model.name), before.moments[model.name]
+            _count(metrics, then, (model, snapshot.moments[model.name]))
+        before = snapshot
 
 
-def _count(metrics: Metrics, before: Model, now: Model) -> None:
+def _count(metrics: Metrics, before: tuple[Model, Moments], now: tuple[Model, Moments]) -> None:
     """Count what happened between two snapshots of a model."""
-    if now.wakes > before.wakes and now.last_wake_seconds is not None:
-        metrics.wake_seconds.labels(now.name).observe(now.last_wake_seconds)
-    if now.state is State.OFFLOADED and now.since != before.since:
-        metrics.offloads.labels(now.name).inc()
-    failure = now.last_failure
-    if failure is not None and failure != before.last_failure and failure.reason == "WorkerDied":
-        metrics.worker_deaths.labels(now.name).inc()
+    (model_before, moments_before), (model, moments) = before, now
+    if model.wakes > model_before.wakes and model.last_wake_seconds is not None:
+        metrics.wake_seconds.labels(model.name).observe(model.last_wake_seconds)
+    if model.state is State.OFFLOADED and moments.since != moments_before.since:
+        metrics.offloads.labels(model.name).inc()
+    failure = model.last_failure
+    if failure is not None and moments.failed != moments_before.failed and failure.reason == "WorkerDied":
+        metrics.worker_deaths.labels(model.name).inc()
+    if moments.image_failed is not None and moments.image_failed != moments_before.image_failed:
+        metrics.image_failures.labels(model.name).inc()
 
 
 def create_manager(
@@ -217,6 +297,12 @@ def create_manager(
     )
 
 
+def _draining() -> ApiError:
+    return errors.of(
+        errors.REFUSALS["draining"], "the server goes down and can't finish the job; send it again"
+    )
+
+
 def create_app(
     settings: Settings,
     config: Config,
@@ -224,13 +310,17 @@ def create_app(
     manager: Manager,
     live: LiveSettingsOwner,
     latest_state: LatestState,
+    uploads: Bodies,
     metrics: Metrics,
+    jobs: Jobs,
 ) -> web.Application:
     """Make the application: routes, and what their handlers need. No task is started here."""
     app = web.Application(
         middlewares=(
             middleware.observe,
             middleware.render_errors,
+            admission.admit,
+            middleware.check_expectation,
             middleware.check_origin,
             middleware.authorize,
         ),
@@ -238,6 +328,16 @@ def create_app(
     )
     app[appkeys.CONFIG] = config
     app[appkeys.MANAGER] = manager
+    app[appkeys.BODIES] = uploads
+    app[appkeys.PLACES] = Places()
+    app[appkeys.JOBS] = jobs
+    app[appkeys.FILES] = FileStore(
+        max(settings.file_memory_bytes, config.server.limits.max_upload_bytes),
+        settings.keep_seconds,
+        time.monotonic,
+    )
+    metrics.kept_bytes.labels("files").set_function(app[appkeys.FILES].used_bytes)
+    app[appkeys.JOB_WRITER] = Writer(settings.pod_name, settings.keep_seconds, jobs.now, time.time)
     app[appkeys.LIVE_SETTINGS] = live
     app[appkeys.LATEST_STATE] = latest_state
     app[appkeys.ORIGINS] = origins.policy(
@@ -247,20 +347,41 @@ def create_app(
         has_tokens=settings.has_tokens,
     )
     app[appkeys.METRICS] = metrics
+    app[appkeys.OPENAPI] = describe()
+    app[appkeys.UI_FILES] = ui_files.load()
     app[appkeys.STARTED] = int(time.time())
     app[appkeys.ACCESS] = appkeys.Access(
         calls=_tokens(settings.api_keys_file, names.ENV_API_KEYS_FILE),
         controls=_tokens(settings.admin_token_file, names.ENV_ADMIN_TOKEN_FILE),
-        call_routes=frozenset((method, path) for method, path, _ in CALLS),
+        call_routes=_protected(CALLS),
         control_routes=frozenset((method, path) for method, path, _ in CONTROLS),
+        tool_routes=frozenset((method, path) for method, path, _ in TOOLS),
+        look_routes=LOOKS,
     )
-    for method, path, handler in (*OPEN, *CALLS, *CONTROLS):
-        resource = app.router.add_resource(path)
-        resource.add_route(method, handler)
+    for method, path, handler, _ in ROUTES:
+        resource = app.router.add_resource(path.replace("{path}", "{path:.+}"))  # with its slashes
+        resource.add_route(method, handler, expect_handler=bodies.expect)
         if method == "GET":
-            resource.add_route("HEAD", handler)  # aiohttp leaves the body out
+            resource.add_route("HEAD", handler, expect_handler=bodies.expect)  # aiohttp leaves the body out
     app.on_response_prepare.append(middleware.add_headers)
     return app
+
+
+def _protected(routes: Iterable[tuple[str, str, appkeys.Handler]]) -> frozenset[tuple[str, str]]:
+    """Return the routes as requests name them: `GET` has a `HEAD`."""
+    found = {(method, path) for method, path, _ in routes}
+    return frozenset(found | {("HEAD", path) for method, path in found if method == "GET"})
+
+
+def describe() -> bytes:
+    """Make the OpenAPI document; raises `Undocumented` where a handler has no declaration."""
+    return openapi_document.make(
+        __version__,
+        (
+            openapi_document.Route(method, path, access, operations.of(handler))
+            for method, path, handler, access in ROUTES
+        ),
+    )
 
 
 def _tokens(path: Path | None, variable: str) -> TokenFile | None:
@@ -280,19 +401,8 @@ def _log_access(settings: Settings) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        at = f"{settings.host}:{settings.port}"
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise CannotListen(
-            f"can't listen at {at}: {why}; choose another with --port or PORT", "PORT"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _url(settings: Settings, listener: socket.socket) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{listener.getsockname()[1]}"
+        return listening.listen(settings.host, settings.port, settings.connection_times.stalled)
+    except listening.CannotListen as error:
+        option, variable = ("--host", names.ENV_HOST) if error.is_of_host else ("--port", "PORT")
+        raise InvalidSettings(f"{error}; choose another with {option} or {variable}", variable) from error

@@ -1,14 +1,15 @@
 """Errors between a client and this server, as values: each has its status, type and code.
 
-Handlers raise `ApiError`; the middleware renders it, once, as `{"error": {"message", "type", "code", "param"}}`. The
-tables map reasons of other modules (of a refused lease, of an engine's failed call) to the wire.
+Handlers raise `ApiError`; the middleware renders it, once, in the shape that the clients of its path read. The tables
+map reasons of other modules (of a refused lease, of an engine's failed call) to the wire.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Self
 
 from ocr_wire.errors import ErrorInfo
+from ocr_wire.redaction import redact
 
 TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -20,13 +21,22 @@ TYPES: Mapping[int, str] = {
     409: "conflict_error",
     413: "invalid_request_error",
     415: "invalid_request_error",
+    417: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
     500: "server_error",
     503: "unavailable_error",
     504: "timeout_error",
+    507: "insufficient_memory_error",
 }
 """The wire's `type` of each status that this server answers with."""
+
+OPENAI_PATHS: Final = "/v1/"
+"""Beginning of the paths whose errors have OpenAI's shape."""
+MCP_PATH: Final = "/mcp"
+"""Path whose errors are those of JSON-RPC: its clients show the words of no other."""
+_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
+"""Codes of JSON-RPC."""
 
 RETRY_AFTER_SECONDS = 1.0
 """`Retry-After` of 429 and 503 where no better value is known: a wake is a matter of seconds."""
@@ -44,6 +54,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_seconds: float | None = None,
         headers: Mapping[str, str] | None = None,
+        suggestions: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -52,11 +63,41 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_seconds = retry_after_seconds
         self.headers = dict(headers or {})
+        self.suggestions = suggestions
+
+    def fresh(self) -> Self:
+        """Return an equal error that was never raised: one that is kept would keep, by its traceback, what was read."""
+        return type(self)(
+            self.status,
+            self.code,
+            self.message,
+            param=self.param,
+            retry_after_seconds=self.retry_after_seconds,
+            headers=self.headers,
+            suggestions=self.suggestions,
+        )
 
     @property
-    def body(self) -> dict[str, Any]:
+    def info(self) -> ErrorInfo:
+        """Error as it stands in an answer."""
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return ErrorInfo(message=self.message, type=kind, code=self.code, param=self.param).nested()
+        return ErrorInfo(
+            message=redact(self.message),
+            type=kind,
+            code=self.code,
+            param=self.param,
+            suggestions=self.suggestions,
+        )
+
+    def body(self, path: str = "") -> dict[str, Any]:
+        """Return the document for a request to `path`: in OpenAI's shape below `/v1`, in JSON-RPC's at `/mcp`, else
+        flat. Empty where the path isn't known."""
+        info = self.info
+        if path == MCP_PATH:
+            code = _INVALID_REQUEST if self.status < 500 else _INTERNAL_ERROR
+            about = {"code": code, "message": info.message, "data": info.flat()}
+            return {"jsonrpc": "2.0", "id": None, "error": about}
+        return info.nested() if path.startswith(OPENAI_PATHS) else info.flat()
 
 
 @dataclass(frozen=True)
@@ -75,7 +116,8 @@ REFUSALS: Mapping[str, Rule] = {
     "deadline": Rule(504, "deadline_exceeded"),
     "draining": Rule(503, "draining", retry=True),
     "load_failed": Rule(503, "load_failed", retry=True),
-    "no_fit": Rule(503, "no_fit", retry=True),
+    "no_fit": Rule(507, "no_fit"),
+    "out_of_memory": Rule(507, "out_of_memory"),
     "gpu_memory": Rule(503, "gpu_memory", retry=True),
     "model_busy": Rule(409, "model_busy", retry=True),
 }
@@ -85,7 +127,8 @@ FAILURES: Mapping[str, Rule] = {
     "invalid_image": Rule(422, "invalid_image"),
     "image_too_large": Rule(413, "image_too_large"),
     "unsupported": Rule(422, "unsupported"),
-    "out_of_memory": Rule(503, "out_of_memory", retry=True),
+    "out_of_memory": Rule(507, "out_of_memory"),
+    "out_of_descriptors": Rule(503, "out_of_descriptors", retry=True),
     "timed_out": Rule(504, "deadline_exceeded"),
     "worker_died": Rule(503, "worker_died", retry=True),
     "page_kills_worker": Rule(422, "page_kills_worker"),
@@ -100,8 +143,24 @@ UNKNOWN = Rule(500, "internal_error")
 
 
 def of(
-    rule: Rule, message: str, *, param: str | None = None, retry_after_seconds: float | None = None
+    rule: Rule,
+    message: str,
+    *,
+    param: str | None = None,
+    retry_after_seconds: float | None = None,
+    suggestions: tuple[str, ...] = (),
 ) -> ApiError:
     """Make the error that `rule` answers with; only retryable ones have a `Retry-After`."""
     after = (retry_after_seconds or RETRY_AFTER_SECONDS) if rule.retry else None
-    return ApiError(rule.status, rule.code, message, param=param, retry_after_seconds=after)
+    if suggestions:
+        message = f"{message}. What may help: {'; '.join(suggestions)}"
+    return ApiError(
+        rule.status,
+        rule.code,
+        message,
+        param=param,
+        retry_after_seconds=after,
+        # OpenAI's clients try again after every status from 500 on, but for this header.
+        headers={"x-should-retry": "false"} if rule.status == 507 else None,
+        suggestions=suggestions,
+    )

@@ -2,16 +2,25 @@
 
 import logging
 import sys
+from collections.abc import Callable
 
 from aiohttp.http_exceptions import HttpProcessingError
+
+from ocr_wire.redaction import parser_words, redact
 
 _OWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """Attributes of every record; any other was given as `extra`."""
 
 
 class Formatter(logging.Formatter):
-    def __init__(self) -> None:
+    """Lines without secrets: those that `redactor` finds, in a message, its fields and its traceback."""
+
+    def __init__(self, redactor: Callable[[str], str] = redact) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+        self._redact = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
         fields = " ".join(f"{key}={_shown(value)}" for key, value in vars(record).items() if key not in _OWN)
@@ -25,15 +34,20 @@ def _shown(value: object) -> str:
 
 
 def quieten(record: logging.LogRecord) -> bool:
-    """Leave out the traceback of a request that isn't HTTP at all: clients must not fill the log with ours."""
+    """Leave out the traceback of a request that isn't HTTP at all: clients must not fill the log with ours.
+
+    What the parser quotes is left out, too: it may be a part of a token, which has no shape.
+    """
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-        record.msg, record.args = f"{record.getMessage()}: not HTTP: {record.exc_info[1].message}", ()
+        said = parser_words(record.exc_info[1].message)
+        record.msg, record.args = f"{record.getMessage()}: not HTTP: {said}", ()
         record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
     return True
 
 
-def to_stderr(level: int) -> None:
+def to_stderr(level: int, redactor: Callable[[str], str] = redact) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Formatter())
+    handler.setFormatter(Formatter(redactor))
     handler.addFilter(quieten)
     logging.basicConfig(level=level, handlers=[handler])
+    logging.captureWarnings(True)  # Python would write them to standard error as they are

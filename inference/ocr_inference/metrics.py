@@ -4,13 +4,16 @@ Events are counted where they happen (requests); conditions are read at each scr
 can't lag behind or outlive what they describe.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ocr_wire import accept as wire_accept
 from ocr_wire.state import Model, PodState
 from ocr_wire.states import LOCATIONS, STATES, Worker
 
@@ -18,12 +21,31 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120,
 """Buckets from a health check to a cold start from a slow disk."""
 
 
+@dataclass(frozen=True)
+class Uploads:
+    """Memory of pages that are sent, wait or are read."""
+
+    limit_bytes: int
+    admitted_bytes: int
+    waiting: int
+    refused: int
+    """Since the start."""
+
+
 class _Conditions(Collector):
     """Gauges and counters of the state at the time of a scrape."""
 
-    def __init__(self, observe: Callable[[], PodState], watchers: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        observe: Callable[[], PodState],
+        watchers: Callable[[], int],
+        uploads: Callable[[], Uploads],
+        ages: Callable[[], Mapping[str, tuple[float, float]]],
+    ) -> None:
         self._observe = observe
         self._watchers = watchers
+        self._uploads = uploads
+        self._ages = ages
 
     def collect(self) -> Iterable[Metric]:
         now = self._observe()
@@ -37,10 +59,24 @@ class _Conditions(Collector):
         yield _single("ocr_settings_revision", "Revision of the live settings.", settings.revision)
         yield _single("ocr_draining", "1 while the server shuts down.", int(now.draining))
         yield _single("ocr_state_watchers", "Clients that watch the state.", self._watchers())
+        uploads = self._uploads()
+        yield _single("ocr_uploads_limit_bytes", "Bytes that pages may take.", uploads.limit_bytes)
+        yield _single(
+            "ocr_uploads_admitted_bytes",
+            "Bytes that pages take, until they are answered.",
+            uploads.admitted_bytes,
+        )
+        yield _single(
+            "ocr_uploads_waiting", "Pages that aren't read until others are answered.", uploads.waiting
+        )
+        refused = CounterMetricFamily("ocr_uploads_refused", "Pages that waited in vain to be read.")
+        refused.add_metric([], uploads.refused)
+        yield refused
         info = GaugeMetricFamily("ocr_device_info", "The device, by kind.", labels=["kind"])
         info.add_metric([device.kind], 1)
         yield info
         yield from _of_models(now.models)
+        yield from _of_ages(self._ages())
 
 
 def _of_models(models: tuple[Model, ...]) -> Iterable[Metric]:
@@ -66,6 +102,22 @@ def _of_models(models: tuple[Model, ...]) -> Iterable[Metric]:
             located.add_metric([model.name, place], int(place is model.location))
     yield state
     yield located
+
+
+def _of_ages(ages: Mapping[str, tuple[float, float]]) -> Iterable[Metric]:
+    oldest = GaugeMetricFamily(
+        "ocr_model_oldest_lease_seconds", "Age of the oldest lease, 0 without one.", labels=["model"]
+    )
+    stuck = GaugeMetricFamily(
+        "ocr_model_stuck_seconds",
+        "Time since the worker was killed, if it doesn't end, else 0.",
+        labels=["model"],
+    )
+    for model, (lease, killed) in ages.items():
+        oldest.add_metric([model], lease)
+        stuck.add_metric([model], killed)
+    yield oldest
+    yield stuck
 
 
 def _lack_bytes(model: Model) -> int:
@@ -115,8 +167,16 @@ def _single(name: str, text: str, value: float | None) -> GaugeMetricFamily:
 class Metrics:
     """Metrics of one server."""
 
-    def __init__(self, version: str, observe: Callable[[], PodState], watchers: Callable[[], int]) -> None:
-        """Register all metrics; `observe` and `watchers` are called at each scrape."""
+    def __init__(
+        self,
+        version: str,
+        observe: Callable[[], PodState],
+        watchers: Callable[[], int],
+        uploads: Callable[[], Uploads],
+        ages: Callable[[], Mapping[str, tuple[float, float]]] = dict,
+    ) -> None:
+        """Register all metrics; `observe`, `watchers`, `uploads` and `ages` (seconds of the oldest lease, and since a
+        kill that didn't help, by model) are called at each scrape."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "ocr_http_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
@@ -128,7 +188,38 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.connections = Gauge(
+            "ocr_connections", "Connections, by what they do.", ["phase"], registry=self.registry
+        )
+        self.connections_limit = Gauge(
+            "ocr_connections_limit", "Requests that are served at the same time.", registry=self.registry
+        )
+        self.connections_ended = Counter(
+            "ocr_connections_ended",
+            "Connections that the server ended because they didn't get on.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.pages = Counter("ocr_pages", "Pages read.", ["model", "task"], registry=self.registry)
+        self.jobs = Gauge("ocr_jobs", "Jobs that haven't ended, by state.", ["state"], registry=self.registry)
+        self.jobs_ended = Counter(
+            "ocr_jobs_ended", "Jobs that ended, by how.", ["state"], registry=self.registry
+        )
+        self.job_pages = Counter(
+            "ocr_job_pages", "Pages of jobs that ended, by outcome.", ["outcome"], registry=self.registry
+        )
+        self.kept_bytes = Gauge(
+            "ocr_kept_bytes",
+            "Memory of what is kept between requests, by what it is.",
+            ["of"],
+            registry=self.registry,
+        )
+        self.shortages = Counter(
+            "ocr_page_shortages",
+            "Pages read otherwise than requested, or after others, for lack of memory.",
+            ["model", "step"],
+            registry=self.registry,
+        )
         self.wait_seconds = Histogram(
             "ocr_wait_seconds",
             "Time that a request waited for its model, wakes included.",
@@ -168,6 +259,12 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.image_failures = Counter(
+            "ocr_model_image_failures",
+            "Loads that couldn't keep the weights that they converted.",
+            ["model"],
+            registry=self.registry,
+        )
         self.wake_seconds = Histogram(
             "ocr_model_wake_seconds",
             "Time that a wake from host memory took.",
@@ -178,7 +275,7 @@ class Metrics:
         Gauge("ocr_build_info", "1, with the version.", ["version"], registry=self.registry).labels(
             version
         ).set(1)
-        self.registry.register(_Conditions(observe, watchers))
+        self.registry.register(_Conditions(observe, watchers, uploads, ages))
 
     def count_page(self, model: str, task: str, engine_seconds: float | None) -> None:
         """Count a page; `engine_seconds` is None for an answer that ended before its engine's work did."""
@@ -186,9 +283,15 @@ class Metrics:
         if engine_seconds is not None:
             self.engine_seconds.labels(model).observe(engine_seconds)
 
+    def count_shortage(self, model: str, step: str | None) -> None:
+        """Count a page that memory was short for; without a step, its longer side was bounded before it was read."""
+        self.shortages.labels(model, step or "bounded").inc()
+
     def count_tokens(self, model: str, prompt: int, completion: int) -> None:
         self.prompt_tokens.labels(model).inc(prompt)
         self.completion_tokens.labels(model).inc(completion)
 
-    def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics in the format that a header `Accept` prefers, and its media type."""
+        encode, media_type = choose_encoder(wire_accept.metrics(accept))
+        return encode(self.registry), media_type

@@ -169,6 +169,28 @@ def test_flash_attention_is_used_or_its_absence_explained(
     assert all(texts(engine))
 
 
+def test_a_clean_up_between_steps_empties_the_cache_and_changes_no_text(
+    make: Callable[..., TransformersEngine],
+) -> None:
+    engine = make()
+    engine.load()
+    (wanted,) = engine.infer(requests()[:1])
+    engine.admit(0, requests()[0])
+    events = engine.step()
+    while engine.free_slots < engine.max_batch:
+        before = engine.device_use()
+        engine.clean_up()
+        after = engine.device_use()
+        assert before is not None
+        assert after is not None
+        assert after.reserved_bytes <= before.reserved_bytes
+        assert after.allocated_bytes <= before.allocated_bytes
+        events = engine.step()
+    (result,) = (event for _, event in events if isinstance(event, PageResult))
+    assert isinstance(wanted, PageResult)
+    assert result.text == wanted.text
+
+
 def test_pieces_come_from_the_device_as_they_are_written(make: Callable[..., TransformersEngine]) -> None:
     engine = make()
     engine.load()

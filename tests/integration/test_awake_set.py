@@ -34,12 +34,22 @@ def selected(cluster: Stage) -> set[str]:
     }
 
 
+def costs(cluster: Stage) -> dict[str, str]:
+    """Pod name → what its end costs, of those that say so."""
+    annotations = {
+        name: pod["metadata"].get("annotations") or {} for name, pod in cluster.objects(api.POD).items()
+    }
+    key = names.ANNOTATION_DELETION_COST
+    return {name: found[key] for name, found in annotations.items() if key in found}
+
+
 async def four(cluster: Stage, **routing: Any) -> FakePod:
-    """Four ready replicas; the awake one."""
+    """Four ready replicas; an awake one, the only one unless `minAwake` says otherwise."""
     await cluster.apply(replicas=4, routing={"stabilizationSeconds": 0} | routing)
     await until(lambda: cluster.holds("Ready") and cluster.applied())
-    await until(lambda: len(cluster.pods) == 4 and len(awake(cluster)) == 1)
-    await until(lambda: cluster.status()["awakeReplicas"] == 1)
+    count = routing.get("minAwake", 1)
+    await until(lambda: len(cluster.pods) == 4 and len(awake(cluster)) == count)
+    await until(lambda: cluster.status()["awakeReplicas"] == count)
     return cluster.pods[next(iter(awake(cluster)))]
 
 
@@ -210,3 +220,36 @@ async def test_a_storm_of_states_makes_few_passes_and_fewer_writes() -> None:
 
         assert after - passes <= 8 * seconds
         assert not patched
+
+
+async def test_fewer_replicas_leave_those_whose_models_are_warmest() -> None:
+    async with stage() as cluster:
+        await cluster.apply(replicas=4, routing={"policy": "all"})
+        await until(lambda: cluster.holds("Ready") and cluster.applied() and len(cluster.pods) == 4)
+        second, third = sorted(cluster.pods)[1:3]
+        cluster.pods[second].change(pp_ocr=("ready", "gpu"))
+        cluster.pods[third].change(pp_ocr=("offloaded", "cpu"))
+        await until(lambda: cluster.locations() == {"gpu": 1, "cpu": 1, "unloaded": 2})
+        assert costs(cluster) == {}, "a change of a state is no write of a pod"
+
+        await cluster.apply(replicas=2, routing={"policy": "all"})
+        await until(lambda: len(cluster.pods) == 2)
+        assert set(cluster.pods) == {second, third}
+        await until(lambda: cluster.holds("Ready"))
+        assert costs(cluster) == {second: "250", third: "150"}
+
+
+async def test_service_answers_when_the_operator_is_down_and_an_awake_pod_goes() -> None:
+    async with stage() as cluster:
+        await four(cluster, minAwake=2)
+        await cluster.kill()
+
+        gone, left = sorted(awake(cluster))
+        pod = cluster.objects(api.POD)[gone]
+        await cluster.kube.delete(api.ref_of(pod), uid=pod["metadata"]["uid"])
+        await until(lambda: gone not in cluster.pods and len(cluster.objects(api.POD)) >= 4)
+        ready = {name for name in selected(cluster) if name in cluster.pods}
+        assert ready == {left}, "no sleeper, and no new pod at its gate, is needed"
+
+        await cluster.start()
+        await until(lambda: cluster.holds("Ready") and len(awake(cluster)) == 2)

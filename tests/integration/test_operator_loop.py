@@ -1,6 +1,7 @@
 """The whole operator against an API server in memory and real HTTP: what a resource becomes, and how it heals."""
 
 import asyncio
+import copy
 import json
 import re
 import time
@@ -163,38 +164,27 @@ async def test_killed_operator_converges_after_a_restart_without_duplicates() ->
         assert {p.settings["revision"] for p in cluster.pods.values()} == {2}
 
 
-@pytest.mark.parametrize("calls", range(1, 11))
-async def test_operator_killed_at_any_call_converges(calls: int) -> None:
-    """The process dies right before the n-th write; the next one ends where one life would have."""
-    async with stage(operator=False) as cluster:
-        left, dead = calls, asyncio.Event()
-
-        def die(verb: str, ref: api.Ref) -> None:
-            nonlocal left
-            task = asyncio.current_task()
-            playing = task is not None and task.get_coro().__qualname__ == "Stage.play"  # type: ignore[union-attr]
-            if verb not in ("get", "find") and not playing and task is not user:
-                left -= 1
-                if left <= 0:
-                    dead.set()
-                    raise asyncio.CancelledError
-
-        user = asyncio.current_task()
-        await cluster.start()
-        cluster.kube.fail = die
+async def test_a_restart_is_no_news() -> None:
+    """The status stays as it is until pods were heard, and says then what it said; no Event is repeated."""
+    async with stage() as cluster:
         await cluster.apply()
-        await until(dead.is_set)
-        await cluster.kill()
-        cluster.kube.fail = lambda verb, ref: None
-
-        await cluster.start()
         await until(lambda: cluster.holds("Ready") and cluster.applied())
-
-        kinds = [ref.kind.name for ref in cluster.kube._objects if ref.name.startswith("invoices")]
-        assert sorted(kind for kind in kinds if kind != "Event") == sorted(
-            ["Deployment", "OcrDeployment", "Pod", "Pod", "Secret", "Service", "Service"]
+        await until(
+            lambda: "ConfigApplied" in {each["reason"] for each in cluster.objects(api.EVENT).values()}
         )
-        assert cluster.status()["liveSettings"]["revision"] == 1
+        await cluster.kill()
+        before = copy.deepcopy((cluster.status(), cluster.objects(api.EVENT)))
+        cluster.kube.calls.clear()
+
+        await cluster.start(resync_seconds=1.0)
+        done = {"result": "done"}
+        await until(
+            lambda: (cluster.registry.get_sample_value("ocr_operator_reconciles_total", done) or 0) >= 5
+        )
+
+        assert cluster.registry.get_sample_value("ocr_operator_pod_streams", {"state": "connected"}) == 2
+        assert not cluster.kube.calls["apply_status"]
+        assert (cluster.status(), cluster.objects(api.EVENT)) == before
 
 
 async def test_revision_never_goes_back_when_the_status_is_wiped() -> None:
@@ -231,7 +221,7 @@ async def test_second_operator_with_an_old_view_turns_nothing_back() -> None:
                 api.ref_of(old), stale, resource_version=old["metadata"]["resourceVersion"]
             )
         assert cluster.controller is not None
-        cluster.controller.cluster.observe("MODIFIED", old)
+        cluster.controller.cluster.answered(old)
         cluster.controller.queue.enqueue(("default", "invoices"), urgent=True)
         await until(lambda: not cluster.controller.queue)  # type: ignore[union-attr]
 
@@ -263,6 +253,36 @@ async def test_pod_that_fits_nowhere_waits_with_the_reason_and_is_placed_when_th
 
         cluster.gpus["gpu-a"]["GPU-a0"] = 100
         await until(lambda: cluster.holds("Placed") and cluster.holds("Ready"))
+
+
+async def test_pod_that_its_kubelet_refuses_is_replaced_on_another_node() -> None:
+    async with stage() as ours:
+        ours.refuses = {"gpu-a"}
+        await ours.apply(replicas=2)
+        await until(lambda: ours.holds("Ready"), what="both replicas are ready")
+        pods = [
+            pod for pod in ours.objects(api.POD).values() if pod["metadata"]["name"].startswith("invoices")
+        ]
+        refused = [pod for pod in pods if pod["status"]["phase"] == "Failed"]
+        assert 1 <= len(refused) <= 2
+        assert ours.condition("Degraded")["status"] == "False"
+
+
+async def test_pods_that_every_kubelet_refuses_are_few_and_told() -> None:
+    async with stage() as ours:
+        ours.refuses = {"gpu-a", "gpu-b"}
+        await ours.apply(replicas=1)
+        await until(lambda: ours.condition("Placed").get("reason") == "BackOff", what="the next one waits")
+        assert len([each for each in ours.objects(api.POD) if each.startswith("invoices")]) == 3
+        assert ours.condition("Degraded")["reason"] == "PodFailed"
+        assert "UnexpectedAdmissionError: no devices" in ours.condition("Degraded")["message"]
+
+        def counts() -> list[int]:
+            events = ours.objects(api.EVENT).values()
+            return [each["count"] for each in events if each["reason"] == "PodFailed"]
+
+        await until(counts, what="an Event")
+        assert counts() == [1]
 
 
 async def test_gate_removed_by_hand_is_tolerated() -> None:
@@ -298,7 +318,7 @@ async def test_pod_that_finds_no_device_is_left_to_the_scheduler_in_the_end() ->
         annotations = cluster.kube._objects[ref]["metadata"]["annotations"]
         record = json.loads(annotations[names.ANNOTATION_PLACEMENT])
         assert (record["node"], record["basis"]) == ("", "scheduler")
-        assert "left to the scheduler after 2 minutes" in record["why"]
+        assert "left to the scheduler after 120 s" in record["why"]
 
 
 async def test_pod_on_another_gpu_is_named_in_the_condition_and_an_event() -> None:
@@ -339,11 +359,12 @@ async def test_pods_tell_the_load_where_no_exporter_does() -> None:
         assert cluster.controller is not None
         controller = cluster.controller
 
-        def sources() -> list[str]:
-            known = controller.gpus.readings(controller.cluster.pods, controller.pods.states())
-            return [each.source.value for each in known]
+        def alone() -> bool:
+            """Only the pod says anything."""
+            heard = [controller.pods.heard(each) for each in controller.cluster.pods]
+            return not controller.gpus._exporters.said() and any(each and each.device.gpu for each in heard)
 
-        await until(lambda: sources() == ["pod"])
+        await until(alone)
 
         await cluster.apply("other", replicas=1)
         await until(lambda: cluster.holds("Placed", name="other"))

@@ -21,8 +21,8 @@ async def test_a_page_of_another_site_neither_reads_nor_controls() -> None:
         for method, path in WRITES:
             for headers in (EVIL, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site"}):
                 status, body = await server.json(method, path, headers=headers)
-                assert (status, body["error"]["code"]) == (403, "cross_origin"), path
-                assert "OCR_CORS_ORIGINS" in body["error"]["message"]
+                assert (status, inference.refusal(body)["code"]) == (403, "cross_origin"), path
+                assert "OCR_CORS_ORIGINS" in inference.refusal(body)["message"]
         # What a form or `fetch` of any page can send without asking first.
         assert (await server.read(pages.blank(), headers=EVIL))[0] == 403
         assert (await server.model("quick"))["state"] == "unloaded"
@@ -47,8 +47,8 @@ async def test_a_page_under_a_foreign_name_neither_looks_nor_declares() -> None:
         for method, path in (("GET", "/"), ("GET", "/v1/state"), ("GET", "/v1/state?watch=true"), *WRITES):
             async with server.http.request(method, path, headers=rebound) as response:
                 body = await response.json()
-                assert (response.status, body["error"]["code"]) == (403, "unknown_host"), path
-                assert "OCR_ALLOWED_HOSTS" in body["error"]["message"]
+                assert (response.status, inference.refusal(body)["code"]) == (403, "unknown_host"), path
+                assert "OCR_ALLOWED_HOSTS" in inference.refusal(body)["message"]
         for host in ("localhost:8001", "ocr", "ocr.team.svc.cluster.local", "[::1]:9000"):
             assert (await server.json("GET", "/v1/state", headers={"Host": host}))[0] == 200
 
@@ -89,7 +89,8 @@ async def test_a_listed_page_reads_answers_errors_and_streams(
         preflight = await asked("OPTIONS", "/ocr", question)
         assert preflight.status == 204
         assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
-        assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+        for name in ("Authorization", "Content-Type", "X-Client-ID"):
+            assert name in preflight.headers["Access-Control-Allow-Headers"]
         answers = [
             preflight,
             await asked("POST", "/ocr", page, inference.form(pages.blank())),
@@ -120,8 +121,8 @@ async def test_api_keys_without_an_admin_token_close_the_controls(
         for method, path in WRITES[2:8]:
             for headers in ({}, {"Authorization": "Bearer key-a"}):
                 status, body = await server.json(method, path, headers=headers)
-                assert (status, body["error"]["code"]) == (403, "controls_closed"), path
-                assert "OCR_ADMIN_TOKEN_FILE" in body["error"]["message"]
+                assert (status, inference.refusal(body)["code"]) == (403, "controls_closed"), path
+                assert "OCR_ADMIN_TOKEN_FILE" in inference.refusal(body)["message"]
         assert (await server.json("GET", "/v1/state"))[0] == 200
     assert "controls are closed" in caplog.text
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from tests.support import inference, pages
 from tests.support.engines import Faults
@@ -60,6 +61,19 @@ def content(chunks: list[Any]) -> str:
     return "".join(
         choice["delta"].get("content") or "" for chunk in chunks[:-1] for choice in chunk.get("choices", ())
     )
+
+
+async def test_a_picture_of_several_pages_says_how_many_there_are(server: Server) -> None:
+    status, answer = await server.chat(body(picture=pages.tiff(3)))
+    assert (status, answer["ocr"]["page_count"]) == (200, 3)
+    assert "page_count" not in (await server.chat(body()))[1]["ocr"]
+
+
+@pytest.mark.parametrize("document", [pages.pdf(1), pages.encoded(Image.new("RGB", (9, 9)), "AVIF")])
+async def test_a_document_is_refused_with_the_calls_that_read_it(server: Server, document: bytes) -> None:
+    status, answer = await server.chat(body(picture=document))
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+    assert "/ocr" in answer["error"]["message"]
 
 
 # --- whole ----------------------------------------------------------------------------------------------------
@@ -303,7 +317,7 @@ async def test_bodies_that_are_no_requests(
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"), [("fail", "engine_failed"), ("oom", "out_of_memory"), ("crash", "worker_died")]
+    ("fault", "code"), [("fail", "engine_failed"), ("oom", "out_of_memory"), ("crash", "page_kills_worker")]
 )
 async def test_a_failure_after_the_first_piece_is_an_event(tmp_path: Path, fault: str, code: str) -> None:
     faults = tmp_path / "faults.json"
@@ -317,13 +331,33 @@ async def test_a_failure_after_the_first_piece_is_an_event(tmp_path: Path, fault
         chunks = await events(response)
         assert chunks[-1]["error"]["code"] == code
         assert set(chunks[-1]["error"]) == {"message", "type", "code", "param"}
+        if fault == "oom":
+            assert chunks[-1]["error"]["type"] == "insufficient_memory_error"
         faults.unlink()
         status, answer = await server.chat(body("m", max_tokens=WORDS))
         assert (status, answer["usage"]["completion_tokens"]) == (200, WORDS)
 
 
+@pytest.mark.parametrize("fault", ["crash", "break"])
+async def test_a_stream_goes_on_where_it_was_when_its_worker_died(tmp_path: Path, fault: str) -> None:
+    faults = Faults(tmp_path)
+    options = json.dumps({"step_seconds": 0.01, "repeat": 20, "faults_file": str(faults.file)})
+    async with inference.server(f"models: [{{name: m, engine: fake, options: {options}}}]") as server:
+        _, whole = await server.chat(body("m"))
+        async with server.http.post("/v1/chat/completions", json=body("m", stream=True)) as response:
+            begun = await response.content.readuntil(b"fake")
+            faults.set(infer=fault)
+            await server.until("m", state="unloaded")
+            faults.set()
+            rest = await response.text()
+    *chunks, last = [line[6:] for line in (begun.decode() + rest).splitlines() if line.startswith("data: ")]
+    assert last == "[DONE]"
+    pieces = [each["delta"].get("content", "") for chunk in chunks for each in json.loads(chunk)["choices"]]
+    assert "".join(pieces) == whole["choices"][0]["message"]["content"]
+
+
 async def test_a_deadline_that_passes_in_a_stream_is_an_event() -> None:
-    models = "models: [{name: m, engine: fake, options: {step_seconds: 0.05, repeat: 100_000}}]"
+    models = "models: [{name: m, engine: fake, options: {step_seconds: 0.05, repeat: 100000}}]"
     written, seconds = 0, 1.0
     # A busy machine may have the model awake no sooner than the deadline: then with a later one.
     while written <= 1 and seconds < PATIENCE:

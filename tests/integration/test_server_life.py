@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ocr_inference.api.control import state
-from ocr_wire import tasks
+from ocr_inference.connections.limits import MOST_WATCHES
 from tests.support import inference, pages
 from tests.support.patience import PATIENCE
 
@@ -124,7 +122,7 @@ async def test_the_environments_timeout_gives_way_to_the_file_and_to_live_settin
 
 async def test_watchers_are_bounded() -> None:
     async with inference.server() as server:
-        watches = [await server.http.get("/v1/state?watch=true") for _ in range(state.MAX_WATCHERS)]
+        watches = [await server.http.get("/v1/state?watch=true") for _ in range(MOST_WATCHES)]
         async with server.http.get("/v1/state?watch=true") as refused:
             assert refused.status == 429
             assert refused.headers["Retry-After"]
@@ -141,16 +139,48 @@ async def _refused(server: inference.Server) -> bool:
 
 
 async def test_the_web_page_needs_nothing_from_elsewhere() -> None:
-    async with inference.server() as server, server.http.get("/") as response:
+    as_browsers = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    async with inference.server() as server, server.http.get("/", headers=as_browsers) as response:
         text = await response.text()
         assert response.content_type == "text/html"
+        assert response.headers["Vary"] == "Accept, Accept-Encoding"
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         assert "http://" not in text
         assert "https://" not in text
 
 
-async def test_the_web_page_offers_every_task() -> None:
-    async with inference.server() as server, server.http.get("/") as response:
-        offered = re.search(r'<select id="task">(.*?)</select>', await response.text())
-    assert offered
-    assert tuple(offered[1].split("<option>")[1:]) == tasks.WORDS
+async def test_a_program_is_told_what_this_is_where_a_browser_gets_the_page() -> None:
+    async with inference.server() as server:
+        status, told = await server.json("GET", "/", headers={"Accept": "application/json"})
+        assert (status, told["status"], told["model"]) == (200, "running", "quick")
+        assert (await server.json("GET", "/"))[1] == told, "as client libraries ask, */*"
+        for path in told["endpoints"].values():
+            async with server.http.options(path) as response:
+                assert response.status != 404, path
+
+
+async def test_files_of_the_web_page_are_sent_once_and_by_their_names_alone() -> None:
+    async with inference.server() as server:
+        async with server.http.get("/ui/main.js") as response:
+            assert (response.status, response.content_type) == (200, "text/javascript")
+            assert response.headers["Content-Encoding"] == "gzip"
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            known = {"If-None-Match": response.headers["ETag"]}
+        async with server.http.get("/ui/main.js", headers=known) as response:
+            assert (response.status, await response.read()) == (304, b"")
+        async with server.http.get("/ui/main.js", headers={"Accept-Encoding": "gzip;q=0"}) as response:
+            assert "Content-Encoding" not in response.headers
+        async with server.http.head("/ui/locales/ja.json") as response:
+            assert (response.status, response.content_type) == (200, "application/json")
+        for path in (
+            "nothing.js",
+            "../page.py",
+            "%2e%2e/page.py",
+            "..%2fpage.py",
+            "css",
+            "css/",
+            "/etc/passwd",
+        ):
+            request = f"GET /ui/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            head, _ = await server.raw(request.encode())
+            assert head.startswith("HTTP/1.1 404 "), path

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import logging
 import re
 import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
-from tests.support import inference, pages
+from ocr_inference import __main__ as program
+from tests.support import inference, marks, pages
 from tests.support.engines import Faults
 from tests.support.patience import PATIENCE
 
@@ -48,6 +52,20 @@ async def test_sigterm_lets_the_running_request_end(tmp_path: Path) -> None:
             assert await reading == 200
             assert [state async for state in states][-1]["models"][0]["state"] == "unloaded"
             assert await process.wait() == 0
+
+
+async def test_a_check_beside_a_server_says_that_it_serves(tmp_path: Path) -> None:
+    async with inference.process("serve", "--config", fake(tmp_path)) as process:
+        port = str(URL(await inference.url_of(process)).port)
+        async with inference.process("check", "--json", "--config", fake(tmp_path), PORT=port) as check:
+            out, _ = await check.communicate()
+            assert check.returncode == 0, out
+            assert json.loads(out)["facts"]["port"] == {
+                "host": "127.0.0.1",
+                "port": int(port),
+                "served": True,
+                "problem": None,
+            }
 
 
 async def test_a_restarted_process_keeps_what_it_knows_of_a_newer_operators_settings(tmp_path: Path) -> None:
@@ -91,7 +109,15 @@ async def test_a_taken_port_is_one_clear_line() -> None:
         (["serve"], {"GPU_IDLE_TIMEOUT": "-7"}, "GPU_IDLE_TIMEOUT: expected"),
         (["serve"], {"OCR_DEVICE": "tpu"}, "OCR_DEVICE: expected auto | cuda | cpu | simulated"),
         (["serve"], {"OCR_DEVICE": "simulated"}, "OCR_SIMULATED_GPU_DIR"),
-        (["serve", "--port", "99999"], {}, "a port is a number"),
+        (["serve", "--model", "DeepSeek-OCR"], {}, "--model: expected a repository such as"),
+        (["serve", "--engine", "rapidocr"], {}, "--engine: it is of --model"),
+        (["serve", "--model", "a/b", "--config", "c"], {}, "not allowed with argument"),
+        (["serve", "--port", "99999"], {}, "expected a whole number from 0 to 65535; got '99999'"),
+        (
+            ["serve"],
+            {"MODEL_NAME": "owner/model", "OCR_CACHE_DIR": "/proc/cache"},
+            "/proc/cache can't be written by user",
+        ),
     ],
 )
 async def test_bad_settings_end_the_process_with_their_name(
@@ -113,59 +139,25 @@ async def test_a_config_file_error_names_the_nearest_key(tmp_path: Path) -> None
     assert "modles: unknown key; did you mean 'models'?" in error.decode()
 
 
-async def test_read_prints_markdown_of_every_page_of_a_pdf(tmp_path: Path) -> None:
-    document = tmp_path / "invoices.pdf"
-    document.write_bytes(pages.pdf(2))
-    async with inference.process("read", str(document)) as process:
-        out, error = await process.communicate()
-    assert process.returncode == 0, error.decode()
-    first, second = out.decode().split("\n\n---\n\n")
-    assert "Invoice number 4711" in first
-    assert "| Coffee beans | 120.50 |" in first
-    assert first.strip() == second.strip()
-    assert "page 2 of 2" in error.decode()
-    assert "WARNING" not in error.decode()
-
-
-async def test_read_finds_a_term_and_prints_json(tmp_path: Path) -> None:
-    picture = tmp_path / "page.png"
-    picture.write_bytes(pages.invoice())
-    command = ("read", str(picture), "--task", "find", "--find", "total amount", "--format", "json")
-    async with inference.process(*command) as process:
-        out, error = await process.communicate()
-    assert process.returncode == 0, error.decode()
-    (page,) = json.loads(out)["pages"]
-    assert page["text"] == "Total amount 134.75"
-    (box,) = page["boxes"]
-    left, top, right, bottom = box["box"]
-    assert 40 < left < 80 < right < 400
-    assert 430 < top < 470 < bottom < 500
-
-
-@pytest.mark.parametrize(
-    ("content", "arguments", "code", "says"),
-    [
-        (None, [], 1, "can't read it: No such file"),
-        (b"nonsense", [], 1, "no picture of a known format"),
-        (pages.truncated(), [], 1, "truncated"),
-        (b"%PDF-1.7\nnonsense", [], 1, "the PDF is damaged"),
-        (pages.blank(), ["--task", "describe"], 2, "it can do document, ocr, free, find"),
-        (pages.blank(), ["--task", "find"], 2, "--find TERM"),
-        (pages.blank(), ["--model", "other"], 2, "there are m"),
-    ],
-    ids=["missing", "nonsense", "truncated", "broken pdf", "task", "no term", "model"],
-)
-async def test_read_says_what_is_wrong(
-    tmp_path: Path, content: bytes | None, arguments: list[str], code: int, says: str
-) -> None:
-    document = tmp_path / "page"
-    if content is not None:
-        document.write_bytes(content)
-    async with inference.process("read", str(document), "--config", fake(tmp_path), *arguments) as process:
-        out, error = await process.communicate()
-    assert (process.returncode, out) == (code, b""), error.decode()
-    assert says in error.decode()
-    assert "Traceback" not in error.decode()
+async def test_a_server_needs_no_file() -> None:
+    command = (
+        "serve",
+        "--engine",
+        "fake",
+        "--model",
+        "any",
+        "--idle-timeout",
+        "never",
+        "--host",
+        "127.0.0.1",
+    )
+    async with (
+        inference.process(*command, GPU_IDLE_TIMEOUT="5") as process,
+        aiohttp.ClientSession(await inference.url_of(process)) as http,
+        http.get("/gpu/status") as response,
+    ):
+        status = await response.json()
+    assert (status["model"], status["timeout"]) == ("fake", -1)
 
 
 async def test_version() -> None:
@@ -180,3 +172,27 @@ async def test_the_server_process_loads_no_inference_library() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert out.decode() == "set()\n"
+
+
+class Environ(dict[str, str]):
+    """Environment that fails as a library might."""
+
+    def get(self, key: str, default: object = None) -> Any:
+        raise ValueError(f"Illegal header value b'Bearer {self['HF_TOKEN']}'")
+
+
+def test_a_fault_of_ours_ends_the_process_with_a_traceback_without_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    secret = marks.mark()
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    root.handlers[:] = []
+    try:
+        assert program.run(["serve"], Environ(HF_TOKEN=secret)) == program.FAILED
+    finally:
+        root.handlers[:], root.level = before
+    told = capsys.readouterr()
+    assert "ended by a fault of this program" in told.err
+    assert "ValueError: Illegal header value b'Bearer [redacted]'" in told.err
+    assert not marks.leaks(told.out + told.err, secret)

@@ -41,15 +41,23 @@ async def test_what_is_not_http_is_a_400_in_our_shape(server: Server, sent: byte
     assert head.startswith("HTTP/1.0 400 "), head
     assert {"Content-Type: application/json", "X-Content-Type-Options: nosniff"} <= set(head.splitlines())
     assert "X-Request-ID: " in head
-    error = json.loads(body)["error"]
-    assert (set(error), error["code"]) == ({"message", "type", "code", "param"}, "malformed_request")
+    error = json.loads(body)
+    assert set(error) == {"success", "error", "detail", "type", "code", "param"}
+    assert (error["success"], error["code"]) == (False, "malformed_request")
     assert "s3c" not in body
     assert (await server.json("GET", "/health"))[0] == 200
 
 
+async def test_what_is_not_http_is_logged_with_its_client(caplog: pytest.LogCaptureFixture) -> None:
+    async with inference.server(host="") as server:  # Where the machine has IPv6, IPv4 arrives at its socket.
+        await server.raw(b"\x16\r\n\r\n")
+    assert [each.getMessage() for each in caplog.records if " remote=127.0.0.1 " in each.getMessage()]
+    assert "::ffff:" not in caplog.text
+
+
 async def test_a_line_that_is_too_long_says_so(server: Server) -> None:
     _, body = await server.raw(b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert "longer than" in json.loads(body)["error"]["message"]
+    assert "longer than" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize("path", [*(path for _, path, _ in app.OPEN), "/v1/state?watch=true", "/nothing"])

@@ -132,6 +132,7 @@ models:
     async with inference.server(config, **device(tmp_path)) as server:
         await server.until("kept", state="ready", loads=1)
         assert (await server.model("large"))["state"] == "unloaded", "loads ahead only into free memory"
+        assert [(await server.model(name))["preloaded"] for name in ("kept", "guest")] == [True, False]
         await read(server, "guest")
         await server.until("guest", state="offloaded")
         await server.until("kept", state="ready", wakes=1)
@@ -162,8 +163,8 @@ async def test_a_restore_that_nobody_can_make_room_for_answers_and_keeps_the_wei
         await server.json("POST", "/gpu/offload")
         occupy(tmp_path, 90 * MIB)
         status, body = await server.read(pages.blank(), model="low")
-        assert (status, body["error"]["code"]) == (503, "gpu_memory")
-        assert "10485760 are free, and other processes hold 94371840" in body["error"]["message"]
+        assert (status, body["code"]) == (503, "gpu_memory")
+        assert "10485760 are free, and other processes hold 94371840" in body["error"]
         await server.until("low", state="offloaded", worker="running", waits_for=None)
         occupy(tmp_path, 0)
         await read(server, "low")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import serverstorm, storm, turns, vlmserver
+from bench import serverstorm, soak, soakclients, storm, turns, vlmserver
+
+MIB = 1 << 20
 
 
 async def test_a_storm_changes_no_answer_and_leaves_nothing_behind() -> None:
@@ -58,6 +60,20 @@ async def test_a_storm_over_a_server_of_language_models(tmp_path: Path) -> None:
     assert (after.host_bytes, after.device_bytes) == (before.host_bytes, before.device_bytes)
     assert after.server_descriptors <= before.server_descriptors
     assert after.processes <= before.processes
+
+
+async def test_a_soak_of_all_that_can_go_wrong(tmp_path: Path) -> None:
+    outcome = await soak.run(tmp_path, rounds=2, seconds=4.0, seed=9)
+    tally, (before, after) = outcome.tally, outcome.settled
+    assert (tally.wrong, tally.lost, outcome.faults) == ([], [], [])
+    assert min(tally.read[model] for model in soakclients.MODELS) > 0
+    assert min(tally.ended[cause] for cause in ("hung, by force", "killed by a page")) > 0
+    assert min(tally.left, tally.refused.total(), *tally.done.values()) > 0
+    assert after.descriptors <= before.descriptors
+    assert after.processes <= before.processes
+    assert (before.page_bytes, after.page_bytes) == (0, 0)
+    # A few seconds don't show a drift, which is the bench's part: a busy machine touches its code at any time.
+    assert after.server_bytes < 64 * MIB, "what a server of no models holds"
 
 
 @pytest.mark.slow

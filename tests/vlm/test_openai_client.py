@@ -7,27 +7,25 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, UnprocessableEntityError
 
 from tests.support import inference, pages
 from tests.support.patience import PATIENCE
 
 pytest.importorskip("torch", reason="needs the extra `transformers`")
 
-from tests.support import checkpoints
+from tests.support import greedy
 
 
 @pytest_asyncio.fixture
 async def client(tmp_path: Path) -> AsyncIterator[AsyncOpenAI]:
-    """Of a server with one model, `vlm`: a DeepSeek-OCR of random weights."""
-    checkpoint, file = tmp_path / "tiny", tmp_path / "config.json"
-    checkpoint.mkdir()
-    checkpoints.make_deepseek_ocr(checkpoint)
-    file.write_text(
-        json.dumps(
-            {"models": [{"name": "vlm", "engine": "transformers", "source": {"path": str(checkpoint)}}]}
-        )
-    )
+    """Of a server with models of random weights: `vlm`, a DeepSeek-OCR, and `chat`, which takes several pictures."""
+    file, models = tmp_path / "config.json", []
+    for name, kind in (("vlm", "deepseek_ocr"), ("chat", "lighton_ocr")):
+        (tmp_path / name).mkdir()
+        greedy.make(tmp_path / name, kind)
+        models.append({"name": name, "engine": "transformers", "source": {"path": str(tmp_path / name)}})
+    file.write_text(json.dumps({"models": models}))
     async with inference.process("serve", "--config", str(file)) as process:
         url = await inference.url_of(process)
         async with AsyncOpenAI(
@@ -59,3 +57,25 @@ async def test_a_language_model_counts_what_it_saw_and_wrote(client: AsyncOpenAI
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
+    several: dict[str, Any] = {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    *inference.turn(pages.invoice())["content"],
+                    *inference.turn(pages.blank(), "What changed?")["content"],
+                ],
+            }
+        ],
+        "max_tokens": 4,
+    }
+    alone = await create(
+        **{**several, "model": "chat", "messages": [inference.turn(pages.blank(), "What changed?")]}
+    )
+    both = await create(**several, model="chat")
+    assert alone.usage is not None
+    assert both.usage is not None
+    assert both.usage.prompt_tokens > 2 * alone.usage.prompt_tokens
+    with pytest.raises(UnprocessableEntityError, match="one picture at a time") as refused:
+        await create(**several, model="vlm")
+    assert refused.value.param == "messages[0].content[0].image_url.url"

@@ -2,7 +2,9 @@
 
 import gc
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import weakref
@@ -17,9 +19,11 @@ pytest.importorskip("torch", reason="needs the extra `transformers`")
 
 import torch
 
+from ocr_inference import engines
 from ocr_inference.engines.transformers import checkpoints as opening
 from ocr_inference.engines.transformers import engine as transformers
 from ocr_inference.engines.transformers import memory
+from ocr_inference.engines.transformers import page as preparing
 from ocr_inference.engines.transformers.engine import TransformersEngine
 from ocr_inference.protocol.engine import (
     Broken,
@@ -32,9 +36,11 @@ from ocr_inference.protocol.engine import (
     ModelSpec,
     PageResult,
     Progress,
+    Shortage,
     SteppingEngine,
 )
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.memory_use import DeviceUse
 from tests.support import chatmodels, greedy
 from tests.support.engines import picture
 from tests.support.paths import ROOT
@@ -166,6 +172,47 @@ def test_together_alone_and_after_any_cycle_it_writes_what_generate_writes(
     assert made.digest() == digest
 
 
+def two(**fields: Any) -> InferRequest:
+    """Two pictures in one file, with other bytes around them."""
+    first, second = picture(60, 40, "red"), picture(90, 120, "blue")
+    asked: dict[str, Any] = {"task": "freeform", "prompt": "Compare.", "max_tokens": 12, **fields}
+    file = b"other" + first + b"between" + second + b"rest"
+    places = (5, len(first)), (5 + len(first) + 7, len(second))
+    return InferRequest(image=file, parts=places, **asked)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", QUICK])
+def test_several_pictures_are_read_together_where_the_model_takes_them(
+    kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
+) -> None:
+    opened = opening.open(folder(kind))
+    alone = [
+        opened.prepare(ask(*size, color, task="freeform", prompt="Compare."))
+        for size, color in (((60, 40), "red"), ((90, 120), "blue"))
+    ]
+    both = opened.prepare(two())
+    assert (both.width, both.height) == (60, 40)
+    assert both.prompt_tokens > max(each.prompt_tokens for each in alone)
+    engine = bench(kind).engine()
+    engine.load()
+    requests = [two(), ask(), two()]
+    assert told(engine.infer(requests)) == expected(folder(kind), [two(), ask(), two()])
+
+
+def test_several_pictures_are_refused_by_models_made_for_one(folder: Callable[[str], Path]) -> None:
+    with pytest.raises(EngineError, match="one picture at a time") as caught:
+        opening.open(folder("deepseek_ocr")).prepare(two())
+    assert (caught.value.failure.kind, caught.value.failure.param) == (FailureKind.UNSUPPORTED, "file")
+
+
+def test_the_limit_of_pixels_is_that_of_all_pictures_together(folder: Callable[[str], Path]) -> None:
+    opened = opening.open(folder(QUICK))
+    opened.prepare(two(max_pixels=60 * 40 + 90 * 120))
+    with pytest.raises(EngineError) as caught:
+        opened.prepare(two(max_pixels=60 * 40 + 90 * 120 - 1))
+    assert caught.value.failure.kind == FailureKind.IMAGE_TOO_LARGE
+
+
 def stepped(engine: TransformersEngine, requests: Mapping[int, InferRequest]) -> list[Event]:
     for number, request in requests.items():
         engine.admit(number, request)
@@ -221,6 +268,17 @@ def test_pages_come_and_go_while_others_are_written(bench: Callable[..., Bench])
     assert 1 not in {number for number, _ in events}
 
 
+def test_a_clean_up_between_steps_changes_no_text(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    wanted = told(engine.infer([pages(QUICK)[1]]))
+    events = begun(engine, 1, pages(QUICK)[1])
+    while engine.free_slots < engine.max_batch:
+        engine.clean_up()
+        events += engine.step()
+    assert told([event for _, event in events if not isinstance(event, Delta)]) == wanted
+
+
 def test_a_page_that_is_cancelled_before_it_begins_leaves_nothing(bench: Callable[..., Bench]) -> None:
     engine = bench().engine()
     engine.load()
@@ -265,6 +323,104 @@ def test_a_converted_checkpoint_is_converted_once(bench: Callable[..., Bench]) -
     assert "converting" not in phases
     assert "reading" in phases
     assert (told(again.infer([ask(resolution="tiny")])), made.digest()) == (first, digest)
+
+
+def test_a_weight_image_that_can_not_be_kept_fails_no_load(
+    bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    """A file in the place of the cache's folder stands in for a disk that is full or can't be written."""
+    (tmp_path / "images").write_text("in the way")
+    made = bench("deepseek_ocr")
+    for _ in range(2):
+        engine = made.engine()
+        failure = engine.load().image_failure
+        assert failure is not None
+        assert "the next load converts again: weight image" in failure.message
+        assert told(engine.infer([ask(resolution="tiny")]))
+        engine.unload()
+    (tmp_path / "images").unlink()
+    assert made.engine().load().image_failure is None
+    converted = [report.done_bytes for report in made.reports if report.phase == "converting"]
+    assert len(set(converted)) > 3, "it is seen to get on"
+
+
+# --- memory that is short -------------------------------------------------------------------------------------
+
+
+def free(gib: float) -> DeviceUse:
+    """A device with so much memory, a GiB of it in the process's own cache."""
+    allocated = 3 << 30
+    return DeviceUse(
+        allocated_bytes=allocated, reserved_bytes=allocated + (1 << 30), free_bytes=int((gib - 1) * (1 << 30))
+    )
+
+
+def sized(width: int, height: int) -> InferRequest:
+    return InferRequest(image=picture(width, height), task="free", max_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("gib", "read_at"), [(5.9, "1536px"), (7.9, "2048px"), (11.9, "3072px"), (12.0, None)]
+)
+def test_a_page_is_no_larger_than_free_memory_allows(
+    folder: Callable[[str], Path], tmp_path: Path, gib: float, read_at: str | None
+) -> None:
+    shutil.copytree(folder("qwen2_5_vl"), tmp_path / "large")
+    file = tmp_path / "large" / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "max_pixels": 12_845_056}))  # as published
+    opened = opening.open(tmp_path / "large")
+    whole = preparing.prepare(opened, sized(3500, 200), None)
+    inputs = preparing.prepare(opened, sized(3500, 200), free(gib))
+    assert (inputs.width, inputs.height) == (3500, 200), "the page's own pixels"
+    assert inputs.read_at == read_at
+    assert (inputs.prompt_tokens < whole.prompt_tokens) == (read_at is not None)
+    if read_at is not None:
+        why = f"{gib:.1f} GiB of GPU memory were free when the page began"
+        assert inputs.shortage == Shortage(read_at=read_at, why=why)
+        named = structs.replace(sized(3500, 200), resolution="gundam")
+        assert preparing.prepare(opened, named, free(gib)).prompt_tokens == whole.prompt_tokens
+
+
+def test_a_page_that_is_small_enough_is_read_as_it_is(folder: Callable[[str], Path]) -> None:
+    inputs = preparing.prepare(opening.open(folder(QUICK)), sized(1536, 100), free(2))
+    assert (inputs.read_at, inputs.shortage) == (None, None)
+
+
+def test_views_of_fixed_sizes_are_not_bounded_by_free_memory(folder: Callable[[str], Path]) -> None:
+    opened = opening.open(folder("deepseek_ocr"))
+    whole = preparing.prepare(opened, sized(4000, 3000), None)
+    bounded = preparing.prepare(opened, sized(4000, 3000), free(2))
+    assert (bounded.prompt_tokens, bounded.shortage) == (whole.prompt_tokens, None)
+
+
+def test_smaller_sizes_are_those_that_the_model_was_trained_on(folder: Callable[[str], Path]) -> None:
+    opened = opening.open(folder("deepseek_ocr"))
+    whole = opened.prepare(ask())
+    assert opened.smaller(ask(), whole) == opened.smaller(ask(), None) == ("base", "small", "tiny")
+    assert opened.smaller(ask(read_at="small"), None) == ("tiny",)
+    assert opened.smaller(ask(resolution="base"), None) == ("small", "tiny")
+    small, named = opened.prepare(ask(read_at="small")), opened.prepare(ask(resolution="small"))
+    assert (small.prompt_tokens, small.read_at) == (named.prompt_tokens, "small")
+    assert opened.prepare(ask(read_at="small", resolution="base")).read_at is None
+    opened = opening.open(folder(QUICK))
+    request = sized(2000, 100)
+    assert opened.smaller(request, opened.prepare(request)) == ("1536px", "1024px")
+    assert opened.smaller(request, None) == ("3072px", "2048px", "1536px", "1024px")
+    request = structs.replace(request, read_at="1536px")
+    assert opened.smaller(request, opened.prepare(request)) == opened.smaller(request, None) == ("1024px",)
+
+
+def test_a_page_for_which_memory_ran_out_is_read_smaller(bench: Callable[..., Bench]) -> None:
+    engine = bench("deepseek_ocr").engine()
+    engine.load()
+    Fault(engine, torch.OutOfMemoryError("CUDA out of memory"))
+    (failure,) = engine.infer([ask()])
+    assert isinstance(failure, Failure)
+    assert failure.smaller == ("base", "small", "tiny")
+    (result,) = engine.infer([ask(read_at="tiny")])
+    assert isinstance(result, PageResult)
+    assert result.shortage == Shortage(read_at="tiny", why="memory ran out at a larger size")
+    assert told([result]) == told(engine.infer([ask(resolution="tiny")]))
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------
@@ -416,14 +572,15 @@ def test_no_memory_for_the_device_leaves_the_model_on_the_host(bench: Callable[.
     [
         ({"speed": 1}, "no option 'speed'"),
         ({"threads": "many"}, "threads is a whole number from 0 to 256"),
-        ({"max_batch": 1000}, "max_batch is a whole number from 0 to 256"),
+        ({"max_batch": 1000}, "max_batch is a whole number from 1 to 256"),
     ],
 )
 def test_odd_options_are_refused(
     bench: Callable[..., Bench], options: Mapping[str, Any], message: str
 ) -> None:
+    made = bench(**options)
     with pytest.raises(EngineError, match=message) as error:
-        bench(**options).engine()
+        engines.create(made.spec, made.host)
     assert error.value.failure.kind is FailureKind.UNSUPPORTED
 
 
@@ -484,18 +641,6 @@ def test_memory_that_ends_while_a_checkpoint_is_converted(
 
 
 # --- memory ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "threads"),
-    [("max 100000\n", None), ("100000 100000", 1), ("50000 100000", 1), ("nonsense", None)],
-)
-def test_threads_follow_the_quota(tmp_path: Path, text: str, threads: int | None) -> None:
-    file = tmp_path / "cpu.max"
-    unlimited = memory.threads(file)
-    file.write_text(text)
-    assert memory.threads(file) == (unlimited if threads is None else threads)
-    assert 1 <= unlimited <= memory.MAX_THREADS
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -1,16 +1,30 @@
 """HTTP in, HTTP out: a folder for each dialect, and what they share.
 
 - `ocr`: the classic OCR call.
+- `jobs`: long documents, read in the background.
+- `exports`: what was read, as files to be kept, and pictures of pages.
+- `mistral`: Mistral's dialect of document OCR.
 - `openai`: OpenAI's dialect.
 - `control`: state, settings and controls.
+- `mcp`: the Model Context Protocol.
+- `openapi`: the OpenAPI document, and the page that shows it.
 - `ui`: the web page.
-- `pages`: reading of one page, as all dialects do it.
+- `reading`: reading of a page with a model, as all dialects do it.
+- `pages`: its parts that are pure: choice of the model, options, answer.
+- `compatible`: form fields of comparable servers.
+- `mistaken`: fields that were meant to say what is to be done, in other shapes.
 - `schema`: requests parsed from form fields, answers as types.
-- `forms`: bodies read within bounds.
+- `upload_budget`: which bodies may be read.
+- `bodies`: bodies read within bounds of memory and time.
+- `forms`: forms and small bodies.
+- `jsonbody`: small JSON bodies, decoded into types.
+- `inline`: JSON bodies with a picture in them.
+- `dataurl`: pictures inside JSON, decoded.
+- `diversion`: long ones, taken out of JSON while it arrives.
 - `origins`: which browsers' requests are answered.
 - `appkeys`: what handlers get from the application.
 - `middleware`: steps around every request.
-- `connection`: what a client sends that is no request.
+- `admission`: which requests are served when all places are taken.
 - `faults`: exceptions as answers.
 - `tokens`: API keys and the admin token.
 - `sse`: server-sent events.

@@ -15,10 +15,15 @@ def known(error: BaseException) -> ApiError | None:
             return error
         case Refused(refusal=refusal):
             rule = errors.REFUSALS.get(refusal.reason, errors.UNKNOWN)
-            return errors.of(rule, refusal.message, retry_after_seconds=refusal.retry_after_seconds)
+            return errors.of(
+                rule,
+                refusal.message,
+                retry_after_seconds=refusal.retry_after_seconds,
+                suggestions=refusal.suggestions,
+            )
         case EngineError(failure=failure):
             rule = errors.FAILURES.get(failure.kind, errors.UNKNOWN)
-            return errors.of(rule, failure.message, param=failure.param)
+            return errors.of(rule, failure.message, param=failure.param, suggestions=failure.suggestions)
         case web.RequestPayloadError():
             return ApiError(400, "broken_body", f"the body can't be read: {str(error)[:200]}")
     return None

@@ -1,14 +1,15 @@
 """Steps around every request: its id, its line in the log, its metrics, its origin, its access, its errors."""
 
+import hashlib
 import logging
 import math
 import re
 import secrets
 import time
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from ocr_inference.api import faults, origins
+from ocr_inference.api import bodies, faults, origins
 from ocr_inference.api.appkeys import (
     ACCESS,
     CORS_HEADERS,
@@ -20,6 +21,7 @@ from ocr_inference.api.appkeys import (
     respond,
 )
 from ocr_inference.api.tokens import NoTokens, TokenFile
+from ocr_inference.connections import listening
 from ocr_inference.errors import RETRY_AFTER_SECONDS, ApiError
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             logging.DEBUG if route in _QUIET and status < 400 else logging.INFO,
             "method=%s path=%s status=%d seconds=%.4f received=%s remote=%s request_id=%s",
             *(method, request.rel_url.raw_path[:200], status, seconds, request.content_length or 0),
-            *(request.remote, request[REQUEST_ID]),
+            *(listening.client(request.remote), request[REQUEST_ID]),
         )
 
 
@@ -79,19 +81,28 @@ async def add_headers(request: web.BaseRequest, response: web.StreamResponse) ->
 
 @web.middleware
 async def render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into the one shape of errors; no handler renders errors."""
+    """Turn what a handler raises into an answer; no handler renders errors."""
+    response = await _answered(request, handler)
+    if bodies.waits(request):
+        # What comes next on this connection may be the body, or the next request: nobody can tell.
+        response.force_close()
+    return response
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # No variable here may hold an exception: its traceback holds this frame, and such a circle would keep alive
+    # everything that the request took until the collector comes by.
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return render(_of_http(request, error))
+        return render(_of_http(request, error), request.path)
     except Exception as error:
-        known = faults.known(error)
-        if known is None:
+        if faults.known(error) is None:
             # A fault of ours: the traceback goes to the log, and only the way to find it to the client.
             log.exception("request failed request_id=%s route=%s", request[REQUEST_ID], route_of(request))
-        return render(known or faults.unexpected(request[REQUEST_ID]))
+        return render(faults.known(error) or faults.unexpected(request[REQUEST_ID]), request.path)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -101,20 +112,37 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
             return ApiError(404, "not_found", f"nothing at {request.path[:200]}")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            message = f"{request.method[:20]} isn't possible at {request.path[:200]}; {allowed} is"
+            message = f"{request.method[:20]} isn't possible at {request.path[:200]}; possible: {allowed}"
             return ApiError(405, "method_not_allowed", message, headers={"Allow": allowed})
         case web.HTTPRequestEntityTooLarge():
             return ApiError(413, "body_too_large", f"the body is too large: {error.text}")
     return ApiError(error.status, error.reason.lower().replace(" ", "_"), error.text or error.reason)
 
 
-def render(error: ApiError) -> web.Response:
-    """Make the answer of an error."""
-    response = respond(error.body, error.status)
+def render(error: ApiError, path: str) -> web.Response:
+    """Make the answer of an error to a request to `path`."""
+    response = respond(error.body(path), error.status)
     response.headers.update(error.headers)
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     return response
+
+
+def render_outside(error: ApiError | None, request: web.BaseRequest) -> web.Response:
+    """Make the answer of an error that happened outside of all handlers; None is a fault of ours."""
+    request_id: str = request.get(REQUEST_ID) or secrets.token_hex(8)
+    response = render(error or faults.unexpected(request_id), request.path)
+    response.headers.update({**HEADERS, "X-Request-ID": request_id})
+    return response
+
+
+@web.middleware
+async def check_expectation(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a client expects, but to be asked for its body (RFC 9110, 10.1.1)."""
+    expected = request.headers.get("Expect", "")
+    if request.version >= HttpVersion11 and expected.lower() not in {"", "100-continue"}:
+        raise ApiError(417, "expectation_failed", f"100-continue can be expected here, not {expected[:40]!r}")
+    return await handler(request)
 
 
 @web.middleware
@@ -150,11 +178,24 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     access = request.app[ACCESS]
     route = (request.method, route_of(request))
     if route in access.call_routes:
-        await _check(request, access.calls, "an API key")
+        await check_call(request)
     elif route in access.control_routes:
-        _check_open(access)
-        await _check(request, access.controls, "the admin token")
+        await check_control(request)
+    elif route in access.tool_routes and not await is_admin(request):
+        await check_call(request)
     return await handler(request)
+
+
+async def check_call(request: web.Request) -> None:
+    """Check the token of a call that reads pages."""
+    await _check(request, request.app[ACCESS].calls, "an API key")
+
+
+async def check_control(request: web.Request) -> None:
+    """Check the token of a control."""
+    access = request.app[ACCESS]
+    _check_open(access)
+    await _check(request, access.controls, "the admin token")
 
 
 def _check_open(access: Access) -> None:
@@ -170,8 +211,7 @@ def _check_open(access: Access) -> None:
 async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> None:
     if tokens is None:
         return
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if (token := _token(request)) is None:
         raise ApiError(
             401,
             "missing_token",
@@ -179,7 +219,7 @@ async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> N
             headers={"WWW-Authenticate": "Bearer"},
         )
     try:
-        allowed = await tokens.allows(token.strip())
+        allowed = await tokens.allows(token)
     except NoTokens:
         raise ApiError(
             503,
@@ -189,3 +229,28 @@ async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> N
         ) from None
     if not allowed:
         raise ApiError(403, "wrong_token", f"this isn't {what} of this server")
+
+
+def caller(request: web.Request) -> str:
+    """Return by what a client that may read pages is known again: a hash of its API key; empty where there are no keys,
+    by which one client could be known from others."""
+    token = _token(request)
+    if request.app[ACCESS].calls is None or token is None:
+        return ""
+    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
+
+
+async def is_admin(request: web.Request) -> bool:
+    """Return whether the request carries the admin token, for calls that don't need it; False where there is none."""
+    tokens, token = request.app[ACCESS].controls, _token(request)
+    if tokens is None or token is None:
+        return False
+    try:
+        return await tokens.allows(token)
+    except NoTokens:
+        return False
+
+
+def _token(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None

@@ -129,9 +129,9 @@ def headers(policy: Policy, verdict: Verdict, origin: str | None) -> dict[str, s
         return found
     found["Access-Control-Allow-Origin"] = ANY if ANY in policy.cors_origins else origin
     if isinstance(verdict, Preflight):
-        found["Access-Control-Allow-Methods"] = "GET, POST, PUT"
-        # The wildcard means each header but this one; client libraries send a dozen of their own.
-        found["Access-Control-Allow-Headers"] = "Authorization, *"
+        found["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE"
+        # The wildcard means each header but the first, for browsers that know it: client libraries send a dozen.
+        found["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Client-ID, X-Request-ID, *"
         found["Access-Control-Max-Age"] = str(_PREFLIGHT_SECONDS)
     else:
         found["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"

@@ -1,6 +1,8 @@
-"""Reading of one page, as all dialects do it: choose the model, check the task, ask the engine, make the answer."""
+"""Parts of the reading of a page that are pure: choose the model, check the task, ask the engine, make the answer."""
 
 from collections.abc import Iterator
+
+from msgspec import UNSET
 
 from ocr_inference import families
 from ocr_inference.api import schema
@@ -8,8 +10,11 @@ from ocr_inference.api.schema import OcrAnswer, OcrRequest
 from ocr_inference.config.settings import Config, ModelConfig
 from ocr_inference.errors import ApiError
 from ocr_inference.families import Family
-from ocr_inference.protocol.engine import InferRequest, PageResult
+from ocr_inference.protocol.engine import PageOptions, PageResult
 from ocr_wire.tasks import LOCATING, Task
+
+SHORT_CHARACTERS = 4096
+SHORT_LINES = 64
 
 
 def choose_model(config: Config, name: str | None) -> ModelConfig:
@@ -36,10 +41,9 @@ def refuse_unsupported(task: Task, model: ModelConfig, family: Family, param: st
         )
 
 
-def infer_request(picture: bytes, asked: OcrRequest, max_pixels: int) -> InferRequest:
-    """Turn a request into what its worker gets."""
-    return InferRequest(
-        image=picture,
+def options(asked: OcrRequest, max_pixels: int) -> PageOptions:
+    """Turn a request into what its worker gets beside the page."""
+    return PageOptions(
         max_pixels=max_pixels,
         task=asked.task,
         prompt=asked.custom_prompt,
@@ -51,6 +55,11 @@ def infer_request(picture: bytes, asked: OcrRequest, max_pixels: int) -> InferRe
     )
 
 
+def is_short(page: PageResult) -> bool:
+    """Return whether the answer of a page is made sooner than a thread would begin with it."""
+    return len(page.text) <= SHORT_CHARACTERS and len(page.lines) <= SHORT_LINES
+
+
 def answer(
     page: PageResult,
     asked: OcrRequest,
@@ -59,12 +68,20 @@ def answer(
     backend: str,
     waited: float,
     prefix: str = "",
+    lines: bool = False,
 ) -> OcrAnswer:
-    """Make the answer of a page that was read; `prefix` is put before the names of options without effect."""
+    """Make the answer of a page that was read, with its texts and their places if `lines` says so; `prefix` is put
+    before the names of options without effect."""
     family = families.of_page(model.engine, page)
-    text, boxes = families.read(model.engine, asked.task, asked.find_term, page)
-    if not (family.writes or asked.grounding or asked.task in LOCATING):
+    raw_text = page.text
+    if family.placed is None:
+        text, boxes = family.read(asked.task, asked.find_term, page)
+    elif asked.grounding or asked.task in LOCATING:
+        text, boxes, placed = family.placed(asked.task, asked.find_term, page)
+        raw_text = placed or raw_text
+    else:
         # A language model writes places where it was prompted to; other engines always find them.
+        text, _ = family.read(asked.task, asked.find_term, page)
         boxes = ()
     metadata: dict[str, object] = {
         "mode": asked.task.value,
@@ -79,22 +96,29 @@ def answer(
     }
     if family.writes:
         metadata |= {"prompt_tokens": page.prompt_tokens, "completion_tokens": page.completion_tokens}
+    if page.shortage is not None:
+        metadata["memory"] = page.shortage
     if ignored := (*asked.ignored, *_without_effect(asked, family, prefix)):
         metadata["ignored_fields"] = list(ignored)
     return OcrAnswer(
         text=text,
-        raw_text=page.text,
+        raw_text=raw_text,
         boxes=boxes,
         image_dims=schema.Dimensions(page.width, page.height),
         prompt_type=asked.task,
         metadata=metadata,
+        message="the page was read" if asked.wants_output_file else UNSET,
+        output_file=None if asked.wants_output_file else UNSET,
+        lines=family.lines(asked.task, page) if lines else UNSET,
     )
 
 
 def _without_effect(asked: OcrRequest, family: Family, prefix: str) -> Iterator[str]:
     """Yield options that are known and have no effect on the model that read the page."""
-    if asked.resolution is not None and asked.resolution not in family.resolutions:
-        yield f"{prefix}resolution"
+    sized = asked.resolution is not None or "resolution" in asked.sent_as
+    known = (None, *family.resolutions) if family.resolutions else ()
+    if sized and asked.resolution not in known:
+        yield from (f"{prefix}{name}" for name in asked.names("resolution"))
     if not family.writes:
         if asked.max_tokens is not None:
             yield "max_tokens"

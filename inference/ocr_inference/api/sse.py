@@ -1,7 +1,7 @@
 """Server-sent events to one client."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -11,8 +11,6 @@ _T = TypeVar("_T")
 
 HEARTBEAT_SECONDS = 10.0
 """Time without an event after which a comment is sent: proxies cut idle connections."""
-STALLED_SECONDS = 30.0
-"""Time after which a client that doesn't accept a few kilobytes counts as gone."""
 
 
 class Gone(Exception):
@@ -50,9 +48,8 @@ class Events:
 
     async def _write(self, message: bytes) -> None:
         try:
-            async with asyncio.timeout(STALLED_SECONDS):
-                await self.response.write(message)
-        except (TimeoutError, ConnectionError) as error:
+            await self.response.write(message)
+        except ConnectionError as error:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise Gone from error
@@ -90,3 +87,13 @@ async def with_timeouts(source: AsyncGenerator[_T, None], seconds: float) -> Asy
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def changes(answers: AsyncIterable[_T | None]) -> AsyncGenerator[_T | None, None]:
+    """Yield None as it comes, and answers that differ from the one before: what has changed may be nothing that clients
+    see, such as the beginning of a page."""
+    before: _T | None = None
+    async for answer in answers:
+        if answer is None or answer != before:
+            yield answer
+        before = answer or before

@@ -37,6 +37,8 @@ class LiveSettingsOwner:
         self.effective = self._merge()
         self.echo = Latest(declared.envelope)
         """What this server echoes: the declared settings that are in force."""
+        self.local_timeouts: Latest[tuple[str, ...]] = Latest(())
+        """Models whose offload timeout was set at this server."""
 
     def declare(self, body: bytes) -> Envelope:
         """Take newer settings and return the echo; raises 409 for older ones, 422 for bad ones, of which none is taken.
@@ -89,6 +91,7 @@ class LiveSettingsOwner:
         )
         self._apply(self.effective)
         self.echo.publish(held)
+        self.local_timeouts.publish(tuple(name for name in _names(self._config) if name in self._local))
 
     def _merge(self) -> Effective:
         return effective(self._config, self._declared.values, self._gpu_idle_timeout, self._local)
@@ -102,23 +105,26 @@ def at_start(path: Path | None, config: Config) -> Received:
     """
     if path is None:
         return Received()
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return Received()
-    except OSError as error:
-        log.error("live settings unreadable, defaults are used path=%s error=%s", path, error)  # noqa: TRY400
-        return Received()
-    if not text.strip():
-        return Received()
-    found = parse(text, _names(config))
+    found = look(path, config)
     if isinstance(found, Invalid):
         log.error("live settings invalid, defaults are used path=%s error=%s", path, found)
         return Received()
     if ignored := found.envelope.ignored:
         log.warning("live settings of a newer version, ignored path=%s keys=%s", path, ",".join(ignored))
     return found
+
+
+def look(path: Path, config: Config) -> Received | Invalid:
+    """Return what a live settings file declares, which is nothing where it is missing or empty, or why it counts for
+    nothing."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return Received()
+    except OSError as error:
+        return Invalid(f"can't be read: {error.strerror}")
+    return parse(text, _names(config)) if text.strip() else Received()
 
 
 def _names(config: Config) -> tuple[str, ...]:

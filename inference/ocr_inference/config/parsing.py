@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from ocr_inference.config.settings import MAX_FILE_BYTES, Config, InvalidSettings, ModelConfig
-from ocr_wire import checked, engines, quantity
-from ocr_wire.checked import Invalid
+from ocr_wire import checked, engines, numbers, quantity
+from ocr_wire.checked import MAX_NUMBER, Invalid
 from ocr_wire.live_settings import bad_idle
 
 
@@ -21,7 +21,7 @@ def parse_config(text: str) -> Config:
         # A SafeLoader that also refuses aliases and duplicate keys.
         raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:
-        raise InvalidSettings(f"not valid YAML: {' '.join(str(error).split())}", "config") from None
+        raise InvalidSettings(f"not valid YAML: {_explained(error)}", "config") from None
     except RecursionError:
         raise InvalidSettings("nested too deeply", "config") from None
     config = _config({} if raw is None else raw)
@@ -31,6 +31,15 @@ def parse_config(text: str) -> Config:
         if config.model(model.name) is not model:
             raise InvalidSettings(f"two models are named {model.name!r}", f"models[{index}].name")
     return config
+
+
+def _explained(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where, without the line itself, of which PyYAML would quote a part."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return str(error)
+    said = ": ".join(part for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    return f"{said} (line {mark.line + 1}, column {mark.column + 1})" if mark else said
 
 
 def _config(raw: Any) -> Config:
@@ -59,12 +68,18 @@ def _check_model(model: ModelConfig, at: str) -> None:
     )
     for field, message in broken:
         raise InvalidSettings(message, f"{at}.{field}")
+    for name, message in engines.bad_options(model.engine, model.options):
+        raise InvalidSettings(f"model {model.name}: {message}", checked.below(f"{at}.options", name))
     if model.gpu_memory is not None and quantity.size(model.gpu_memory) is None:
         raise InvalidSettings(quantity.fault(model.gpu_memory), f"{at}.gpuMemory")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Loader that refuses aliases (a few bytes may mean gigabytes) and keys given twice (one would be lost)."""
+    """Loader that refuses aliases (a few bytes may mean gigabytes) and keys given twice (one would be lost).
+
+    To YAML 1.1 `010` is 8, `1:30` is 90 and `1_0` is 10. Here what isn't a decimal number stays text, which is refused
+    at its place where a number has to be.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
@@ -76,6 +91,19 @@ class _StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.YAMLError(f"key {key.value!r} is given twice{key.start_mark}")
+                    problem = f"key {key.value!r} is given twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def whole(self, node: yaml.ScalarNode) -> int | str:
+        found = numbers.whole(node.value, -MAX_NUMBER, MAX_NUMBER)
+        return str(node.value) if found is None else found
+
+    def decimal(self, node: yaml.ScalarNode) -> float | str:
+        found = numbers.decimal(node.value, -MAX_NUMBER, MAX_NUMBER)
+        return str(node.value) if found is None else found
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.whole)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.decimal)

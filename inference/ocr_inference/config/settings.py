@@ -12,12 +12,13 @@ that sets it: a local timeout, live values of the model, live values, the FILE's
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ocr_inference.connections.limits import Times
 from ocr_wire import quantity, text
 from ocr_wire.engines import Attention, Dtype
 from ocr_wire.live_settings import (
@@ -210,16 +211,22 @@ class Settings:
     """Settings of the process, as `environment.read` returns them; `docs/server-settings.md` describes each
     variable."""
 
-    host: str = "0.0.0.0"
+    host: str = ""
+    """Address to listen at; empty is all of the machine."""
     port: int = 8001
     device: Device = "auto"
     visible_devices: str | None = None
     """`NVIDIA_VISIBLE_DEVICES` as given: UUIDs or indexes, comma-separated; `auto` is the least used GPU."""
+    cuda_visible_devices: str | None = None
+    """`CUDA_VISIBLE_DEVICES` as given; empty hides each GPU, unlike unset."""
+    cuda_device_order: str | None = None
     promised_gpu_uuids: tuple[str, ...] = ()
     """GPUs that the placement promised; empty where it promised none."""
     simulated_gpu_dir: Path | None = None
     gpu_idle_timeout: float | None = None
     config_file: Path | None = None
+    named_model: ModelConfig | None = None
+    """Model of `LOCAL_MODEL_PATH` or `MODEL_NAME`, which is served where there is no FILE."""
     live_settings_file: Path | None = None
     admin_token_file: Path | None = None
     api_keys_file: Path | None = None
@@ -227,9 +234,20 @@ class Settings:
     """Origins of pages elsewhere that may use the server, as browsers write them; `*` is each."""
     allowed_hosts: tuple[str, ...] = ()
     """Names that the server answers to besides its own; `*` is each, `*.ocr` each below `ocr`."""
+    max_connections: int | None = None
+    """Requests at the same time; None is as many as the limit of open files allows, within reason."""
+    connection_times: Times = field(default_factory=Times)
     cache_dir: Path = Path(".cache/ocr-inference")
     pod_name: str = ""
     pod_uid: str = ""
+    upload_memory_bytes: int = 200 << 20
+    """Bytes that pages may take while they are sent, wait and are read; at least one page may be as large as it may."""
+    job_memory_bytes: int = 128 << 20
+    """Bytes of documents that jobs are to read, and of their results; at least twice those of the largest document."""
+    file_memory_bytes: int = 64 << 20
+    """Bytes of files that are uploaded to be read by their id; at least those of the largest document."""
+    keep_seconds: float = 3600.0
+    """Time that results of jobs and uploaded files are kept."""
     drain_seconds: float = 20.0
     forkserver: bool = True
     """Whether workers are forked from processes that have their engine's imports done."""

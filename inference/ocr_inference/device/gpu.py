@@ -13,11 +13,13 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from ocr_wire import text
+from ocr_wire import numbers, text
 
 Kind = Literal["cuda", "cpu", "simulated"]
 
 MAX_FILE_BYTES = 1 << 20
+MAX_PID = 1 << 22
+"""Bound that Linux has for process ids."""
 MAX_USERS = 4096
 """Usage files looked at per GPU."""
 
@@ -75,11 +77,12 @@ def usages(folder: Path, uuid: str) -> Iterator[tuple[int, Usage]]:
         return
     for name in names:
         stem, _, suffix = name.partition(".")
-        if suffix != "json" or not stem.isdecimal() or not _alive(int(stem)):
+        pid = numbers.whole(stem, 0, MAX_PID)
+        if suffix != "json" or pid is None or not _alive(pid):
             continue
         usage = _read(folder / name, Usage)
         if not isinstance(usage, str):
-            yield int(stem), usage
+            yield pid, usage
 
 
 def _alive(pid: int) -> bool:

@@ -6,28 +6,41 @@ the operator) reads this one without being configured for it.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 
 from ocr_inference.config.settings import Settings
+from ocr_inference.connections import listening
+from ocr_inference.connections.connection import Connection
+from ocr_inference.connections.limits import Limits
+from ocr_inference.connections.owner import Connections
+from ocr_inference.connections.phases import Kind
 from ocr_inference.device import gpu_usage
 from ocr_inference.device.gpu import NoDevice
 from ocr_inference.device.gpu_usage import GpuUsageReader, Measured
+from ocr_inference.errors import ApiError
+from ocr_wire import accept
 
 PORT = 9400
 """As NVIDIA's exporter."""
 MIB = 1 << 20
+LIMITS = Limits(ordinary=16, looks=16, total=32)
+"""Of connections: a few readers ask every few seconds."""
 LABELS = ("gpu", "UUID", "device", "modelName", "Hostname")
 
 log = logging.getLogger(__name__)
 
 
-def render(found: Iterable[Measured], hostname: str) -> bytes:
-    """Render the exposition: memory in MiB, utilisation in percent, as DCGM counts. Every GPU has its node's name."""
+def render(found: Iterable[Measured], hostname: str, accepted: str = "") -> tuple[bytes, str]:
+    """Return the exposition in the format that a header `Accept` prefers, and its media type.
+
+    Memory is in MiB, utilisation in percent, as DCGM counts. Every GPU has its node's name.
+    """
     families = {
         name: GaugeMetricFamily(name, text, labels=LABELS)
         for name, text in (
@@ -47,7 +60,8 @@ def render(found: Iterable[Measured], hostname: str) -> bytes:
             families["DCGM_FI_DEV_GPU_UTIL"].add_metric(labels, round(each.utilization * 100))
     registry = CollectorRegistry()
     registry.register(_Families(families.values()))
-    return generate_latest(registry)
+    encode, media_type = choose_encoder(accept.metrics(accepted))
+    return encode(registry), media_type
 
 
 class CannotExport(Exception):
@@ -62,32 +76,57 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     hostname = environ.get("NODE_NAME") or environ.get("HOSTNAME", "")
     with gpu_usage.opened(simulated) as usage_reader:
         found = usage_reader.read()
-        runner = web.AppRunner(application(usage_reader, hostname), access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
-            host, port = runner.addresses[0][:2]
-            log.info("exporting gpus=%d address=%s:%d node=%s", len(found), host, port, hostname)
-            yield f"http://{host}:{port}/metrics"
-        except OSError as error:
-            at = f"{settings.host}:{settings.port}"
-            raise CannotExport(f"can't listen at {at}: {error.strerror}; choose another --port") from error
+            listener = listening.listen(settings.host, settings.port, LIMITS.times.stalled)
+        except listening.CannotListen as error:
+            option = "--host" if error.is_of_host else "--port"
+            raise CannotExport(f"{error}; choose another {option}") from error
+        runner = web.AppRunner(application(usage_reader, hostname), shutdown_timeout=1.0)
+        try:
+            await runner.setup()
+            assert runner.server is not None
+            connections = Connections(runner.server, LIMITS, _render, ended=lambda _: None)
+            async with connections.accepting(listener):
+                url = f"{listening.url(listener)}/metrics"
+                log.info("exporting gpus=%d url=%s node=%s", len(found), url, hostname)
+                yield url
         finally:
             await runner.cleanup()
+            listener.close()
+
+
+@web.middleware
+async def _admit(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    if connection.begin(request, Kind.LOOK):
+        return await handler(request)
+    response = web.Response(status=503, text="too many requests at the same time\n")
+    response.force_close()
+    return response
+
+
+def _render(error: ApiError | None, _: web.BaseRequest) -> web.Response:
+    if error is None:
+        return web.Response(status=500, text="the exporter has a fault, see its log\n")
+    return web.Response(status=error.status, text=f"{error.message}\n")
 
 
 def application(usage_reader: GpuUsageReader, hostname: str) -> web.Application:
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
         try:
             found = await asyncio.to_thread(usage_reader.read)
         except NoDevice as error:
             return web.Response(status=503, text=f"{error}\n")
-        return web.Response(body=render(found, hostname), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        body, media_type = render(found, hostname, ",".join(request.headers.getall("Accept", ())))
+        return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="OK")
 
-    app = web.Application()
+    app = web.Application(middlewares=[_admit])
     app.add_routes([web.get("/metrics", metrics), web.get("/health", health)])
     return app
 

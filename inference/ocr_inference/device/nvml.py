@@ -77,6 +77,16 @@ class Card:
 class Driver:
     """NVML that is open. Methods raise `NoDevice`."""
 
+    def versions(self) -> tuple[str, tuple[int, int] | None]:
+        """Return the driver's version, and the newest CUDA that it can run: None where it doesn't report that."""
+        with _asking("version"):
+            version = str(pynvml.nvmlSystemGetDriverVersion())
+        try:
+            cuda = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+        except pynvml.NVMLError:
+            return version, None
+        return version, (cuda // 1000, cuda % 1000 // 10)
+
     def count(self) -> int:
         """Count the whole GPUs; a MIG instance is found by its UUID only."""
         with _asking("number of GPUs"):

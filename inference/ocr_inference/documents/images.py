@@ -1,65 +1,80 @@
 """Pictures from outside, checked before anything expensive happens to them.
 
-`check` reads a picture's header only, on a thread: its format must be known, its pixels within the limit. Its full
-decoding, where a damaged file shows, happens in the model's worker process.
+`check` reads a picture's header only: its format must be known, its pixels within the limit. Its full decoding, where
+a damaged file shows, happens in the model's worker process; no library opens it here.
 """
 
 import asyncio
-import io
-import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import BinaryIO, Final
 
-from PIL import Image, UnidentifiedImageError
-
+from ocr_inference.documents import counting, headers, kinds
+from ocr_inference.documents.headers import MAX_PARTS, BadHeader, Picture, TooManyParts
 from ocr_inference.errors import ApiError
 from ocr_inference.protocol.page import FORMATS, MAX_SIDE
+from ocr_inference.protocol.page_file import PageFile
 
-# Pillow's own guard warns or raises by a fixed number when a file is opened; here the configured limit rules.
-Image.MAX_IMAGE_PIXELS = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    format: str
-    width: int
-    height: int
+SMALL_BYTES: Final = 1 << 18
+SMALL_PARTS: Final = 256
+"""Bytes of a file and parts of its header that are read at once: handing it to a thread would take longer."""
 
 
-async def check(data: bytes, max_pixels: int, param: str = "file") -> Picture:
-    """Read format and size from the header, off the loop; raises 413, 415 or 422 that name `param`."""
-    return await asyncio.to_thread(_check, data, max_pixels, param)
+async def check(
+    page: PageFile, max_pixels: int, param: str = "file", known: Sequence[str] = FORMATS
+) -> Picture:
+    """Read format, size and frames from the file's structure, of large files off the loop; raises 413, 415 or 422 that
+    name `param`. `known` are the formats that may be sent there."""
+    # Opened here: a thread that comes late must not open what has the page's number by then.
+    with page.open() as file:
+        if page.size <= SMALL_BYTES:
+            with suppress(TooManyParts):
+                return _check(file, SMALL_PARTS, max_pixels, param, known)
+            file.seek(0)
+        return await asyncio.to_thread(_checked, file, max_pixels, param, known)
 
 
-def _check(data: bytes, max_pixels: int, param: str) -> Picture:
-    if not data:
+def _checked(file: BinaryIO, max_pixels: int, param: str, known: Sequence[str]) -> Picture:
+    try:
+        return _check(file, MAX_PARTS, max_pixels, param, known)
+    except TooManyParts as error:
+        raise _bad_header(error, param) from None
+
+
+def _check(file: BinaryIO, most_parts: int, max_pixels: int, param: str, known: Sequence[str]) -> Picture:
+    """Check the picture; raises `TooManyParts`, too."""
+    head = file.read(kinds.HEAD_BYTES)
+    if not head:
         raise ApiError(422, "empty_upload", "the uploaded file is empty: 0 bytes", param=param)
-    if data[:5] == b"%PDF-":
+    kind = kinds.of_head(head)
+    if kind == kinds.PDF:
         raise ApiError(
             415,
             "unsupported_media_type",
-            "this is a PDF, and here one picture is read per request: send its pages as pictures, or use "
-            "`ocr-inference read`",
+            "this is a PDF, and here one picture is read per request: send it to /ocr, /v1/ocr or /v1/jobs, or its "
+            "pages as pictures",
             param=param,
         )
-    if (size := _webp_size(data)) is not None:
-        # Opening a WebP with Pillow allocates its whole canvas, so its size is read by hand.
-        return _within(Picture("WEBP", *size), max_pixels, param)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            picture = Picture(image.format or "", image.width, image.height)
-    except UnidentifiedImageError:
-        raise ApiError(
-            415,
-            "unsupported_media_type",
-            f"the uploaded file is no picture of a known format; there are {', '.join(FORMATS)}",
-            param=param,
-        ) from None
-    except Exception as error:  # Pillow's parsers raise almost anything on damaged headers.
-        reason = str(error) or type(error).__name__
-        raise ApiError(
-            422, "invalid_image", f"the picture's header is damaged: {reason}", param=param
-        ) from error
+        picture = headers.of_file(file, most_parts)
+        if picture is not None:
+            picture = replace(picture, frames=counting.of_file(file, picture.format))
+    except TooManyParts:
+        raise
+    except BadHeader as error:
+        raise _bad_header(error, param) from None
+    if picture is None:
+        if kind is not None:
+            known = (*known, f"{kind} at /ocr, /v1/ocr and /v1/jobs")
+        what = kinds.refusal(head) or "no picture of a known format"
+        message = f"the uploaded file is {what}; there are {', '.join(known)}"
+        raise ApiError(415, "unsupported_media_type", message, param=param)
     return _within(picture, max_pixels, param)
+
+
+def _bad_header(error: BadHeader, param: str) -> ApiError:
+    return ApiError(422, "invalid_image", f"the picture's header {error}", param=param)
 
 
 def _within(picture: Picture, max_pixels: int, param: str) -> Picture:
@@ -75,19 +90,3 @@ def _within(picture: Picture, max_pixels: int, param: str) -> Picture:
             param=param,
         )
     return picture
-
-
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a WebP (RFC 9649), None for anything else."""
-    if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        return None
-    match data[12:16]:
-        case b"VP8 ":
-            width, height = struct.unpack_from("<HH", data, 26)
-            return width & 0x3FFF, height & 0x3FFF
-        case b"VP8L":
-            (bits,) = struct.unpack_from("<I", data, 21)
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8X":
-            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    return None

@@ -2,24 +2,38 @@
 
 - `rapidocr`: PP-OCR on the CPU.
 - `transformers`: vision-language models.
+- `adopted`: torch models that other code made; no engine of the server's, but what `library` moves.
 - `fake`: declared timings and faults, for tests.
 - `pictures`: pages decoded for all engines.
+- `probe`: a program that says what torch can do.
 """
 
 import importlib
-from typing import cast
+from collections.abc import Mapping
+from typing import Final, cast
 
 from ocr_inference.protocol.engine import Engine, EngineError, Failure, FailureKind, ModelSpec, Report
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_wire import engines
 
+LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "transformers": ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"),
+    "rapidocr": ("rapidocr", "onnxruntime"),
+    "fake": (),
+}
+"""Packages that each engine imports beyond what the server needs; its extra brings them."""
+
 
 def create(spec: ModelSpec, host: HostTier, report: Report = lambda _: None) -> Engine:
-    """Make the engine of a model; raises `EngineError` with the way out where its libraries aren't installed."""
+    """Make the engine of a model; raises `EngineError` with the way out where its libraries aren't installed, or an
+    option isn't one of the engine."""
     info = engines.BY_NAME.get(spec.engine)
     if info is None:
         message = f"model {spec.name}: no engine {spec.engine!r}; there are {', '.join(engines.NAMES)}"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message))
+    for name, fault in engines.bad_options(spec.engine, spec.options):
+        message = f"model {spec.name}: {fault}"
+        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
     try:
         module = importlib.import_module(info.module)
     except ImportError as error:

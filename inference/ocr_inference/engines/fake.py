@@ -2,10 +2,13 @@
 
 Options: `load_seconds stand_by_seconds restore_seconds offload_seconds unload_seconds infer_seconds` (0), `host_bytes`
 (64 KiB), `device_bytes` (as many), `max_batch` (1), and `faults_file`: a JSON file, read before each call, that maps a
-call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `break` (it ends), `hang`, or
-`hold` (as long as the file says so); the log says when the last two begin. `page KEY` instead of a call is a page, by
-the key in its answer: its fault happens when it is read. Answers begin with `fake`, and depend on nothing but the page
-and the request.
+call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is killed), `break` (it ends), `hang`,
+`mutter` (it hangs, and a thread reports the same progress on and on) or `hold` (as long as the file says so); the log
+says when the last three begin. `page KEY` instead of a call is a page, by the key in its answer: its fault happens when
+it is read, to all pages that are read with it. A page has two more: `oom together`, memory runs out beside other pages
+only; `oom SIZE SIZE …`, at any size but the last of these, which are all that the model has. `image` is the weight
+image that a load could write: `fail` or `full`, as a disk is. Answers begin with `fake`, and depend on nothing but the
+page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
 pages at once; a page's words are repeated `repeat` (1) times, and `max_tokens` counts them: a word is a token, and a
@@ -20,6 +23,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,38 +44,33 @@ from ocr_inference.protocol.engine import (
     Line,
     ModelSpec,
     PageResult,
+    Progress,
     Report,
+    Shortage,
 )
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.memory_use import DeviceUse
+from ocr_wire import engines
 
 PICTURE_TOKENS = 100
 HANG_SECONDS = 3600.0
 HOLD_SECONDS = 0.01
 """Between two looks at the faults file."""
 _MAX_FAULTS_BYTES = 65_536
-_MAX_BYTES = 1 << 40
 _CALLS = ("load", "stand_by", "restore", "offload", "unload", "infer")
-_NUMBERS = {
-    **{f"{call}_seconds": 0.0 for call in _CALLS},
-    "host_bytes": 65_536.0,
-    "device_bytes": -1.0,
-    "max_batch": 1.0,
-    "step_seconds": -1.0,
-    "repeat": 1.0,
-}
 
 
 class Fake:
     def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
-        numbers = {name: _number(spec, name, default) for name, default in _NUMBERS.items()}
-        self._seconds = {call: numbers[f"{call}_seconds"] for call in (*_CALLS, "step")}
-        self._repeat = max(1, int(numbers["repeat"]))
-        self._host_bytes = int(numbers["host_bytes"])
-        device_bytes = int(numbers["device_bytes"])
+        options = engines.with_defaults("fake", spec.options)
+        self._seconds = {call: float(options[f"{call}_seconds"]) for call in (*_CALLS, "step")}
+        self._repeat = max(1, int(options["repeat"]))
+        self._host_bytes = int(options["host_bytes"])
+        device_bytes = int(options["device_bytes"])
         self._device_bytes = self._host_bytes if device_bytes < 0 else device_bytes
-        self.max_batch = max(1, int(numbers["max_batch"]))
-        faults = spec.options.get("faults_file")
-        self._faults = Path(faults) if isinstance(faults, str) else None
+        self.max_batch = max(1, int(options["max_batch"]))
+        faults = str(options["faults_file"])
+        self._faults = Path(faults) if faults else None
         self._name = spec.name
         self._host = host
         self._weights: bytes | None = None
@@ -85,7 +84,13 @@ class Fake:
         self._host.resize(self._host_bytes)
         with open(self._host.path, "r+b") as tier:
             tier.write(self._pattern())
-        return self._become_ready()
+        return msgspec.structs.replace(self._become_ready(), image_failure=self._image_failure())
+
+    def _image_failure(self) -> Failure | None:
+        if (fault := self._fault("image")) is None:
+            return None
+        kind = FailureKind.DISK_FULL if fault == "full" else FailureKind.FAILED
+        return Failure(kind=kind, message="the weight image can't be written, as the faults file says")
 
     def offload(self) -> Footprint:
         self._act("offload")
@@ -110,7 +115,13 @@ class Fake:
 
     def infer(self, requests: Sequence[InferRequest]) -> Sequence[PageResult | Failure]:
         self._act("infer")
-        return [self._read(request) for request in requests]
+        return [self._read(request, together=len(requests) > 1) for request in requests]
+
+    def clean_up(self) -> None:
+        self._act_out("clean_up")
+
+    def device_use(self) -> DeviceUse | None:
+        return None
 
     def _become_ready(self) -> Footprint:
         with open(self._host.path, "rb") as tier:
@@ -134,7 +145,7 @@ class Fake:
         block = hashlib.sha256(self._name.encode()).digest()
         return (block * (self._host_bytes // len(block) + 1))[: self._host_bytes]
 
-    def _read(self, request: InferRequest) -> PageResult | Failure:
+    def _read(self, request: InferRequest, *, together: bool = False) -> PageResult | Failure:
         began = time.perf_counter()
         if self._weights is None:
             return _failed("the model is not loaded")
@@ -143,7 +154,8 @@ class Fake:
         except EngineError as error:
             return error.failure
         key = hashlib.sha256(page.tobytes()).hexdigest()[:12]
-        self._act_out(f"page {key}")
+        if (lack := self._lack(f"page {key}", request, together=together)) is not None:
+            return lack
         text = f"fake {request.task} of page {key} by {self._name}"
         width, height = float(page.width), float(page.height)
         box = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
@@ -153,11 +165,25 @@ class Fake:
             height=page.height,
             lines=(Line(text, 1.0, box),),
             seconds=time.perf_counter() - began,
+            shortage=None if request.read_at is None else Shortage(read_at=request.read_at, why="requested"),
         )
 
-    def _said(self, request: InferRequest) -> PageResult | Failure:
+    def _lack(self, page: str, request: InferRequest, *, together: bool) -> Failure | None:
+        """Return the failure of a page for which memory runs out, and act out any other fault of it."""
+        fault, _, words = (self._fault(page) or "").partition(" ")
+        if fault != "oom" or not words:
+            self._act_out(page)
+            return None
+        sizes = [] if words == "together" else words.split()
+        if request.read_at == sizes[-1] if sizes else not together:
+            return None
+        at = sizes.index(request.read_at) + 1 if request.read_at in sizes else 0
+        kind = FailureKind.OUT_OF_MEMORY
+        return Failure(kind=kind, message=f"{page}, as the faults file says", smaller=tuple(sizes[at:]))
+
+    def _said(self, request: InferRequest, *, together: bool) -> PageResult | Failure:
         """Return the answer, repeated by the option, within the request's tokens."""
-        page = self._read(request)
+        page = self._read(request, together=together)
         if isinstance(page, Failure):
             return page
         words = " ".join([page.text] * self._repeat).split(" ")
@@ -189,12 +215,21 @@ class Fake:
             case "hang":
                 sys.stderr.write(f"{call} hangs, as the faults file says\n")
                 time.sleep(HANG_SECONDS)
+            case "mutter":
+                sys.stderr.write(f"{call} mutters, as the faults file says\n")
+                threading.Thread(target=self._mutter, daemon=True).start()
+                time.sleep(HANG_SECONDS)
             case "hold":
                 sys.stderr.write(f"{call} is held, as the faults file says\n")
                 while self._fault(call) == "hold":
                     time.sleep(HOLD_SECONDS)
             case other:
                 raise EngineError(_failed(f"faults file: no fault {other!r}"))
+
+    def _mutter(self) -> None:
+        while True:
+            self._report(Progress(phase="reading", done_bytes=1, total_bytes=2))
+            time.sleep(HOLD_SECONDS)
 
     def _fault(self, call: str) -> str | None:
         if self._faults is None or not self._faults.exists():
@@ -211,13 +246,19 @@ class SteppingFake(Fake):
     def __init__(self, spec: ModelSpec, host: HostTier, report: Report) -> None:
         super().__init__(spec, host, report)
         self._pages: dict[int, tuple[PageResult | Failure, list[str]]] = {}
+        self._raising: Exception | None = None
+        """Fault of a page: the next step raises it, for all pages."""
 
     @property
     def free_slots(self) -> int:
         return self.max_batch - len(self._pages)
 
     def admit(self, number: int, request: InferRequest) -> None:
-        page, words = self._said(request), []
+        words: list[str] = []
+        try:
+            page = self._said(request, together=bool(self._pages))
+        except (EngineError, MemoryError) as error:
+            page, self._raising = _failed("the next step raises"), error
         if isinstance(page, PageResult):
             # As a language model's: no lines are found, text is written.
             tokens = PICTURE_TOKENS + len((request.prompt or "").split())
@@ -228,8 +269,11 @@ class SteppingFake(Fake):
     def step(self) -> Sequence[Event]:
         try:
             self._act("infer")
+            if (error := self._raising) is not None:
+                raise error
         except BaseException:
             self._pages.clear()
+            self._raising = None
             raise
         time.sleep(self._seconds["step"])
         events: list[Event] = []
@@ -248,22 +292,8 @@ class SteppingFake(Fake):
 
 
 def create(spec: ModelSpec, host: HostTier, report: Report) -> Fake:
-    unknown = set(spec.options) - {*_NUMBERS, "faults_file"}
-    if unknown:
-        message = f"model {spec.name}: engine fake has no option {min(unknown)!r}"
-        raise EngineError(
-            Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{min(unknown)}")
-        )
-    kind = SteppingFake if _number(spec, "step_seconds", -1.0) >= 0 else Fake
-    return kind(spec, host, report)
-
-
-def _number(spec: ModelSpec, name: str, default: float) -> float:
-    value = spec.options.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= _MAX_BYTES:
-        message = f"model {spec.name}: option {name} is a number, not {value!r}"
-        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
-    return float(value)
+    is_stepping = float(engines.with_defaults("fake", spec.options)["step_seconds"]) >= 0
+    return (SteppingFake if is_stepping else Fake)(spec, host, report)
 
 
 def _failed(message: str) -> Failure:

@@ -10,14 +10,16 @@ before any of them is loaded; a page that was read names its family itself.
 - `loops`: the loop guard.
 - `tiling`: a page as square views.
 - `page`: what an engine found on a page.
+- `page_size`: the size at which a page is read where memory is short.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ocr_inference.families import chat, deepseek_ocr, deepseek_ocr2, grounded, plain
-from ocr_inference.families.page import Answer, Page, Read
+from ocr_inference.families.page import Page, Read
+from ocr_inference.protocol.page import Box, PlacedText
 from ocr_wire import engines
 from ocr_wire.tasks import Task
 
@@ -32,6 +34,10 @@ class Family:
     """Whether its models write text, so that prompts, `max_tokens` and streaming have an effect."""
     resolutions: tuple[str, ...] = ()
     """Page sizes that can be requested; none where a model decides by itself."""
+    placed: Callable[[Task, str | None, Page], tuple[str, tuple[Box, ...], str]] | None = None
+    """(task, find_term, page) → answer, and the same text with places in tags; None where models write those."""
+    lines: Callable[[Task, Page], tuple[PlacedText, ...]] = lambda _task, _page: ()
+    """(task, page) → texts with their places, whatever was asked for; none where a model names no places."""
 
 
 class Named(Page, Protocol):
@@ -41,13 +47,28 @@ class Named(Page, Protocol):
 
 
 PLAIN = Family(
-    "plain", plain.TASKS, lambda task, term, page: plain.read(task, term, page.lines), writes=False
+    "plain",
+    plain.TASKS,
+    lambda task, term, page: plain.read(task, term, page.lines),
+    writes=False,
+    placed=plain.placed,
+    lines=plain.lines,
 )
 DEEPSEEK_OCR = Family(
-    "deepseek_ocr", tuple(Task), grounded.read, writes=True, resolutions=tuple(deepseek_ocr.RESOLUTIONS)
+    "deepseek_ocr",
+    tuple(Task),
+    grounded.read,
+    writes=True,
+    resolutions=tuple(deepseek_ocr.RESOLUTIONS),
+    lines=grounded.lines,
 )
 DEEPSEEK_OCR2 = Family(
-    "deepseek_ocr2", tuple(Task), grounded.read, writes=True, resolutions=tuple(deepseek_ocr2.RESOLUTIONS)
+    "deepseek_ocr2",
+    tuple(Task),
+    grounded.read,
+    writes=True,
+    resolutions=tuple(deepseek_ocr2.RESOLUTIONS),
+    lines=grounded.lines,
 )
 CHAT = Family("chat", tuple(Task), chat.read, writes=True)
 
@@ -64,8 +85,3 @@ def of(engine: str) -> Family:
 def of_page(engine: str, page: Named) -> Family:
     """Return the family whose way of answering a page is."""
     return FAMILIES[page.family] if page.family else of(engine)
-
-
-def read(engine: str, task: Task, find_term: str | None, page: Named) -> Answer:
-    """Return text and boxes of a page, by the family that read it."""
-    return of_page(engine, page).read(task, find_term, page)

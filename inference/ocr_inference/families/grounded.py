@@ -8,7 +8,7 @@ from ocr_inference.families import tags
 from ocr_inference.families.marks import without
 from ocr_inference.families.page import Answer, Page
 from ocr_inference.families.tags import Block
-from ocr_inference.protocol.page import Box
+from ocr_inference.protocol.page import Box, PlacedText
 from ocr_wire.tasks import Task
 
 IMAGE_MARK: Final = "<image>"
@@ -77,6 +77,21 @@ def read(task: Task, _term: str | None, page: Page) -> Answer:
         return "\n".join(dict.fromkeys(block.label for block in blocks if block.places)), boxes
     parts = [reading.before, *(_text(task, block, page) for block in blocks)]
     return _joined(parts, "\n" if task is Task.OCR else "\n\n"), boxes
+
+
+def lines(task: Task, page: Page) -> tuple[PlacedText, ...]:
+    """Return the parts of a page that have a place and a text, in the order in which they were written."""
+    found = []
+    for block in tags.parse(page.text).blocks:
+        words = block.text.strip("\n ")
+        if task is Task.OCR or block.label not in LABELS:
+            words = f"{block.label}\n{words}".strip("\n ")
+        # The text follows its first place; a term that was looked for is at each of them.
+        for quad in block.places if task is Task.FIND else block.places[:1]:
+            x1, y1, x2, y2 = tags.pixels(quad, page.width, page.height)
+            if words:
+                found.append(PlacedText(words, ((x1, y1), (x2, y1), (x2, y2), (x1, y2))))
+    return tuple(found)
 
 
 def _text(task: Task, block: Block, page: Page) -> str:

@@ -3,17 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ocr_inference.layout.frame import Line
 from ocr_inference.protocol.page import Box
 from ocr_wire.tasks import Task
-
-
-class Line(Protocol):
-    """A line as an engine found it: corners clockwise from the text's top left, in pixels."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def box(self) -> Sequence[tuple[float, float]]: ...
 
 
 class Page(Protocol):

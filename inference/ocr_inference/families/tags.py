@@ -5,7 +5,11 @@ linear in the text's length whatever it holds.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ocr_inference.families.marks import without
+from ocr_inference.protocol.page import Box
 
 Quad = tuple[int, int, int, int]
 """x1, y1, x2, y2 on the scale of the model's coordinates."""
@@ -80,6 +84,26 @@ def quads(text: str) -> tuple[Quad, ...]:
     numbers = [int(number) for number in _NUMBERS.findall(text)]
     found = zip(*(numbers[offset::4] for offset in range(4)), strict=True)
     return tuple(_ordered(quad) for quad in found if max(quad) <= SCALE + 1)
+
+
+def written(parts: Iterable[tuple[Box, str]], width: int, height: int, gap: str) -> str:
+    """Write labelled places of a page, each with the text that follows it, as the models do; `gap` is between them.
+
+    What stands on the page is no tag, whatever it looks like.
+    """
+    return gap.join(
+        f"<|ref|>{without(_TAG, box.label)[:MAX_LABEL]}<|/ref|><|det|>[{list(_scaled(box.box, width, height))}]<|/det|>"
+        + (f"\n{without(_TAG, text)}" if text else "")
+        for box, text in parts
+    )
+
+
+def _scaled(place: Quad, width: int, height: int) -> Quad:
+    x1, y1, x2, y2 = (
+        min(SCALE, max(0, round(value * SCALE / max(1, side))))
+        for value, side in zip(place, (width, height, width, height), strict=True)
+    )
+    return x1, y1, x2, y2
 
 
 def _ordered(quad: Quad) -> Quad:

@@ -17,13 +17,29 @@ from ocr_inference.manager.page_history import PageHistory
 from ocr_inference.manager.snapshot import Processes
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
-from ocr_inference.scheduling.state import Command, Model, Progressed, StartCall, Tick, WorkerDied
+from ocr_inference.protocol.memory_use import CleanedUp
+from ocr_inference.scheduling import outcomes
+from ocr_inference.scheduling.commands import (
+    Command,
+    Finished,
+    MemoryProbed,
+    Progressed,
+    Tick,
+    WorkerDied,
+    WorkerSurvived,
+)
+from ocr_inference.scheduling.state import Model, NotBegun, StartCall
 from ocr_inference.workers.forkservers import Forkservers
+from ocr_inference.workers.limits import LIMITS, Limits
 from ocr_inference.workers.progress import ProgressReporter
 from ocr_inference.workers.standby import Standbys
 from ocr_inference.workers.worker import Worker
 
 log = logging.getLogger(__name__)
+
+
+CLEAN_UP_SECONDS = 5.0
+"""Longest time that a clean-up is waited for: a worker comes to it between two steps, or after a page."""
 
 
 class MemoryTaken(Exception):
@@ -42,16 +58,21 @@ class Calls:
         post: Callable[[Command], None],
         *,
         history: PageHistory,
+        external_bytes: Callable[[str], int],
         standby_engines: Collection[str] = (),
+        limits: Limits = LIMITS,
     ) -> None:
-        """Prepare; models of `standby_engines` have standbys in deep idle."""
+        """Prepare; models of `standby_engines` have standbys in deep idle. `external_bytes` reads the device's memory
+        that other processes hold, given a model that certainly holds none."""
         self._specs = specs
         self._device = device
         self._memory = memory
         self._forkservers = forkservers
         self._post = post
         self._history = history
-        self._standbys = Standbys(forkservers, lambda: post(Tick()))
+        self._external_bytes = external_bytes
+        self._standbys = Standbys(forkservers, lambda: post(Tick()), limits)
+        self._limits = limits
         self._standby_engines = standby_engines
         self._hosts: dict[str, HostTier] = {}
         self._workers: dict[str, Worker] = {}
@@ -84,18 +105,58 @@ class Calls:
         """Keep the forkservers of these models' engines, and end all others."""
         self._forkservers.retain({self._specs[name].engine for name in models})
 
-    def kill(self) -> None:
-        for worker in self._workers.values():
-            worker.kill()
+    def kill_blameless(self, why: str, model: str | None = None) -> None:
+        """Kill the model's worker, if there is one, or all workers (None); the pages that they read aren't suspected
+        for that. `why` is what they fail with."""
+        for name, worker in self._workers.items():
+            if model in (None, name):
+                worker.kill(why, blameless=True)
 
-    def kill_blameless(self, model: str) -> None:
-        """Kill the model's worker, if there is one; the pages that it reads aren't suspected for that."""
-        if (worker := self._workers.get(model)) is not None:
-            worker.kill_blameless()
+    async def clean_up(self, models: Collection[str]) -> Mapping[str, CleanedUp | None]:
+        """Have the workers of these models free what they don't need; returns what came of it, by model: None where
+        a worker is at work for longer than a moment and cleans up afterwards. Models without a worker are left out."""
+        workers = {name: each for name, each in self._workers.items() if name in models and not each.ended}
+        outcomes = await asyncio.gather(
+            *(each.clean_up(CLEAN_UP_SECONDS) for each in workers.values()), return_exceptions=True
+        )
+        cleaned: dict[str, CleanedUp | None] = {}
+        for name, outcome in zip(workers, outcomes, strict=True):
+            if isinstance(outcome, EngineError):
+                log.warning("no clean-up: %s", outcome, extra={"model": name})
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                cleaned[name] = outcome
+        return cleaned
 
-    async def carry_out(self, effect: StartCall, model: Model) -> Footprint:
-        """Carry out a call; returns what the model holds afterwards. Raises `EngineError`, `OSError`, and for a load or
-        restore `MemoryTaken`. `model` is as it was when the call was decided."""
+    async def run(self, effect: StartCall, model: Model) -> None:
+        """Carry out a call, and post what came of it. `model` is as it was when the call was decided."""
+        outcome: Footprint | Failure | NotBegun
+        try:
+            outcome = await self._carry_out(effect, model)
+        except MemoryTaken:
+            outcome = NotBegun(self._external_bytes(effect.model))
+        except EngineError as error:
+            outcome = error.failure
+        except OSError as error:
+            message = f"{effect.call} of model {effect.model}: {error}"
+            outcome = Failure(kind=FailureKind.FAILED, message=message)
+        except Exception as error:
+            # A fault of ours, yet one model's: its waiters get an answer, and other models are served on.
+            log.exception("%s of model %s", effect.call, effect.model)
+            outcome = Failure(kind=FailureKind.FAILED, message=f"{type(error).__name__}: {error}")
+        if isinstance(outcome, Failure):
+            if outcome.kind is FailureKind.OUT_OF_MEMORY:
+                self._post(MemoryProbed(self._external_bytes(effect.model)))
+            fields = {"model": effect.model, "call": effect.call, "reason": outcome.kind}
+            log.warning("%s %s failed: %s", effect.call, effect.model, outcome.message, extra=fields)
+        elif isinstance(outcome, Footprint):
+            _warn_of_image(model, outcome)
+        self._post(Finished(effect.model, effect.serial, outcome))
+
+    async def _carry_out(self, effect: StartCall, model: Model) -> Footprint:
+        """Return what the model holds afterwards. Raises `EngineError`, `OSError`, and for a load or restore
+        `MemoryTaken`."""
         worker = self._workers.get(model.name)
         if worker is not None and worker.ended:
             worker = None
@@ -105,7 +166,7 @@ class Calls:
             case "offload":
                 if worker is None:
                     raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
-                return await worker.call("offload")
+                return await worker.call("offload", host_bytes=self._hosts[model.name].size)
             case "exit":
                 if worker is not None:
                     await worker.stop()
@@ -114,11 +175,11 @@ class Calls:
                 return Footprint(host_bytes=self._hosts[model.name].size)
             case "unload":
                 if worker is not None:
-                    await worker.call("unload")
+                    await worker.call("unload", host_bytes=self._hosts[model.name].size)
                     await worker.stop()
             case "kill":
                 if worker is not None:
-                    worker.kill()
+                    worker.kill("its weights couldn't be unloaded")
                     await worker.gone()
         self._standbys.drop(model.name)
         self._hosts[model.name].resize(0)
@@ -135,16 +196,20 @@ class Calls:
         with ProgressReporter(
             model.name, lambda it: self._post(Progressed(model.name, effect.serial, it))
         ) as reporter:
-            return self._charged(model, await worker.call(call, reporter))
+            return self._charged(
+                model, await worker.call(call, reporter, host_bytes=self._hosts[model.name].size)
+            )
 
     async def _start(self, model: Model, serial: int) -> Worker:
         assert self._tasks is not None
         if (standby := self._standbys.take(model.name)) is not None:
             worker, end = standby.worker, standby.end
         else:
-            worker = await Worker.start(self._pinned(model), self._hosts[model.name], self._forkservers)
+            spec, host = self._pinned(model), self._hosts[model.name]
+            worker = await Worker.start(spec, host, self._forkservers, self._limits)
             end = self._tasks.create_task(worker.run(), name=f"worker of {model.name}")
         self._workers[model.name] = worker
+        worker.on_survival = lambda seconds: self._post(WorkerSurvived(model.name, serial, seconds))
         self._tasks.create_task(self._watch(model.name, serial, worker, end), name=f"watch of {model.name}")
         self._post(Tick())  # the snapshot has its process id
         return worker
@@ -155,8 +220,11 @@ class Calls:
         return msgspec.structs.replace(spec, revision=model.revision or spec.revision)
 
     async def _watch(self, model: str, serial: int, worker: Worker, end: "asyncio.Task[Failure]") -> None:
-        self._post(WorkerDied(model, serial, await end))
-        await self._history.record_death(model, worker.begun)
+        try:
+            self._post(WorkerDied(model, serial, await end))
+            await self._history.record_death(model, worker.begun)
+        finally:
+            worker.close()
 
     def _charged(self, model: Model, footprint: Footprint) -> Footprint:
         """Return the footprint to charge: on a simulated GPU what the model declares, since the real memory is the
@@ -168,7 +236,14 @@ class Calls:
             uuid = self._device.uuid
             message = f"model {model.name} takes {held} bytes of {uuid}, which hasn't so much left"
             raise EngineError(Failure(kind=FailureKind.OUT_OF_MEMORY, message=message))
-        return Footprint(device_bytes=held, host_bytes=footprint.host_bytes)
+        return msgspec.structs.replace(footprint, device_bytes=held)
+
+
+def _warn_of_image(model: Model, footprint: Footprint) -> None:
+    """Log that a load couldn't keep what it converted: once, not again for each load that fails at the same."""
+    failure, before = footprint.image_failure, model.image_failure
+    if failure is not None and (before is None or before.reason != outcomes.reason("image", failure)):
+        log.warning("model %s: %s", model.name, failure.message, extra={"model": model.name})
 
 
 def specs(

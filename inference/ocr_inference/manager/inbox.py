@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 
-from ocr_inference.scheduling.state import Command, Reason, Refusal
+from ocr_inference.scheduling.commands import Command
+from ocr_inference.scheduling.state import Reason, Refusal
 from ocr_inference.workers.worker import Worker
 
 Answer = asyncio.Future[Worker | None]

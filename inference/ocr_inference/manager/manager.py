@@ -15,42 +15,46 @@ from typing import Literal
 from ocr_inference.config.settings import Config, Effective
 from ocr_inference.device.gpu import Device, NoDevice
 from ocr_inference.device.memory_accounting import MemoryAccounting, MemoryReservations, NoMemoryAccounting
-from ocr_inference.manager.calls import Calls, MemoryTaken, specs
+from ocr_inference.manager.calls import Calls, specs
+from ocr_inference.manager.clock import CHECK_SECONDS, WallClock
 from ocr_inference.manager.inbox import Inbox, Refused
 from ocr_inference.manager.lease import STUCK_SECONDS, Lease
 from ocr_inference.manager.page_history import PageHistory
 from ocr_inference.manager.snapshot import Snapshot, take
-from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Footprint
 from ocr_inference.protocol.latest import Latest
-from ocr_inference.scheduling import scheduler, waiters
-from ocr_inference.scheduling.lifecycle import Event
-from ocr_inference.scheduling.state import (
+from ocr_inference.protocol.memory_use import CleanedUp
+from ocr_inference.protocol.page_file import Page
+from ocr_inference.scheduling import eviction, scheduler, stuck, waiters
+from ocr_inference.scheduling.commands import (
     AdminRequest,
     Apply,
     Cancel,
     Close,
-    Closed,
     Command,
+    Finished,
+    MemoryProbed,
+    OffloadIfIdle,
+    Tick,
+)
+from ocr_inference.scheduling.lifecycle import Event
+from ocr_inference.scheduling.state import (
+    Closed,
     Done,
     Effect,
-    Finished,
     Grant,
     KillWorker,
     LeaseLost,
-    MemoryProbed,
     Model,
-    NotBegun,
-    OffloadIfIdle,
     ProbeMemory,
     Reason,
     Refusal,
     Reject,
     SchedulerState,
     StartCall,
-    Tick,
     WakeAt,
 )
 from ocr_inference.workers.forkservers import Forkservers
+from ocr_inference.workers.limits import LIMITS, Limits
 from ocr_wire.states import State
 
 __all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
@@ -76,7 +80,9 @@ class Manager:
         accounting: MemoryAccounting | None = None,
         cache_dir: str = "",
         forkserver: bool = True,
+        forkservers: Forkservers | None = None,
         stuck_seconds: float = STUCK_SECONDS,
+        limits: Limits = LIMITS,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -85,17 +91,19 @@ class Manager:
         Workers inherit from `environ`. `cuda_engines` compute on a CUDA device; models of other engines stay in host
         memory beside it. With `forkserver`, workers are forked from processes that have their imports done, and models
         of `standby_engines` have standbys in deep idle. A page that isn't read `stuck_seconds` after its deadline
-        ends its worker. `now` must be the event loop's kind of clock (monotonic
-        seconds)."""
+        ends its worker, as a call does that makes no progress for the time of the `limits`. `now` must be the event
+        loop's kind of clock (monotonic seconds)."""
         self.now = now
-        self._epoch = wall() - now()
+        self._clock = WallClock(now, wall)
+        self._clock_timer: asyncio.TimerHandle | None = None
         self._stuck_seconds = stuck_seconds
+        self._hopeless_seconds = limits.hopeless
         self._device = device
         self._memory = MemoryReservations(NoMemoryAccounting() if accounting is None else accounting)
         self._specs = specs(config, device, set(cuda_engines), cache_dir)
         self._inbox = Inbox()
         self._history = PageHistory(now)
-        forkservers = Forkservers(environ, enabled=forkserver)
+        forkservers = forkservers or Forkservers(environ, enabled=forkserver)
         self._calls = Calls(
             self._specs,
             device,
@@ -103,7 +111,9 @@ class Manager:
             forkservers,
             self._inbox.post,
             history=self._history,
+            external_bytes=self._external_bytes,
             standby_engines=frozenset(standby_engines) if forkserver else frozenset(),
+            limits=limits,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -133,14 +143,22 @@ class Manager:
         """Whether the owner task has ended, drained or broken. Nothing is served any more."""
         return self._ended.is_set()
 
+    @property
+    def unhealthy_reason(self) -> str | None:
+        """Why the process should be restarted; None where it needn't."""
+        return stuck.unhealthy_reason(self._state, self._hopeless_seconds)
+
     def refuse_when_full(self) -> None:
         """Raise `Refused` where a new request can't queue: before its body is read, so that it takes no memory."""
         if (refusal := waiters.full(self._state)) is not None:
             raise Refused(refusal)
 
     @asynccontextmanager
-    async def lease(self, model: str, deadline: float | None = None) -> AsyncIterator[Lease]:
-        """Wake the model, wait until it is ready, and hold it; raises `Refused`.
+    async def lease(
+        self, model: str, deadline: float | None = None, *, page: Page | None = None
+    ) -> AsyncIterator[Lease]:
+        """Wake the model, wait until it is ready, and hold it; raises `Refused`. For a `page` that is refused because
+        it killed workers nothing is woken: raises `EngineError`.
 
         `deadline` is a time of `now`'s clock. The queue's deadline applies in any case, to waiting and reading
         together, and counts from this call. Cancelling leaves the queue; a lease ends when the worker's work ends, not
@@ -157,8 +175,9 @@ class Manager:
             now=self.now,
             batching=lambda: self.effective.batching,
             stuck_seconds=self._stuck_seconds,
+            evict_idle=lambda: self._evict_idle(model),
         )
-        await lease.acquire()
+        await lease.begin(page)
         try:
             yield lease
         finally:
@@ -175,12 +194,22 @@ class Manager:
         self._check_name(model)
         ticket, answer = self._inbox.ticket()
         self._inbox.post(OffloadIfIdle(ticket, model, min_resident_seconds))
-        await answer
+        try:
+            await answer
+        finally:
+            del answer  # what it raises has a traceback with this frame: a circle
 
     async def release(self, model: str | None = None, *, force: bool = False) -> None:
         """Unload a model, or all (None); returns when that is done, after their leases ended. `force` as of
         `offload`."""
         await self._request(model, Event.UNLOAD, force=force)
+
+    async def clean_up(self, model: str | None = None) -> Mapping[str, CleanedUp | None]:
+        """Have the running workers of a model, or of all (None), empty their caches; no model moves or is woken, and
+        idle timers run on. Returns what came of it, by model, as `Calls.clean_up` does."""
+        if model is not None:
+            self._check_name(model)
+        return await self._calls.clean_up(tuple(self._specs) if model is None else (model,))
 
     def apply(self, effective: Effective) -> None:
         """Work by these settings from now on; running timers are set anew, from the last activity."""
@@ -198,16 +227,35 @@ class Manager:
             for ticket in self._inbox.unanswered():
                 self._inbox.post(Cancel(ticket))
                 self._inbox.refuse(ticket, Refusal(Reason.DRAINING, "the server is shutting down", 1.0))
-            self._calls.kill()
+            self._calls.kill_blameless(f"the server shuts down, and waited {grace_seconds:g} seconds for it")
             await self._ended.wait()
 
     def snapshot(self) -> Snapshot:
         return self._latest.value
 
+    def idle_seconds(self, model: str) -> float:
+        """Return for how long the model has been idle, as its timers count: 0 while requests run or wait."""
+        since = self.snapshot().moments[model].idle_since
+        return 0.0 if since is None else max(0.0, self.now() - since)
+
+    def ages(self) -> Mapping[str, stuck.Ages]:
+        """Return what grows older as long as something is stuck, by model."""
+        return {name: stuck.ages(each, self.now()) for name, each in self._state.models.items()}
+
     def changes(self) -> AsyncIterator[Snapshot]:
         """Yield the snapshot now, and the latest after each change; a slow reader skips those in between. Ends with
         the manager."""
         return self._latest.follow()
+
+    async def _evict_idle(self, model: str) -> bool:
+        """Offload the models that make way for a page of this one; returns, when that is done, whether one went."""
+        answers = []
+        for name in eviction.idle_for_page(self._state.models, model):
+            ticket, answer = self._inbox.ticket()
+            self._inbox.post(OffloadIfIdle(ticket, name, made_way_for=f"a page of {model}"))
+            answers.append(answer)
+        outcomes = await asyncio.gather(*answers, return_exceptions=True)
+        return not all(isinstance(outcome, Refused) for outcome in outcomes)
 
     async def _request(
         self, model: str | None, event: Literal[Event.OFFLOAD, Event.UNLOAD], *, force: bool
@@ -234,14 +282,16 @@ class Manager:
             async with self._calls.open() as self._tasks:
                 self._step(Tick())
                 self._publish()
+                self._check_clock()
                 while not self._state.closed:
                     self._step(await self._inbox.get())
                     while (command := self._inbox.get_nowait()) is not None:
                         self._step(command)
                     self._publish()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._clock_timer):
+                if timer is not None:
+                    timer.cancel()
             self._inbox.close()
             self._memory.close()
             self._ended.set()
@@ -261,7 +311,7 @@ class Manager:
                 assert self._tasks is not None
                 fields = {"model": effect.model, "call": effect.call, "reason": effect.why}
                 log.info("%s %s: %s", effect.call, effect.model, effect.why, extra=fields)
-                call = self._call(effect, self._state.models[effect.model])
+                call = self._calls.run(effect, self._state.models[effect.model])
                 self._tasks.create_task(call, name=f"{effect.call} {effect.model}")
             case Grant(ticket, model):
                 # It may have died a moment ago; then the lease's first call fails.
@@ -271,10 +321,7 @@ class Manager:
             case Done(ticket):
                 self._inbox.answer(ticket)
             case KillWorker(model):
-                log.warning(
-                    "kill the worker of %s: requested by an administrator", model, extra={"model": model}
-                )
-                self._calls.kill_blameless(model)
+                self._calls.kill_blameless("requested by an administrator", model)
             case WakeAt(time):
                 self._wake_at(time)
             case ProbeMemory():
@@ -294,11 +341,19 @@ class Manager:
         snapshot = self._take()
         self._memory.report(snapshot.memory_used_bytes, 1.0 if snapshot.queue.in_flight else 0.0)
         models = self._state.models.values()
-        self._calls.retain([each.name for each in models if each.state is not State.UNLOADED or each.waiters])
+        self._calls.retain([each.name for each in models if each.state is not State.UNLOADED or each.waiting])
         self._latest.publish(snapshot)
 
     def _take(self) -> Snapshot:
-        return take(self._state, self._specs, self._calls.processes(), self._device, self._epoch)
+        self._clock.check()
+        processes, epoch = self._calls.processes(), self._clock.epoch
+        return take(self._state, self._specs, processes, self._device, epoch=epoch, now=self.now())
+
+    def _check_clock(self) -> None:
+        """Write the times anew where the wall clock was set, also while nothing happens."""
+        self._clock_timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check_clock)
+        if self._clock.check():
+            self._publish()
 
     def _external_bytes(self, without: str = "") -> int:
         """Return bytes of the device that other processes hold; `without`: model of ours that certainly holds none."""
@@ -309,25 +364,3 @@ class Manager:
         except NoDevice as error:
             log.warning("the GPU's memory can't be read: %s", error)
             return self._state.external_bytes
-
-    async def _call(self, effect: StartCall, model: Model) -> None:
-        outcome: Footprint | Failure | NotBegun
-        try:
-            outcome = await self._calls.carry_out(effect, model)
-        except MemoryTaken:
-            outcome = NotBegun(self._external_bytes(without=effect.model))
-        except EngineError as error:
-            outcome = error.failure
-        except OSError as error:
-            message = f"{effect.call} of model {effect.model}: {error}"
-            outcome = Failure(kind=FailureKind.FAILED, message=message)
-        except Exception as error:
-            # A fault of ours, yet one model's: its waiters get an answer, and other models are served on.
-            log.exception("%s of model %s", effect.call, effect.model)
-            outcome = Failure(kind=FailureKind.FAILED, message=f"{type(error).__name__}: {error}")
-        if isinstance(outcome, Failure):
-            if outcome.kind is FailureKind.OUT_OF_MEMORY:
-                self._inbox.post(MemoryProbed(self._external_bytes(without=effect.model)))
-            fields = {"model": effect.model, "call": effect.call, "reason": outcome.kind}
-            log.warning("%s %s failed: %s", effect.call, effect.model, outcome.message, extra=fields)
-        self._inbox.post(Finished(effect.model, effect.serial, outcome))

@@ -5,11 +5,12 @@ Models are in the form of the state document (`ocr_wire.state`), so nothing has 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ocr_inference.device.gpu import Device
 from ocr_inference.protocol.engine import ModelSpec
-from ocr_inference.scheduling import lifecycle
-from ocr_inference.scheduling.state import Model, SchedulerState
+from ocr_inference.scheduling import lifecycle, stuck
+from ocr_inference.scheduling.state import FailureRecord, Model, SchedulerState
 from ocr_wire import state as document
 from ocr_wire.states import State, Worker
 
@@ -25,6 +26,17 @@ class Processes:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Times of a model on the scheduler's clock, for all that counts seconds or changes: the wall clock may be set."""
+
+    since: float
+    """When the state was entered."""
+    idle_since: float | None
+    failed: float | None
+    image_failed: float | None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All models at one moment."""
 
@@ -36,6 +48,7 @@ class Snapshot:
     draining: bool
     worker_pids: Mapping[str, int]
     """Process ids by model; models without a worker are left out."""
+    moments: Mapping[str, Moments]
 
     def model(self, name: str) -> document.Model:
         """Return the model of that name; raises `KeyError`."""
@@ -50,10 +63,13 @@ def take(
     specs: Mapping[str, ModelSpec],
     processes: Processes,
     device: Device,
+    *,
     epoch: float,
+    now: float,
 ) -> Snapshot:
-    """Take a snapshot. `epoch` turns the scheduler's clock into Unix time; it must not change between snapshots."""
-    models = tuple(_model(each, specs[each.name], processes, epoch) for each in state.models.values())
+    """Take a snapshot at `now`. `epoch` turns the scheduler's clock into Unix time: where it changes, so does every
+    time."""
+    models = tuple(_model(each, specs[each.name], processes, epoch, now) for each in state.models.values())
     return Snapshot(
         device=device,
         memory_used_bytes=sum(model.memory_bytes for model in models),
@@ -65,15 +81,27 @@ def take(
         ),
         draining=state.draining,
         worker_pids=dict(processes.workers),
+        moments={each.name: _moments(each) for each in state.models.values()},
     )
 
 
-def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) -> document.Model:
+def _moments(model: Model) -> Moments:
+    return Moments(
+        since=model.since,
+        idle_since=None if model.leases or model.waiting else model.last_activity,
+        failed=None if model.last_failure is None else model.last_failure.time,
+        image_failed=None if model.image_failure is None else model.image_failure.time,
+    )
+
+
+def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float, now: float) -> document.Model:
+    def timestamp(time: float | None) -> datetime | None:
+        return None if time is None else document.timestamp(epoch + time)
+
     left = model.unloading_from
     if model.worker is None and left in (State.READY, State.OFFLOADING):
         # What was on the device went with the worker; what is in host memory is still there.
         left = State.OFFLOADED
-    idle = not (model.leases or model.waiters)
     return document.Model(
         name=model.name,
         engine=spec.engine,
@@ -81,9 +109,9 @@ def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) ->
         location=lifecycle.location(model.state, on_gpu=spec.device != "cpu", unloading_from=left),
         worker=Worker.EXITED if model.worker is None else Worker.RUNNING,
         standby=model.name in processes.standbys,
-        since=document.timestamp(epoch + model.since),
+        since=timestamp(model.since),
         in_flight=len(model.leases),
-        waiting=len(model.waiters),
+        waiting=model.waiting,
         memory_bytes=model.footprint.device_bytes,
         host_bytes=model.footprint.host_bytes,
         loads=model.loads,
@@ -91,16 +119,29 @@ def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float) ->
         failures=model.failures,
         last_wake_seconds=model.last_wake_seconds,
         last_load_seconds=model.last_load_seconds,
-        last_failure=_failure(model, epoch),
+        last_failure=_failure(model.last_failure, epoch),
+        image_failure=_failure(model.image_failure, epoch),
         revision=model.revision,
         progress=_progress(model),
-        idle_since=document.timestamp(epoch + model.last_activity) if idle else None,
+        idle_since=timestamp(_moments(model).idle_since),
+        oldest_lease_since=timestamp(stuck.long_lease(model, now)),
+        stuck_since=timestamp(stuck.since(model)),
         waits_for=_waits_for(model, epoch),
+        idle=_idle_times(model),
+        preloaded=model.policy.preload and not model.preload_suppressed,
     )
 
 
-def _failure(model: Model, epoch: float) -> document.Failure | None:
-    failure = model.last_failure
+def _idle_times(model: Model) -> document.IdleTimes:
+    idle = model.policy.idle
+    return document.IdleTimes(
+        offload_after_seconds=idle.offload_after_seconds,
+        exit_after_seconds=idle.exit_after_seconds,
+        release_after_seconds=idle.release_after_seconds,
+    )
+
+
+def _failure(failure: FailureRecord | None, epoch: float) -> document.Failure | None:
     if failure is None:
         return None
     return document.failure(failure.reason, failure.message, epoch + failure.time, failure.exit_code)

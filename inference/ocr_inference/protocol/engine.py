@@ -1,7 +1,8 @@
 """Interface of engines, and the values that cross between the server and a worker process.
 
 An engine holds the weights of one model. It lives in a worker process of its own (`workers.worker_process` drives it)
-and is never called twice at once. The server sees only the structs below, as msgpack (`frames`).
+and is never called twice at once. The server sees only the structs below, as msgpack: calls are `packets`, with the
+page's file beside them, answers are `frames`.
 
 The host tier, the copy of the weights in host memory, is a file in memory that the server owns and the worker fills
 (`host_tier`): it outlives the worker.
@@ -9,9 +10,11 @@ The host tier, the copy of the weights in host memory, is a file in memory that 
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, BinaryIO, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
+
+from ocr_inference.protocol.memory_use import CleanedUp, DeviceUse, MemoryUse
 
 Point = tuple[float, float]
 
@@ -25,6 +28,8 @@ class FailureKind(StrEnum):
     UNSUPPORTED = "unsupported"
     """The engine or the model doesn't know this task, option or source."""
     OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_DESCRIPTORS = "out_of_descriptors"
+    """The server or the worker has as many files open as the system grants."""
     TIMED_OUT = "timed_out"
     WORKER_DIED = "worker_died"
     PAGE_KILLS_WORKER = "page_kills_worker"
@@ -45,6 +50,15 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     """Field of the request that is at fault."""
     exit_code: int | None = None
     """Exit code of a worker that died; negative is a signal's number."""
+    of_host: bool = False
+    """Whether it was host memory that ran out, and not a device's."""
+    smaller: tuple[str, ...] = ()
+    """Of a page for which memory ran out: smaller sizes that its model could read it at, largest first
+    (`families.page_size`)."""
+    shared: bool = False
+    """Whether several pages failed with it, and any one of them may be the cause."""
+    suggestions: tuple[str, ...] = ()
+    """What may help, a sentence each, where nothing else is tried any more."""
 
 
 class EngineError(Exception):
@@ -62,11 +76,13 @@ class Broken(EngineError):
     """
 
 
-class InferRequest(Struct, frozen=True, kw_only=True):
-    """One page and what is requested of it."""
+Part = tuple[int, int]
+"""Begin and size in bytes of one of several pictures in a file."""
 
-    image: bytes
-    """Encoded picture (PNG, JPEG, …) as it was sent; the worker decodes it."""
+
+class PageOptions(Struct, frozen=True, kw_only=True):
+    """Wishes of a request for its page: task, prompt, bounds."""
+
     max_pixels: int = 100_000_000
     """Limit above which pictures are refused before they are decoded."""
     task: str = "ocr"
@@ -74,9 +90,22 @@ class InferRequest(Struct, frozen=True, kw_only=True):
     """Prompt of the client's own (task `freeform`, or a chat's text)."""
     find_term: str | None = None
     resolution: str | None = None
+    read_at: str | None = None
+    """Size to read it at for lack of memory (`families.page_size`), where the request names no resolution."""
     grounding: bool = False
     max_tokens: int | None = None
     loop_guard: bool = True
+    parts: tuple[Part, ...] = ()
+    """Places of the pictures in the file, where it has several; else the file is the picture. Only engines get any that
+    take several (`ocr_wire.engines`)."""
+
+
+class InferRequest(PageOptions, frozen=True, kw_only=True):
+    """One page and what is requested of it, as its engine gets it."""
+
+    image: bytes | BinaryIO
+    """Encoded picture (PNG, JPEG, …) as it was sent, for `engines.pictures` to decode. A file is the server's memory:
+    it is read, never written, and closed when the page is answered."""
 
 
 class Line(Struct, frozen=True):
@@ -87,6 +116,16 @@ class Line(Struct, frozen=True):
     """Confidence, 0 to 1."""
     box: tuple[Point, Point, Point, Point]
     """Corners clockwise from the text's top left, in pixels of the upright picture (EXIF applied)."""
+
+
+class Shortage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Change that a lack of memory made to the reading of a page."""
+
+    read_at: str | None = None
+    """Size that it was read at, smaller than it would have been (`families.page_size`)."""
+    step: str | None = None
+    """Last step of the ladder that was tried after memory ran out (`scheduling.memory_ladder`)."""
+    why: str
 
 
 class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
@@ -104,6 +143,10 @@ class PageResult(Struct, frozen=True, kw_only=True, tag="page"):
     """Time in the engine, decoding of the picture included."""
     family: str = ""
     """Family whose way of answering this is (`families.FAMILIES`), where it depends on the checkpoint; else empty."""
+    memory: tuple[MemoryUse, MemoryUse] | None = None
+    """Memory of the worker when the page began and when it was read; the worker process adds it."""
+    shortage: Shortage | None = None
+    """None where memory sufficed."""
 
 
 class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
@@ -122,6 +165,8 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 
     device_bytes: int = 0
     host_bytes: int = 0
+    image_failure: Failure | None = None
+    """Why a load couldn't keep the weights that it converted; the model is ready all the same."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
@@ -191,6 +236,14 @@ class Engine(Protocol):
     def infer(self, requests: Sequence[InferRequest]) -> Sequence[PageResult | Failure]:
         """Return one answer for each request, in order; a bad page fails alone."""
 
+    def clean_up(self) -> None:
+        """Free what isn't needed, such as caches; the weights stay where they are. Of a `SteppingEngine` it is called
+        between steps, with pages in it."""
+
+    def device_use(self) -> DeviceUse | None:
+        """Return the use of the device; None where there is none, or it isn't used yet. Cheap: it is called twice for
+        every page."""
+
 
 Event = tuple[int, Delta | PageResult | Failure]
 """Number of a page and what became of it; a `PageResult` or `Failure` is its last event."""
@@ -200,8 +253,8 @@ Event = tuple[int, Delta | PageResult | Failure]
 class SteppingEngine(Engine, Protocol):
     """Engine that reads several pages at once, a step at a time: pages come and go between any two steps.
 
-    It is driven by `admit`, `step` and `cancel` instead of `infer`, by the same one thread. Nothing but these is called
-    while pages are in it.
+    It is driven by `admit`, `step` and `cancel` instead of `infer`, by the same one thread. While pages are in it,
+    nothing is called but these, `clean_up` and `device_use`.
     """
 
     @property
@@ -214,7 +267,8 @@ class SteppingEngine(Engine, Protocol):
     def step(self) -> Sequence[Event]:
         """Do the next piece of work for all pages in it: read new ones in, write a token of each.
 
-        Raising fails all pages that are in it and leaves it empty, ready for new ones.
+        Raising fails all pages that are in it and leaves it empty, ready for new ones. Where there were several, each
+        is read again alone.
         """
 
     def cancel(self, number: int) -> None:
@@ -228,6 +282,11 @@ class Start(Struct, frozen=True, tag="start"):
     """First message to a worker."""
 
     spec: ModelSpec
+    secrets: dict[str, str] = {}
+    """Variables for its environment that are none of other processes' business: what it asks a hub with."""
+
+    def __repr__(self) -> str:
+        return f"Start({self.spec!r}, secrets={sorted(self.secrets)})"
 
 
 CallName = Literal["load", "offload", "stand_by", "restore", "unload", "exit"]
@@ -239,13 +298,21 @@ class LifeCycleCall(Struct, frozen=True, tag="call"):
 
 
 class InferCall(Struct, frozen=True, tag="infer"):
+    """Call to read a page, whose file travels beside it."""
+
     id: int
-    request: InferRequest
+    options: PageOptions
     max_pages: int = 1
     max_wait_seconds: float = 0.0
     """Most pages to gather, and longest time to wait for them; live settings, so they travel with each call."""
     stream: bool = False
     """Whether to send the answer's pieces, too, as they are written."""
+
+
+class CleanUpCall(Struct, frozen=True, tag="clean_up"):
+    """Free what isn't needed, between two pages; nothing is loaded for it."""
+
+    id: int
 
 
 class CancelCall(Struct, frozen=True, tag="cancel"):
@@ -254,7 +321,7 @@ class CancelCall(Struct, frozen=True, tag="cancel"):
     id: int
 
 
-Call = Start | LifeCycleCall | InferCall | CancelCall
+Call = Start | LifeCycleCall | InferCall | CleanUpCall | CancelCall
 
 
 class Begun(Struct, frozen=True, tag="begun"):
@@ -266,4 +333,4 @@ class Answer(Struct, frozen=True):
     of a life-cycle call, any number of `Progress`."""
 
     id: Annotated[int, Meta(ge=0)]
-    result: PageResult | Footprint | Failure | Begun | Delta | Progress | None = None
+    result: PageResult | Footprint | CleanedUp | Failure | Begun | Delta | Progress | None = None

@@ -8,13 +8,10 @@ it's given; its pages are the system's shared memory, counted to the process tha
 import contextlib
 import mmap
 import os
-from pathlib import Path
 from typing import Final, Self
 
 _MADV_POPULATE_READ: Final = 22
 """Constant of Linux 5.14 that Python has no name for yet."""
-CGROUP: Final = Path("/sys/fs/cgroup")
-MEMINFO: Final = Path("/proc/meminfo")
 
 
 class HostTier:
@@ -68,32 +65,3 @@ class HostTier:
 
     def close(self) -> None:
         os.close(self.fd)
-
-
-def available_bytes(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
-    """Return bytes that may still be taken: of the machine's available memory and, in a container with a limit, of
-    that. Cached files count as free, since the kernel drops them."""
-    left = _fields(meminfo)["MemAvailable:"] * 1024
-    with contextlib.suppress(OSError, ValueError):  # no limit: the file is missing, or says `max`
-        limit = int((cgroup / "memory.max").read_text())
-        taken = int((cgroup / "memory.current").read_text())
-        stat = _fields(cgroup / "memory.stat")
-        left = min(left, limit - taken + stat["active_file"] + stat["inactive_file"])
-    return max(0, left)
-
-
-def require_available(nbytes: int, cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> None:
-    """Raise `MemoryError` where so much isn't available: beyond a container's limit the kernel kills a process of its
-    choice."""
-    left = available_bytes(cgroup, meminfo)
-    if nbytes > left:
-        message = (
-            f"the weights need {nbytes} bytes of host memory, {left} are left; raise the pod's memory limit"
-        )
-        raise MemoryError(message)
-
-
-def _fields(file: Path) -> dict[str, int]:
-    """Parse lines of a name and a number."""
-    lines = (line.split() for line in file.read_text().splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1}

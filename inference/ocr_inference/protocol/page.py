@@ -19,3 +19,15 @@ class Box(Struct, frozen=True):
     label: str
     box: tuple[int, int, int, int]
     """x1, y1, x2, y2 in pixels of the upright picture."""
+
+
+Corner = tuple[int, int]
+"""x, y in pixels of the upright picture."""
+
+
+class PlacedText(Struct, frozen=True):
+    """Text of a page and where it is: a line, or a whole part of the page where a model names no lines."""
+
+    text: str
+    corners: tuple[Corner, Corner, Corner, Corner]
+    """Clockwise from the text's top left, so that text on its side or askew has its direction."""

@@ -1,7 +1,10 @@
 """Decides which ready models give up device memory, and in which order; `memory_plan` decides when."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from ocr_inference.scheduling.state import Model
+from ocr_wire.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,22 @@ def choose(needed_bytes: int, candidates: Sequence[Candidate]) -> tuple[Candidat
             chosen.remove(candidate)
             freed -= candidate.bytes
     return tuple(chosen)
+
+
+def idle_for_page(models: Mapping[str, Model], name: str) -> tuple[str, ...]:
+    """Return the models that make way for a page of this one for which memory ran out: ready, idle, and of no higher
+    priority. All of them, since how much the page lacks isn't known."""
+    priority = models[name].policy.priority
+    return tuple(
+        each.name
+        for each in models.values()
+        if each.name != name
+        and each.state is State.READY
+        and not (each.leases or each.waiting or each.admin_request)
+        and (
+            each.policy.priority < priority or (each.policy.priority == priority and not each.policy.preload)
+        )
+    )
 
 
 def _worth(candidate: Candidate) -> tuple[bool, int, bool, float, str]:

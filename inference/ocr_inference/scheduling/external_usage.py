@@ -5,7 +5,8 @@ External usage is read only when a model needs memory: right before a call is st
 and no timer runs.
 """
 
-from ocr_inference.scheduling.state import Model, Reason, Refusal, SchedulerState, Waiter, WaitsFor
+from ocr_inference.scheduling.state import Model, Reason, Refusal, SchedulerState, WaitsFor
+from ocr_inference.scheduling.waiter_queue import Waiter
 from ocr_wire.states import State
 
 PROBE_SECONDS = 0.1
@@ -41,9 +42,13 @@ def lack(model: Model, free_bytes: int | None, now: float, *, known: bool) -> Wa
 
 def refused_at(model: Model, waiter: Waiter, patience_seconds: float) -> float:
     """Return the time at which a waiter of a model that lacks memory is refused; its own deadline may come first."""
+    return min(waiter.deadline, patience_ends(model, waiter, patience_seconds))
+
+
+def patience_ends(model: Model, waiter: Waiter, patience_seconds: float) -> float:
+    """Return the time until which a waiter gives other processes to free memory; of an older waiter it isn't later."""
     assert model.waits_for is not None
-    began = max(waiter.since, model.waits_for.since)
-    return min(waiter.deadline, began + max(patience_seconds, MIN_HELP_SECONDS))
+    return max(waiter.since, model.waits_for.since) + max(patience_seconds, MIN_HELP_SECONDS)
 
 
 def refusal(model: Model, external_bytes: int) -> Refusal:
@@ -59,7 +64,7 @@ def refusal(model: Model, external_bytes: int) -> Refusal:
 
 def busy(model: Model, min_resident_seconds: float, now: float) -> Refusal | None:
     """Return why a ready model isn't offloaded for another pod now; None where it may be."""
-    if model.leases or model.waiters or model.admin_request:
+    if model.leases or model.waiting or model.admin_request:
         return Refusal(Reason.MODEL_BUSY, f"model {model.name} is in use: try again when it is idle", 1.0)
     left = model.since + min_resident_seconds - now
     if left > 0:

@@ -165,9 +165,11 @@ class _Planner:
         ]
 
     def _impatient(self, model: Model) -> bool:
-        return bool(model.servable) and self._now >= model.servable[0].since + self._patience
+        oldest = model.servable.oldest
+        return oldest is not None and self._now >= oldest.since + self._patience
 
     def _rank(self, model: Model) -> tuple[bool, int, float, int]:
         """Return the sort key of a claim, smallest first; only for models with servable waiters."""
-        first, impatient = model.servable[0], self._impatient(model)
+        first, impatient = model.servable.oldest, self._impatient(model)
+        assert first is not None
         return (not impatient, 0 if impatient else -model.policy.priority, first.since, first.ticket)

@@ -8,13 +8,17 @@ meanwhile has shrunk.
 from dataclasses import dataclass, replace
 
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint
-from ocr_inference.scheduling import memory_plan
+from ocr_inference.scheduling import memory_ladder, memory_plan
 from ocr_inference.scheduling.lifecycle import Event
 from ocr_inference.scheduling.state import FailureRecord, Model, NotBegun, Reason, Refusal, SchedulerState
 from ocr_wire.states import State
 
 MAX_RETRY_SECONDS = 60.0
 """Bound of the back-off between loads that fail: long enough to be no load, short enough for an on-call person."""
+
+
+_CONTEXTS = 8
+"""Part of a device that contexts of workers take at most: 500 MB of 4 GB, and less of any larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def worker_died(model: Model, failure: Failure, now: float) -> End:
     if model.state is not State.READY:
         return End(model)
     footprint = Footprint(host_bytes=model.footprint.host_bytes)
-    model = replace(model, leases=frozenset(), last_activity=now, footprint=footprint)
+    model = replace(model, leases={}, last_activity=now, footprint=footprint)
     return End(model, Event.FAIL, "worker died")
 
 
@@ -78,6 +82,8 @@ def load_failed(model: Model, now: float) -> Refusal:
     """Make the refusal for waiters of a model whose last load or restore failed."""
     assert model.last_failure is not None
     message = f"model {model.name} could not be loaded: {model.last_failure.message}"
+    if model.last_failure.hopeless:
+        return Refusal(Reason.OUT_OF_MEMORY, message, suggestions=memory_ladder.LOAD_SUGGESTIONS)
     return Refusal(Reason.LOAD_FAILED, message, max(1.0, model.retry_at - now))
 
 
@@ -85,7 +91,9 @@ def _became_ready(model: Model, call: str, seconds: float, now: float) -> Model:
     model = replace(model, last_activity=now, last_granted=now, failures=0, retry_at=0.0)
     model = replace(model, measured_bytes=model.footprint.device_bytes, blocked_on=frozenset())
     if call == "load":
-        return replace(model, loads=model.loads + 1, last_load_seconds=seconds)
+        found = model.footprint.image_failure
+        failure = None if found is None else _record("image", found, now)
+        return replace(model, loads=model.loads + 1, last_load_seconds=seconds, image_failure=failure)
     return replace(model, wakes=model.wakes + 1, last_wake_seconds=seconds)
 
 
@@ -101,6 +109,10 @@ def _failed(state: SchedulerState, model: Model, call: str, failure: Failure, no
         revision = model.revision if model.loads else None
         again = replace(model, failures=model.failures + 1, retry_at=retry_at, revision=revision)
         again = replace(again, blocked_on=frozenset())
+        if no_room and again.last_failure is not None:
+            # Host memory may be free later: pages, files and other models of the container come and go.
+            hopeless = not failure.of_host and not _held_by_others(state, model)
+            again = replace(again, last_failure=replace(again.last_failure, hopeless=hopeless))
         refusal = load_failed(again, now)
     if no_room and call == "restore":
         # Ending the worker frees what the attempt left on the device; a restore doesn't write to host memory.
@@ -120,15 +132,26 @@ def _second_try(state: SchedulerState, model: Model, now: float) -> Model | None
     return replace(model, failures=1) if not model.failures and _external_usage_grew(state) else None
 
 
+def _held_by_others(state: SchedulerState, model: Model) -> bool:
+    """Whether other models or processes hold memory, which they may free. Contexts of our own workers count as external
+    usage, too."""
+    ours = any(each.charged_bytes for each in state.models.values() if each.name != model.name)
+    return ours or state.external_bytes * _CONTEXTS > (state.budget_bytes or 0)
+
+
 def _external_usage_grew(state: SchedulerState) -> bool:
     """Whether other processes hold memory that the accounting counts as ours."""
     ours = sum(each.charged_bytes for each in state.models.values())
     return state.budget_bytes is not None and ours + state.external_bytes > state.budget_bytes
 
 
+def reason(call: str, failure: Failure) -> str:
+    """Return the failure's reason in CamelCase, as in Kubernetes conditions."""
+    return _REASONS.get(failure.kind) or f"{call.capitalize()}Failed"
+
+
 def _record(call: str, failure: Failure, now: float) -> FailureRecord:
-    reason = _REASONS.get(failure.kind) or f"{call.capitalize()}Failed"
-    return FailureRecord(reason, failure.message, now, failure.exit_code)
+    return FailureRecord(reason(call, failure), failure.message, now, failure.exit_code)
 
 
 _REASONS = {

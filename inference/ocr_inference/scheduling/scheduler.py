@@ -14,43 +14,46 @@ import math
 from collections.abc import Container
 from dataclasses import replace
 
-from ocr_inference.scheduling import external_usage, memory_plan, outcomes, timers, waiters
-from ocr_inference.scheduling.lifecycle import Event
-from ocr_inference.scheduling.state import (
+from ocr_inference.scheduling import external_usage, memory_plan, outcomes, stuck, timers, waiters
+from ocr_inference.scheduling.commands import (
     Acquire,
     AdminRequest,
     Apply,
     Cancel,
     Close,
-    Closed,
     Command,
+    Finished,
+    MemoryProbed,
+    OffloadIfIdle,
+    Progressed,
+    Release,
+    Tick,
+    WorkerDied,
+    WorkerSurvived,
+)
+from ocr_inference.scheduling.lifecycle import Event
+from ocr_inference.scheduling.state import (
+    Closed,
     Done,
     Effect,
-    Finished,
     Grant,
     KillWorker,
     LeaseLost,
-    MemoryProbed,
     Model,
     NotBegun,
-    OffloadIfIdle,
     PendingRequest,
     ProbeMemory,
-    Progressed,
     Reason,
     Refusal,
     Reject,
-    Release,
     SchedulerState,
-    Tick,
     WakeAt,
-    WorkerDied,
 )
 from ocr_inference.scheduling.transaction import Transaction
 from ocr_wire.states import State
 
 
-def decide(  # noqa: C901 a branch for each command
+def decide(  # noqa: C901, PLR0912 a branch for each command
     state: SchedulerState, command: Command, now: float
 ) -> tuple[SchedulerState, tuple[Effect, ...]]:
     """Return the state after `command`, and the effects to carry out, in order. Stale commands change nothing."""
@@ -66,6 +69,8 @@ def decide(  # noqa: C901 a branch for each command
             _progressed(transaction, command)
         case WorkerDied():
             _worker_died(transaction, command)
+        case WorkerSurvived():
+            _worker_survived(transaction, command)
         case AdminRequest():
             _admin_request(transaction, command)
         case OffloadIfIdle():
@@ -80,7 +85,8 @@ def decide(  # noqa: C901 a branch for each command
             pass
     _do_what_is_due(transaction)
     if isinstance(command, Acquire) and (refusal := waiters.overflow(transaction.state, command)):
-        transaction.reject(transaction.models[command.model], {command.ticket}, refusal)
+        model = transaction.models[command.model]
+        transaction.reject(model, [each for each in [waiters.find(model, command.ticket)] if each], refusal)
     transaction.effects.append(WakeAt(timers.next_time(transaction.state, now)))
     return transaction.state, tuple(transaction.effects)
 
@@ -99,11 +105,11 @@ def _acquire(transaction: Transaction, command: Acquire) -> None:
 def _give_back(transaction: Transaction, ticket: int) -> None:
     for model in transaction.each():
         if ticket in model.leases:
-            transaction.put(replace(model, leases=model.leases - {ticket}, last_activity=transaction.now))
+            leases = {each: since for each, since in model.leases.items() if each != ticket}
+            transaction.put(replace(model, leases=leases, last_activity=transaction.now))
             return
-        left = tuple(waiter for waiter in model.waiters if waiter.ticket != ticket)
-        if len(left) != len(model.waiters):
-            transaction.put(replace(model, waiters=left))
+        if (waiter := waiters.find(model, ticket)) is not None:
+            transaction.put(model.without([waiter]))
             return
 
 
@@ -125,9 +131,7 @@ def _admin_request(transaction: Transaction, command: AdminRequest) -> None:
         running = replace(model.running, tickets=(*model.running.tickets, command.ticket))
         transaction.put(replace(model, running=running))
     elif model.admin_request is None:
-        transaction.put(
-            replace(model, admin_request=PendingRequest(command.event, (command.ticket,), before))
-        )
+        transaction.put(model.with_request(PendingRequest(command.event, (command.ticket,), before)))
     else:
         event = model.admin_request.event if offload else command.event
         admin_request = replace(
@@ -136,7 +140,7 @@ def _admin_request(transaction: Transaction, command: AdminRequest) -> None:
             tickets=(*model.admin_request.tickets, command.ticket),
             before=min(model.admin_request.before, before),
         )
-        transaction.put(replace(model, admin_request=admin_request))
+        transaction.put(model.with_request(admin_request))
 
 
 def _offload_if_idle(transaction: Transaction, command: OffloadIfIdle) -> None:
@@ -147,7 +151,7 @@ def _offload_if_idle(transaction: Transaction, command: OffloadIfIdle) -> None:
     elif model is not None and model.state is State.READY:
         refusal = external_usage.busy(model, command.min_resident_seconds, transaction.now)
         if refusal is None:
-            transaction.enter(model, Event.OFFLOAD, "made way for another pod")
+            transaction.enter(model, Event.OFFLOAD, f"made way for {command.made_way_for}")
             preload_not_before = transaction.now + external_usage.PRELOAD_PAUSE_SECONDS
             model = transaction.put(
                 replace(transaction.models[model.name], preload_not_before=preload_not_before)
@@ -198,14 +202,22 @@ def _worker_died(transaction: Transaction, command: WorkerDied) -> None:
     if model is None or model.worker != command.worker:
         return
     end = outcomes.worker_died(model, command.failure, transaction.now)
-    transaction.effects.extend(LeaseLost(ticket) for ticket in sorted(model.leases - end.model.leases))
+    transaction.effects.extend(
+        LeaseLost(ticket) for ticket in sorted(model.leases.keys() - end.model.leases.keys())
+    )
     _end(transaction, end)
+
+
+def _worker_survived(transaction: Transaction, command: WorkerSurvived) -> None:
+    model = transaction.models.get(command.model)
+    if model is not None and model.worker == command.worker:
+        transaction.put(replace(model, survival=stuck.survived(model, command.seconds, transaction.now)))
 
 
 def _end(transaction: Transaction, end: outcomes.End) -> None:
     model = transaction.put(end.model)
     if end.refusal is not None:
-        model = transaction.reject(model, {waiter.ticket for waiter in model.waiters}, end.refusal)
+        model = transaction.reject(model, model.waiters, end.refusal)
     if end.event is not None:
         model = transaction.enter(model, end.event, end.why)
     if end.exits:
@@ -231,9 +243,8 @@ def _do_what_is_due(transaction: Transaction) -> None:
 def _refuse_waiters(transaction: Transaction) -> None:
     for model in transaction.each():
         left = model
-        for waiter in model.waiters:
-            if refusal := waiters.refusal(transaction.state, model, waiter, transaction.now):
-                left = transaction.reject(left, {waiter.ticket}, refusal)
+        for waiter, refusal in waiters.refused(transaction.state, model, transaction.now):
+            left = transaction.reject(left, [waiter], refusal)
         if left.blocked_on and not left.servable:
             transaction.put(replace(left, blocked_on=frozenset()))
 
@@ -282,10 +293,9 @@ def _grant(transaction: Transaction, closed: Container[str]) -> None:
         granted = waiters.next_ones(model, transaction.state.effective.batching.max_pages)
         if not granted:
             continue
-        tickets = frozenset(waiter.ticket for waiter in granted)
         transaction.effects.extend(Grant(waiter.ticket, model.name, model.worker) for waiter in granted)
-        left = tuple(waiter for waiter in model.waiters if waiter.ticket not in tickets)
-        leased = replace(model, waiters=left, leases=model.leases | tickets, alone=granted[0].alone)
+        leases = {**model.leases, **{waiter.ticket: transaction.now for waiter in granted}}
+        leased = replace(model.without(granted), leases=leases, alone=granted[0].alone)
         transaction.put(replace(leased, last_activity=transaction.now, last_granted=transaction.now))
 
 
@@ -299,7 +309,7 @@ def _carry_out_admin_requests(transaction: Transaction) -> None:
         ):
             transaction.enter(model, admin_request.event, "requested by an administrator")
         else:
-            transaction.put(replace(model, admin_request=None))
+            transaction.put(model.with_request(None))
             transaction.effects.extend(Done(ticket) for ticket in admin_request.tickets)
 
 
@@ -325,9 +335,9 @@ def _preload(transaction: Transaction, free_bytes: float) -> None:
 def _drain(transaction: Transaction) -> None:
     for model in transaction.each():
         lasting = model.state in (State.READY, State.OFFLOADED)
-        if lasting and not (model.running or model.leases or model.waiters or model.admin_request):
+        if lasting and not (model.running or model.leases or model.waiting or model.admin_request):
             transaction.enter(model, Event.UNLOAD, "shutting down")
-    empty = all(each.state is State.UNLOADED and not each.waiters for each in transaction.each())
+    empty = all(each.state is State.UNLOADED and not each.waiting for each in transaction.each())
     if empty and not transaction.state.closed:
         transaction.state = replace(transaction.state, closed=True)
         transaction.effects.append(Closed())

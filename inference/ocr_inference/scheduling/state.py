@@ -1,4 +1,4 @@
-"""Values of the scheduler: its state, the commands that change it, the effects that it answers with.
+"""Values of the scheduler: its state, and the effects that it answers with; `commands` has what changes it.
 
 All times are seconds on one monotonic clock that the caller reads. Tickets are numbers that the caller hands out
 in increasing order; each `Acquire` is answered by exactly one `Grant` or `Reject` unless a `Cancel` came first,
@@ -6,14 +6,15 @@ each `AdminRequest` by exactly one `Done`, each `OffloadIfIdle` by a `Done` or a
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
 from ocr_inference.config.settings import Effective, ModelPolicy
-from ocr_inference.protocol.engine import Failure, Footprint, Progress
+from ocr_inference.protocol.engine import Footprint, Progress
 from ocr_inference.scheduling.lifecycle import CallName, Event
+from ocr_inference.scheduling.waiter_queue import Waiter, WaiterQueue
 from ocr_wire.states import State
 
 
@@ -29,6 +30,8 @@ class Reason(StrEnum):
     """The model needs more memory than the device has; waiting doesn't help."""
     GPU_MEMORY = "gpu_memory"
     """Other processes hold the memory that the model needs, and didn't free it in time."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """Memory ran out while the model was loaded or restored, though nothing else held any; waiting doesn't help."""
     MODEL_BUSY = "model_busy"
     """The model is in use; answers an offload that was to happen at once or not at all."""
 
@@ -41,17 +44,8 @@ class Refusal:
     message: str
     retry_after_seconds: float | None = None
     """When to try again; None where that isn't known or wouldn't help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """Request that is queued for a lease."""
-
-    ticket: int
-    since: float
-    deadline: float
-    alone: bool = False
-    """Whether it holds the only lease of its model, when it gets one: its page may kill the worker."""
+    suggestions: tuple[str, ...] = ()
+    """What may help instead, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +87,17 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Survival:
+    """Worker process that was killed and hasn't ended."""
+
+    worker: int
+    since: float
+    """When it was killed."""
+    seconds: float
+    """Time for which its end has been waited for, when it was reported last; a suspended machine doesn't wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class FailureRecord:
     """Last failure of a model."""
 
@@ -101,6 +106,8 @@ class FailureRecord:
     message: str
     time: float
     exit_code: int | None = None
+    hopeless: bool = False
+    """Whether memory ran out though nothing else held any to speak of: another try won't find more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +124,16 @@ class Model:
     running: Running | None = None
     worker: int | None = None
     """Serial of the call that started the worker process; None while there is none."""
-    leases: frozenset[int] = frozenset()
+    survival: Survival | None = None
+    """Of this worker, or of one before it."""
+    leases: Mapping[int, float] = field(default_factory=dict)
+    """Tickets, with the times of their grants."""
     alone: bool = False
     """Whether the last lease is held alone: no other one is granted beside it."""
-    waiters: tuple[Waiter, ...] = ()
-    """Oldest first."""
+    servable: WaiterQueue = field(default_factory=WaiterQueue)
+    """Waiters that may be served now."""
+    later: WaiterQueue = field(default_factory=WaiterQueue)
+    """Waiters that queued after an administrator's request; they wait for its end."""
     last_activity: float = 0.0
     """Time of the last grant or end of a lease, or of becoming ready; idle timers count from it."""
     last_granted: float = 0.0
@@ -146,6 +158,8 @@ class Model:
     last_wake_seconds: float | None = None
     last_load_seconds: float | None = None
     last_failure: FailureRecord | None = None
+    image_failure: FailureRecord | None = None
+    """Why the last load couldn't keep the weights that it converted."""
     progress: Progress | None = None
     """Progress of the load in flight, where the engine reports it."""
     revision: str | None = None
@@ -167,12 +181,37 @@ class Model:
         return self.need_bytes
 
     @property
-    def servable(self) -> tuple[Waiter, ...]:
-        """Waiters that may be served now; those that queued after an administrator's request wait for its end."""
-        if self.admin_request is None:
-            return self.waiters
-        before = self.admin_request.before
-        return tuple(waiter for waiter in self.waiters if waiter.ticket < before)
+    def waiting(self) -> int:
+        """Number of waiters."""
+        return len(self.servable) + len(self.later)
+
+    @property
+    def waiters(self) -> Sequence[Waiter]:
+        """All waiters, oldest first. It goes through all of them, which a decision must not do each time."""
+        return sorted((*self.servable, *self.later), key=lambda each: (each.since, each.ticket))
+
+    def joined(self, waiter: Waiter) -> "Model":
+        """Return the model with one more waiter."""
+        if self._is_later(waiter):
+            return replace(self, later=self.later.add(waiter))
+        return replace(self, servable=self.servable.add(waiter))
+
+    def without(self, waiters: Collection[Waiter]) -> "Model":
+        """Return the model without these waiters of its own."""
+        return replace(
+            self,
+            servable=self.servable.without(each for each in waiters if not self._is_later(each)),
+            later=self.later.without(each for each in waiters if self._is_later(each)),
+        )
+
+    def with_request(self, admin_request: PendingRequest | None) -> "Model":
+        """Return the model with another pending request, or with none; it decides which waiters are `later`."""
+        changed, waiters = replace(self, admin_request=admin_request), self.waiters
+        servable = WaiterQueue.of(each for each in waiters if not changed._is_later(each))
+        return replace(changed, servable=servable, later=WaiterQueue.of(filter(changed._is_later, waiters)))
+
+    def _is_later(self, waiter: Waiter) -> bool:
+        return self.admin_request is not None and waiter.ticket >= self.admin_request.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,126 +230,6 @@ class SchedulerState:
     serial: int = 0
     draining: bool = False
     closed: bool = False
-
-
-# --- commands -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Acquire:
-    """Queue for a lease."""
-
-    ticket: int
-    model: str
-    deadline: float
-    since: float | None = None
-    """Time at which the request queued first, where it queues again because its worker died. It doesn't count against
-    the queue's limit then."""
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Take a waiter out of the queue; if its ticket is granted already, give the lease back."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Give a lease back."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Report the end of a life-cycle call."""
-
-    model: str
-    serial: int
-    outcome: Footprint | Failure | NotBegun | None
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """Report the progress of a load."""
-
-    model: str
-    serial: int
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerDied:
-    """Report a worker process that ended unasked."""
-
-    model: str
-    worker: int
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class AdminRequest:
-    """Offload or unload a model for an administrator, after its leases have ended."""
-
-    ticket: int
-    model: str
-    event: Literal[Event.OFFLOAD, Event.UNLOAD]
-    force: bool = False
-    """Whether a worker that is at work is killed, and waiters that queued before wait for the end of this."""
-
-
-@dataclass(frozen=True, slots=True)
-class OffloadIfIdle:
-    """Offload an idle model for another pod that needs its memory, at once or not at all.
-
-    Answered by `Done` when its weights are off the device, or by `Reject`.
-    """
-
-    ticket: int
-    model: str
-    min_resident_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryProbed:
-    """Report device memory that other processes hold; answers `ProbeMemory`."""
-
-    external_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Work by new live settings."""
-
-    effective: Effective
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Decide again, because time has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Refuse new requests, serve those that wait, then unload everything."""
-
-
-Command = (
-    Acquire
-    | Cancel
-    | Release
-    | Finished
-    | Progressed
-    | WorkerDied
-    | AdminRequest
-    | OffloadIfIdle
-    | MemoryProbed
-    | Apply
-    | Tick
-    | Close
-)
 
 
 # --- effects --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ All times are seconds on the scheduler's clock; infinity is never.
 import math
 from typing import Literal
 
-from ocr_inference.scheduling import external_usage, memory_plan
+from ocr_inference.scheduling import external_usage, memory_plan, stuck
 from ocr_inference.scheduling.state import Model, SchedulerState
 from ocr_wire.settings import NEVER
 from ocr_wire.states import State
@@ -26,7 +26,7 @@ def preload_at(model: Model, *, draining: bool) -> float:
         not wanted
         or model.state not in memory_plan.OFF_DEVICE
         or model.running
-        or model.waiters
+        or model.waiting
         or model.admin_request
     ):
         return math.inf
@@ -38,22 +38,26 @@ def next_time(state: SchedulerState, now: float) -> float | None:
     patience = state.effective.queue.patience_seconds
     times: list[float] = []
     for model in state.models.values():
-        times.extend(waiter.deadline for waiter in model.waiters)
-        if model.servable:
-            times.append(model.servable[0].since + patience)
+        queues = (model.servable, model.later)
+        times.extend(queue.next_deadline(now) for queue in queues)
+        if (oldest := model.servable.oldest) is not None:
+            times.append(oldest.since + patience)
+        times.append(stuck.long_lease_at(model))
         times.extend(_idle_times(model).values())
         times.append(ahead := preload_at(model, draining=state.draining))
         if ahead <= now and state.external_bytes:
             times.append(state.probed_at + external_usage.PRELOAD_PROBE_SECONDS)
         if model.waits_for is not None:
             times.append(state.probed_at + external_usage.PROBE_SECONDS)
-            times.extend(external_usage.refused_at(model, waiter, patience) for waiter in model.waiters)
+            # Of an older waiter it isn't later, and who is refused already has left.
+            firsts = [oldest for queue in queues if (oldest := queue.oldest) is not None]
+            times.extend(external_usage.patience_ends(model, waiter, patience) for waiter in firsts)
     return min((time for time in times if now < time < math.inf), default=None)
 
 
 def _idle_times(model: Model) -> dict[Idle, float]:
     """Return when an idle model's timers run out, of those with an effect in its state, the strongest effect first."""
-    if model.running or model.leases or model.waiters or model.admin_request:
+    if model.running or model.leases or model.waiting or model.admin_request:
         return {}
     if model.policy.preload and not model.preload_suppressed:
         return {}

@@ -19,6 +19,7 @@ from ocr_inference.scheduling.state import (
     SchedulerState,
     StartCall,
 )
+from ocr_inference.scheduling.waiter_queue import Waiter
 from ocr_wire.states import State
 
 
@@ -61,8 +62,10 @@ class Transaction:
             self.effects.extend(Done(ticket) for ticket in tickets)
         if entered is State.UNLOADING:
             unloading_from = model.state
+        if admin_request is not model.admin_request:
+            model = model.with_request(admin_request)
         model = replace(model, state=entered, since=self.now, unloading_from=unloading_from, progress=None)
-        return self.put(replace(model, running=running, worker=worker, admin_request=admin_request))
+        return self.put(replace(model, running=running, worker=worker))
 
     def exit_worker(self, model: Model, why: str) -> None:
         """End the worker of an offloaded model, whose weights stay in host memory: its state doesn't change."""
@@ -70,12 +73,10 @@ class Transaction:
         self.put(replace(model, running=Running("exit", serial, self.now)))
         self.effects.append(StartCall(model.name, "exit", serial, model.worker, why))
 
-    def reject(self, model: Model, tickets: Collection[int], refusal: Refusal) -> Model:
-        """Refuse the model's waiters with these tickets."""
-        rejected = [waiter for waiter in model.waiters if waiter.ticket in tickets]
-        left = tuple(waiter for waiter in model.waiters if waiter.ticket not in tickets)
-        self.effects.extend(Reject(waiter.ticket, refusal) for waiter in rejected)
-        return self.put(replace(model, waiters=left))
+    def reject(self, model: Model, waiters: Collection[Waiter], refusal: Refusal) -> Model:
+        """Refuse these waiters of the model."""
+        self.effects.extend(Reject(waiter.ticket, refusal) for waiter in waiters)
+        return self.put(model.without(waiters))
 
     def _next_serial(self) -> int:
         self.state = replace(self.state, serial=self.state.serial + 1)

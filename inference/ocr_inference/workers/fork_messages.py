@@ -1,24 +1,13 @@
-"""Messages between the server and a forkserver, with the descriptors that travel beside them.
+"""Messages between the server and a forkserver, with the descriptors that travel beside them (`protocol.packets`)."""
 
-The socket keeps messages apart (SOCK_SEQPACKET), so one receive is one message. Both ends are ours; what isn't a
-message means that the other end is broken.
-"""
-
-import os
-import socket
-from collections.abc import Sequence
-from typing import TypeVar
-
-import msgspec
 from msgspec import Struct
 
-_MAX_BYTES = 8192
-_MAX_DESCRIPTORS = 3
-_T = TypeVar("_T")
+DESCRIPTORS = 4
+"""Number of descriptors beside an order."""
 
 
 class Fork(Struct, frozen=True, tag="fork"):
-    """Request to fork a worker. Descriptors: its connection to the server, the host tier, the log to write to."""
+    """Request to fork a worker. Descriptors: those of `processes.Inherited`, and the log to write to."""
 
     id: int
     name: str
@@ -61,29 +50,3 @@ class Ended(Struct, frozen=True, tag="ended"):
 
 Report = Ready | Unfit | Forked | NotForked | Ended
 """Message from a forkserver."""
-
-
-class Broken(ValueError):
-    """Received bytes that aren't a message."""
-
-
-def send(connection: socket.socket, message: Struct, descriptors: Sequence[int] = ()) -> None:
-    """Send a message; raises `OSError` (`BlockingIOError` from a non-blocking socket)."""
-    socket.send_fds(connection, [msgspec.msgpack.encode(message)], list(descriptors))
-
-
-def receive(
-    connection: socket.socket, decoder: msgspec.msgpack.Decoder[_T]
-) -> tuple[_T, tuple[int, ...]] | None:
-    """Receive a message and its descriptors, which the caller has to close; None at the connection's end."""
-    data, descriptors, _, _ = socket.recv_fds(connection, _MAX_BYTES, _MAX_DESCRIPTORS)
-    for each in descriptors:
-        os.set_inheritable(each, False)
-    if not data:
-        return None
-    try:
-        return decoder.decode(data), tuple(descriptors)
-    except msgspec.DecodeError as error:
-        for each in descriptors:
-            os.close(each)
-        raise Broken(f"not a message: {error}") from error

@@ -17,10 +17,12 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from typing import NoReturn
 
 import msgspec
 
+from ocr_inference.protocol import packets
 from ocr_inference.workers import fork_messages, worker_process
 from ocr_wire import engines
 
@@ -49,7 +51,7 @@ class ForkLoop:
 
     def _obey(self) -> bool:
         try:
-            received = fork_messages.receive(self._control, self._orders)
+            received = packets.receive(self._control, self._orders)
         except ConnectionError:
             return False
         if received is None:
@@ -58,32 +60,43 @@ class ForkLoop:
         try:
             self._fork(order, descriptors)
         finally:
-            for each in descriptors:
-                os.close(each)
+            packets.close(descriptors)
         return True
 
     def _fork(self, order: fork_messages.Fork, descriptors: tuple[int, ...]) -> None:
-        connection, tier, log = descriptors
+        if len(descriptors) != fork_messages.DESCRIPTORS:
+            self._report(fork_messages.NotForked(order.id, "the forkserver has too many files open"))
+            return
+        *inherited, log = descriptors
         forkserver = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            fork_messages.send(self._control, fork_messages.NotForked(order.id, str(error)))
+            self._report(fork_messages.NotForked(order.id, str(error)))
             return
         if pid == 0:
             self._forget()
-            become_worker(order.name, connection, tier, log, forkserver)
-        pidfd = os.pidfd_open(pid)
+            become_worker(order.name, inherited, log, forkserver)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # too many files are open
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._report(fork_messages.NotForked(order.id, str(error)))
+            return
         self._children[pidfd] = (order.id, pid)
         self._poll.register(pidfd, select.POLLIN)
-        fork_messages.send(self._control, fork_messages.Forked(order.id, pid), [pidfd])
+        self._report(fork_messages.Forked(order.id, pid), [pidfd])
 
     def _bury(self, pidfd: int) -> None:
         number, pid = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        fork_messages.send(self._control, fork_messages.Ended(number, os.waitstatus_to_exitcode(status)))
+        self._report(fork_messages.Ended(number, os.waitstatus_to_exitcode(status)))
+
+    def _report(self, report: fork_messages.Report, descriptors: Sequence[int] = ()) -> None:
+        packets.send(self._control, packets.pack(report), descriptors)
 
     def _forget(self) -> None:
         """Close, in a child, what belongs to the forkserver alone."""
@@ -92,7 +105,7 @@ class ForkLoop:
             os.close(pidfd)
 
 
-def become_worker(name: str, connection: int, tier: int, log: int, forkserver: int) -> NoReturn:
+def become_worker(name: str, inherited: Sequence[int], log: int, forkserver: int) -> NoReturn:
     """Run a worker in a forked process; never returns into the forkserver's code."""
     code = 1
     try:
@@ -100,7 +113,7 @@ def become_worker(name: str, connection: int, tier: int, log: int, forkserver: i
         os.dup2(log, sys.stderr.fileno())
         os.close(log)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-        code = worker_process.serve(connection, tier)
+        code = worker_process.serve(*inherited)
     except BaseException:  # noqa: BLE001 nothing may leave: above is the forkserver
         traceback.print_exc()
     finally:
@@ -136,20 +149,18 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=descriptor)
-    # numpy's linear algebra starts its threads when it is imported. Engines compute with runtimes of their own.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     began = time.monotonic()
     try:
         reason = prepare(engine)
     except Exception as error:  # noqa: BLE001 libraries raise what they like; a worker reports it again, in full
         reason = f"{type(error).__name__}: {error}"[:1000]
     if reason is not None:
-        fork_messages.send(control, fork_messages.Unfit(reason))
+        packets.send(control, packets.pack(fork_messages.Unfit(reason)))
         return
     # Existing objects are never collected, so that a child's garbage collection doesn't copy their pages.
     gc.collect()
     gc.freeze()
-    fork_messages.send(control, fork_messages.Ready(time.monotonic() - began))
+    packets.send(control, packets.pack(fork_messages.Ready(time.monotonic() - began)))
     ForkLoop(control).run()
 
 

@@ -5,15 +5,15 @@ holds anything (`retain`). A worker that is forked from it skips its imports, wh
 Where a forkserver can't be used, workers are started from nothing, which only takes longer.
 
 A worker is its forkserver's child, so the kernel ends it with the forkserver, and the forkserver with the server: no
-process survives a server that was killed, not even a worker that is stuck in a driver.
+process survives a server that was killed, not even a worker that is stuck in a driver. Therefore a forkserver that
+stands still (stopped, or out of memory) isn't killed while it has workers: they read on, new ones are started from
+nothing, and it ends with its last worker, or is used again as soon as it answers.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import signal
 import socket
 from collections.abc import Collection, Mapping
 from types import TracebackType
@@ -21,15 +21,17 @@ from typing import Self
 
 import msgspec
 
-from ocr_inference.protocol.host_tier import HostTier
-from ocr_inference.workers import fork_messages, processes
-from ocr_inference.workers.processes import Direct, Process, Spawned
+from ocr_inference.protocol import packets
+from ocr_inference.workers import fork_messages, log_lines, processes
+from ocr_inference.workers.forked import Child
+from ocr_inference.workers.processes import Direct, Inherited, Process, Spawned, Unanswered
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 300.0
 """Time after which imports count as stuck; from a slow network disk they take a minute."""
 FORK_SECONDS = 30.0
+"""Time after which a forkserver that doesn't answer counts as standing still."""
 
 
 class NoForkserver(Exception):
@@ -40,54 +42,16 @@ class Unfit(NoForkserver):
     """Forkserver that can't be used, and a new one couldn't either."""
 
 
-class Child:
-    """Worker that a forkserver forked: it isn't our child, so the forkserver reports its end."""
-
-    def __init__(self, pid: int, pidfd: int, stderr: asyncio.StreamReader) -> None:
-        self.pid = pid
-        self.log = stderr
-        self._pidfd = pidfd
-        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    async def wait(self) -> int:
-        return await asyncio.shield(self._code)
-
-    def kill(self) -> None:
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-
-    def ended(self, code: int) -> None:
-        """Take its exit code, which its forkserver has reported."""
-        if not self._code.done():
-            self._code.set_result(code)
-            os.close(self._pidfd)
-            self._pidfd = -1
-
-    async def orphaned(self) -> None:
-        """Wait for its end after its forkserver's: the kernel kills it, and no forkserver reports that."""
-        if self._code.done():
-            return
-        self.kill()
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._pidfd, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(self._pidfd)
-        # The first process of a container inherits orphans and has to collect them.
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 never blocks
-        self.ended(-signal.SIGKILL)
-
-
 class Forkserver:
     """Running forkserver. `run` must be running, too: it waits for its end."""
 
-    def __init__(self, engine: str, process: Spawned, control: socket.socket) -> None:
+    def __init__(self, engine: str, process: Spawned, control: socket.socket, fork_seconds: float) -> None:
         self.engine = engine
         self.children: dict[int, Child] = {}
-        """Living children, by their order's number."""
+        """Children that it hasn't collected, by their order's number."""
+        self.stalled = False
+        """Whether it left an order unanswered, and nothing has come from it since."""
+        self._fork_seconds = fork_seconds
         self._process = process
         self._control = control
         self._numbers = itertools.count(1)
@@ -99,9 +63,10 @@ class Forkserver:
         asyncio.get_running_loop().add_reader(control, self._read_reports)
 
     @classmethod
-    async def start(cls, engine: str, environ: Mapping[str, str]) -> Self:
-        """Start the process; raises `OSError` where the system refuses. It isn't `ready` yet."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    async def start(cls, engine: str, environ: Mapping[str, str], fork_seconds: float) -> Self:
+        """Start the process; raises `OSError` where the system refuses. It isn't `ready` yet, and counts as stalled
+        where an order takes longer than `fork_seconds`."""
+        ours, theirs = packets.pair()
         ours.setblocking(False)
         try:
             with theirs:
@@ -111,7 +76,7 @@ class Forkserver:
         except BaseException:
             ours.close()
             raise
-        return cls(engine, process, ours)
+        return cls(engine, process, ours, fork_seconds)
 
     @property
     def pid(self) -> int:
@@ -134,33 +99,36 @@ class Forkserver:
             )
             raise NoForkserver(message) from None
 
-    async def fork(self, model: str, connection: socket.socket, host: HostTier) -> Child:
-        """Fork a worker for `model`. Raises `NoForkserver`, and `OSError` where the system refuses a process."""
+    async def fork(self, model: str, inherited: Inherited) -> Child:
+        """Fork a worker for `model`. Raises `NoForkserver`, `Unanswered`, and `OSError` where the system refuses a
+        process."""
         if self.closed:
             raise NoForkserver(f"the forkserver of engine {self.engine} is gone")
+        if self.stalled:
+            raise NoForkserver(f"the forkserver of engine {self.engine} does not answer")
         number = next(self._numbers)
         reading, writing = os.pipe()
         try:
             stderr = await _reader(reading)
             forked: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
             forked.add_done_callback(lambda done: done.cancelled() or done.exception())
-            fork_messages.send(
-                self._control, fork_messages.Fork(number, model), (connection.fileno(), host.fd, writing)
-            )
+            order = packets.pack(fork_messages.Fork(number, model))
+            packets.send(self._control, order, (*inherited.descriptors, writing))
             self._orders[number] = (forked, stderr)
         finally:
             os.close(writing)
         try:
-            async with asyncio.timeout(FORK_SECONDS):
+            async with asyncio.timeout(self._fork_seconds):
                 return await forked
         except TimeoutError:
-            self.close()
-            raise NoForkserver(f"the forkserver of engine {self.engine} does not answer") from None
+            self.stalled = True
+            self._end_if_useless()
+            raise Unanswered(f"the forkserver of engine {self.engine} does not answer") from None
 
     async def run(self) -> None:
         """Run until it has ended, and its children with it."""
         try:
-            await processes.lines(self._process.log, self._log_line)
+            await log_lines.pass_on(self._process.log, self._log_line)
         finally:
             self.close()
             code = await self._process.wait()
@@ -172,6 +140,10 @@ class Forkserver:
                     forked.set_exception(gone)
             await asyncio.gather(*(child.orphaned() for child in self.children.values()))
 
+    def _end_if_useless(self) -> None:
+        if self.stalled and not any(child.alive for child in self.children.values()):
+            self.close()
+
     def close(self) -> None:
         """End it, and the workers that it still has."""
         self._read_reports()  # a child whose end was reported ended by itself, with a code
@@ -182,10 +154,10 @@ class Forkserver:
         """Read the reports that have come."""
         while self._control.fileno() >= 0:
             try:
-                received = fork_messages.receive(self._control, self._reports)
+                received = packets.receive(self._control, self._reports)
             except BlockingIOError:
                 return
-            except (OSError, fork_messages.Broken) as error:
+            except (OSError, packets.Broken) as error:
                 log.warning("forkserver of engine %s: %s", self.engine, error)
                 received = None
             if received is None:  # it has ended, or is about to
@@ -200,6 +172,7 @@ class Forkserver:
             self._control.close()
 
     def _take(self, report: fork_messages.Report, descriptors: tuple[int, ...]) -> None:
+        self.stalled = False
         match report:
             case fork_messages.Ready(seconds):
                 log.info(
@@ -212,15 +185,21 @@ class Forkserver:
                 forked, _ = self._orders.pop(number)
                 if not forked.done():
                     forked.set_exception(OSError(reason))
+            case fork_messages.Forked(number) if not descriptors:
+                forked, _ = self._orders.pop(number)
+                if not forked.done():  # the worker ends by itself, as its sockets are closed on this side
+                    forked.set_exception(Unanswered("the server has too many files open to know its worker"))
             case fork_messages.Forked(number, pid):
                 forked, stderr = self._orders.pop(number)
                 child = self.children[number] = Child(pid, descriptors[0], stderr)
+                child.when_ended(self._end_if_useless)
                 if forked.done():
                     child.kill()  # it isn't waited for any more
                 else:
                     forked.set_result(child)
             case fork_messages.Ended(number, code):
-                self.children.pop(number).ended(code)
+                if (ended := self.children.pop(number, None)) is not None:
+                    ended.collected(code)
 
     def _log_line(self, text: str) -> None:
         log.info("forkserver: %s", text, extra={"engine": self.engine, "pid": self.pid})
@@ -230,25 +209,31 @@ class Forkservers:
     """Starts workers from forkservers, and directly where a forkserver can't be used. An async context manager: leaving
     it ends the forkservers."""
 
-    def __init__(self, environ: Mapping[str, str], *, enabled: bool = True) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], *, enabled: bool = True, fork_seconds: float = FORK_SECONDS
+    ) -> None:
         self._environ = environ
         self._enabled = enabled
+        self._fork_seconds = fork_seconds
         self._direct = Direct(environ)
+        self.secrets = self._direct.secrets
         self._tasks = asyncio.TaskGroup()
         self._begun: dict[str, asyncio.Task[Forkserver | Exception]] = {}
         self._unfit: set[str] = set()
 
-    async def start(self, engine: str, model: str, connection: socket.socket, host: HostTier) -> Process:
+    async def start(self, engine: str, model: str, inherited: Inherited) -> Process:
         """Start a worker process; see `processes.Starter`."""
         if self._enabled and engine not in self._unfit:
             try:
                 forkserver = await self._forkserver(engine)
-                return await forkserver.fork(model, connection, host)
+                return await forkserver.fork(model, inherited)
+            except Unanswered:
+                raise
             except (NoForkserver, OSError) as error:
                 if isinstance(error, Unfit):
                     self._unfit.add(engine)
                 log.warning("starting a worker without a forkserver: %s", error, extra={"engine": engine})
-        return await self._direct.start(engine, model, connection, host)
+        return await self._direct.start(engine, model, inherited)
 
     def retain(self, engines: Collection[str]) -> None:
         """End the forkservers of all other engines: no model of theirs holds anything."""
@@ -285,7 +270,7 @@ class Forkservers:
 
     async def _begin(self, engine: str) -> Forkserver | Exception:
         try:
-            forkserver = await Forkserver.start(engine, self._environ)
+            forkserver = await Forkserver.start(engine, self._environ, self._fork_seconds)
             self._tasks.create_task(forkserver.run(), name=f"forkserver of {engine}")
             await forkserver.ready()
         except (NoForkserver, OSError) as error:

@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_wire.redaction import is_secret
 
 _ENVIRONMENT = (
     "PATH",
@@ -43,12 +45,32 @@ _ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYT
 _HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Have fresh memory in pages of 2 MiB where the kernel grants them on request: a worker's first page takes 100 MB of
 it, and each later page as much again. Nothing changes where glibc is older than 2.35 or the kernel refuses."""
+_FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's linear algebra starts a thread for each core when it is imported, and a process with threads can't be forked
+from. Engines compute with runtimes of their own."""
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """No library reports to its maker, since documents are read here. By default onnxruntime does, by a thread that it
 starts when it is imported."""
 
-_LINE_BYTES = 4096
-"""Longest line of a process's log; longer ones are cut into pieces."""
+
+@dataclass(frozen=True)
+class Inherited:
+    """Descriptors that a worker process has from its start."""
+
+    calls: socket.socket
+    """Where it receives the server's calls, as packets."""
+    answers: socket.socket
+    """Where it sends its answers, a stream of frames."""
+    host: HostTier
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """Return what `worker_process.serve` takes."""
+        return self.calls.fileno(), self.answers.fileno(), self.host.fd
+
+
+class Unanswered(OSError):
+    """Start that was ordered and may still happen. What its worker was to inherit is used up: begin anew."""
 
 
 class Process(Protocol):
@@ -71,20 +93,32 @@ class Process(Protocol):
 class Starter(Protocol):
     """Way to start worker processes."""
 
-    async def start(self, engine: str, model: str, connection: socket.socket, host: HostTier) -> Process:
-        """Start a worker that is connected by `connection` and has `host`. Raises `OSError` where the system
-        refuses."""
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """Variables that only a worker gets which asks a hub, by its connection."""
+
+    async def start(self, engine: str, model: str, inherited: Inherited) -> Process:
+        """Start a worker that has `inherited` open. Raises `OSError` where the system refuses, and `Unanswered`."""
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of the server's environment that a worker gets: libraries, devices and hub, none of our
-    tokens."""
-    passed = {
-        name: value
-        for name, value in environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
-    return _HUGE | passed | _QUIET
+    """Return the part of the server's environment that every worker gets: libraries, devices and hub, no secrets.
+
+    An environment is shown by /proc for as long as the process lives, and handed on to each child.
+    """
+    passed = {name: value for name, value in _passed(environ) if not is_secret(name, value)}
+    return _HUGE | passed | _FEW_THREADS | _QUIET
+
+
+def secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the server's environment has for a worker that asks a hub, besides: HF_TOKEN, a proxy's password."""
+    return {name: value for name, value in _passed(environ) if is_secret(name, value)}
+
+
+def _passed(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in environ.items():
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES):
+            yield name, value
 
 
 async def spawn(
@@ -138,25 +172,9 @@ class Direct:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self.secrets = secrets(environ)
 
-    async def start(self, engine: str, model: str, connection: socket.socket, host: HostTier) -> Process:  # noqa: ARG002
-        descriptors = (connection.fileno(), host.fd)
+    async def start(self, engine: str, model: str, inherited: Inherited) -> Process:  # noqa: ARG002
+        descriptors = inherited.descriptors
         arguments = (*map(str, descriptors), str(os.getpid()))
         return await spawn("ocr_inference.workers.worker_process", arguments, descriptors, self._environ)
-
-
-async def lines(stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
-    """Call `take` with each line of a process's log, until it ends."""
-    rest = b""
-    while chunk := await stream.read(_LINE_BYTES):
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _LINE_BYTES:
-            whole, rest = [*whole, rest], b""
-        for line in whole:
-            _take(line, take)
-    _take(rest, take)
-
-
-def _take(line: bytes, take: Callable[[str], None]) -> None:
-    if text := line.decode(errors="replace").rstrip():
-        take(text)

@@ -14,6 +14,7 @@ from typing import Self
 
 from ocr_inference.protocol.engine import EngineError, Failure, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.workers.limits import LIMITS, Limits
 from ocr_inference.workers.processes import Starter
 from ocr_inference.workers.worker import Worker
 
@@ -40,10 +41,11 @@ class _Standby:
 class Standbys:
     """Standbys, at most one of each model. An async context manager: leaving it ends them."""
 
-    def __init__(self, starter: Starter, changed: Callable[[], None]) -> None:
+    def __init__(self, starter: Starter, changed: Callable[[], None], limits: Limits = LIMITS) -> None:
         """Prepare; `changed` is called after `ready` has changed by itself."""
         self._starter = starter
         self._changed = changed
+        self._limits = limits
         self._tasks = asyncio.TaskGroup()
         self._standbys: dict[str, _Standby] = {}
 
@@ -70,7 +72,7 @@ class Standbys:
     def drop(self, model: str) -> None:
         """End the model's standby, if there is one."""
         if (running := self.take(model)) is not None:
-            running.worker.kill()
+            running.worker.kill("its standby isn't needed")
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -86,13 +88,13 @@ class Standbys:
     async def _prepare(self, standby: _Standby, spec: ModelSpec, host: HostTier) -> None:
         fields = {"model": spec.name}
         try:
-            worker = await Worker.start(spec, host, self._starter)
+            worker = await Worker.start(spec, host, self._starter, self._limits)
             end = self._tasks.create_task(worker.run(), name=f"standby worker of {spec.name}")
             if not standby.wanted:
-                worker.kill()
+                worker.kill("its standby isn't needed")
                 return
             standby.running = Running(worker, end)
-            await worker.call("stand_by")
+            await worker.call("stand_by", host_bytes=host.size)
         except (EngineError, OSError) as error:
             # Nothing is lost: the next wake starts a worker, and reports what is still wrong then.
             if standby.wanted:

@@ -1,40 +1,36 @@
-"""The worker process: one engine, one connection to the server, calls in the order in which they come.
+"""The worker process: one engine, driven by the server's calls in the order in which they come.
 
-The main thread runs the engine and nothing else, since some runtimes insist on one thread. A second thread reads
-the connection, so that a page that was cancelled is left out, and the process ends at once when the server has ended.
-Standard error is the log; standard output isn't used.
+The main thread runs the engine and nothing else, since some runtimes insist on one thread. A second thread receives
+the calls (`call_reader`). Standard error is the log; standard output isn't used.
+
+A page comes as a descriptor of its file, which is closed when the page is answered.
 
 Pages go to an engine in batches, or, where it reads in steps (`SteppingEngine`), as it has free slots: then pages come
 and go while other pages are being read.
 """
 
 import ctypes
-import errno
 import functools
+import gc
 import logging
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import msgspec
+from msgspec import structs
 
 from ocr_inference import engines
-from ocr_inference.checkpoints.sources import faults
-from ocr_inference.checkpoints.weights.header import BadWeights
 from ocr_inference.protocol import frames
 from ocr_inference.protocol.engine import (
     Answer,
     Begun,
     Broken,
-    Call,
-    CancelCall,
+    CleanUpCall,
     Delta,
     Engine,
     EngineError,
@@ -42,19 +38,23 @@ from ocr_inference.protocol.engine import (
     Failure,
     FailureKind,
     Footprint,
-    InferCall,
     LifeCycleCall,
     ModelSpec,
+    PageResult,
     Progress,
     Start,
     SteppingEngine,
 )
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.memory_use import CleanedUp, MemoryUse
+from ocr_inference.workers import failures, own_memory
+from ocr_inference.workers.call_reader import CallReader, PageCall
+from ocr_wire import redaction
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _PR_SET_PDEATHSIG = 1
-_MAX_MESSAGE = 2000
-"""Most characters of an exception's text in an answer; libraries put whole tracebacks there."""
 _PROGRESS_SECONDS = 0.25
 """Least time between two reports of the same phase."""
 BROKEN_EXIT_CODE = 70
@@ -64,65 +64,49 @@ BROKEN_EXIT_CODE = 70
 class WorkerProcess:
     """Drives one engine by the server's calls."""
 
-    def __init__(self, connection: socket.socket, host: HostTier) -> None:
-        self._connection = connection
+    def __init__(self, calls: socket.socket, answers: socket.socket, host: HostTier) -> None:
+        self._calls = CallReader(calls, lambda number, failure: self._answer(Answer(number, failure)))
+        self._answers = answers
+        self._redact = redaction.environment(os.environ)
         self._host = host
-        self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self._returned: list[Call] = []
         self._sending = threading.Lock()
-        self._unanswered: set[int] = set()
-        """Pages without an answer yet; both threads change these two sets, an element at a time."""
-        self._cancelled: set[int] = set()
         self._broken = False
         self._progress = ("", 0.0)
         self._serving = 0
         """Number of the life-cycle call that is being carried out."""
         self._spec: ModelSpec | None = None
         self._engine: Engine | None = None
+        self._bound = own_memory.Bound(enabled=False)
 
     def run(self) -> int:
         """Run until the server calls `exit`, or the engine can't go on; returns the exit code."""
-        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        self._calls.start()
         while not self._broken:
-            match self._next(None):
-                case Start(spec):
+            match self._calls.next(None):
+                case Start(spec, secrets):
                     self._spec = spec
+                    os.environ.update(secrets)
+                    self._redact = redaction.environment(os.environ)
+                    self._bound = own_memory.Bound(enabled=own_memory.is_bounded(spec))
                 case LifeCycleCall(number, "exit"):
                     self._answer(Answer(number, Footprint()))
                     return 0
                 case LifeCycleCall(number, name):
                     self._serving = number
                     self._answer(Answer(number, self._guard(functools.partial(self._life_cycle, name))))
-                case InferCall() as call:
+                case CleanUpCall():
+                    self._clean_up()
+                case PageCall() as page:
                     if isinstance(self._engine, SteppingEngine):
-                        self._infer_in_steps(self._engine, self._gather(call))
+                        self._infer_in_steps(self._engine, self._gather(page))
+                        self._bound.lift()
                     else:
-                        self._infer(self._gather(call))
+                        self._infer(self._gather(page))
         return BROKEN_EXIT_CODE
 
-    def _read(self) -> None:
-        """Read calls, in a thread of its own. Ends the process with the connection: its work isn't needed then."""
-        decoder = msgspec.msgpack.Decoder(Call)
-        try:
-            while (call := frames.read(self._connection, decoder)) is not None:
-                if isinstance(call, CancelCall):
-                    if call.id in self._unanswered:
-                        self._cancelled.add(call.id)
-                    continue
-                if isinstance(call, InferCall):
-                    self._unanswered.add(call.id)
-                self._calls.put(call)
-        except (OSError, frames.BrokenFrame) as error:
-            sys.stderr.write(f"connection to the server broke: {error}\n")
-        os._exit(0)
-
-    def _next(self, timeout: float | None) -> Call | None:
-        if self._returned:
-            return self._returned.pop()
-        try:
-            return self._calls.get(timeout=timeout) if timeout != 0 else self._calls.get_nowait()
-        except queue.Empty:
-            return None
+    def redact(self, text: str) -> str:
+        """Return a text without the secrets that this process knows, and without those that have the shape of one."""
+        return self._redact(text)
 
     def _engine_of_model(self) -> Engine:
         if self._engine is None:
@@ -142,81 +126,132 @@ class WorkerProcess:
         }
         return calls[name]()
 
-    def _gather(self, first: InferCall) -> list[InferCall]:
+    def _gather(self, first: PageCall) -> list[PageCall]:
         """Gather a batch: as many pages as the engine can use and the settings allow, within the settings' time."""
         batch = [first]
-        size = min(first.max_pages, self._engine.max_batch if self._engine else 1)
-        end = time.monotonic() + first.max_wait_seconds
+        size = min(first.call.max_pages, self._engine.max_batch if self._engine else 1)
+        end = time.monotonic() + first.call.max_wait_seconds
         while len(batch) < size:
-            call = self._next(max(0.0, end - time.monotonic()))
-            if isinstance(call, InferCall):
-                batch.append(call)
+            work = self._calls.next(max(0.0, end - time.monotonic()))
+            if isinstance(work, PageCall):
+                batch.append(work)
+            elif isinstance(work, CleanUpCall):
+                self._clean_up()
             else:
-                if call is not None:
-                    self._returned.append(call)
+                if work is not None:
+                    self._calls.put_back(work)
                 break
         return batch
 
-    def _infer(self, batch: list[InferCall]) -> None:
-        wanted = [call for call in batch if not self._left_out(call)]
+    def _infer(self, batch: list[PageCall]) -> None:
+        wanted = [page for page in batch if not self._left_out(page)]
         if not wanted:
             return
-        self._answer(*(Answer(call.id, Begun()) for call in wanted))
-        results = self._guard(lambda: self._engine_of_model().infer([call.request for call in wanted]))
+        self._answer(*(Answer(page.id, Begun()) for page in wanted))
+        before = self._memory_use()
+        self._bound.set()
+        results = self._guard(lambda: self._engine_of_model().infer([page.request for page in wanted]))
+        self._bound.lift()
         if self._broken:
             return
         if isinstance(results, Failure):
-            results = [results] * len(wanted)
-        for call, result in zip(wanted, results, strict=True):
-            self._answer(Answer(call.id, result))
+            self._free_after(results)
+            results = [structs.replace(results, shared=len(wanted) > 1)] * len(wanted)
+        after = self._memory_use()
+        for page, result in zip(wanted, results, strict=True):
+            self._answer(Answer(page.id, _with_memory(result, before, after)))
 
-    def _infer_in_steps(self, engine: SteppingEngine, waiting: list[InferCall]) -> None:
+    def _infer_in_steps(self, engine: SteppingEngine, waiting: list[PageCall]) -> None:
         """Read pages until none is left in the engine. Other calls wait for that: they concern the whole model."""
-        inside: dict[int, InferCall] = {}
-        limit = waiting[-1].max_pages
+        inside: dict[int, PageCall] = {}
+        before: dict[int, MemoryUse] = {}
+        limit = waiting[-1].call.max_pages
         while waiting or inside:
             while waiting and engine.free_slots:
-                call = waiting.pop(0)
-                if not self._left_out(call):
-                    self._answer(Answer(call.id, Begun()))
-                    engine.admit(call.id, call.request)
-                    inside[call.id] = call
-            for number in [number for number in inside if number in self._cancelled]:
+                page = waiting.pop(0)
+                if not self._left_out(page):
+                    before[page.id] = self._memory_use()
+                    if self._admit(engine, page):
+                        inside[page.id] = page
+            for number in [number for number in inside if self._calls.is_cancelled(number)]:
                 engine.cancel(number)
                 self._left_out(inside.pop(number))
-            events = self._guard(engine.step) if inside else []
+            self._clean_up()
+            events = self._guard(engine.step) if inside and not self._broken else []
             if self._broken:
                 return
             if isinstance(events, Failure):
-                events = [(number, events) for number in inside]
-            self._send_events(events, inside)
-            while len(inside) + len(waiting) < limit and not self._returned:
-                match self._next(0.0):
+                self._free_after(events)
+                failure = structs.replace(events, shared=len(inside) > 1)
+                events = [(number, failure) for number in inside]
+            self._send_events(events, inside, before)
+            while len(inside) + len(waiting) < limit and not self._calls.has_returned:
+                match self._calls.next(0.0):
                     case None:
                         break
-                    case InferCall() as call:
-                        waiting.append(call)
-                        limit = call.max_pages
+                    case PageCall() as page:
+                        waiting.append(page)
+                        limit = page.call.max_pages
+                    case CleanUpCall():
+                        self._clean_up()
                     case other:
-                        self._returned.append(other)
+                        self._calls.put_back(other)
 
-    def _send_events(self, events: Sequence[Event], inside: dict[int, InferCall]) -> None:
-        """Send the events of a step; pages that are done leave `inside`."""
+    def _admit(self, engine: SteppingEngine, page: PageCall) -> bool:
+        """Let a page into the engine; return whether it is inside. One that isn't has its answer."""
+        self._answer(Answer(page.id, Begun()))
+        self._bound.set()
+        failure = self._guard(functools.partial(engine.admit, page.id, page.request))
+        if failure is not None and not self._broken:
+            self._answer(Answer(page.id, failure))
+        return failure is None
+
+    def _send_events(
+        self, events: Sequence[Event], inside: dict[int, PageCall], before: dict[int, MemoryUse]
+    ) -> None:
+        """Send the events of a step; pages that are done leave `inside`. `before`: memory when they began."""
         answers = []
         for number, event in events:
             if isinstance(event, Delta):
-                if inside[number].stream:
+                if inside[number].call.stream:
                     answers.append(Answer(number, event))
             else:
                 del inside[number]
-                answers.append(Answer(number, event))
+                answers.append(Answer(number, _with_memory(event, before.pop(number), self._memory_use())))
         self._answer(*answers)
 
-    def _left_out(self, call: InferCall) -> bool:
+    def _clean_up(self) -> None:
+        """Carry out the clean-ups that have come."""
+        while self._calls.clean_ups and not self._broken:
+            before = self._memory_use()
+            failure = self._guard(self._free_unneeded)
+            after = self._memory_use()
+            self._answer(
+                Answer(self._calls.clean_ups.popleft().id, failure or CleanedUp(before=before, after=after))
+            )
+
+    def _free_unneeded(self) -> None:
+        """Free caches of the engine, of Python and of the C library. Makes no engine where none is made yet."""
+        if self._engine is not None:
+            self._engine.clean_up()
+        else:
+            gc.collect()
+        own_memory.trim()
+
+    def _free_after(self, failure: Failure) -> None:
+        """Free what isn't needed after memory ran out: the next try needs it."""
+        if failure.kind is FailureKind.OUT_OF_MEMORY:
+            self._guard(self._free_unneeded)
+
+    def _memory_use(self) -> MemoryUse:
+        device = None if self._engine is None else self._engine.device_use()
+        return MemoryUse(rss_bytes=own_memory.rss_bytes(), device=device)
+
+    def _left_out(self, page: PageCall) -> bool:
         """Answer a page that was cancelled; return whether it was."""
-        if call.id not in self._cancelled:
+        if not self._calls.is_cancelled(page.id):
             return False
-        self._answer(Answer(call.id, Failure(kind=FailureKind.FAILED, message="cancelled")))
+        self._answer(Answer(page.id, Failure(kind=FailureKind.FAILED, message="cancelled")))
         return True
 
     def _report(self, progress: Progress) -> None:
@@ -228,12 +263,12 @@ class WorkerProcess:
             self._answer(Answer(self._serving, progress))
 
     def _answer(self, *answers: Answer) -> None:
-        with self._sending:
-            self._connection.sendall(b"".join(frames.pack(answer) for answer in answers))
         for answer in answers:
             if not isinstance(answer.result, Begun | Delta | Progress):
-                self._unanswered.discard(answer.id)
-                self._cancelled.discard(answer.id)
+                self._calls.forget(answer.id)
+        clean = (failures.without_secrets(answer, self.redact) for answer in answers)
+        with self._sending:
+            self._answers.sendall(b"".join(_packed(answer) for answer in clean))
 
     def _guard(self, call: Callable[[], _T]) -> _T | Failure:
         """Return what `call` returns, or as a `Failure` what it raises: only `Broken` and the system end a worker."""
@@ -241,27 +276,31 @@ class WorkerProcess:
             return call()
         except Broken as error:
             self._broken = True
-            sys.stderr.write(f"{error}\n")
+            log.error("%s", error)  # noqa: TRY400 the engine has logged the traceback
             return error.failure
         except EngineError as error:
             return error.failure
         except Exception as error:  # noqa: BLE001 engines raise what their libraries do
-            return _explained(error)
+            failure = failures.explained(error)
+            if failure.kind is FailureKind.OUT_OF_MEMORY:
+                own_memory.release(error)
+            return failure
 
 
-def _explained(error: Exception) -> Failure:
-    """Make a failure of an exception: memory, disk and checkpoint by name, all others with a traceback in the log."""
-    kind, message = FailureKind.FAILED, f"{type(error).__name__}: {error}"
-    match error:
-        case MemoryError() | OSError(errno=errno.ENOMEM):
-            kind, message = FailureKind.OUT_OF_MEMORY, f"out of memory: {error}"
-        case OSError() if faults.is_disk_full(error):
-            kind = FailureKind.DISK_FULL
-        case BadWeights():
-            kind, message = FailureKind.INVALID_CHECKPOINT, str(error)
-        case _:
-            traceback.print_exception(error)
-    return Failure(kind=kind, message=message[:_MAX_MESSAGE])
+def _packed(answer: Answer) -> bytes:
+    """Return the answer as bytes; one that is too long is a failure of its page."""
+    try:
+        return frames.pack(answer)
+    except frames.BrokenFrame as error:
+        message = f"the answer is too long ({error}); ask for less, by max_tokens or a part of the page"
+        return frames.pack(Answer(answer.id, Failure(kind=FailureKind.FAILED, message=message)))
+
+
+def _with_memory(result: _T, before: MemoryUse, after: MemoryUse) -> _T:
+    """Return a page's result with the memory before and after it; any other as it is."""
+    if isinstance(result, PageResult):
+        return structs.replace(result, memory=(before, after))
+    return result
 
 
 def die_with(parent: int) -> None:
@@ -271,20 +310,28 @@ def die_with(parent: int) -> None:
         os._exit(0)
 
 
-def serve(connection: int, host: int) -> int:
-    """Serve the server's calls on `connection`, with the host tier `host`. Returns the exit code."""
+def serve(calls: int, answers: int, host: int) -> int:
+    """Serve the server's calls with these descriptors, those of `processes.Inherited`. Returns the exit code."""
     # A terminal's Ctrl-C and a signal to the group come here, too; only the server ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    connections = socket.socket(fileno=calls), socket.socket(fileno=answers)
+    worker = WorkerProcess(*connections, HostTier(host))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(failures.Lines(worker.redact))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("ocr_inference").setLevel(logging.INFO)
-    return WorkerProcess(socket.socket(fileno=connection), HostTier(host)).run()
+    try:
+        return worker.run()
+    except Exception:
+        log.critical("the worker ends by a fault of its own", exc_info=True)
+        return 1
 
 
 def main(arguments: list[str]) -> None:
-    connection, host, parent = (int(argument) for argument in arguments)
+    *inherited, parent = (int(argument) for argument in arguments)
     die_with(parent)
-    sys.exit(serve(connection, host))
+    sys.exit(serve(*inherited))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """OCR on the CPU by RapidOCR: the suite of all engines, and what is particular to this one."""
 
 import io
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ocr_inference import engines
 from ocr_inference.protocol.engine import Engine, EngineError, InferRequest, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_wire.engines import BY_NAME
 from tests.support.engines import picture
 from tests.support.enginesuite import EngineSuite, answer, heading
 from tests.support.paths import INVOICE
@@ -16,7 +20,32 @@ from tests.support.paths import INVOICE
 pytest.importorskip("rapidocr")
 
 
+SCRIPTS = {
+    "Latn": [chr(code) for code in range(0xC0, 0x24F) if chr(code).isalpha()],
+    "Cyrl": [chr(code) for code in range(0x410, 0x450)],
+    "Grek": [*"αβγδεζηθικλμνξοπρστυφχψωάέήίόύώς"],
+    "Hebr": [chr(code) for code in range(0x5D0, 0x5EB)],
+    "Arab": [chr(code) for code in range(0x621, 0x64B)],
+    "Hans": [bytes((row, at)).decode("gb2312") for row in range(0xB0, 0xD7) for at in range(0xA1, 0xFF)],
+    "Hant": [bytes((row, at)).decode("big5") for row in range(0xA4, 0xC6) for at in range(0x40, 0x7F)],
+    "Jpan": [chr(code) for start in (0x3041, 0x30A1) for code in range(start, start + 83)],
+    "Kore": [chr(code) for code in range(0xAC00, 0xAD00)],
+    "Thai": [chr(code) for code in range(0xE01, 0xE2F)],
+    "Deva": [chr(code) for code in range(0x905, 0x93A)],
+}
+LINE = "The ferry leaves at noon and carries mail"
 SPEC = ModelSpec(name="m", engine="rapidocr", options={"threads": 1})
+
+
+def page(size: tuple[int, int], lines: list[tuple[tuple[int, int], str]], points: int) -> bytes:
+    """Return a page with lines of text at places."""
+    image = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(points)
+    for place, text in lines:
+        pen.text(place, text, "black", font)
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +106,65 @@ class TestRapidOCR(EngineSuite):
         assert abs(line.box[1][0] - 2180) < 40
         assert line.box[2][1] <= 36
 
+    def test_rapidocr_reads_a_line_alone_on_a_page(self, reader: Engine) -> None:
+        result = answer(reader, InferRequest(image=page((1191, 1684), [((150, 160), "Page one fine")], 36)))
+        assert result.text == "Page one fine"
+
+    def test_rapidocr_reads_a_line_on_a_ground_that_is_not_even(self, reader: Engine) -> None:
+        """As on a photograph of paper: nothing of such a page stands out from one ground."""
+        shade = Image.linear_gradient("L").resize((900, 1200)).convert("RGB")
+        ImageDraw.Draw(shade).text((200, 500), "on a gradient", "red", ImageFont.load_default(40))
+        data = io.BytesIO()
+        shade.save(data, "PNG")
+        assert answer(reader, InferRequest(image=data.getvalue())).text == "on a gradient"
+
+    def test_rapidocr_reads_a_number_in_a_corner(self, reader: Engine) -> None:
+        """Beside the line, detection takes the number for a stain; by itself it is found."""
+        lines = [((150, 160), "Page one fine"), ((1100, 1600), "7")]
+        result = answer(reader, InferRequest(image=page((1191, 1684), lines, 36)))
+        assert result.text.splitlines() == ["Page one fine", "7"]
+
+    @pytest.mark.parametrize("degrees", [90, 180, 270, 30, -45])
+    def test_rapidocr_reads_a_page_that_is_turned(self, reader: Engine, degrees: int) -> None:
+        lines = [((60, 60 + 60 * at), f"{at} {LINE}") for at in range(4)]
+        with Image.open(io.BytesIO(page((900, 360), lines, 28))) as image:
+            turned = image.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+        data = io.BytesIO()
+        turned.save(data, "PNG")
+        result = answer(reader, InferRequest(image=data.getvalue()))
+        assert result.text.splitlines() == [text for _, text in lines]
+        for line in result.lines:
+            (ax, ay), (bx, by) = line.box[:2]
+            lean = math.degrees(math.atan2(by - ay, bx - ax)) - degrees
+            assert abs((lean + 180) % 360 - 180) < 3, "corners begin at the text's top left"
+
+    def test_rapidocr_reads_all_of_a_long_receipt(self, reader: Engine) -> None:
+        lines = [((20, 20 + 80 * at), f"Item number {at}") for at in range(60)]
+        result = answer(reader, InferRequest(image=page((420, 4850), lines, 24)))
+        assert result.text.splitlines() == [text for _, text in lines]
+
+    def test_rapidocr_knows_the_letters_of_the_scripts_that_it_names(self) -> None:
+        """The table says what the characters of its model say."""
+        import onnxruntime
+        import rapidocr
+
+        from ocr_inference.engines.rapidocr.engine import MODELS
+
+        file = Path(rapidocr.__file__).parent / "models" / MODELS["Rec"]
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        known = set(session.get_modelmeta().custom_metadata_map["character"].splitlines())
+        read = [code for code, letters in SCRIPTS.items() if len(known & set(letters)) >= 0.98 * len(letters)]
+        assert tuple(read) == BY_NAME["rapidocr"].scripts
+
     def test_rapidocr_refuses_odd_options(self, host: HostTier) -> None:
-        with pytest.raises(EngineError, match="option threads is a number"):
+        with pytest.raises(EngineError, match="option threads is a whole number from 0 to 256"):
             engines.create(ModelSpec(name="m", engine="rapidocr", options={"threads": "many"}), host)
+
+    def test_opencv_uses_the_threads_that_the_engine_is_given(self, host: HostTier) -> None:
+        before = cv2.getNumThreads()
+        try:
+            for threads in (1, 2):
+                engines.create(ModelSpec(name="m", engine="rapidocr", options={"threads": threads}), host)
+                assert cv2.getNumThreads() == threads
+        finally:
+            cv2.setNumThreads(before)

@@ -3,13 +3,19 @@
 import asyncio
 import logging
 import os
+import re
 import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ocr_inference.manager.manager import Manager, Refused
-from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest
+from ocr_inference.protocol.engine import Delta, EngineError, FailureKind, InferRequest, PageResult, Shortage
+from ocr_inference.scheduling import memory_ladder
+from ocr_inference.scheduling.memory_ladder import Step
 from ocr_inference.scheduling.state import Reason
 from ocr_wire.states import State
 from tests.support import engines
@@ -95,6 +101,34 @@ async def test_a_page_that_kills_workers_harms_no_other_page(
         assert seen(manager).loads == 3, "the killer was read a third time"
 
 
+@pytest.mark.parametrize("step_seconds", [-1.0, 0.0], ids=["batches", "steps"])
+async def test_a_page_at_which_the_engine_fails_harms_no_other_page(
+    faults: Faults, step_seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(make_model(faults_file=str(faults.file), max_batch=8, step_seconds=step_seconds))
+    culprit, innocents = engines.page("black"), [engines.page(color) for color in COLORS]
+    async with running(config) as manager:
+        key = await key_of(manager, culprit)
+        faults.set(**{key: "fail"}, infer="hold")
+        first = asyncio.create_task(read(manager))
+        await until(manager, lambda model: model.in_flight == 1)
+        reading = [asyncio.create_task(read(manager, request=page)) for page in [*innocents[:3], culprit]]
+        reading += [asyncio.create_task(read(manager, request=page)) for page in innocents[3:]]
+        await until(manager, lambda model: model.in_flight == 8)
+        faults.set(**{key: "fail"})
+        with pytest.raises(EngineError, match=f"{key} fails, as the faults file says") as error:
+            await reading.pop(3)
+        assert error.value.failure.kind is FailureKind.FAILED
+        assert [(await page).width for page in (first, *reading)] == [40] * 8
+        assert seen(manager).loads == 1
+        await until(manager, lambda model: model.in_flight == 0)
+        caplog.clear()
+        again = [read(manager, request=page) for page in [*innocents[:3], culprit, *innocents[3:]]]
+        outcomes = await asyncio.gather(*again, return_exceptions=True)
+        assert sum(isinstance(each, EngineError) for each in outcomes) == 1
+        assert "failed together" not in caplog.text, "it is read alone from the start"
+
+
 async def test_copies_of_a_page_that_kills_workers_kill_two_together(faults: Faults) -> None:
     async with running(make_config(make_model(faults_file=str(faults.file), max_batch=8))) as manager:
         killer = engines.page("black")
@@ -132,16 +166,119 @@ async def test_a_page_whose_clients_leave_is_refused_after_two_workers_died(
         assert seen(manager).loads == 3
 
 
-async def test_running_out_of_memory_while_reading_fails_the_page_only(faults: Faults) -> None:
+async def test_a_page_that_memory_never_suffices_for_fails_alone_and_says_what_to_do(faults: Faults) -> None:
     async with running(faulty(faults)) as manager:
         await read(manager)
         faults.set(infer="oom")
-        with pytest.raises(EngineError) as error:
+        with pytest.raises(EngineError, match=r"whatever was tried \(alone\): out of memory") as error:
             await read(manager)
         assert error.value.failure.kind is FailureKind.OUT_OF_MEMORY
+        assert "smaller picture" in error.value.failure.suggestions[0]
         faults.set()
         await read(manager)
         assert seen(manager).loads == 1
+
+
+@pytest.mark.parametrize("step_seconds", [-1.0, 0.0], ids=["batches", "steps"])
+async def test_a_page_that_memory_suffices_for_alone_is_read_alone(
+    faults: Faults, step_seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    config = make_config(make_model(faults_file=str(faults.file), max_batch=8, step_seconds=step_seconds))
+    large, others = engines.page("black"), [engines.page(color) for color in COLORS[:3]]
+    async with running(config) as manager:
+        key = await key_of(manager, large)
+        faults.set(**{key: "oom together"}, infer="hold")
+        first = asyncio.create_task(read(manager))
+        await eventually(lambda: "infer is held" in caplog.text)
+        reading = [asyncio.create_task(read(manager, request=page)) for page in [*others, large]]
+        await until(manager, lambda model: model.in_flight == 5)
+        faults.set(**{key: "oom together"})
+        results = [await page for page in (first, *reading)]
+        assert [each.shortage for each in results[:4]] == [None] * 4
+        assert results[4].shortage == Shortage(step="alone", why=memory_ladder.WHY[Step.ALONE])
+        assert seen(manager).loads == 1
+
+
+async def test_idle_models_make_way_for_a_page_that_memory_ran_out_for(tmp_path: Path) -> None:
+    (tmp_path / "idle").mkdir()
+    faults, others = Faults(tmp_path), Faults(tmp_path / "idle")
+    idle_one = make_model("idle", faults_file=str(others.file))
+    async with running(make_config(make_model(faults_file=str(faults.file)), idle_one)) as manager:
+        await read(manager)
+        await read(manager, "idle")
+        faults.set(infer="oom")
+        others.set(offload="hold")
+        reading = asyncio.create_task(read(manager))
+        await until(manager, lambda model: model.state is State.OFFLOADING, "idle")
+        faults.set()
+        others.set()
+        assert (await reading).shortage == Shortage(step="evicted", why=memory_ladder.WHY[Step.EVICTED])
+        assert seen(manager, "idle").state is State.OFFLOADED
+
+
+async def test_a_streamed_answer_goes_on_after_idle_models_made_way_for_it(tmp_path: Path) -> None:
+    (tmp_path / "idle").mkdir()
+    faults, others = Faults(tmp_path), Faults(tmp_path / "idle")
+    writing = make_model(faults_file=str(faults.file), step_seconds=0.01, repeat=50)
+    idle_one = make_model("idle", faults_file=str(others.file))
+    async with running(make_config(writing, idle_one)) as manager:
+        whole = await read(manager)
+        await read(manager, "idle")
+        with engines.handed() as sent:
+            async with manager.lease("alpha", page=sent) as lease, aclosing(lease.stream(sent)) as parts:
+                pieces = [await anext(parts)]
+                faults.set(infer="oom")
+                others.set(offload="hold")
+                rest = asyncio.create_task(collect(parts))
+                await until(manager, lambda model: model.state is State.OFFLOADING, "idle")
+                faults.set()
+                others.set()
+                pieces += await rest
+        result = pieces.pop()
+        assert isinstance(result, PageResult)
+        assert "".join(each.text for each in pieces) == result.text == whole.text
+        assert result.shortage == Shortage(step="evicted", why=memory_ladder.WHY[Step.EVICTED])
+
+
+async def collect(parts: AsyncIterator[Delta | PageResult]) -> list[Delta | PageResult]:
+    return [part async for part in parts]
+
+
+async def test_a_page_is_read_at_the_largest_size_that_memory_suffices_for(faults: Faults) -> None:
+    page = engines.page("black")
+    async with running(faulty(faults)) as manager:
+        faults.set(**{await key_of(manager, page): "oom base small tiny"})
+        shortage = Shortage(read_at="tiny", step="smaller", why=memory_ladder.WHY[Step.SMALLER])
+        assert (await read(manager, request=page)).shortage == shortage
+        named = structs.replace(page, resolution="gundam")
+        with pytest.raises(EngineError, match=r"whatever was tried \(alone\)") as error:
+            await read(manager, request=named)
+        assert error.value.failure.suggestions[0].startswith("leave resolution out")
+        assert seen(manager).loads == 1
+
+
+async def test_a_deadline_ends_the_ladder(tmp_path: Path) -> None:
+    (tmp_path / "idle").mkdir()
+    faults, others = Faults(tmp_path), Faults(tmp_path / "idle")
+    idle_one = make_model("idle", faults_file=str(others.file))
+    async with running(make_config(make_model(faults_file=str(faults.file)), idle_one)) as manager:
+        await read(manager)
+        await read(manager, "idle")
+        faults.set(infer="oom")
+        others.set(offload="hold")
+        with pytest.raises(Refused, match="the deadline passed"):
+            await read(manager, deadline=manager.now() + 1.0)
+        others.set()
+
+
+async def test_memory_around_a_page_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "ocr_inference")
+    async with running() as manager:
+        await read(manager)
+    lines = [each for each in caplog.messages if each.startswith("page read")]
+    assert len(lines) == 1
+    assert re.fullmatch(r"page read; memory before: rss \d+ MiB; after: rss \d+ MiB", lines[0])
 
 
 async def test_a_bad_page_harms_neither_its_neighbours_nor_the_model() -> None:
@@ -238,7 +375,6 @@ async def test_deadlines_hold_while_waiting_and_while_reading(faults: Faults) ->
         await read(manager)
         faults.set(infer="hang")
         with pytest.raises(Refused, match="reading the page"):
-            async with manager.lease("alpha", manager.now() + 0.1) as lease:
-                await lease.infer(engines.page())
+            await read(manager, deadline=manager.now() + 0.1)
         kill_worker(manager)
         await until(manager, lambda model: model.in_flight == 0)

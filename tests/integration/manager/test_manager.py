@@ -79,7 +79,8 @@ async def test_a_timeout_of_zero_offloads_when_the_last_request_is_done() -> Non
     async with running(config) as manager:
         manager.apply(engines.live(config, idle=idle(offload=0)))
         async with manager.lease("alpha") as lease:
-            await lease.infer(engines.page())
+            with engines.handed() as page:
+                await lease.infer(page)
             assert seen(manager).state is State.READY
         offloaded = await until(manager, lambda model: model.state is State.OFFLOADED)
         assert offloaded.worker is Worker.RUNNING

@@ -1,30 +1,31 @@
 """Real forkservers and the workers that they fork: answers, deaths on either side, and what a fork must not find."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from ocr_inference.protocol.engine import EngineError, FailureKind
-from ocr_inference.workers import fork_messages
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_wire import states
 from tests.support import engines
+from tests.support.descriptors import no_more_descriptors, open_descriptors
 from tests.support.engines import eventually, make_config, make_model, read, running, until, worker_pid
 from tests.support.forkserver import check_one_thread, imported_late, parent, proc, texts, workers
 from tests.support.paths import INVOICE
 from tests.support.patience import PATIENCE
 
 
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def children(pid: int) -> list[int]:
+    """Processes that this one forked and that live."""
+    found = [int(each) for each in proc(pid, f"task/{pid}/children").split()]
+    return [each for each in found if engines.alive(each)]
 
 
 async def test_many_forks_work_and_leave_nothing_behind() -> None:
@@ -32,14 +33,14 @@ async def test_many_forks_work_and_leave_nothing_behind() -> None:
         async with workers(forkservers) as first:
             assert len(await texts(first)) == 1
         pid = forkservers.pids()["fake"]
-        await eventually(lambda: descriptors(pid) <= 4)
-        before = descriptors(pid), descriptors(os.getpid())
+        await eventually(lambda: open_descriptors(pid) <= 4)
+        before = open_descriptors(pid), open_descriptors()
         for _ in range(4):
             async with workers(forkservers, 8) as started:
                 assert {parent(worker.pid) for worker in started} == {pid}
                 answers = await texts(started)
                 assert [answer.rpartition(" ")[2] for answer in answers] == [f"m{n}" for n in range(8)]
-        await eventually(lambda: (descriptors(pid), descriptors(os.getpid())) == before)
+        await eventually(lambda: (open_descriptors(pid), open_descriptors()) == before)
         assert forkservers.pids() == {"fake": pid}
 
 
@@ -70,7 +71,8 @@ async def test_workers_die_with_their_forkserver_and_the_next_one_gets_a_new_for
     async with Forkservers(os.environ) as forkservers:
         async with workers(forkservers, 2, infer_seconds=30) as started:
             await asyncio.gather(*(worker.call("load") for worker in started))
-            job = started[0].infer(engines.page(), max_pages=1, max_wait_seconds=0.0, limit_seconds=PATIENCE)
+            with engines.handed() as page:
+                job = started[0].infer(page, max_pages=1, max_wait_seconds=0.0, limit_seconds=PATIENCE)
             pid = forkservers.pids()["fake"]
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(EngineError, match="SIGKILL") as error:
@@ -81,6 +83,78 @@ async def test_workers_die_with_their_forkserver_and_the_next_one_gets_a_new_for
         async with workers(forkservers) as again:
             assert len(await texts(again)) == 1
             assert forkservers.pids()["fake"] != pid
+
+
+async def test_a_forkserver_that_stands_still_harms_no_worker_and_ends_with_the_last_one() -> None:
+    async with Forkservers(os.environ, fork_seconds=0.5) as forkservers:
+        async with workers(forkservers) as (first,):
+            await texts([first])
+            pid = forkservers.pids()["fake"]
+            os.kill(pid, signal.SIGSTOP)
+            for _ in range(2):  # waits for the forkserver, and doesn't
+                async with workers(forkservers) as (other,):
+                    assert parent(other.pid) == os.getpid()
+                    assert len(await texts([first, other])) == 2
+            assert engines.alive(pid)
+            assert parent(first.pid) == pid
+        await eventually(lambda: not engines.alive(pid))
+        assert not engines.alive(first.pid)
+        async with workers(forkservers) as again:
+            assert {parent(worker.pid) for worker in again} == {forkservers.pids()["fake"]} != {pid}
+
+
+async def test_a_forkserver_that_goes_on_is_used_again_and_its_late_worker_reads_nothing() -> None:
+    async with Forkservers(os.environ, fork_seconds=0.5) as forkservers, workers(forkservers) as (first,):
+        pid = forkservers.pids()["fake"]
+        os.kill(pid, signal.SIGSTOP)
+        async with workers(forkservers) as (other,):
+            os.kill(pid, signal.SIGCONT)
+            await eventually(lambda: set(children(pid)) == {first.pid})
+            assert len(await texts([first, other])) == 2
+        async with workers(forkservers) as (third,):
+            await eventually(lambda: set(children(pid)) == {first.pid, third.pid})
+            assert len(await texts([first, third])) == 2
+
+
+@pytest.mark.parametrize("how", [signal.SIGABRT, None], ids=["killed", "stopped"])
+async def test_a_worker_that_ends_while_its_forkserver_stands_still_is_noticed(
+    how: signal.Signals | None,
+) -> None:
+    async with Forkservers(os.environ) as forkservers, workers(forkservers) as (worker,):
+        await worker.call("load")
+        os.kill(forkservers.pids()["fake"], signal.SIGSTOP)
+        if how is None:
+            await worker.stop()
+        else:
+            os.kill(worker.pid, how)
+            await worker.gone()
+        with pytest.raises(EngineError) as error:
+            await worker.call("offload")
+        assert error.value.failure.exit_code == (0 if how is None else -how)
+
+
+async def test_a_forkserver_without_free_descriptors_forks_nothing_and_its_workers_read_on() -> None:
+    async with Forkservers(os.environ) as forkservers, workers(forkservers) as (first,):
+        pid = forkservers.pids()["fake"]
+        for free in range(6):
+            with no_more_descriptors(pid, free):
+                async with workers(forkservers) as (other,):
+                    assert len(await texts([first, other])) == 2
+        async with workers(forkservers) as (other,):
+            assert parent(other.pid) == pid == forkservers.pids()["fake"]
+
+
+async def test_a_server_without_free_descriptors_forks_later() -> None:
+    async with Forkservers(os.environ) as forkservers, workers(forkservers) as (first,):
+        await texts([first])
+        pid, before = forkservers.pids()["fake"], open_descriptors()
+        for free in range(12):
+            with no_more_descriptors(free=free), contextlib.suppress(OSError):
+                async with workers(forkservers) as (other,):
+                    await other.call("load")
+        await eventually(lambda: set(children(pid)) == {first.pid})
+        await eventually(lambda: open_descriptors() <= before)
+        assert len(await texts([first])) == 1
 
 
 SERVER_THAT_IS_KILLED = """
@@ -210,14 +284,3 @@ def test_a_thread_makes_a_process_unfit() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "its imports left 1 threads running, which a fork would lose\n"
-
-
-@pytest.mark.parametrize("data", [b"junk", msgspec.msgpack.encode({"type": "fork", "id": "one"})])
-def test_what_is_no_message_is_refused_and_its_descriptors_are_closed(data: bytes) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, open("/dev/null") as file:
-        before = descriptors(os.getpid())
-        socket.send_fds(theirs, [data], [file.fileno()])
-        with pytest.raises(fork_messages.Broken):
-            fork_messages.receive(ours, msgspec.msgpack.Decoder(fork_messages.Fork))
-        assert descriptors(os.getpid()) == before

@@ -31,7 +31,7 @@ async def started(host: HostTier | None = None, **options: float | str) -> Async
         try:
             yield worker
         finally:
-            worker.kill()
+            worker.kill("the test is over")
             await running
             if host is None:
                 tier.close()
@@ -40,9 +40,11 @@ async def started(host: HostTier | None = None, **options: float | str) -> Async
 def infer(
     worker: Worker, request: InferRequest | None = None, pages: int = 1, limit_seconds: float = PATIENCE
 ) -> asyncio.Future[object]:
-    return worker.infer(  # type: ignore[return-value]
-        request or engines.page(), max_pages=pages, max_wait_seconds=0.0, limit_seconds=limit_seconds
-    )
+    """Send a page. Its request's file is closed at once: the worker's own is what counts."""
+    with engines.handed(request) as page:
+        return worker.infer(  # type: ignore[return-value]
+            page, max_pages=pages, max_wait_seconds=0.0, limit_seconds=limit_seconds
+        )
 
 
 async def test_calls_are_answered_and_the_host_tier_outlives_the_worker() -> None:
@@ -103,7 +105,9 @@ async def test_only_pages_that_were_begun_may_have_killed_the_worker(
         os.kill(worker.pid, signal.SIGKILL)
         lost = await asyncio.gather(*pages, return_exceptions=True)
         assert [each.begun for each in lost if isinstance(each, WorkerLost)] == [True, False]
-        assert worker.begun == (engines.page("black"),)
+        with engines.handed(engines.page("black")) as black:
+            assert [page.digest for page in worker.begun] == [black.digest]
+        worker.close()
         late = await asyncio.gather(infer(worker), return_exceptions=True)
         assert [each.begun for each in late if isinstance(each, WorkerLost)] == [False]
 
@@ -172,6 +176,76 @@ async def test_pages_that_come_together_are_read_together() -> None:
 
         await asyncio.gather(*(one() for _ in range(5)))
         assert min(b - a for a, b in pairwise(ends)) < 0.5, "no two were done together"
+
+
+async def test_it_cleans_up_between_the_steps_of_a_page(tmp_path: Path) -> None:
+    faults = engines.Faults(tmp_path)
+    async with started(step_seconds=0.001, repeat=100_000, faults_file=str(faults.file)) as worker:
+        await worker.call("load")
+        begun = asyncio.Event()
+        with engines.handed() as sent:
+            page = worker.infer(
+                sent,
+                max_pages=1,
+                max_wait_seconds=0.0,
+                limit_seconds=PATIENCE,
+                on_delta=lambda _: begun.set(),
+            )
+        await begun.wait()
+        cleaned = await worker.clean_up(PATIENCE)
+        assert not page.done(), "it waited for the page"
+        assert cleaned is not None
+        assert cleaned.before.rss_bytes > 1 << 20
+        assert cleaned.before.device is None
+        faults.set(clean_up="fail")
+        with pytest.raises(EngineError, match="clean_up fails"):
+            await worker.clean_up(PATIENCE)
+        assert not page.done(), "the page failed with it"
+
+
+async def test_a_worker_at_work_cleans_up_afterwards_and_once(tmp_path: Path) -> None:
+    faults = engines.Faults(tmp_path)
+    async with started(faults_file=str(faults.file)) as worker:
+        await worker.call("load")
+        faults.set(infer="hold")
+        page = infer(worker)
+        assert await worker.clean_up(0.0) is None
+        assert await worker.clean_up(0.01) is None, "the second one waits for the same"
+        faults.set(clean_up="crash")
+        assert isinstance(await page, PageResult)
+        with pytest.raises(WorkerLost):
+            await worker.clean_up(PATIENCE)
+
+
+async def test_it_cleans_up_after_memory_ran_out(tmp_path: Path) -> None:
+    faults = engines.Faults(tmp_path)
+    async with started(faults_file=str(faults.file)) as worker:
+        await worker.call("load")
+        faults.set(infer="oom")
+        with pytest.raises(EngineError) as error:
+            await infer(worker)
+        assert error.value.failure.kind is FailureKind.OUT_OF_MEMORY
+        faults.set(infer="oom", clean_up="crash")
+        with pytest.raises(WorkerLost):
+            await infer(worker)
+
+
+async def test_a_clean_up_makes_no_engine() -> None:
+    async with started(load_seconds="no number") as worker:
+        assert await worker.clean_up(PATIENCE) is not None
+        with pytest.raises(EngineError, match="load_seconds is a number"):
+            await worker.call("load")
+
+
+@pytest.mark.parametrize("step_seconds", [-1.0, 0.0], ids=["batches", "steps"])
+async def test_a_page_has_the_memory_before_and_after_it(step_seconds: float) -> None:
+    async with started(step_seconds=step_seconds) as worker:
+        await worker.call("load")
+        result = await infer(worker)
+        assert isinstance(result, PageResult)
+        assert result.memory is not None
+        before, after = result.memory
+        assert min(before.rss_bytes, after.rss_bytes) > 1 << 20
 
 
 async def test_a_stopped_worker_is_gone(caplog: pytest.LogCaptureFixture) -> None:

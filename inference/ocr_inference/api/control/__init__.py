@@ -4,7 +4,8 @@
 - `latest_state`: the latest state for all watchers.
 - `telemetry`: usage of the whole GPU, in steps, for the state.
 - `settings`: `PUT /v1/settings`.
-- `controls`: the classic controls: load, offload, release, timeout.
+- `controls`: the classic controls: load, offload, release, timeout, cleanup.
+- `cleanup`: what a clean-up freed, in numbers and in words.
 - `fields`: fields of a control, from its query and its body.
 - `health`: probes, metrics and the compatible health document.
 """

@@ -5,7 +5,6 @@ without its `model`.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl
@@ -13,15 +12,40 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from ocr_inference.api import forms, schema
+from ocr_inference.api.openapi.operations import Content, Field, any_form
 from ocr_inference.errors import ApiError
+from ocr_wire import numbers
 from ocr_wire.checked import Unknown
 from ocr_wire.settings import MAX_SECONDS
 from ocr_wire.text import shown
 
 MAX_BODY_BYTES: Final = 1 << 16
 
-_NUMBER: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
-"""Number as text. `float` takes more: underscores, digits of other scripts, words for what isn't finite."""
+_FLAG: Final = {"type": "boolean", "default": False}
+FIELDS: Final[Mapping[str, Field]] = {
+    "model": Field({"type": "string", "minLength": 1}, "this one of `GET /v1/models`"),
+    "all": Field(_FLAG, "all models, as without any field"),
+    "force": Field(_FLAG, "now: workers that are at work are killed"),
+    "if_idle": Field(_FLAG, "at once or not at all; needs `model`"),
+    "min_resident_seconds": Field(
+        {"type": "number", "minimum": 0, "maximum": MAX_SECONDS},
+        "how long it must have been ready; with `if_idle`",
+    ),
+    "timeout": Field(
+        {"type": "number", "anyOf": [{"const": -1}, {"minimum": 0, "maximum": MAX_SECONDS}]},
+        "idle seconds; 0 at once, -1 never",
+        required=True,
+    ),
+}
+"""Fields of all controls."""
+
+
+def documents(names: tuple[str, ...]) -> Content:
+    """Return what a control takes that knows these fields."""
+    return any_form({name: FIELDS[name] for name in names})
+
+
+_NO_FIELD: Final = "the form has no field: send no body, or all: true, for all models"
 
 
 async def read(request: web.Request, known: tuple[str, ...]) -> Mapping[str, object]:
@@ -55,7 +79,7 @@ def _text(value: object) -> str:
 
 
 async def _body(request: web.Request) -> Iterable[tuple[str, object]]:
-    match request.content_type:
+    match forms.media_type(request):
         case _ if not request.body_exists:
             return ()
         case "application/json":
@@ -63,8 +87,10 @@ async def _body(request: web.Request) -> Iterable[tuple[str, object]]:
         case "application/x-www-form-urlencoded":
             return _form_pairs(await forms.read_body(request, MAX_BODY_BYTES))
         case "multipart/form-data":
-            upload = await forms.read_upload(request, MAX_BODY_BYTES)
-            files = [] if upload.picture is None else [(forms.FILE_FIELDS[0], "")]
+            upload = await forms.read_upload(request, MAX_BODY_BYTES, _drop)
+            if not upload.has_parts:
+                raise ApiError(400, "malformed_multipart", _NO_FIELD)
+            files = [(forms.FILE_FIELDS[0], "")] if upload.has_picture else []
             return [*upload.fields.items(), *files]
         case other:
             if await forms.is_empty(request):
@@ -77,9 +103,13 @@ async def _body(request: web.Request) -> Iterable[tuple[str, object]]:
             )
 
 
+def _drop(_: bytes) -> None:
+    """Take bytes of a picture, which no control has."""
+
+
 def _json_pairs(body: bytes | bytearray) -> Iterable[tuple[str, object]]:
     """Return the members of an object; unlike a mapping of them, pairs keep a name that is there twice."""
-    if not body.strip():
+    if not body:
         return ()
     try:
         value = json.loads(body, object_pairs_hook=_Members, parse_constant=_refuse_constant)
@@ -103,11 +133,14 @@ def _refuse_constant(word: str) -> NoReturn:
 
 def _form_pairs(body: bytes | bytearray) -> Iterable[tuple[str, object]]:
     try:
-        return parse_qsl(
+        pairs = parse_qsl(
             body.decode(), keep_blank_values=True, errors="strict", max_num_fields=forms.MAX_FIELDS
         )
     except ValueError as error:
         raise ApiError(400, "malformed_form", f"the form can't be read: {shown(str(error))}") from error
+    if body and not pairs:
+        raise ApiError(400, "malformed_form", _NO_FIELD)
+    return pairs
 
 
 def flag(fields: Mapping[str, object], name: str) -> bool:
@@ -128,7 +161,7 @@ def seconds(fields: Mapping[str, object], name: str, *, never: bool = False) -> 
     value = fields.get(name, "")
     if value in ("", None):
         raise ApiError(422, "missing_value", f"{name} is needed: seconds{or_never}", param=name)
-    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    number = numbers.decimal(value, -1, MAX_SECONDS) if isinstance(value, str) else value
     if (
         isinstance(number, bool)
         or not isinstance(number, int | float)

@@ -64,11 +64,17 @@ class LatestState:
             models=snapshot.models,
             queue=snapshot.queue,
             settings=self._live.echo.value,
+            local_timeouts=self._live.local_timeouts.value,
         )
 
     async def run(self) -> None:
         """Follow the sources until cancelled."""
-        sources = (self._manager.changes(), self._live.echo.follow(), self._telemetry.latest.follow())
+        sources = (
+            self._manager.changes(),
+            self._live.echo.follow(),
+            self._live.local_timeouts.follow(),
+            self._telemetry.latest.follow(),
+        )
         async with asyncio.TaskGroup() as tasks:
             for source in sources:
                 tasks.create_task(self._follow(source))

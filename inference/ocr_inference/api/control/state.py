@@ -5,12 +5,24 @@ import asyncio
 from aiohttp import web
 
 from ocr_inference.api import sse
-from ocr_inference.api.appkeys import LATEST_STATE, respond
+from ocr_inference.api.appkeys import LATEST_STATE, MOST_WATCHES, respond
+from ocr_inference.api.middleware import is_admin
+from ocr_inference.api.openapi.operations import EVENTS, Field, Tag, documented
 from ocr_inference.errors import ApiError
+from ocr_wire.state import PodState
 
-MAX_WATCHERS = 64
+MORE_FOR_ADMINS = 16
+"""Watches beyond those of everyone, for the admin token alone: other clients can't keep the operator out."""
 
 
+@documented(
+    "All that an observer needs, once or as a stream of changes",
+    tag=Tag.LOOK,
+    query={
+        "watch": Field({"type": "boolean", "default": False}, "whether changes follow, as server-sent events")
+    },
+    answers={"application/json": PodState, **EVENTS},
+)
 async def state(request: web.Request) -> web.StreamResponse:
     match request.query.get("watch", "false").lower():
         case "true" | "1":
@@ -23,11 +35,14 @@ async def state(request: web.Request) -> web.StreamResponse:
 
 async def _watch(request: web.Request) -> web.StreamResponse:
     latest = request.app[LATEST_STATE]
-    if latest.watchers >= MAX_WATCHERS:
+    limit = request.app[MOST_WATCHES]
+    if latest.watchers >= limit and await is_admin(request):
+        limit += MORE_FOR_ADMINS
+    if latest.watchers >= limit:
         raise ApiError(
             429,
             "too_many_watchers",
-            f"{MAX_WATCHERS} watch already",
+            f"{limit} watch already",
             retry_after_seconds=sse.HEARTBEAT_SECONDS,
         )
     with latest.watched():

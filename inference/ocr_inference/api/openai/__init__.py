@@ -3,6 +3,5 @@
 - `completions`: `POST /v1/chat/completions`.
 - `chat`: what a request asks of a page.
 - `answer`: how the answer is written.
-- `dataurl`: pictures inside JSON.
 - `models`: `GET /v1/models`.
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -48,6 +48,35 @@ class Usage(Struct, frozen=True):
     total_tokens: int
 
 
+class ChatMessage(Struct, frozen=True, kw_only=True):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    """The model's raw answer."""
+    refusal: None = None
+
+
+class ChatChoice(Struct, frozen=True, kw_only=True):
+    index: int = 0
+    message: ChatMessage
+    logprobs: None = None
+    finish_reason: str
+    """`stop`, or `length` where the answer was cut off."""
+
+
+class ChatCompletion(Struct, frozen=True, kw_only=True):
+    """Answer that isn't streamed."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    """Unix time, whole seconds."""
+    model: str
+    choices: tuple[ChatChoice, ...]
+    usage: Usage
+    ocr: dict[str, Any]
+    """Our own: task and metadata; text, boxes and dimensions where the request has an object `ocr`, too."""
+
+
 def usage(prompt_tokens: int, completion_tokens: int) -> Usage:
     return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
 
@@ -62,14 +91,11 @@ class Writer:
     model: str
     include_usage: bool = False
 
-    def whole(self, content: str, finish_reason: str, used: Usage, ocr: dict[str, Any]) -> dict[str, Any]:
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": content, "refusal": None},
-            "logprobs": None,
-            "finish_reason": finish_reason,
-        }
-        return {**self._head("chat.completion"), "choices": [choice], "usage": used, "ocr": ocr}
+    def whole(self, content: str, finish_reason: str, used: Usage, ocr: dict[str, Any]) -> ChatCompletion:
+        choice = ChatChoice(message=ChatMessage(content=content), finish_reason=finish_reason)
+        return ChatCompletion(
+            id=self.id, created=self.created, model=self.model, choices=(choice,), usage=used, ocr=ocr
+        )
 
     def begin(self) -> dict[str, Any]:
         """Return the first chunk: the role."""

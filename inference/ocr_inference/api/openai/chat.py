@@ -3,24 +3,27 @@
 The last user turn is the request; the page is its picture, or the nearest earlier user turn's. Its text is the prompt,
 word for word, unless the extra object `ocr` names a task. Decoding is greedy. Fields that were sent and have no effect
 are named in the answer (`ignored`), not refused: clients send sampling parameters whether they matter or not. What
-would change the answer's kind (several answers, JSON by schema) is refused by name.
+would change the answer's kind (several answers, JSON by schema) is refused by name, and so is what `ocr` doesn't have:
+it was meant to say what is to be done.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from ocr_inference.api import schema
+from ocr_inference.api import mistaken, schema
 from ocr_inference.api.schema import MAX_PROMPT, MAX_TERM, MAX_TOKENS, OcrRequest
 from ocr_inference.errors import ApiError
 from ocr_wire.tasks import INFO, Task
 
 MAX_MESSAGES = 256
 MAX_PARTS = 64
+MAX_PICTURES = 8
+"""Most pictures of a turn."""
 MAX_STOPS = 4
 """As many as OpenAI allows."""
 MAX_STOP = 256
@@ -36,30 +39,32 @@ _T = TypeVar("_T")
 # --- the request's shape --------------------------------------------------------------------------------------
 
 
-class _ImageUrl(Struct, frozen=True):
+class ChatImage(Struct, frozen=True):
     url: str
+    detail: Annotated[str, Meta(max_length=64)] | None = None
+    """Of no effect: a model chooses a page's size, or `ocr.resolution` does."""
 
 
-class _Part(Struct, frozen=True):
+class ChatPart(Struct, frozen=True):
     type: Annotated[str, Meta(max_length=64)]
     text: str | None = None
-    image_url: _ImageUrl | str | None = None
+    image_url: ChatImage | str | None = None
 
 
-class _Message(Struct, frozen=True):
+class ChatMessage(Struct, frozen=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[tuple[_Part, ...], Meta(max_length=MAX_PARTS)] | None = None
+    content: str | Annotated[tuple[ChatPart, ...], Meta(max_length=MAX_PARTS)] | None = None
 
 
-class _StreamOptions(Struct, frozen=True):
+class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class _Format(Struct, frozen=True):
+class ResponseFormat(Struct, frozen=True):
     type: Annotated[str, Meta(max_length=64)] = "text"
 
 
-class _Options(Struct, frozen=True):
+class ChatOptions(Struct, frozen=True):
     """Extra object `ocr`: what `POST /ocr` has as form fields."""
 
     task: Annotated[str, Meta(max_length=64)] | None = None
@@ -69,31 +74,39 @@ class _Options(Struct, frozen=True):
     loop_guard: bool | None = None
 
 
-class _Body(Struct, frozen=True):
-    messages: Annotated[tuple[_Message, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
+class ChatBody(Struct, frozen=True):
+    messages: Annotated[tuple[ChatMessage, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
     model: Annotated[str, Meta(max_length=200)] | None = None
-    ocr: _Options | None = None
+    ocr: ChatOptions | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
     max_completion_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     stop: str | Annotated[tuple[str, ...], Meta(max_length=MAX_STOPS)] | None = None
     n: int | None = None
     logprobs: bool | None = None
-    response_format: _Format | None = None
+    response_format: ResponseFormat | None = None
 
 
 # --- what it asks for -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
+class Picture:
+    url: str
+    """As it was sent."""
+    param: str
+    """Its path in the request: `messages[0].content[1].image_url.url`."""
+    unused: tuple[str, ...] = ()
+    """Paths of what has no effect on it."""
+
+
+@dataclass(frozen=True)
 class ChatRequest:
     asked: OcrRequest
-    picture: str
-    """URL as it was sent."""
-    picture_param: str
-    """Path of the picture in the request: `messages[0].content[1].image_url.url`."""
+    pictures: tuple[Picture, ...]
+    """At least one; the first one's pixels are those of the answer."""
     prompt_param: str | None = None
     """Path of the prompt, where it makes the task."""
     wants_parsed: bool = False
@@ -101,6 +114,18 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     stop: tuple[str, ...] = ()
+
+    @property
+    def picture(self) -> str:
+        return self.pictures[0].url
+
+    @property
+    def picture_param(self) -> str:
+        return self.pictures[0].param
+
+    def without_urls(self) -> "ChatRequest":
+        """Return it without what may be larger than the pictures, since it may wait for long."""
+        return replace(self, pictures=tuple(replace(each, url="") for each in self.pictures))
 
     def param(self, field: str | None) -> str | None:
         """Return the path in this request of a field of `POST /ocr`: engines know only those."""
@@ -121,21 +146,22 @@ def parse(body: bytes | bytearray) -> ChatRequest:
     if body.count(b",") > MAX_COMMAS:
         raise ApiError(413, "body_too_large", f"the body has more than {MAX_COMMAS} values")
     fields = _decoded(body, dict[str, Raw])
-    sent = _decoded(body, _Body)
+    sent = _decoded(body, ChatBody)
     _refuse_unsupported(sent)
-    prompt, prompt_at, picture, picture_at, unused = _turn(sent.messages)
-    options = sent.ocr or _Options()
-    ignored = [name for name in fields if name not in _Body.__struct_encode_fields__]
+    prompt, prompt_at, pictures, unused = _turn(sent.messages)
+    options = sent.ocr or ChatOptions()
+    ignored = [name for name in fields if name not in ChatBody.__struct_encode_fields__]
+    own = () if sent.ocr is None else tuple(_decoded(fields["ocr"], dict[str, Raw]))
+    mistaken.refuse(ignored, own, ChatOptions.__struct_encode_fields__)
     if sent.temperature:
         ignored.append("temperature")
     if sent.max_tokens is not None and sent.max_completion_tokens is not None:
         ignored.append("max_tokens")
-    if sent.ocr is not None:
-        own = _decoded(fields["ocr"], dict[str, Raw])
-        ignored += [f"ocr.{name}" for name in own if name not in _Options.__struct_encode_fields__]
     task = _task(options, prompt)
     if task is not Task.FREEFORM and prompt is not None:
         unused = (*unused, prompt_at)
+    if task is not Task.FIND and options.find_term:
+        ignored.append("ocr.find_term")
     return ChatRequest(
         asked=OcrRequest(
             task=task,
@@ -148,14 +174,19 @@ def parse(body: bytes | bytearray) -> ChatRequest:
             model=sent.model or None,
             ignored=_shown((*ignored, *unused)),
         ),
-        picture=picture,
-        picture_param=picture_at,
+        pictures=tuple(pictures),
         prompt_param=prompt_at if options.task is None and prompt is not None else None,
         wants_parsed=sent.ocr is not None,
         stream=bool(sent.stream),
         include_usage=bool(sent.stream_options and sent.stream_options.include_usage),
         stop=_stops(sent.stop),
     )
+
+
+def with_query(chat: ChatRequest, names: Iterable[str]) -> ChatRequest:
+    """Return `chat` with the names of query parameters, which have no effect: some clients send `api-version`, say."""
+    ignored = _shown((*chat.asked.ignored, *(f"query.{name}" for name in names)))
+    return replace(chat, asked=replace(chat.asked, ignored=ignored))
 
 
 def fitted(chat: ChatRequest, tasks: Sequence[Task]) -> ChatRequest:
@@ -171,7 +202,9 @@ def fitted(chat: ChatRequest, tasks: Sequence[Task]) -> ChatRequest:
     )
 
 
-def _task(options: _Options, prompt: str | None) -> Task:
+def _task(options: ChatOptions, prompt: str | None) -> Task:
+    if options.task is None and (options.find_term or "").strip():
+        return Task.FIND
     if options.task is None:
         return Task.FREEFORM if prompt is not None else Task.DOCUMENT
     task = schema.task(options.task, "ocr.task")
@@ -182,8 +215,8 @@ def _task(options: _Options, prompt: str | None) -> Task:
     return task
 
 
-def _turn(messages: Sequence[_Message]) -> tuple[str | None, str, str, str, tuple[str, ...]]:
-    """Return the prompt, its path, the picture's URL, its path, and the paths of turns without effect."""
+def _turn(messages: Sequence[ChatMessage]) -> tuple[str | None, str, list[Picture], tuple[str, ...]]:
+    """Return the prompt, its path, the pictures, and the paths of turns without effect."""
     users = [index for index, message in enumerate(messages) if message.role == "user"]
     if not users:
         raise _invalid("messages has no user turn: send the picture in one", "messages")
@@ -199,22 +232,17 @@ def _turn(messages: Sequence[_Message]) -> tuple[str | None, str, str, str, tupl
             "the user turns have no picture: send one as {type: image_url, image_url: {url: data:…}}",
             param="messages",
         )
-    if len(pictures) > 1:
-        raise ApiError(
-            422,
-            "several_images",
-            f"the user turn has {len(pictures)} pictures, and a model reads one page at a time: send a request "
-            "for each",
-            param=pictures[1][1],
-        )
-    url, at = pictures[0]
-    unused = tuple(f"messages[{each}]" for each in range(len(messages)) if each not in (index, last))
+    if len(pictures) > MAX_PICTURES:
+        message = f"the user turn has {len(pictures)} pictures; {MAX_PICTURES} are read at a time"
+        raise ApiError(422, "several_images", message, param=pictures[MAX_PICTURES].param)
+    unused = tuple(each for picture in pictures for each in picture.unused)
+    unused += tuple(f"messages[{each}]" for each in range(len(messages)) if each not in (index, last))
     if index != last and _text(messages[index], f"messages[{index}].content") is not None:
         unused = (*unused, f"messages[{index}].content")
-    return prompt, f"messages[{last}].content", url, at, unused
+    return prompt, f"messages[{last}].content", pictures, unused
 
 
-def _text(message: _Message, at: str) -> str | None:
+def _text(message: ChatMessage, at: str) -> str | None:
     """Return the turn's text as it was sent; several parts become lines."""
     if isinstance(message.content, str):
         text = message.content
@@ -225,9 +253,9 @@ def _text(message: _Message, at: str) -> str | None:
     return text if text.strip() else None
 
 
-def _pictures(message: _Message, index: int) -> list[tuple[str, str]]:
-    """Return the URL and path of each picture; a part of a kind that isn't read here is refused."""
-    pictures = []
+def _pictures(message: ChatMessage, index: int) -> list[Picture]:
+    """Return the turn's pictures; a part of a kind that isn't read here is refused."""
+    pictures: list[Picture] = []
     parts = () if isinstance(message.content, str) else message.content or ()
     for number, part in enumerate(parts):
         at = f"messages[{index}].content[{number}]"
@@ -237,17 +265,18 @@ def _pictures(message: _Message, index: int) -> list[tuple[str, str]]:
                     raise _invalid("a part of type text needs text", f"{at}.text")
             case "image_url", None:
                 raise _invalid("a part of type image_url needs image_url: {url: data:…}", f"{at}.image_url")
-            case "image_url", _ImageUrl(url):
-                pictures.append((url, f"{at}.image_url.url"))
+            case "image_url", ChatImage(url, detail):
+                unused = (f"{at}.image_url.detail",) if detail == "low" else ()
+                pictures.append(Picture(url, f"{at}.image_url.url", unused))
             case "image_url", str() as url:
-                pictures.append((url, f"{at}.image_url"))
+                pictures.append(Picture(url, f"{at}.image_url"))
             case other, _:
-                known = "there are text and image_url"
+                known = "there are text and image_url; documents are read by POST /v1/ocr"
                 raise _invalid(f"no part of type {other[:40]!r} is read here; {known}", f"{at}.type")
     return pictures
 
 
-def _refuse_unsupported(sent: _Body) -> None:
+def _refuse_unsupported(sent: ChatBody) -> None:
     if sent.n not in (None, 1):
         raise _unsupported("n can only be 1: decoding is greedy, so every answer would be the same", "n")
     if sent.logprobs:

@@ -7,6 +7,8 @@ configuration and tokenizer files are ever written to a disk.
 - `fetching`: from what a model's configuration says to a folder on a disk.
 - `selection`: which files make a checkpoint, and how large each may be.
 - `hub`: requests to a hub.
+- `listing`: what a hub says of the files of a commit.
+- `way_out`: what is wrong with proxies and certificates in the environment.
 - `downloading`: the download of a checkpoint, small files first.
 - `part`: a file that is not complete yet.
 - `cache`: the hub's cache on the disk.

@@ -8,22 +8,23 @@ everything that was written is removed again.
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, TypeVar
 
 from ocr_inference.checkpoints.sources import checking, faults, selection
 from ocr_inference.checkpoints.sources.cache import Place
-from ocr_inference.checkpoints.sources.hub import Hub, HubError, Listing, RemoteFile
+from ocr_inference.checkpoints.sources.hub import Hub, HubError
+from ocr_inference.checkpoints.sources.listing import Listing, RemoteFile
 from ocr_inference.checkpoints.sources.part import Part, verified
 from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
-from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, Progress, Report
+from ocr_inference.protocol.engine import EngineError, Progress, Report
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ENDPOINT: Final = "https://huggingface.co"
+_T = TypeVar("_T")
+
 AHEAD_BYTES: Final = 256 << 10
 """What attempts have to gain to count as getting ahead: more than connections that break at once leave behind."""
 RESERVE_BYTES: Final = 16 << 20
@@ -41,13 +42,15 @@ class Asked:
     place: Place
     usable: str | None
     """The commit that the revision last stood for, if that is complete."""
-    environ: Mapping[str, str]
+    endpoint: str = field(repr=False)
+    """Address of the hub; it may have a password in it."""
+    token: str | None = field(repr=False)
 
 
 def bring(asked: Asked, report: Report, policy: RetryPolicy) -> str:
     """Download the revision's commit into the cache and return it; the usable one if the hub can't be asked."""
     place = asked.place
-    with Hub(_endpoint(asked.environ), asked.environ.get("HF_TOKEN") or None, policy) as hub:
+    with Hub(asked.endpoint, asked.token, policy) as hub:
         try:
             listing = _ask(hub, asked, policy)
         except HubError as error:
@@ -72,13 +75,20 @@ def bring(asked: Asked, report: Report, policy: RetryPolicy) -> str:
 
 def _ask(hub: Hub, asked: Asked, policy: RetryPolicy) -> Listing:
     """Ask for the listing: once where the cache has an answer, too, else as often as for a file."""
+    if asked.usable is not None:
+        return hub.listing(asked.repo, asked.revision)
+    return _persistently(lambda: hub.listing(asked.repo, asked.revision), policy)
+
+
+def _persistently(ask: Callable[[], _T], policy: RetryPolicy) -> _T:
+    """Ask until there is an answer, or an error that stays; raises `HubError`."""
     failed = 0
     while True:
         try:
-            return hub.listing(asked.repo, asked.revision)
+            return ask()
         except HubError as error:
             failed += 1
-            if not error.retry or asked.usable is not None or failed >= policy.attempts:
+            if not error.retry or failed >= policy.attempts:
                 raise
             _rest(error, failed, policy)
 
@@ -87,15 +97,6 @@ def _rest(error: HubError, failed: int, policy: RetryPolicy) -> None:
     delay = policy.delay(failed, error.retry_after_seconds)
     log.warning("%s; trying again in %.1f seconds", error, delay)
     policy.sleep(delay)
-
-
-def _endpoint(environ: Mapping[str, str]) -> str:
-    endpoint = environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = f"HF_ENDPOINT is not an http(s) address: {faults.shown(endpoint.rpartition('@')[2])}"
-        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="HF_ENDPOINT"))
-    return endpoint
 
 
 class _Download:
@@ -110,6 +111,8 @@ class _Download:
         self._report = report
         self._policy = policy
         self._folder = asked.place.folder(listing.commit)
+        self._files = dict(listing.files)
+        """Whose size and hash are known; others are asked for one by one, when they are wanted."""
         self._wanted: dict[str, RemoteFile] = {}
         """What belongs to the checkpoint, as far as it is known."""
         self._brought: dict[str, RemoteFile] = {}
@@ -140,26 +143,36 @@ class _Download:
 
     def _small(self) -> Sequence[str]:
         """Return the names of the small files, after a check of their sizes: configuration, tokenizer, index."""
-        files = self._listing.files
-        selection.require(files, f"repository {self._repo}")
-        names = selection.supporting(files)
-        if selection.SINGLE not in files:
+        selection.require(self._names, f"repository {self._repo}")
+        names = selection.supporting(self._names)
+        if selection.SINGLE not in self._names:
             names = (*names, selection.INDEX)
         for name in names:
-            limit = selection.limit(name)
-            if limit is not None and files[name].size > limit:
-                raise faults.invalid(name, "", f"has {files[name].size} bytes; {limit} are allowed")
+            limit, size = selection.limit(name), self._file(name).size
+            if limit is not None and size > limit:
+                raise faults.invalid(name, "", f"has {size} bytes; {limit} are allowed")
         return names
 
     def _weights(self) -> Sequence[str]:
-        if selection.SINGLE in self._listing.files:
+        if selection.SINGLE in self._names:
             return (selection.SINGLE,)
         index = checking.parse_index((self._folder / selection.INDEX).read_bytes())
-        return selection.shards(index, self._listing.files)
+        return selection.shards(index, self._names)
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return self._listing.unmeasured | self._listing.files.keys()
+
+    def _file(self, name: str) -> RemoteFile:
+        if name not in self._files:
+            self._files[name] = _persistently(
+                lambda: self._hub.measure(self._repo, self._commit, name), self._policy
+            )
+        return self._files[name]
 
     def _get(self, names: Sequence[str]) -> None:
         """Download these files into the folder, complete and verified."""
-        files = [self._listing.files[name] for name in names]
+        files = [self._file(name) for name in names]
         self._wanted |= {file.name: file for file in files}
         self._check_room()
         for file in files:

@@ -3,6 +3,7 @@
 import errno
 
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind
+from ocr_wire.redaction import redact
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_SHOWN = 120
@@ -29,5 +30,5 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def shown(text: str) -> str:
-    """Return an untrusted text, short and printable enough for a message."""
-    return "".join(char if char.isprintable() else "?" for char in text[:_MAX_SHOWN])
+    """Return an untrusted text, short and printable enough for a message, and without secrets."""
+    return "".join(char if char.isprintable() else "?" for char in redact(text)[:_MAX_SHOWN])

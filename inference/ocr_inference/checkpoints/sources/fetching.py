@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from ocr_inference.checkpoints.sources import checking, faults
 from ocr_inference.checkpoints.sources.cache import Place, location
 from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress, Report
+from ocr_wire import tokens
 
 log = logging.getLogger(__name__)
+
+DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
 
@@ -47,6 +51,7 @@ def fetch(
     process's, if None) has `HF_ENDPOINT`, `HF_TOKEN` and the like.
     """
     if spec.path is not None:
+        report(Progress(phase="checking"))
         return _mounted(Path(spec.path))
     if spec.repo is None:
         message = f"model {spec.name}: engine {spec.engine} needs a source, huggingFace or path"
@@ -64,13 +69,15 @@ def fetch(
             raise faults.unavailable(message)
         commit = usable
     else:
+        # Before the import: huggingface_hub reads them then, and quotes what it can't read.
+        endpoint, token = _endpoint(environ), _token(environ)
         try:
             # Only here: its imports take longer than all else where nothing has to be downloaded.
             downloading = importlib.import_module("ocr_inference.checkpoints.sources.downloading")
         except ImportError as error:
             message = f"downloads need huggingface_hub ({error}); pip install 'ocr-operator[transformers]'"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
-        asked = downloading.Asked(spec.repo, revision, place, usable, environ)
+        asked = downloading.Asked(spec.repo, revision, place, usable, endpoint, token)
         commit = cast("str", downloading.bring(asked, report, policy or RetryPolicy.from_environ(environ)))
     folder = place.folder(commit)
     report(Progress(phase="checking", revision=commit))
@@ -90,3 +97,29 @@ def _mounted(folder: Path) -> Checkpoint:
 def _check(folder: Path) -> None:
     if names := checking.check(folder).remote_code:
         log.warning("the checkpoint names code of its own, which is not executed: %s", ", ".join(names))
+
+
+def _endpoint(environ: Mapping[str, str]) -> str:
+    endpoint = environ.get("HF_ENDPOINT", "").strip() or DEFAULT_ENDPOINT
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # it quotes what it takes for a port or a host, which may be half of a password
+        usable = False
+    if not usable:
+        message = f"HF_ENDPOINT is not an http(s) address: {faults.shown(endpoint.rpartition('@')[2])}"
+        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="HF_ENDPOINT"))
+    return endpoint
+
+
+def _token(environ: Mapping[str, str]) -> str | None:
+    try:
+        token = tokens.parse(environ.get("HF_TOKEN", ""))
+        if token.startswith(('"', "'")):
+            raise tokens.Unusable("has quotes around it: leave them out")
+        if " " in token:
+            raise tokens.Unusable("has a blank in it: give the token alone, hf_…")
+    except tokens.Unusable as error:
+        failure = Failure(kind=FailureKind.UNSUPPORTED, message=f"HF_TOKEN {error}", param="HF_TOKEN")
+        raise EngineError(failure) from None
+    return token or None

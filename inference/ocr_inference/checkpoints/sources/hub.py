@@ -6,11 +6,11 @@ their queries, since those of a redirect can be signed.
 """
 
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -24,9 +24,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # exported lazily
 
 from ocr_inference import __version__
-from ocr_inference.checkpoints.sources import faults, selection
-from ocr_inference.checkpoints.sources.cache import COMMIT
+from ocr_inference.checkpoints.sources import faults, listing, way_out
+from ocr_inference.checkpoints.sources.listing import Listing, RemoteFile
 from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
+from ocr_wire import numbers
 
 MAX_API_BYTES: Final = 32 << 20
 """Of an answer that isn't a file: the listing of 10,000 files takes about 4 MB."""
@@ -35,26 +36,8 @@ MAX_ERROR_BYTES: Final = 1 << 20
 _RETRY_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NONSENSE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError, httpx2.InvalidURL)
 """What the client makes of an answer that isn't one: it indexes and converts without looking."""
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|git:[0-9a-f]{40}")
 _LIMIT: Final = "ocr_limit_bytes"
 """Where a request carries the most that its answer may have."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    name: str
-    size: int
-    digest: str
-    """`sha256:` of the content, or `git:` and the SHA-1 that git gives it."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    commit: str
-    files: Mapping[str, RemoteFile]
-    """The top folder's."""
-    tree: Mapping[str, Mapping[str, str | int]] | None
-    """All files, as huggingface_hub keeps them in its cache; None where the hub doesn't tell all of it."""
 
 
 class HubError(Exception):
@@ -93,7 +76,12 @@ class Hub:
             # They log whole addresses, those with signatures, too.
             logging.getLogger(name).setLevel(logging.WARNING)
         huggingface_hub.set_client_factory(self._client)
-        self._files = self._client()
+        try:
+            self._files = self._client()
+        except (ValueError, OSError, ImportError, httpx2.InvalidURL) as error:
+            # What is wrong isn't repeated: of an address that can't be read, a password may be taken for the port.
+            what = f"no client for {self.host} ({type(error).__name__})"
+            raise faults.unavailable(f"{what}: {way_out.fault(os.environ) or way_out.VARIABLES}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,16 +101,34 @@ class Hub:
                 info = api.model_info(
                     repo, revision=revision, files_metadata=True, timeout=self._policy.idle_timeout_seconds
                 )
-                return _listing(info)
+                return listing.of(info)
             except _NONSENSE as error:
                 what = f"{self.host} answers nonsense about {repo}: {type(error).__name__}: {faults.shown(str(error))}"
                 raise HubError(what, retry=False) from error
+
+    def measure(self, repo: str, commit: str, name: str) -> RemoteFile:
+        """Ask for the size and the hash of a file that the listing names only, as the hub's own client does."""
+        url = huggingface_hub.hf_hub_url(repo, name, revision=commit, endpoint=self.endpoint)
+        what = f"{name} of {repo} at {self.host}"
+        with self._errors(what):
+            response = self._files.head(url, headers=self._authorization())
+            try:
+                hf_raise_for_status(response)
+                return listing.measured(
+                    [each.headers for each in (*response.history, response)], name, commit
+                )
+            except _NONSENSE as error:
+                raise HubError(
+                    f"{what}: neither its listing nor the file's own answer says its size and hash, so nothing could be"
+                    " verified: set HF_ENDPOINT to another mirror, or mount the files (source.path)",
+                    retry=False,
+                ) from error
 
     @contextmanager
     def open(self, repo: str, commit: str, file: RemoteFile, offset: int) -> Iterator[Body]:
         """Open a file of a commit, from `offset` (less than its size) on."""
         url = huggingface_hub.hf_hub_url(repo, file.name, revision=commit, endpoint=self.endpoint)
-        headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        headers = self._authorization()
         if offset:
             headers["range"] = f"bytes={offset}-"
         what = f"{file.name} of {repo} at {self.host}"
@@ -138,6 +144,9 @@ class Hub:
                     f"{what}: the hub answers {response.status_code}, with nonsense", retry=True
                 ) from error
             yield Body(_offset(response, file, commit, offset), response.iter_bytes())
+
+    def _authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _client(self) -> httpx2.Client:
         headers = {"accept-encoding": "identity", "user-agent": f"ocr-operator/{__version__}"}
@@ -162,7 +171,9 @@ class Hub:
             raise self._refused(what, error) from error
         except httpx2.HTTPError as error:
             text = faults.shown(str(error)) or type(error).__name__
-            raise HubError(f"{what}: {text}", retry=True) from error
+            hint = _hint(error, text)
+            message = f"{what}: {text}" if hint is None else f"{what}: {text}: {hint}"
+            raise HubError(message, retry=hint is None) from error
 
     def _refused(self, what: str, error: HfHubHTTPError) -> HubError:
         status = error.response.status_code
@@ -180,6 +191,15 @@ class Hub:
         return HubError(
             message, retry=status in _RETRY_STATUSES, retry_after_seconds=_retry_after(error.response)
         )
+
+
+def _hint(error: httpx2.HTTPError, text: str) -> str | None:
+    """Return what helps against an error that stays as it is until the settings change; None for others."""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "set SSL_CERT_FILE to a file with the authorities that are trusted, this one's among them"
+    if isinstance(error, httpx2.ProxyError):
+        return "it is what the proxy answers: see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+    return None
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -208,36 +228,6 @@ class _Bounded(httpx2.SyncByteStream):
         self._body.close()
 
 
-def _listing(info: huggingface_hub.ModelInfo) -> Listing:
-    if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
-        raise ValueError("no commit")
-    siblings: list[Any] = info.siblings or []
-    if len(siblings) > selection.MAX_FILES:
-        raise ValueError("too many files")
-    found = (_file(each) for each in siblings if selection.is_plain(each.rfilename))
-    return Listing(info.sha, {file.name: file for file in found if file is not None}, _tree(siblings))
-
-
-def _tree(siblings: Sequence[Any]) -> Mapping[str, Mapping[str, str | int]] | None:
-    tree: dict[str, dict[str, str | int]] = {}
-    for each in siblings:
-        if not isinstance(each.size, int) or not isinstance(each.blob_id, str):
-            return None
-        tree[each.rfilename] = {"size": each.size, "blob_id": each.blob_id}
-        if each.lfs:
-            tree[each.rfilename] |= {"lfs_sha256": each.lfs["sha256"], "lfs_size": each.lfs["size"]}
-    return tree
-
-
-def _file(sibling: Any) -> RemoteFile | None:
-    """Return a file of a listing; None where the hub doesn't give its size or hash: nothing could be verified."""
-    lfs = sibling.lfs
-    size = lfs["size"] if lfs else sibling.size
-    digest = f"sha256:{lfs['sha256']}" if lfs else f"git:{sibling.blob_id}"
-    known = isinstance(size, int) and size >= 0 and _DIGEST.fullmatch(digest)
-    return RemoteFile(sibling.rfilename, size, digest) if known else None
-
-
 def _offset(response: httpx2.Response, file: RemoteFile, commit: str, asked: int) -> int:
     """Return the offset at which the body begins; raises where the answer is for another commit, size or offset."""
     first = (response.history or [response])[0]
@@ -253,5 +243,4 @@ def _offset(response: httpx2.Response, file: RemoteFile, commit: str, asked: int
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
-    text = response.headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+    return numbers.whole(response.headers.get("retry-after", "").strip(), 0, 99_999)

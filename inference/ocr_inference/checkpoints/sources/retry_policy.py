@@ -1,10 +1,12 @@
 """Timeouts and retries of a download, with the clock and the sleep that it uses."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
+
+from ocr_wire import numbers
+from ocr_wire.settings import MAX_SECONDS
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,8 @@ class RetryPolicy:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Return the policy with `HF_HUB_DOWNLOAD_TIMEOUT`, as the hub's own tools have it; nonsense is ignored."""
-        try:
-            seconds = float(environ.get("HF_HUB_DOWNLOAD_TIMEOUT", ""))
-        except ValueError:
-            return cls()
-        return cls(idle_timeout_seconds=seconds) if 0 < seconds < math.inf else cls()
+        seconds = numbers.decimal(environ.get("HF_HUB_DOWNLOAD_TIMEOUT", ""), 0, MAX_SECONDS)
+        return cls(idle_timeout_seconds=seconds) if seconds else cls()
 
     def delay(self, failed: int, requested: float | None) -> float:
         """Return the seconds to wait after `failed` attempts in a row; the hub's `requested` ones up to the maximum."""

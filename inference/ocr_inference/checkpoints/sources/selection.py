@@ -13,6 +13,8 @@ CONFIG: Final = "config.json"
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
 
+WEIGHTS: Final = ".safetensors"
+
 MAX_FILES: Final = 10_000
 """Entries of a repository or folder; more is no checkpoint."""
 

@@ -65,9 +65,11 @@ def write(
     buffer: memoryview,
     metadata: Mapping[str, str] | None = None,
     *,
+    on_range: OnRange | None = None,
     threads: int = 4,
 ) -> None:
-    """Write what `buffer` holds: all slots, computed buffers too. Raises `ImageNotWritten`, and leaves nothing then."""
+    """Write what `buffer` holds: all slots, computed buffers too; `on_range` is called for what is
+    written, in the calling thread. Raises `ImageNotWritten`, and leaves nothing then."""
     head = _header(layout, dict(metadata or {}) | {CHECKSUM: "0" * 64})
     plan = header.parse(head[header.PREFIX_BYTES :], len(head) + layout.weight_bytes, file.name)
     try:
@@ -77,15 +79,20 @@ def write(
             os.posix_fallocate(fd, 0, plan.data_begin + layout.weight_bytes)
             chunks = list(scatter.chunks(plan, layout, CHUNK_BYTES))
             with ThreadPoolExecutor(threads, "write-image") as pool:
-                digests = list(pool.map(lambda chunk: _write_chunk(fd, chunk, buffer), chunks))
+                digests = []
+                written = pool.map(lambda chunk: _write_chunk(fd, chunk, buffer), chunks)
+                for chunk, digest in zip(chunks, written, strict=True):
+                    digests.append(digest)
+                    if on_range is not None:
+                        for offset, nbytes in chunk.runs():
+                            on_range(offset, nbytes)
             checksum = _checksum(digests)
             os.pwrite(fd, _header(layout, dict(metadata or {}) | {CHECKSUM: checksum}), 0)
             os.fsync(fd)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # such as no further thread
         free = _free_bytes(file.parent)
-        message = (
-            f"weight image {file} of {layout.weight_bytes} bytes can't be written: {error.strerror}; {free}"
-        )
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        message = f"weight image {file} of {layout.weight_bytes} bytes can't be written: {why}; {free}"
         raise ImageNotWritten(message) from error
 
 
@@ -121,9 +128,10 @@ def read(
 
 
 def discard(file: Path) -> None:
-    """Remove an image that is damaged; a reader that has it open isn't disturbed."""
+    """Remove an image that is damaged, where the folder can be written; a reader that has it open isn't disturbed."""
     for each in (file, file.with_suffix(VERIFIED)):
-        each.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            each.unlink(missing_ok=True)
 
 
 # --- the format -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Vision-language models by transformers and torch, without remote code.
 
 - `engine`: the engine: pages in, text out.
+- `page`: a page in the engine, and its size by free memory.
 - `checkpoints`: from a folder to model, processor and family, without weights.
 - `configs`: config.json, checked.
 - `architecture`: models on `meta`.

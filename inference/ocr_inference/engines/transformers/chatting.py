@@ -6,7 +6,7 @@ Pillow, and parts of processors that are for videos are left out.
 
 import inspect
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +26,8 @@ from transformers.models.auto.auto_mappings import PROCESSOR_MAPPING_NAMES
 from ocr_inference.checkpoints.sources import faults
 from ocr_inference.engines import pictures
 from ocr_inference.engines.transformers import configs, memory
-from ocr_inference.engines.transformers.inputs import Inputs, tokens_left
-from ocr_inference.families import chat
+from ocr_inference.engines.transformers.inputs import Inputs, one_alone, tokens_left
+from ocr_inference.families import chat, page_size
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest
 from ocr_wire.tasks import Task
@@ -63,10 +63,14 @@ class Chat:
         return mark if isinstance(mark, str) else None
 
     def __call__(self, request: InferRequest) -> Inputs:
-        page = pictures.decode(request.image, request.max_pixels)
+        if request.parts and self.processor.chat_template is None:
+            raise one_alone()
+        pages = pictures.decode_each(request)
+        longest = page_size.side(request.read_at) if request.resolution is None else None
+        sizes = [page_size.fitted(page.width, page.height, longest) for page in pages]
         words = chat.prompt(self.model_type, Task(request.task), request.prompt)
         with self._one_by_one:
-            found = self._processed(page, words)
+            found = self._processed(list(map(pictures.scaled, pages, sizes)), words)
         tensors = {
             name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value
             for name, value in found.items()
@@ -76,19 +80,29 @@ class Chat:
         return Inputs(
             tensors,
             length,
-            page.width,
-            page.height,
+            pages[0].width,
+            pages[0].height,
             tokens_left(length, request.max_tokens, self.max_context),
             self.guard.banned if request.loop_guard else None,
+            read_at=request.read_at if sizes != [page.size for page in pages] else None,
         )
 
-    def _processed(self, page: Any, words: str) -> Mapping[str, Any]:
+    def smaller(self, request: InferRequest, read: Inputs | None) -> tuple[str, ...]:
+        """Return the sizes below the one that a page was `read` at, largest first."""
+        if read is None:
+            return page_size.smaller_sides(page_size.side(request.read_at) or page_size.LONGEST_SIDE)
+        longest = page_size.side(read.read_at) or max(read.width, read.height)
+        return page_size.smaller_sides(longest)
+
+    def _processed(self, pages: Sequence[Any], words: str) -> Mapping[str, Any]:
         try:
             if self.processor.chat_template is None:
                 # GOT-OCR2: its processor replaces the picture's mark, and its prompt is fixed.
-                found = self.processor(images=[page], text=[chat.got_ocr2_text(words)], return_tensors="pt")
+                found = self.processor(
+                    images=list(pages), text=[chat.got_ocr2_text(words)], return_tensors="pt"
+                )
             else:
-                content: list[dict[str, Any]] = [{"type": "image", "image": page}]
+                content: list[dict[str, Any]] = [{"type": "image", "image": page} for page in pages]
                 if words:
                     content.append({"type": "text", "text": words})
                 found = self.processor.apply_chat_template(

@@ -53,6 +53,8 @@ class Opened:
     """Tokens of prompt and answer together."""
     prepare: Callable[[InferRequest], Inputs]
     """Decode the page and build the prompt; raises `EngineError`."""
+    smaller: Callable[[InferRequest, Inputs | None], tuple[str, ...]]
+    """Sizes below the one that a request is read at, largest first; the inputs are None where they couldn't be made."""
     decode: Callable[[Sequence[int]], str]
     """Text of written tokens, without the ends of answers."""
     buffers: Callable[[], Mapping[str, torch.Tensor]]
@@ -104,6 +106,7 @@ def open(  # noqa: A001 it is used as `checkpoints.open`
         eos_ids=eos,
         max_context=context,
         prepare=prepare,
+        smaller=prepare.smaller,
         decode=lambda ids: tokenizer.decode(
             [each for each in ids if each not in ends], skip_special_tokens=False
         ),

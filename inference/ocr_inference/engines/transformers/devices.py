@@ -83,12 +83,12 @@ class Simulated:
 
 
 class Cuda:
-    """The current CUDA device. Pinned ranges are copied by direct memory access, others through two pinned slots: while
-    one is on its way, the other is filled."""
+    """CUDA device, by its number. Pinned ranges are copied by direct memory access, others through two pinned slots:
+    while one is on its way, the other is filled."""
 
-    def __init__(self) -> None:
-        # The one that this process sees. Asking for the current one would start CUDA, which a standby must not.
-        self._device = torch.device("cuda", 0)
+    def __init__(self, index: int = 0) -> None:
+        # The first that this process sees. Asking for the current one would start CUDA, which a standby must not.
+        self._device = torch.device("cuda", index)
         self._pinning: Pinning | None = None
         self._slots: tuple[_Slot, ...] | None = None
         self._turn = 0

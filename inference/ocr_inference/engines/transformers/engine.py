@@ -13,21 +13,21 @@ import functools
 import logging
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers.utils import logging as library_logging
 
+from ocr_inference import limits
 from ocr_inference.engines import pictures
 from ocr_inference.engines.transformers import generation, memory, vision
 from ocr_inference.engines.transformers.generation import Generator, Prompt, Written
 from ocr_inference.engines.transformers.inputs import Inputs
 from ocr_inference.engines.transformers.loading import Weights
+from ocr_inference.engines.transformers.page import PageState, prepare
 from ocr_inference.engines.transformers.text import Pieces
 from ocr_inference.protocol.engine import (
     Broken,
@@ -43,6 +43,9 @@ from ocr_inference.protocol.engine import (
     Report,
 )
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.memory_use import DeviceUse
+from ocr_wire import engines
+from ocr_wire.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +58,6 @@ PRELOAD = (
     "transformers.models.unlimited_ocr.modeling_unlimited_ocr",
 )
 """Modules that a load and a first page import beyond this one; a forkserver imports them, too."""
-MAX_BATCH = 32
-"""Most pages at once, where the settings allow as many; the memory for keys and values bounds it in practice."""
 PREPARING = 2
 """Threads that decode pages and cut them into tiles while other pages are written."""
 _POLL_SECONDS = 0.05
@@ -64,31 +65,15 @@ _POLL_SECONDS = 0.05
 _MAX_MESSAGE = 1000
 
 
-@dataclass
-class _Page:
-    """Page in the engine: being prepared, waiting for memory, or being written."""
-
-    number: int
-    began: float
-    job: "Future[Inputs]"
-    pieces: Pieces
-    prompt: Prompt | None = None
-    """Inputs on the device, its picture encoded."""
-    text: list[str] = field(default_factory=list)
-    tokens: int = 0
-
-    @property
-    def inputs(self) -> Inputs:
-        return self.job.result()
-
-
 class TransformersEngine:
     """`SteppingEngine` of one vision-language model."""
 
-    def __init__(self, weights: Weights, max_batch: int) -> None:
+    def __init__(self, weights: Weights, max_batch: int, measure: Callable[[], DeviceUse | None]) -> None:
+        """Prepare; `measure` returns the use of the device, as `device_use` does."""
         self.max_batch = max_batch
+        self._measure = measure
         self._weights = weights
-        self._pages: dict[int, _Page] = {}
+        self._pages: dict[int, PageState] = {}
         """All pages in the engine, in the order in which they came."""
         self._generator: Generator | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -146,11 +131,11 @@ class TransformersEngine:
     def admit(self, number: int, request: InferRequest) -> None:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(PREPARING, "prepare")
-        job = self._threads.submit(self._prepare, request)
-        self._pages[number] = _Page(number, time.perf_counter(), job, Pieces(self._decode))
+        job = self._threads.submit(self._prepare, request, self._measure())
+        self._pages[number] = PageState(number, request, time.perf_counter(), job, Pieces(self._decode))
 
-    def _prepare(self, request: InferRequest) -> Inputs:
-        return self._weights.opened.prepare(request)
+    def _prepare(self, request: InferRequest, use: DeviceUse | None = None) -> Inputs:
+        return prepare(self._weights.opened, request, use)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._weights.opened.decode(tokens)
@@ -181,6 +166,12 @@ class TransformersEngine:
             answers |= {number: event for number, event in self.step() if not isinstance(event, Delta)}
         return [answers[number] for number in range(len(requests))]
 
+    def clean_up(self) -> None:
+        memory.release(self._weights.device)
+
+    def device_use(self) -> DeviceUse | None:
+        return self._measure()
+
     def _begin_pages(self) -> list[Event]:
         writing = self._writing()
         waiting = [page for page in self._pages.values() if page.number not in writing]
@@ -197,7 +188,7 @@ class TransformersEngine:
                     break  # those that are being written go on in between
         return events
 
-    def _look_at(self, pages: Sequence[_Page]) -> list[Event]:
+    def _look_at(self, pages: Sequence[PageState]) -> list[Event]:
         """Bring pages to the device and encode their pictures, all together."""
         events: list[Event] = []
         for page in pages:
@@ -210,30 +201,28 @@ class TransformersEngine:
             page.prompt = prompt
         return events
 
-    def _bring(self, page: _Page) -> list[Event]:
+    def _bring(self, page: PageState) -> list[Event]:
         inputs = page.inputs
         tensors = {name: self._on_device(value) for name, value in inputs.tensors.items()}
         page.prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
         return []
 
-    def _begin(self, page: _Page, prompt: Prompt) -> list[Event]:
+    def _begin(self, page: PageState, prompt: Prompt) -> list[Event]:
         return self._try(page, lambda: self._events_of([self._writer().begin(page.number, prompt)]))
 
-    def _try(self, page: _Page, work: Callable[[], list[Event]]) -> list[Event]:
+    def _try(self, page: PageState, work: Callable[[], list[Event]]) -> list[Event]:
         """Work on one page, before it is being written; its failure is its own."""
         failure: Failure | None = None
         try:
             return work()
         except EngineError as error:
             failure = error.failure
-        except Exception as error:  # noqa: BLE001 libraries raise what they like; one page must not harm another
+        except Exception as error:
             _raise_if_broken(error)
             if memory.ran_out(error):
-                failure = Failure(
-                    kind=FailureKind.OUT_OF_MEMORY, message=_shown("no memory for the page", error)
-                )
+                failure = page.out_of_memory(self._weights.opened, _shown("no memory for the page", error))
             else:
-                traceback.print_exc()
+                log.exception("the model refused the page")
                 failure = Failure(
                     kind=FailureKind.FAILED, message=_shown("the model refused the page", error)
                 )
@@ -261,13 +250,13 @@ class TransformersEngine:
                 raise
             message = _shown("no memory for the page's text", error)
         lost = set(before) - set(generator.numbers) or {before[-1]}
+        events: list[Event] = []
         for number in lost:
             generator.drop(number)
-            del self._pages[number]
+            events.append((number, self._pages.pop(number).out_of_memory(self._weights.opened, message)))
         memory.release(self._weights.device)
         self._short_of_memory = bool(generator.numbers)
-        failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message=message)
-        return [(number, failure) for number in lost]
+        return events
 
     def _events_of(self, written: Sequence[Written]) -> list[Event]:
         events: list[Event] = []
@@ -291,7 +280,7 @@ class TransformersEngine:
                 self._weights.pin()
         return events
 
-    def _result(self, page: _Page, last: Written) -> PageResult:
+    def _result(self, page: PageState, last: Written) -> PageResult:
         return PageResult(
             text="".join(page.text),
             width=page.inputs.width,
@@ -301,6 +290,7 @@ class TransformersEngine:
             completion_tokens=page.tokens,
             seconds=time.perf_counter() - page.began,
             family=self._weights.opened.family.name,
+            shortage=page.inputs.shortage,
         )
 
     def _writing(self) -> Sequence[int]:
@@ -318,12 +308,8 @@ class TransformersEngine:
 
 
 def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngine:
-    max_batch = _option(spec, "max_batch", MAX_BATCH, 256)
-    threads = _option(spec, "threads", 0, 256) or memory.threads()
-    if unknown := sorted(set(spec.options) - {"max_batch", "threads"}):
-        message = f"model {spec.name}: engine transformers has no option {unknown[0]!r}"
-        failure = Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{unknown[0]}")
-        raise EngineError(failure)
+    options = engines.with_defaults("transformers", spec.options)
+    threads = int(options["threads"]) or limits.threads()
     if spec.device == "cuda" and spec.gpu_uuid is not None:
         # Read when CUDA starts, which nothing has done yet in this process.
         os.environ["CUDA_VISIBLE_DEVICES"] = spec.gpu_uuid
@@ -331,15 +317,8 @@ def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngin
     # Bars are no lines of a log, and what it warns of are its defaults; what matters is reported or raised.
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    return TransformersEngine(Weights(spec, host, report, os.environ), max(1, max_batch))
-
-
-def _option(spec: ModelSpec, name: str, default: int, most: int) -> int:
-    value = spec.options.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        message = f"model {spec.name}: option {name} is a whole number from 0 to {most}, not {value!r}"
-        raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param=f"options.{name}"))
-    return value
+    weights = Weights(spec, host, report, os.environ)
+    return TransformersEngine(weights, int(options["max_batch"]), lambda: memory.device_use(weights.device))
 
 
 @contextmanager
@@ -357,10 +336,10 @@ def _device_errors() -> Iterator[None]:
 
 def _raise_if_broken(error: Exception) -> None:
     if memory.sticks(error):
-        traceback.print_exc()
+        log.error("the GPU can't be used by this process any more", exc_info=error)
         message = _shown("the GPU reports an error after which this process can't use it", error)
         raise Broken(Failure(kind=FailureKind.WORKER_DIED, message=message)) from None
 
 
 def _shown(what: str, error: BaseException) -> str:
-    return f"{what}: {type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    return redact(f"{what}: {type(error).__name__}: {error}")[:_MAX_MESSAGE]

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from transformers.models.deepseek_ocr2.image_processing_pil_deepseek_ocr2 import DeepseekOcr2ImageProcessorPil
 
 from ocr_inference.engines import pictures
-from ocr_inference.families import grounded
+from ocr_inference.families import grounded, page_size
 from ocr_inference.families.loops import LoopGuard
 from ocr_inference.families.tiling import Resolution, Views, views
-from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest
+from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest, Shortage
 from ocr_wire.tasks import Task
 
 GREY = (127, 127, 127)
@@ -36,6 +36,10 @@ class Inputs:
     """Requested number of tokens, bounded by what is left of the model's context."""
     banned: Callable[[Sequence[int]], Collection[int]] | None = None
     """The loop guard: tokens written so far → tokens that must not come next."""
+    read_at: str | None = None
+    """The request's `read_at`, where that made the page smaller."""
+    shortage: Shortage | None = None
+    """Why it is smaller."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,12 @@ class Grounded:
     max_context: int
 
     def __call__(self, request: InferRequest) -> Inputs:
-        name = request.resolution or self.default
+        name = request.resolution or request.read_at or self.default
         if (resolution := self.resolutions.get(name)) is None:
             message = f"this model has no resolution {name!r}; it has {', '.join(self.resolutions)}"
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="resolution"))
+        if request.parts:
+            raise one_alone()
         page = pictures.decode(request.image, request.max_pixels)
         seen = views(page.width, page.height, resolution)
         words = grounded.prompt(
@@ -81,7 +87,13 @@ class Grounded:
             page.height,
             tokens_left(len(ids), request.max_tokens, self.max_context),
             self.guard.banned if request.loop_guard else None,
+            read_at=request.read_at if request.resolution is None else None,
         )
+
+    def smaller(self, request: InferRequest, read: Inputs | None) -> tuple[str, ...]:  # noqa: ARG002 views have fixed sizes
+        """Return the sizes below the one that the request is read at, largest first."""
+        name = request.resolution or request.read_at or self.default
+        return page_size.smaller_resolutions(self.resolutions, name)
 
     def _normalised(self, squares: Sequence[Image.Image]) -> torch.Tensor:
         """Normalise to -1 to 1, by the processor of version 2: its arithmetic is that of both versions."""
@@ -107,6 +119,12 @@ def tiles(page: Image.Image, seen: Views) -> list[Image.Image]:
     large = page.resize((columns * side, rows * side), Image.Resampling.BICUBIC)
     corners = [(column * side, row * side) for row in range(rows) for column in range(columns)]
     return [large.crop((x, y, x + side, y + side)) for x, y in corners]
+
+
+def one_alone() -> EngineError:
+    """Return the refusal of several pictures by a model that was made for one."""
+    message = "this model reads one picture at a time: send a request for each"
+    return EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message, param="file"))
 
 
 def tokens_left(prompt: int, asked: int | None, context: int) -> int:

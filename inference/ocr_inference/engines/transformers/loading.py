@@ -7,6 +7,7 @@ is converted once, and read from a weight image from then on.
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 import transformers
@@ -45,6 +46,8 @@ class Weights:
         self._environ = environ
         self._opened: Opened | None = None
         self._flat: FlatModel | None = None
+        self._image_failure: Failure | None = None
+        """Why the last load couldn't keep what it had converted."""
 
     @property
     def opened(self) -> Opened:
@@ -61,6 +64,7 @@ class Weights:
 
     def load(self) -> None:
         """Load from the source into host tier and device."""
+        self._image_failure = None
         flat, opened, checkpoint, plan = self._open(unread=True)
         try:
             if opened.conversion_needed:
@@ -106,7 +110,9 @@ class Weights:
         on_device = 0 if self._flat is None else self._flat.device_bytes
         if on_device:
             on_device = max(on_device, memory.peak_bytes(self.device))
-        return Footprint(device_bytes=on_device, host_bytes=self._host.size)
+        return Footprint(
+            device_bytes=on_device, host_bytes=self._host.size, image_failure=self._image_failure
+        )
 
     # --- parts ------------------------------------------------------------------------------------------------
 
@@ -158,7 +164,7 @@ class Weights:
         with reading.Checkpoint.open(checkpoint.folder, within=Path("/")) as files:
 
             def read(buffer: memoryview, on_range: OnRange) -> int:
-                return files.read(plan, buffer, on_range=self._counted(on_range, plan))
+                return files.read(plan, buffer, on_range=self._counted("reading", plan, on_range))
 
             flat.load(read, opened.buffers())
 
@@ -174,33 +180,45 @@ class Weights:
         file = image.path(Path(self._spec.cache_dir), key)
 
         def read(buffer: memoryview, on_range: OnRange) -> int:
-            return image.read(file, plan, buffer, on_range=self._counted(on_range, plan))
+            return image.read(file, plan, buffer, on_range=self._counted("reading", plan, on_range))
 
         try:
             flat.load(read)
         except FileNotFoundError:
             log.info("model %s: converting the checkpoint, once", self._spec.name)
-        except BadWeights as error:
+        except (BadWeights, OSError) as error:
+            # Damaged, or of another user: what can't be read is converted again, as if there were none.
             log.warning("model %s: converting the checkpoint again: %s", self._spec.name, error)
             image.discard(file)
         else:
             return
         self._report(Progress(phase="converting", total_bytes=plan.weight_bytes))
-        flat.load(values=_tensors(opened.converted(), plan))
+        flat.load(values=_tensors(opened.converted(), plan), on_value=self._counted("converting", plan))
+        count = self._counted("converting", plan, file=file.name)
         with self._host.map() as tier, memoryview(tier) as everything:
             try:
-                image.write(file, plan, everything[: plan.total_bytes])
+                image.write(file, plan, everything[: plan.total_bytes], on_range=count)
             except image.ImageNotWritten as error:
-                log.warning("model %s: the next load converts again: %s", self._spec.name, error)
+                full = isinstance(error.__cause__, OSError) and faults.is_disk_full(error.__cause__)
+                kind = FailureKind.DISK_FULL if full else FailureKind.FAILED
+                self._image_failure = Failure(kind=kind, message=f"the next load converts again: {error}")
 
-    def _counted(self, on_range: OnRange, plan: Layout) -> OnRange:
+    def _counted(
+        self,
+        phase: Literal["reading", "converting"],
+        plan: Layout,
+        on_range: OnRange | None = None,
+        file: str = "",
+    ) -> OnRange:
+        """Return what reports each range as progress, after `on_range` has it."""
         done = 0
 
         def count(offset: int, nbytes: int) -> None:
             nonlocal done
-            on_range(offset, nbytes)
+            if on_range is not None:
+                on_range(offset, nbytes)
             done += nbytes
-            self._report(Progress(phase="reading", done_bytes=done, total_bytes=plan.weight_bytes))
+            self._report(Progress(phase=phase, done_bytes=done, total_bytes=plan.weight_bytes, file=file))
 
         return count
 

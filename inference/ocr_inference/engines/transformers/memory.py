@@ -2,32 +2,29 @@
 
 import atexit
 import gc
-import os
-from pathlib import Path
 
 import torch
+
+from ocr_inference import limits
+from ocr_inference.protocol.memory_use import DeviceUse
 
 # What is frozen when the process ends counts as leaked with libraries that look, and they fill the log with it.
 atexit.register(gc.unfreeze)
 
 _OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "Cannot allocate memory",  # the system's words, where a file can't be mapped
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""Texts of errors without a type of their own: the CPU's allocator, libraries that allocate by themselves."""
-
-MAX_THREADS = 8
-"""Most threads: more gain little for a page at a time, and take the cores of the models beside this one."""
+"""Texts of errors without a type of their own, besides those of `limits`: libraries that allocate by themselves."""
 
 
 def ran_out(error: BaseException) -> bool:
     """Whether the error means that memory ran out, and the device is as good as before."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    if not isinstance(error, RuntimeError):
+        return False
+    return limits.ran_out(error) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def sticks(error: BaseException) -> bool:
@@ -62,18 +59,18 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def device_use(device: torch.device) -> DeviceUse | None:
+    """Return the use of a CUDA device; None of any other, or while CUDA hasn't started: asking would start it."""
+    if device.type != "cuda" or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return DeviceUse(
+        allocated_bytes=torch.cuda.memory_allocated(device),
+        reserved_bytes=torch.cuda.memory_reserved(device),
+        free_bytes=free,
+    )
+
+
 def peak_bytes(device: torch.device) -> int:
     """Return the most that was allocated at once in this process; 0 where that isn't counted."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def threads(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return how many threads to compute with: the cores that this process may use, by affinity and by quota."""
-    cores = float(len(os.sched_getaffinity(0)))
-    try:
-        quota, _, period = cpu_max.read_text().strip().partition(" ")
-        if quota != "max":
-            cores = min(cores, int(quota) / int(period))
-    except (OSError, ValueError, ZeroDivisionError):
-        pass  # no limit that we can see
-    return max(1, min(MAX_THREADS, round(cores)))

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import torch
 
+from ocr_inference import limits
 from ocr_inference.checkpoints.weights.layout import Entry, Layout, Slot
 from ocr_inference.checkpoints.weights.reading import OnRange
 from ocr_inference.engines.transformers.devices import Device
-from ocr_inference.protocol import host_tier
 from ocr_inference.protocol.host_tier import HostTier
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {
@@ -59,7 +59,7 @@ def entries(model: torch.nn.Module) -> tuple[tuple[Entry, ...], Mapping[str, str
     persistent = model.state_dict(keep_vars=True).keys()
     found: list[Entry] = []
     ties: dict[str, str] = {}
-    for tensor, sites in _tensors(model):
+    for tensor, sites in tensors(model):
         if tensor.dtype not in WORDS:
             raise ValueError(f"{sites[0].name} has elements of a type that can't be stored, {tensor.dtype}")
         name, *aliases = [site.name for site in sites if site.registered]
@@ -76,13 +76,23 @@ class FlatModel:
     `sealed`: `to_device`. The model has no usable tensors before either.
     """
 
-    def __init__(self, model: torch.nn.Module, layout: Layout, host: HostTier, device: Device | None) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        layout: Layout,
+        host: HostTier,
+        device: Device | None,
+        bound: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         """Prepare; `layout` is of the model's `entries`; without a device, ready means bound to the host. Nothing is
-        allocated or mapped yet."""
+        allocated or mapped yet.
+
+        `bound` are the tensors to bind, by the layout's names and in its order; without it they are new ones, which
+        replace the model's."""
         self._layout = layout
         self._host = host
         self._device = device
-        self._bound = _take_over(model, layout)
+        self._bound = _take_over(model, layout) if bound is None else bound
         self._map: mmap.mmap | None = None
         self._host_flat: torch.Tensor | None = None
         self._device_flat: torch.Tensor | None = None
@@ -105,19 +115,21 @@ class FlatModel:
         seal = os.pread(self._host.fd, _SEAL.size + 1, self._layout.total_bytes)
         return seal == _SEAL.pack(_MAGIC, self._layout.digest)
 
-    def load(self, read: Read | None = None, values: Mapping[str, torch.Tensor] | None = None) -> None:
+    def load(
+        self,
+        read: Read | None = None,
+        values: Mapping[str, torch.Tensor] | None = None,
+        on_value: OnRange | None = None,
+    ) -> None:
         """Fill the host tier and, while that goes on, the device; then bind to where the model is ready.
 
         `read` fills slots from files, `values` fills others: buffers that the model computes, or all of a model that
-        had to be converted. Together they fill each slot once, else it's a `ValueError`. Raises `MemoryError` before a
-        byte is read where the host lacks memory. Whatever it raises, the device is left empty and the host tier
-        unsealed.
+        had to be converted, and `on_value` is called for each. Together they fill each slot once, else it's a
+        `ValueError`. Raises `MemoryError` before a byte is read where the host lacks memory. Whatever it raises, the
+        device is left empty and the host tier unsealed.
         """
         self.close()
-        size = self._layout.total_bytes + _SEAL.size
-        host_tier.require_available(size - self._host.resident_bytes)
-        self._host.resize(size)
-        os.pwrite(self._host.fd, bytes(_SEAL.size), self._layout.total_bytes)
+        self._prepare_host()
         with self._whole_or_host():
             filled = 0
             if read is not None:
@@ -129,9 +141,11 @@ class FlatModel:
                 _view(_typed(self._mapped(), self._layout, slot), slot).copy_(value)
                 self._copy(slot.offset, slot.entry.nbytes)
                 filled += slot.entry.nbytes
+                if on_value is not None:
+                    on_value(slot.offset, slot.entry.nbytes)
             if filled != self._layout.weight_bytes:
                 raise ValueError(f"{filled} bytes of tensors were filled, not {self._layout.weight_bytes}")
-        os.pwrite(self._host.fd, _SEAL.pack(_MAGIC, self._layout.digest), self._layout.total_bytes)
+        self._seal()
 
     def to_device(self) -> None:
         """Move to the device, in one chunked copy. Raises `MemoryError` with the model bound to the host."""
@@ -191,6 +205,16 @@ class FlatModel:
             self._host_flat = torch.frombuffer(memoryview(self._map), dtype=torch.uint8)
         return self._host_flat
 
+    def _prepare_host(self) -> None:
+        """Give the host tier its size, without a seal."""
+        size = self._layout.total_bytes + _SEAL.size
+        limits.require_memory(size - self._host.resident_bytes, "the model's weights")
+        self._host.resize(size)
+        os.pwrite(self._host.fd, bytes(_SEAL.size), self._layout.total_bytes)
+
+    def _seal(self) -> None:
+        os.pwrite(self._host.fd, _SEAL.pack(_MAGIC, self._layout.digest), self._layout.total_bytes)
+
     def _read(self, read: Read) -> int:
         self._mapped()
         assert self._map is not None
@@ -237,7 +261,7 @@ class FlatModel:
 
 
 @dataclass(frozen=True)
-class _Site:
+class Site:
     """Place where a module holds a tensor."""
 
     name: str
@@ -252,7 +276,7 @@ def _take_over(model: torch.nn.Module, layout: Layout) -> dict[str, torch.Tensor
     whatever memory they are views of: an object from `meta` can't be given real data, and one that was made as a view
     would keep that buffer alive."""
     own: dict[str, torch.Tensor] = {}
-    for tensor, sites in _tensors(model):
+    for tensor, sites in tensors(model):
         name = next(site.name for site in sites if site.registered)
         entry = layout.slots[name].entry if name in layout.slots else None
         if entry is None or entry.shape != tensor.shape:
@@ -267,9 +291,9 @@ def _take_over(model: torch.nn.Module, layout: Layout) -> dict[str, torch.Tensor
     return {name: own[name] for name in layout.slots}
 
 
-def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, list[_Site]]]:
+def tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, list[Site]]]:
     """Return each tensor once, with all its sites, in the order of modules; registered ones only."""
-    found: dict[int, tuple[torch.Tensor, list[_Site]]] = {}
+    found: dict[int, tuple[torch.Tensor, list[Site]]] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         owners = ((module._parameters, True), (module._buffers, True), (vars(module), False))
         for owner, registered in owners:
@@ -277,7 +301,7 @@ def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, list[_Site]]]:
                 if isinstance(tensor, torch.Tensor):
                     name = f"{prefix}.{key}" if prefix else key
                     _, sites = found.setdefault(id(tensor), (tensor, []))
-                    sites.append(_Site(name, owner, key, registered))
+                    sites.append(Site(name, owner, key, registered))
     for tensor, sites in found.values():
         if tensor.is_meta and not any(site.registered for site in sites):
             raise ValueError(f"{sites[0].name} is a tensor on meta, neither a parameter nor a buffer")

@@ -8,7 +8,7 @@ from ocr_inference.api import pages
 from ocr_inference.api.schema import OcrAnswer, OcrRequest
 from ocr_inference.config.settings import ModelConfig
 from ocr_inference.protocol.engine import Line, PageResult
-from ocr_inference.protocol.page import Box
+from ocr_inference.protocol.page import Box, PlacedText
 from ocr_wire.tasks import Task
 
 TAGGED = "<|ref|>title<|/ref|><|det|>[[0, 0, 999, 500]]<|/det|>\n# Hello\n"
@@ -20,10 +20,12 @@ FOUND = PageResult(
 )
 
 
-def answer(page: PageResult, engine: str = "transformers", prefix: str = "", **asked: object) -> OcrAnswer:
+def answer(
+    page: PageResult, engine: str = "transformers", prefix: str = "", *, lines: bool = False, **asked: object
+) -> OcrAnswer:
     model = ModelConfig(name="m", engine=engine)
     request = OcrRequest(**asked)  # type: ignore[arg-type]
-    return pages.answer(page, request, model, backend="cpu", waited=0.5, prefix=prefix)
+    return pages.answer(page, request, model, backend="cpu", waited=0.5, prefix=prefix, lines=lines)
 
 
 def test_what_a_language_model_wrote_is_told_raw_and_parsed() -> None:
@@ -61,3 +63,21 @@ def test_options_without_effect_are_named_in_the_requests_words() -> None:
     assert answer(FOUND, "rapidocr", prefix="ocr.", **options).metadata["ignored_fields"] == [
         *("x", "ocr.resolution", "max_tokens", "ocr.loop_guard")
     ]
+
+
+def test_texts_have_places_whatever_was_asked_where_a_model_names_any() -> None:
+    corners = ((0, 0), (200, 0), (200, 50), (0, 50))
+    assert answer(WRITTEN, lines=True).lines == (PlacedText("# Hello", corners),)
+    assert answer(WRITTEN).lines is msgspec.UNSET
+    line = PlacedText("Hello", ((0, 0), (50, 0), (50, 10), (0, 10)))
+    assert answer(FOUND, "rapidocr", lines=True, task=Task.FREE).lines == (line,)
+    chat = msgspec.structs.replace(WRITTEN, family="chat")
+    assert answer(chat, lines=True).lines == ()
+
+
+def test_a_label_that_is_a_text_of_the_page_stands_at_each_of_its_places() -> None:
+    tagged = "<|ref|>Total<|/ref|><|det|>[[0, 0, 999, 500], [0, 500, 999, 999]]<|/det|>"
+    found = msgspec.structs.replace(WRITTEN, text=tagged)
+    everywhere = answer(found, lines=True, task=Task.FIND, find_term="Total").lines
+    assert [each.text for each in everywhere or ()] == ["Total", "Total"]
+    assert len(answer(found, lines=True, task=Task.OCR).lines or ()) == 1

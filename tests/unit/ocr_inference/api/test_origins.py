@@ -137,7 +137,7 @@ def test_a_listed_page_may_do_everything_and_read_the_answers() -> None:
         question = Caller("OPTIONS", "localhost", caller.origin, "cross-site", "POST")
         assert origins.decide(policy, question) == Preflight()
         answer = origins.headers(policy, Preflight(), caller.origin)
-        assert answer["Access-Control-Allow-Methods"] == "GET, POST, PUT"
+        assert answer["Access-Control-Allow-Methods"] == "GET, POST, PUT, DELETE"
         assert answer["Access-Control-Allow-Headers"].startswith("Authorization")
     assert origins.headers(APP, Passed(), "https://app.example.com")["Vary"] == "Origin"
     assert origins.headers(APP, Passed(), "https://evil.example") == {"Vary": "Origin"}

@@ -80,3 +80,12 @@ async def test_cancelling_the_reader_closes_the_source() -> None:
         await asyncio.wait({reader})
     assert reader.cancelled()
     assert source.closed.is_set()
+
+
+async def test_an_answer_that_comes_again_is_no_change() -> None:
+    async def answers() -> AsyncGenerator[bytes | None]:
+        for each in (b"queued", b"queued", None, b"queued", b"running", None, None, b"queued"):
+            yield each
+
+    found = [each async for each in sse.changes(answers())]
+    assert found == [b"queued", None, b"running", None, None, b"queued"]

@@ -14,9 +14,11 @@ def test_an_empty_file_means_the_defaults() -> None:
 
 
 def test_json_is_yaml() -> None:
-    text = json.dumps({"models": [{"name": "m", "engine": "fake", "gpuMemory": "1Gi", "options": {"x": 1}}]})
+    text = json.dumps(
+        {"models": [{"name": "m", "engine": "fake", "gpuMemory": "1Gi", "options": {"repeat": 1}}]}
+    )
     (model,) = parsing.parse_config(text).models
-    assert (model.name, model.gpu_memory_bytes, model.options) == ("m", 1 << 30, {"x": 1})
+    assert (model.name, model.gpu_memory_bytes, model.options) == ("m", 1 << 30, {"repeat": 1})
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,16 @@ def test_json_is_yaml() -> None:
         ("models: [{name: m, engine: rapidocr, source: {path: /x}}]", "models[0].source", "takes no source"),
         (f"models: [{{{MODEL}, idle: {{exitAfterSeconds: -0.5}}}}]", "models[0].idle.exitAfterSeconds", "-1"),
         ("idle: {offloadAfterSeconds: .nan}", "idle.offloadAfterSeconds", ""),
-        ("idle: {offloadAfterSeconds: .inf}", "idle.offloadAfterSeconds", "large"),
+        ("idle: {offloadAfterSeconds: .inf}", "idle.offloadAfterSeconds", "str"),
+        ("idle: {offloadAfterSeconds: 1:30}", "idle.offloadAfterSeconds", "str"),
+        ("batching: {maxPages: 1_0}", "batching.maxPages", "str"),
+        ("batching: {maxPages: 0x10}", "batching.maxPages", "str"),
+        (
+            f"models: [{{{MODEL}, options: {{speed: 1}}}}]",
+            "models[0].options.speed",
+            "model m: engine fake has no",
+        ),
+        (f"models: [{{{MODEL}, options: {{repeat: 1_0}}}}]", "models[0].options.repeat", "is a number"),
         ("logLevel: loud", "logLevel", "loud"),
         ("idle: {}\nidle: {}", "config", "twice"),
         ("a: &x [1]\nb: *x", "config", "aliases"),
@@ -68,3 +79,24 @@ def test_an_option_that_an_engine_does_not_take_is_refused(model: str, param: st
     with pytest.raises(InvalidSettings) as caught:
         parsing.parse_config(f"models: [{{name: m, {model}}}]")
     assert caught.value.param == f"models[0].{param}"
+
+
+@pytest.mark.parametrize(
+    "text", ["models: [\n  s3cret: x\n: {", "a: s3cret\n b: c: d", "a: 's3cret", "a: s3cret\x01"]
+)
+def test_of_a_file_that_is_no_yaml_the_place_is_said_and_no_line_quoted(text: str) -> None:
+    with pytest.raises(InvalidSettings, match="not valid YAML") as refused:
+        parsing.parse_config(text)
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_a_key_that_is_given_twice_is_named_with_its_place() -> None:
+    with pytest.raises(InvalidSettings, match=r"key 'idle' is given twice \(line 2, column 1\)"):
+        parsing.parse_config("idle: {}\nidle: {}")
+
+
+def test_a_number_is_what_it_looks_like() -> None:
+    text = f"{{models: [{{{MODEL}}}], batching: {{maxPages: 010}}, queue: {{patienceSeconds: 0.5}}}}"
+    config = parsing.parse_config(text)
+    assert (config.batching.max_pages, config.queue.patience_seconds) == (10, 0.5)

@@ -1,7 +1,18 @@
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from ocr_inference.cli import configuration
 from ocr_inference.config import environment, parsing
-from ocr_inference.config.settings import Config, Idle, InvalidSettings, effective
+from ocr_inference.config.settings import (
+    Config,
+    HuggingFace,
+    Idle,
+    InvalidSettings,
+    Source,
+    effective,
+)
 from ocr_wire.live_settings import LiveValues, Received, parse
 from ocr_wire.settings import NEVER
 
@@ -64,6 +75,11 @@ def test_the_environment_is_read_whole() -> None:
             "OCR_API_KEYS_FILE": "",
             "OCR_LIVE_SETTINGS_FILE": "/a/live",
             "OCR_CORS_ORIGINS": "https://App.example.com:443/, http://localhost:3000,chrome-extension://abc",
+            "OCR_MAX_CONNECTIONS": "100",
+            "OCR_KEEPALIVE_SECONDS": "120",
+            "OCR_JOB_MEMORY": "1Gi",
+            "OCR_FILE_MEMORY": "100Mi",
+            "OCR_KEEP_SECONDS": "60",
             "OCR_ALLOWED_HOSTS": "OCR.example.com,*.team , *",
             "POD_NAME": "pod",
             "POD_UID": "uid",
@@ -79,6 +95,14 @@ def test_the_environment_is_read_whole() -> None:
     )
     assert settings.allowed_hosts == ("ocr.example.com", "*.team", "*")
     assert (settings.pod_name, settings.pod_uid) == ("pod", "uid")
+    assert (settings.max_connections, settings.connection_times.idle) == (100, 120)
+    assert (settings.job_memory_bytes, settings.file_memory_bytes) == (1 << 30, 100 << 20)
+    assert settings.keep_seconds == 60
+
+
+def test_without_settings_all_addresses_and_as_many_connections_as_fit() -> None:
+    settings = environment.read({"OCR_HOST": "", "OCR_MAX_CONNECTIONS": ""})
+    assert (settings.host, settings.max_connections, settings.connection_times.idle) == ("", None, 75)
 
 
 def test_the_command_line_wins() -> None:
@@ -93,6 +117,9 @@ def test_the_command_line_wins() -> None:
         ({"FORCE_BACKEND": "cpu"}, "cpu"),
         ({"FORCE_BACKEND": "cuda", "OCR_DEVICE": "auto"}, "cuda"),
         ({"FORCE_BACKEND": "cuda", "OCR_DEVICE": "cpu"}, "cpu"),
+        ({"FORCE_BACKEND": "CUDA"}, "cuda"),
+        ({"FORCE_BACKEND": "Cpu"}, "cpu"),
+        ({"FORCE_BACKEND": "AUTO"}, "auto"),
     ],
 )
 def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, str], device: str) -> None:
@@ -105,13 +132,28 @@ def test_force_backend_decides_where_the_device_is_left_open(environ: dict[str, 
         ("PORT", "0x50"),
         ("PORT", "70000"),
         ("PORT", "80.5"),
+        ("PORT", "8_001"),
+        ("PORT", "+8001"),
+        ("PORT", " 8001 "),
+        ("PORT", "٨٠٠١"),
+        ("OCR_DRAIN_SECONDS", "2_0"),
+        ("GPU_IDLE_TIMEOUT", "٦٠"),
         ("OCR_DEVICE", "tpu"),
         ("FORCE_BACKEND", "mps"),
+        ("MODEL_NAME", "DeepSeek-OCR"),
+        ("MODEL_NAME", "a/b/c"),
+        ("MODEL_NAME", "https://example.org/model"),
         ("GPU_IDLE_TIMEOUT", "soon"),
         ("GPU_IDLE_TIMEOUT", "nan"),
         ("GPU_IDLE_TIMEOUT", "-0.5"),
         ("OCR_DRAIN_SECONDS", "-1"),
         ("OCR_FORKSERVER", "maybe"),
+        ("OCR_MAX_CONNECTIONS", "7"),
+        ("OCR_MAX_CONNECTIONS", "many"),
+        ("OCR_KEEPALIVE_SECONDS", "0"),
+        ("OCR_KEEPALIVE_SECONDS", "inf"),
+        ("OCR_JOB_MEMORY", "much"),
+        ("OCR_KEEP_SECONDS", "0"),
         ("OCR_CORS_ORIGINS", "app.example.com"),
         ("OCR_CORS_ORIGINS", "https://app.example.com/page"),
         ("OCR_CORS_ORIGINS", "https://*.example.com"),
@@ -127,3 +169,41 @@ def test_a_bad_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
         environment.read({name: value})
     assert caught.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "source"),
+    [
+        (
+            {"MODEL_NAME": "deepseek-ai/DeepSeek-OCR"},
+            "deepseek-ocr",
+            Source(hugging_face=HuggingFace(repo="deepseek-ai/DeepSeek-OCR")),
+        ),
+        ({"MODEL_NAME": "/models/DeepSeek-OCR-2/"}, "deepseek-ocr-2", Source(path="/models/DeepSeek-OCR-2/")),
+        (
+            {"LOCAL_MODEL_PATH": "/srv/My Model", "MODEL_NAME": "deepseek-ai/DeepSeek-OCR"},
+            "my-model",
+            Source(path="/srv/My Model"),
+        ),
+        ({"LOCAL_MODEL_PATH": "/"}, "model", Source(path="/")),
+    ],
+)
+def test_a_model_may_be_named_by_the_environment(environ: dict[str, str], name: str, source: Source) -> None:
+    model = environment.read(environ).named_model
+    assert model is not None
+    assert (model.name, model.engine, model.source) == (name, "transformers", source)
+    assert parsing.parse_config(
+        msgspec.json.encode(configuration.load(None, model)).decode()
+    ) == configuration.load(None, model)
+
+
+def test_a_file_wins_over_a_model_of_the_environment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("models: [{name: m, engine: fake}]")
+    named = environment.read({"MODEL_NAME": "deepseek-ai/DeepSeek-OCR"}).named_model
+    assert [model.name for model in configuration.load(file, named).models] == ["m"]
+    assert "MODEL_NAME have no effect" in caplog.text
+    assert environment.read({"MODEL_NAME": "", "LOCAL_MODEL_PATH": ""}).named_model is None
+    assert configuration.load(None) == Config()

@@ -9,6 +9,7 @@ import pytest
 from ocr_inference.config.settings import Settings
 from ocr_inference.device import choosing
 from ocr_inference.device.gpu import Device, Gpu, NoDevice
+from ocr_inference.device.least_used import Load
 
 GPUS = (Gpu("GPU-a", "NVIDIA-L40S", 1000), Gpu("GPU-b", "NVIDIA-L40S", 1000), Gpu("GPU-c", "NVIDIA-A10", 500))
 
@@ -32,8 +33,8 @@ def use(folder: Path, uuid: str, pid: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("visible", "uuid"),
     [
-        (None, "GPU-a"),
-        ("all", "GPU-a"),
+        (None, "GPU-b"),
+        ("all", "GPU-b"),
         ("GPU-b", "GPU-b"),
         ("2", "GPU-c"),
         ("GPU-b,GPU-a", "GPU-b"),
@@ -41,7 +42,7 @@ def use(folder: Path, uuid: str, pid: int, text: str) -> None:
     ],
 )
 def test_visible_devices_choose(visible: str | None, uuid: str) -> None:
-    assert choosing.choose(visible, GPUS, {"GPU-a": 600, "GPU-b": 100}).uuid == uuid
+    assert choosing.choose(visible, GPUS, {"GPU-a": Load(600), "GPU-b": Load(100)}).uuid == uuid
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,14 @@ def test_a_simulated_device_is_what_the_folder_says(tmp_path: Path) -> None:
     assert choosing.resolve(simulated(write(tmp_path), "GPU-b")) == Device(
         "simulated", "GPU-b", "NVIDIA-L40S", 1000
     )
+
+
+def test_the_least_used_is_served_unless_one_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    use(folder, "GPU-a", os.getpid(), '{"memory_bytes": 800, "utilization": 0.5}')
+    for visible in (None, "all", "auto"):
+        assert choosing.resolve(simulated(folder, visible)).uuid == "GPU-b"
+    assert choosing.resolve(simulated(folder, "GPU-a")).uuid == "GPU-a"
 
 
 def test_auto_counts_what_living_processes_say(tmp_path: Path) -> None:
@@ -100,7 +109,10 @@ def test_missing_folder_and_file_are_named(tmp_path: Path) -> None:
 
 def test_cpu_is_cpu_and_auto_without_gpus_too() -> None:
     assert choosing.resolve(Settings(device="cpu")) == Device("cpu")
-    assert choosing.resolve(Settings(device="auto", visible_devices="void")) == Device("cpu")
+    for hidden in ("none", ""):
+        assert choosing.resolve(Settings(device="auto", visible_devices=hidden)) == Device("cpu")
+    for hidden in ("", "-1", "-1,0"):
+        assert choosing.resolve(Settings(device="auto", cuda_visible_devices=hidden)) == Device("cpu")
 
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="there is an NVIDIA driver here")

@@ -73,9 +73,53 @@ def opened_twice(uuid: str) -> tuple[DeviceMemory, str]:
 def test_a_gpu_is_served_as_nvml_tells_of_it(host: Machine) -> None:
     host.gpu(A)
     host.gpu(B, free=44 * GIB)
-    assert host.call(choosing.resolve, CUDA) == Device("cuda", A, "NVIDIA L40S", 48 * GIB, (8, 9))
+    one = Settings(device="cuda", visible_devices=A)
+    assert host.call(choosing.resolve, one) == Device("cuda", A, "NVIDIA L40S", 48 * GIB, (8, 9))
     assert host.call(choosing.resolve, Settings(device="auto", visible_devices=B)).uuid == B
-    assert host.call(choosing.resolve, Settings(device="cuda", visible_devices="auto")).uuid == B, "more free"
+
+
+def test_without_a_name_the_least_used_gpu_is_served(host: Machine) -> None:
+    host.gpu(A, busy=90)
+    host.gpu(B, free=38 * GIB)
+    assert host.call(choosing.resolve, CUDA).uuid == B, "it computes less"
+    host.clear()
+    host.gpu(A, free=20 * GIB)
+    host.gpu(B, busy=100)
+    for visible in (None, "all", "auto"):
+        assert host.call(choosing.resolve, Settings(device="auto", visible_devices=visible)).uuid == B, "free"
+
+
+def test_a_container_is_served_on_the_gpu_that_its_runtime_left(host: Machine) -> None:
+    host.gpu(A)
+    for nvidia in ("2", "3,3", "void", "all"):
+        assert host.call(choosing.resolve, Settings(device="auto", visible_devices=nvidia)).uuid == A
+    host.gpu(B)
+    assert host.call(choosing.resolve, Settings(device="auto", visible_devices="7,2")).uuid == B
+    with pytest.raises(NoDevice, match="names '2', which isn't here"):
+        host.call(choosing.resolve, Settings(device="auto", visible_devices="2"))
+
+
+def test_void_without_a_gpu_is_the_cpu(host: Machine) -> None:
+    assert host.call(choosing.resolve, Settings(device="auto", visible_devices="void")) == Device("cpu")
+
+
+def test_what_cuda_would_use_is_served(host: Machine) -> None:
+    host.gpu(A)
+    host.gpu(B)
+    for cuda, uuid in (("1", B), (B[:12] + "-0000-4a2f-8d57-000000000002", B), ("0,1", A)):
+        assert host.call(choosing.resolve, Settings(device="auto", cuda_visible_devices=cuda)).uuid == uuid
+    assert host.call(choosing.resolve, Settings(device="auto", cuda_visible_devices="")) == Device("cpu")
+    for device in ("auto", "cuda"):
+        with pytest.raises(NoDevice, match="CUDA_VISIBLE_DEVICES='5' names no GPU that is here"):
+            host.call(choosing.resolve, Settings(device=device, cuda_visible_devices="5"))
+    with pytest.raises(NoDevice, match="CUDA_VISIBLE_DEVICES='' names no GPU"):
+        host.call(choosing.resolve, Settings(device="cuda", cuda_visible_devices=""))
+
+
+def test_a_mig_instance_is_named_to_cuda_too(host: Machine) -> None:
+    host.gpu(A)
+    host.gpu(MIG, free=47 * GIB)
+    assert host.call(choosing.resolve, Settings(device="auto", cuda_visible_devices=MIG)).uuid == MIG
 
 
 def test_a_mig_instance_is_served_by_its_uuid(host: Machine) -> None:

@@ -15,8 +15,11 @@ from ocr_inference import engines
 from ocr_inference.engines import pictures
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, InferRequest, ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.page import FORMATS
+from ocr_inference.protocol.page_file import PageFile
 from ocr_wire import engines as engine_table
 from tests.support import pages
+from tests.support.descriptors import no_more_descriptors
 from tests.support.engines import Faults, picture
 from tests.support.enginesuite import EngineSuite, answer
 from tests.support.paths import INVOICE, ROOT
@@ -82,6 +85,39 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     result = refused(pages.bomb(), 100_000_000)
     assert result.kind is FailureKind.IMAGE_TOO_LARGE
     assert result.message == "30000 x 30000 pixels; the limit is 100000000 in all and 65535 a side"
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "TIFF in LZW"])
+def test_a_file_is_decoded_as_its_bytes_are_and_stays_open(kind: str) -> None:
+    data = io.BytesIO()
+    with Image.open(INVOICE) as image:
+        part = image.convert("RGB").crop((0, 0, 500, 300))
+    if kind == "TIFF in LZW":
+        part.save(data, "TIFF", compression="tiff_lzw")
+    else:
+        part.save(data, kind)
+    with PageFile.of(data.getvalue()) as page, page.open() as file:
+        for _ in range(2):
+            read = pictures.decode(file, 1_000_000)
+            assert read.tobytes() == pictures.decode(data.getvalue(), 1_000_000).tobytes()
+        assert not file.closed
+
+
+def test_a_file_that_is_closed_meanwhile_is_read_to_its_end() -> None:
+    with PageFile.of(b"page") as page, page.open() as file, pictures.opened(file) as own:
+        file.close()
+        with page.open() as other:  # it has the number now
+            assert own.read() == b"page"
+            assert other.tell() == 0
+
+
+def test_a_file_that_can_not_be_opened_is_not_the_clients_fault() -> None:
+    with PageFile.of(picture()) as page, page.open() as file:
+        for free in range(2):
+            with no_more_descriptors(free=free), pytest.raises(EngineError, match="Too many open") as error:
+                pictures.decode(file, 1_000_000)
+            assert error.value.failure.kind is FailureKind.OUT_OF_DESCRIPTORS
+        assert pictures.decode(file, 1_000_000).width == 40
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])

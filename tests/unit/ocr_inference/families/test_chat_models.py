@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_inference.families import chat
-from ocr_inference.families.page import Line
+from ocr_inference.layout.frame import Line
 from ocr_wire.tasks import Task
 
 

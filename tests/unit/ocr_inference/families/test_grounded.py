@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ocr_inference.families import deepseek_ocr, grounded
 from ocr_inference.families.deepseek_ocr import UnfitConfig, native_config
 from ocr_inference.families.grounded import prompt, read
-from ocr_inference.families.page import Line
+from ocr_inference.layout.frame import Line
 from ocr_inference.protocol.page import Box
 from ocr_wire.tasks import Task
 

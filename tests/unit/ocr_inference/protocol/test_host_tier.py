@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from ocr_inference.protocol import host_tier
 from ocr_inference.protocol.host_tier import HostTier
 from tests.support.patience import PATIENCE
 
@@ -70,57 +67,3 @@ def test_entered_pages_need_no_faults() -> None:
         HostTier.enter_pages(mapped)
         assert resident_kib() - before > 60 * 1024
     tier.close()
-
-
-def make_limits(folder: Path, available: int = 1000, **cgroup: str) -> tuple[Path, Path]:
-    meminfo = folder / "meminfo"
-    meminfo.write_text(f"MemTotal: 9999 kB\nMemAvailable: {available} kB\nHugePages_Total: 0\n")
-    for name, text in cgroup.items():
-        (folder / name.replace("_", ".")).write_text(text)
-    return folder, meminfo
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "left"),
-    [
-        ({}, 1000 * 1024),
-        ({"memory_max": "max\n"}, 1000 * 1024),
-        (
-            {
-                "memory_max": "500000\n",
-                "memory_current": "300000\n",
-                "memory_stat": "anon 9\ninactive_file 60000\nactive_file 40000\nfile_mapped 5\n",
-            },
-            300_000,
-        ),
-        (
-            {
-                "memory_max": "10\n",
-                "memory_current": "30\n",
-                "memory_stat": "inactive_file 0\nactive_file 0\n",
-            },
-            0,
-        ),
-        (
-            {
-                "memory_max": "99999999999\n",
-                "memory_current": "3\n",
-                "memory_stat": "inactive_file 0\nactive_file 0\n",
-            },
-            1000 * 1024,
-        ),
-    ],
-)
-def test_room_is_what_machine_and_container_leave(tmp_path: Path, cgroup: dict[str, str], left: int) -> None:
-    assert host_tier.available_bytes(*make_limits(tmp_path, **cgroup)) == left  # type: ignore[arg-type]
-
-
-def test_too_much_is_refused_before_the_system_kills(tmp_path: Path) -> None:
-    limits = make_limits(tmp_path)
-    host_tier.require_available(1000 * 1024, *limits)
-    with pytest.raises(MemoryError, match="need 1024001 bytes of host memory, 1024000 are left"):
-        host_tier.require_available(1000 * 1024 + 1, *limits)
-
-
-def test_this_machine_says_how_much_room_it_has() -> None:
-    assert 0 < host_tier.available_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -5,7 +5,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_inference.scheduling.eviction import Candidate, choose
+from ocr_inference.scheduling.eviction import Candidate, choose, idle_for_page
+from ocr_inference.scheduling.lifecycle import Event
+from ocr_inference.scheduling.state import Model, PendingRequest
+from ocr_inference.scheduling.waiter_queue import Waiter, WaiterQueue
+from ocr_wire.states import State
+from tests.support.story import policy
 
 
 def make(name: str, size: int = 10, **other: object) -> Candidate:
@@ -68,3 +73,21 @@ def test_small_ones_are_spared_when_a_large_one_is_needed_anyway() -> None:
     assert names(choose(50, [make("small", 5, last_granted=1), make("large", 50, last_granted=2)])) == [
         "large"
     ]
+
+
+def test_what_makes_way_for_a_page_is_ready_idle_and_no_more_important() -> None:
+    models = {
+        "page": Model("page", policy(priority=1), state=State.READY, leases={1: 0.0}),
+        "idle": Model("idle", policy(priority=1), state=State.READY),
+        "low": Model("low", policy(priority=0, preload=True), state=State.READY),
+        "preloaded": Model("preloaded", policy(priority=1, preload=True), state=State.READY),
+        "high": Model("high", policy(priority=2), state=State.READY),
+        "leased": Model("leased", policy(), state=State.READY, leases={2: 0.0}),
+        "waited": Model("waited", policy(), state=State.READY, servable=WaiterQueue.of([Waiter(3, 0, 9)])),
+        "going": Model(
+            "going", policy(), state=State.READY, admin_request=PendingRequest(Event.OFFLOAD, (4,), 4)
+        ),
+        "asleep": Model("asleep", policy(), state=State.OFFLOADED),
+        "loading": Model("loading", policy(), state=State.LOADING),
+    }
+    assert idle_for_page(models, "page") == ("idle", "low")

@@ -4,17 +4,9 @@ import pytest
 
 from ocr_inference.config.settings import ModelPolicy, Queue
 from ocr_inference.scheduling import external_usage
+from ocr_inference.scheduling.commands import Finished, MemoryProbed, Release
 from ocr_inference.scheduling.lifecycle import Event
-from ocr_inference.scheduling.state import (
-    Done,
-    Finished,
-    MemoryProbed,
-    NotBegun,
-    Reason,
-    Reject,
-    Release,
-    WaitsFor,
-)
+from ocr_inference.scheduling.state import Done, NotBegun, Reason, Reject, WaitsFor
 from ocr_wire.states import State
 from tests.support.story import NO_ROOM, Story, policy
 

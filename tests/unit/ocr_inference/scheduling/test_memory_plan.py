@@ -1,7 +1,7 @@
 """Stories of models that share the device's memory."""
 
 from ocr_inference.config.settings import Queue
-from ocr_inference.scheduling.state import Release
+from ocr_inference.scheduling.commands import Release
 from ocr_wire.states import State
 from tests.support.story import Story, policy
 

@@ -5,18 +5,11 @@ from dataclasses import replace
 import pytest
 
 from ocr_inference.config.settings import Idle, ModelPolicy
+from ocr_inference.protocol.engine import Failure, FailureKind
 from ocr_inference.scheduling import outcomes
+from ocr_inference.scheduling.commands import Cancel, Finished, MemoryProbed, Release, WorkerDied
 from ocr_inference.scheduling.lifecycle import Event
-from ocr_inference.scheduling.state import (
-    Cancel,
-    Finished,
-    LeaseLost,
-    MemoryProbed,
-    Reason,
-    Reject,
-    Release,
-    WorkerDied,
-)
+from ocr_inference.scheduling.state import LeaseLost, Reason, Reject
 from ocr_wire.states import State
 from tests.support.story import BROKEN, DIED, NO_ROOM, Story, asleep, policy
 
@@ -167,12 +160,21 @@ def test_a_second_try_without_room_ends_the_worker_and_answers() -> None:
     story.end("z")
     story.end("a")
     story.end("z", NO_ROOM)
-    assert story.refused(ticket) is Reason.LOAD_FAILED
+    assert story.refused(ticket) is Reason.OUT_OF_MEMORY, "nothing holds memory that waiting would free"
     assert (story.state("z"), story.started[-1]) == (State.OFFLOADED, "exit z")
     story.end("z")
     assert story.scheduler_state.models["z"].worker is None
     story.ask("z")
     assert story.started[-1] == "restore z", "host memory still has the weights"
+
+
+def test_host_memory_that_ran_out_may_be_free_later() -> None:
+    """Nobody is told to free the GPU for it, and to ask again helps."""
+    failure = Failure(kind=FailureKind.OUT_OF_MEMORY, message="out of host memory", of_host=True)
+    story = Story()
+    ticket = story.ask()
+    story.end(outcome=failure)
+    assert story.refused(ticket) is Reason.LOAD_FAILED
 
 
 @pytest.mark.parametrize("other", [policy(priority=1), policy(preload=True)])

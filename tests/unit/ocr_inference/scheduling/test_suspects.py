@@ -33,6 +33,17 @@ def test_a_page_that_was_read_is_suspected_no_more() -> None:
     assert (suspects.kills(state, b"a", 0.0), suspects.kills(state, b"b", 0.0)) == (0, 1)
 
 
+def test_a_page_at_which_an_engine_failed_is_suspected_of_no_death_and_for_a_time() -> None:
+    state = suspects.failed(suspects.died({}, [b"a", b"b"], 0.0), b"a", 5.0)
+    found = suspects.find(state, b"a", 5.0)
+    assert found is not None
+    assert (found.kills, suspects.kills(state, b"b", 5.0)) == (0, 1)
+    assert suspects.find(state, b"a", 5.0 + KEEP_SECONDS) is None
+    assert suspects.find(suspects.acquitted(state, b"a"), b"a", 5.0) is None
+    state = suspects.died(state, [b"a"], 6.0)
+    assert suspects.kills(state, b"a", 6.0) == 1
+
+
 def test_of_too_many_pages_the_newest_are_kept() -> None:
     state: Suspects = {}
     for number in range(MAX_PAGES + 10):

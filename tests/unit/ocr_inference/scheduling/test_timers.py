@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ocr_inference.config.settings import Idle
+from ocr_inference.scheduling.commands import Apply, Release
 from ocr_inference.scheduling.lifecycle import Event
-from ocr_inference.scheduling.state import Apply, Release
 from ocr_wire.states import State
 from tests.support.story import BROKEN, Story, policy
 

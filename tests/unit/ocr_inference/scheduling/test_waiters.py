@@ -1,7 +1,8 @@
 """Stories of requests: who queues, who gets a lease, who is refused."""
 
 from ocr_inference.config.settings import Queue
-from ocr_inference.scheduling.state import Cancel, Reason, Release
+from ocr_inference.scheduling.commands import Cancel, Release
+from ocr_inference.scheduling.state import Reason
 from tests.support.story import Story, policy
 
 
@@ -34,7 +35,7 @@ def test_a_waiter_that_left_is_forgotten_and_one_that_was_granted_gives_back() -
     assert gone not in story.answers
     late = story.ask()
     story.do(Cancel(late))
-    assert story.scheduler_state.models["a"].leases == frozenset()
+    assert story.scheduler_state.models["a"].leases == {}
 
 
 def test_deadlines_refuse_the_late_only() -> None:

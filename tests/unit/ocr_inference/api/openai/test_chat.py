@@ -109,9 +109,36 @@ def test_the_last_picture_is_the_page() -> None:
 
 
 def test_what_has_no_effect_is_named() -> None:
-    asked = parse(temperature=0.7, top_p=0.9, seed=1, user="me", ocr={"taks": "ocr"}).asked
-    assert asked.ignored == ("ocr.taks", "seed", "temperature", "top_p", "user")
+    asked = parse(temperature=0.7, top_p=0.9, seed=1, user="me", ocr={"task": "ocr", "find_term": "x"}).asked
+    assert asked.ignored == ("ocr.find_term", "seed", "temperature", "top_p", "user")
     assert parse(temperature=0).asked.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("sent", "param", "says"),
+    [
+        ({"ocr": {"taks": "ocr"}}, "ocr.taks", "'task'"),
+        ({"ocr": {"prompt_type": "ocr"}}, "ocr.prompt_type", "'task'"),
+        ({"ocr": {"task": "ocr", "zoom": 2}}, "ocr.zoom", "there are task"),
+        ({"ocr": {"x" * 100_000: 2}}, "ocr." + "x" * 80, "there are task"),
+        ({"task": "document"}, "task", "'ocr.task'"),
+        ({"mode": "doc"}, "mode", "'ocr.task'"),
+        ({"find_term": "Total"}, "find_term", "'ocr.find_term'"),
+        ({"search_text": "Total"}, "search_text", "'ocr.find_term'"),
+    ],
+)
+def test_what_was_meant_to_say_what_is_to_be_done_is_refused(
+    sent: dict[str, Any], param: str, says: str
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(**sent)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (422, "unknown_field", param)
+    assert says in caught.value.message
+
+
+def test_a_term_without_task_is_looked_for() -> None:
+    assert parse(ocr={"find_term": "Total"}).asked.task is Task.FIND
+    assert parse(ocr={"find_term": " "}).asked.task is Task.DOCUMENT
 
 
 def test_names_without_effect_are_bounded() -> None:
@@ -186,7 +213,7 @@ def test_a_bad_field_is_named(more: dict[str, Any], param: str, code: str) -> No
         ([user({"type": "image_url", "image_url": {}})], "messages[0].content[0].image_url", "invalid_value"),
         ([user({"type": "text"})], "messages[0].content[0].text", "invalid_value"),
         ([user({"type": "file", "file": {}})], "messages[0].content[0].type", "invalid_value"),
-        ([user(PICTURE, PICTURE)], "messages[0].content[1].image_url.url", "several_images"),
+        ([user(*[PICTURE] * 9)], "messages[0].content[8].image_url.url", "several_images"),
         ([user(PICTURE, text("x" * 16_001))], "messages[0].content", "invalid_value"),
         ([user(*[PICTURE] * 65)], "messages[0].content", "invalid_value"),
         ([user(PICTURE)] * 257, "messages", "invalid_value"),
@@ -257,3 +284,25 @@ def test_engines_words_for_fields_are_found_in_the_request() -> None:
         None: None,
     }
     assert {field: asked.param(field) for field in places} == places
+
+
+@pytest.mark.parametrize(
+    ("detail", "named"), [("auto", False), ("high", False), ("original", False), ("low", True)]
+)
+def test_a_wish_for_less_detail_is_named_as_without_effect(detail: str, named: bool) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:,", "detail": detail}}
+    found = chat.parse(json.dumps({"messages": [{"role": "user", "content": [picture]}]}).encode())
+    assert found.asked.ignored == (("messages[0].content[0].image_url.detail",) if named else ())
+
+
+def test_pictures_of_a_turn_are_kept_in_their_order() -> None:
+    later = {"type": "image_url", "image_url": "data:image/png;base64,BB=="}
+    found = parse(
+        user(PICTURE, later), {"role": "assistant", "content": "x"}, user({"type": "text", "text": "And?"})
+    )
+    assert [each.param for each in found.pictures] == [
+        "messages[0].content[0].image_url.url",
+        "messages[0].content[1].image_url",
+    ]
+    assert (found.picture, found.picture_param) == (found.pictures[0].url, found.pictures[0].param)
+    assert [each.url for each in found.without_urls().pictures] == ["", ""]

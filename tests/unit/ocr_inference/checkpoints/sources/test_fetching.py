@@ -15,6 +15,7 @@ from ocr_inference.checkpoints import sources
 from ocr_inference.checkpoints.sources.retry_policy import RetryPolicy
 from ocr_inference.protocol.engine import EngineError, Failure, FailureKind, ModelSpec, Progress
 from tests.support import hub as hubs
+from tests.support import marks
 
 TOKEN = "hf_secret_token"
 WEIGHTS = "model.safetensors"
@@ -126,6 +127,53 @@ def test_the_token_goes_to_the_hub_and_to_nobody_else(
     assert {each.token for each in fetcher.hub.seen if "/cdn/" not in each.path} == {None, TOKEN}
     assert TOKEN not in caplog.text
     assert hubs.SIGNATURE not in caplog.text
+
+
+@pytest.mark.parametrize("raw", ["{}\n", "\ufeff{}\r\n", " \t{} "])
+def test_a_token_is_taken_as_people_leave_it(fetcher: Fetcher, raw: str) -> None:
+    fetcher.hub.add("owner/name", hubs.checkpoint(), token=TOKEN)
+    fetcher.token = raw.format(TOKEN)
+    fetcher.fetch()
+    assert {each.token for each in fetcher.hub.seen} == {None, TOKEN}
+
+
+@pytest.mark.parametrize("raw", ["{}é", "{}\nX: y", "\x01{}"])
+def test_a_token_that_no_header_takes_is_named_and_not_quoted(fetcher: Fetcher, raw: str) -> None:
+    secret = marks.mark()
+    fetcher.token = raw.format(secret)
+    with pytest.raises(EngineError) as failed:
+        fetcher.fetch()
+    assert failed.value.failure.param == "HF_TOKEN"
+    assert "HF_TOKEN has a character that can't be in a header" in failed.value.failure.message
+    assert not marks.leaks(repr(failed.value.failure), secret)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://eve:{}/x@127.0.0.1:9", "ftp://eve:{}@127.0.0.1:9", "http://eve:{}@127.0.0.1:9"]
+)
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(
+    fetcher: Fetcher, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = marks.mark()
+    monkeypatch.setenv("HTTP_PROXY", proxy.format(secret))
+    monkeypatch.setenv("http_proxy", proxy.format(secret))
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    fetcher.hub.add("owner/name", hubs.checkpoint())
+    with pytest.raises(EngineError) as failed:
+        fetcher.fetch()
+    assert failed.value.failure.kind is FailureKind.SOURCE_UNAVAILABLE
+    assert not marks.leaks(repr(failed.value.failure), secret)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://eve:{}/x@127.0.0.1", "http://eve:{}@[h", "http://eve:{}@h:x", "eve:{}@h"]
+)
+def test_an_address_of_a_hub_that_cannot_be_read_is_refused_by_name(fetcher: Fetcher, url: str) -> None:
+    fetcher.hub.url = url.format("pa55word")
+    failure = fetcher.fail()
+    assert "HF_ENDPOINT is not an http(s) address" in failure.message
+    assert "pa55word" not in failure.message
 
 
 def test_a_complete_commit_is_used_without_asking(fetcher: Fetcher) -> None:

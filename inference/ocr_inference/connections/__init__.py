@@ -1,0 +1,10 @@
+"""Connections of clients: how many there are, for how long, and which ones end first.
+
+- `limits`: how many there may be, by the files that the process may open.
+- `files`: how many files that are.
+- `phases`: what a connection does, and which one ends when; pure.
+- `connection`: one connection, in aiohttp's protocol.
+- `owner`: accepts them and ends them.
+- `resets`: clients that leave while they are answered.
+- `listening`: the socket that they arrive at.
+"""

@@ -1,0 +1,78 @@
+"""An operator of a newer version: resources without an image of their own are rolled out a few at a time."""
+
+import asyncio
+
+from ocr_operator.kube import api
+from ocr_wire import names
+from tests.support.stage import Stage, stage, until
+
+ALL = ("a", "b", "c", "d", "e")
+
+
+def on(cluster: Stage, image: str) -> str:
+    """The resources whose pods are made with that image."""
+    found = cluster.objects(api.DEPLOYMENT).items()
+    return "".join(name for name, each in sorted(found) if image_of(each) == image)
+
+
+def image_of(deployment: api.Json) -> str:
+    found: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    return found
+
+
+def waiting(cluster: Stage) -> str:
+    return "".join(
+        name for name in ALL if cluster.condition("Progressing", name).get("reason") == "WaitingForTurn"
+    )
+
+
+def count(cluster: Stage, state: str) -> float | None:
+    return cluster.registry.get_sample_value("ocr_operator_wave_resources", {"state": state})
+
+
+async def test_upgrade_goes_on_where_it_was_and_a_persons_change_needs_no_turn() -> None:
+    async with stage(inference_image="image:1") as cluster:
+        for name in reversed(ALL):
+            await cluster.apply(name, replicas=1, gpu={"sharing": "none"})
+        await until(lambda: all(cluster.holds("Ready", name=name) for name in ALL))
+        await cluster.kill()
+        cluster.rolling = {"a", "b", "d"}
+
+        await cluster.start(inference_image="image:2", upgrades_at_once=2)
+        await until(lambda: (on(cluster, "image:2"), waiting(cluster)) == ("ab", "cde"))
+        assert (count(cluster, "waiting"), count(cluster, "rolling")) == (3, 2)
+        assert all(cluster.holds("Ready", name=name) for name in "cde"), "their pods are as they were"
+
+        await cluster.apply("c", replicas=2, gpu={"sharing": "none"}, logLevel="debug")
+        await until(lambda: cluster.status("c").get("readyReplicas") == 2)
+        assert on(cluster, "image:2") == "ab", "more replicas, and live settings, are no change of pods"
+        await cluster.apply(
+            "e", replicas=1, gpu={"sharing": "none"}, template={"spec": {"priorityClassName": "x"}}
+        )
+        await until(lambda: on(cluster, "image:2") == "abe")
+
+        await cluster.kill()
+        await cluster.start(inference_image="image:2", upgrades_at_once=2)
+        await until(lambda: count(cluster, "waiting") == 2)
+        await asyncio.sleep(0.3)
+        assert on(cluster, "image:2") == "abe", "another process knows who has the places"
+
+        cluster.rolling = {"a", "d"}
+        await until(lambda: on(cluster, "image:2") == "abce")
+        await until(lambda: on(cluster, "image:2") == "abcde")
+        marks = cluster.objects(api.DEPLOYMENT)["e"]["metadata"]["annotations"]
+        assert marks[names.ANNOTATION_ROLLED_BY] == names.RESOURCE_CHANGED
+        cluster.rolling = set()
+        await until(lambda: (count(cluster, "waiting"), count(cluster, "rolling")) == (0, 0))
+        await until(lambda: not waiting(cluster))
+
+
+async def test_upgrade_can_be_all_at_once() -> None:
+    async with stage(inference_image="image:1") as cluster:
+        for name in ALL:
+            await cluster.apply(name, replicas=1, gpu={"sharing": "none"})
+        await until(lambda: on(cluster, "image:1") == "abcde")
+        await cluster.kill()
+        cluster.rolling = set(ALL)
+        await cluster.start(inference_image="image:2", upgrades_at_once=0)
+        await until(lambda: on(cluster, "image:2") == "abcde")
