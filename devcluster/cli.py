@@ -16,6 +16,7 @@ from devcluster.machine import processes
 from devcluster.machine.layout import Layout, State
 from devcluster.progress import Progress, duration
 from devcluster.tools.toolbox import CONTROL_PLANE, Toolbox
+from ocr_wire import numbers
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,9 +37,16 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     up = command("up", "Start a cluster, return when it is ready, and leave it running.")
-    up.add_argument("--nodes", type=int, default=3, help="process nodes (default: 3)")
-    up.add_argument("--gpus", type=int, default=2, help="simulated GPUs of each node (default: 2)")
+    up.add_argument("--nodes", type=numbers.argument(0, 9999), default=3, help="process nodes (default: 3)")
+    up.add_argument(
+        "--gpus", type=numbers.argument(0, 9999), default=2, help="simulated GPUs of each node (default: 2)"
+    )
     up.add_argument("--no-operator", dest="operator", action="store_false", help="don't install the operator")
+    up.add_argument(
+        "--ipv6",
+        action="store_true",
+        help="pods of the last node have the address ::1, and need a toleration",
+    )
     command("down", "End the cluster and remove its folder.")
     command("status", "Tell what runs.")
     logs = command("logs", "Print the log of a process, or list them.")
@@ -59,7 +67,12 @@ def run(arguments: argparse.Namespace, output: TextIO) -> int:
             began = time.monotonic()
             operator = arguments.operator and arguments.nodes > 0
             cluster = Cluster.up(
-                directory, nodes=arguments.nodes, gpus=arguments.gpus, operator=operator, say=say
+                directory,
+                nodes=arguments.nodes,
+                gpus=arguments.gpus,
+                operator=operator,
+                ipv6=arguments.ipv6,
+                say=say,
             )
             say(f"{cluster.url} is ready after {duration(time.monotonic() - began)}")
             say(f"export KUBECONFIG={cluster.kubeconfig}")

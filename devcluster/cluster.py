@@ -56,15 +56,20 @@ class Cluster:
         nodes: int = 0,
         gpus: int = 2,
         operator: bool = False,
+        ipv6: bool = False,
         definitions: Path | None = None,
+        node_grace_seconds: int = 0,
         say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
         """Start a cluster in the folder and return when all of it is ready; without nodes it is a control plane alone.
 
-        The CustomResourceDefinitions in the folder `definitions` are served before any controller runs.
+        With `ipv6` the pods of the last node have the address `::1`, all of them, and only pods that tolerate its taint
+        come there. The CustomResourceDefinitions in the folder `definitions` are served before any controller runs.
+        Nodes are lost after `node_grace_seconds` of silence: a client that plays a thousand of them renews no Leases.
         Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part fails.
         """
-        order = _order(directory.resolve(), nodes=nodes, gpus=gpus, operator=operator, detached=False)
+        order = _order(directory.resolve(), nodes, gpus, operator=operator, ipv6=ipv6, detached=False)
+        order = msgspec.structs.replace(order, node_grace_seconds=node_grace_seconds)
         if definitions is not None:
             texts = (path.read_text(encoding="utf-8") for path in sorted(definitions.glob("*.yaml")))
             order = msgspec.structs.replace(order, definitions=tuple(map(yaml.safe_load, texts)))
@@ -78,20 +83,23 @@ class Cluster:
         nodes: int = 3,
         gpus: int = 2,
         operator: bool = True,
+        ipv6: bool = False,
         say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
         """Start a cluster that outlives this process, or return the one that runs in the folder already."""
         directory = directory.resolve()
         state = running(directory)
         if state is not None and state.phase == "ready":
-            if (len(state.nodes), state.gpus, state.operator) != (nodes, gpus, operator):
+            if (len(state.nodes), state.gpus, state.operator, state.ipv6) != (nodes, gpus, operator, ipv6):
                 raise DevclusterError(
                     f"another cluster runs in {directory} ({len(state.nodes)} nodes of {state.gpus} GPUs, "
-                    f"{'with' if state.operator else 'without'} the operator): end it with `down` first"
+                    f"{'with' if state.operator else 'without'} the operator"
+                    f"{', with IPv6' if state.ipv6 else ''}): end it with `down` first"
                 )
             say(f"A cluster runs in {directory} already")
             return cls(directory)
-        supervisor = _launch(_order(directory, nodes=nodes, gpus=gpus, operator=operator, detached=True), say)
+        order = _order(directory, nodes, gpus, operator=operator, ipv6=ipv6, detached=True)
+        supervisor = _launch(order, say)
         assert supervisor.stdin is not None
         assert supervisor.stdout is not None
         supervisor.stdin.close()
@@ -199,11 +207,15 @@ def down(directory: Path) -> bool:
     return state is not None
 
 
-def _order(directory: Path, *, nodes: int, gpus: int, operator: bool, detached: bool) -> Order:
+def _order(directory: Path, nodes: int, gpus: int, *, operator: bool, ipv6: bool, detached: bool) -> Order:
     if not 0 <= nodes <= len(NODE_NAMES):
         raise DevclusterError(f"{nodes} nodes: a cluster has 0 to {len(NODE_NAMES)}")
     if not 0 <= gpus <= _MOST_GPUS:
         raise DevclusterError(f"{gpus} GPUs: a node has 0 to {_MOST_GPUS}")
+    if ipv6 and nodes < 2:
+        raise DevclusterError(
+            "the node of IPv6 takes one kind of pods only: have a second one for the others"
+        )
     if operator and not nodes:
         raise DevclusterError("the operator is a pod and needs a node to run on")
     toolbox = Toolbox(os.environ, Progress(sys.stderr))
@@ -218,6 +230,7 @@ def _order(directory: Path, *, nodes: int, gpus: int, operator: bool, detached: 
         helm=str(toolbox.helm()) if operator else None,
         nodes=nodes,
         gpus=gpus,
+        ipv6=ipv6,
         detached=detached,
     )
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from ocr_wire import names
+from ocr_wire import names, numbers
 
 PORT = 9400
 MIB = 2**20
 MAX_FILE_BYTES = 4096
+MAX_PID = 1 << 22
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -76,7 +77,8 @@ def read(folder: Path) -> list[Reading]:
 
 
 def _entry(file: Path) -> Usage | None:
-    if not file.stem.isdecimal():
+    pid = numbers.whole(file.stem, 0, MAX_PID)
+    if pid is None:
         return None
     try:
         with file.open("rb") as opened:
@@ -84,7 +86,7 @@ def _entry(file: Path) -> Usage | None:
             entry = msgspec.json.decode(opened.read(MAX_FILE_BYTES), type=Usage)
     except (OSError, msgspec.MsgspecError):
         return None
-    return entry if wrote(int(file.stem), written_at) else None
+    return entry if wrote(pid, written_at) else None
 
 
 _METRICS: tuple[tuple[str, str, Callable[[Reading], int]], ...] = (
@@ -145,7 +147,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     parser = argparse.ArgumentParser(
         prog="python -m devcluster.exporter", description="simulated DCGM exporter"
     )
-    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--port", type=numbers.argument(0, 65_535), default=PORT)
     options = parser.parse_args(argv)
     folder = environ.get(names.ENV_SIMULATED_GPU_DIR)
     if not folder:

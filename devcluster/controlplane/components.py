@@ -57,14 +57,23 @@ class ControlPlane:
     address: str
     port: int
     users: Mapping[str, access.User]
+    node_grace_seconds: int = 0
+    """Silence of a node after which it counts as lost; 0 is Kubernetes' default."""
 
     @classmethod
     def plan(
-        cls, layout: Layout, tools: ControlPlaneTools, block: Block, nodes: tuple[str, ...]
+        cls,
+        layout: Layout,
+        tools: ControlPlaneTools,
+        block: Block,
+        nodes: tuple[str, ...],
+        *,
+        node_grace_seconds: int = 0,
     ) -> "ControlPlane":
         """Return a control plane with a port and credentials."""
         address = block.api_server
-        return cls(layout, tools, address, free_port(address, 6443), access.users(nodes))
+        port = free_port(address, 6443)
+        return cls(layout, tools, address, port, access.users(nodes), node_grace_seconds)
 
     @property
     def url(self) -> str:
@@ -136,6 +145,7 @@ class ControlPlane:
     @property
     def controllers(self) -> tuple[Component, Component]:
         """Return the controller manager and the scheduler, which start when the API server is ready."""
+        grace = self.node_grace_seconds
         return (
             Component(
                 "kube-controller-manager",
@@ -146,6 +156,7 @@ class ControlPlane:
                     f"--root-ca-file={self.layout.authority}",
                     f"--service-account-private-key-file={self._signing_key}",
                     "--use-service-account-credentials=true",
+                    *([f"--node-monitor-grace-period={grace}s"] if grace else []),
                     *_SOLE,
                 ),
             ),

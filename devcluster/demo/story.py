@@ -15,7 +15,7 @@ from devcluster.cluster import Cluster
 from devcluster.demo.manifests import EXAMPLES, TURNS_MEMORY, TURNS_NODE, resource_of, taking_turns
 from devcluster.demo.narrator import Narrator, Row, states, table
 from devcluster.errors import DevclusterError
-from ocr_wire import names
+from ocr_wire import addresses, names
 
 NAME: Final = "invoices"
 PAGE: Final = EXAMPLES / "invoice.png"
@@ -82,7 +82,7 @@ class Demo:
         return answer
 
     async def read(self, pod: Row) -> str:
-        url = f"http://{pod['status']['podIP']}:{names.DEFAULT_PORT}{names.PATH_OCR}"
+        url = f"{addresses.base_url(pod['status']['podIP'], names.DEFAULT_PORT)}{names.PATH_OCR}"
         asked = "".join(f" -F {name}={value}" for name, value in self._fields.items())
         self._story.say(f"   $ curl -F file=@examples/{PAGE.name}{asked} {url}")
         began = time.monotonic()
@@ -98,7 +98,7 @@ class Demo:
 
     async def echoed(self, pod: Row, seconds: float) -> float:
         """Return the moment (monotonic) at which the pod reports the offload timeout as its own."""
-        url = f"http://{pod['status']['podIP']}:{names.DEFAULT_PORT}{names.PATH_STATE}?watch=true"
+        url = f"{addresses.base_url(pod['status']['podIP'], names.DEFAULT_PORT)}{names.PATH_STATE}?watch=true"
         async with self._http.get(url) as response:
             async for line in response.content:
                 if line.startswith(b"data:"):
@@ -108,10 +108,13 @@ class Demo:
         raise DevclusterError(f"{url} ended before the pod applied the settings")
 
     async def scrapes(self) -> float:
-        """Return how often the operator has read an exporter, by its own metrics."""
+        """Return how often the operator has read an exporter, by the metrics of its replicas, of which one works."""
         found = json.loads(await self.kubectl("get", "pods", "-n", "ocr-system", "-o", "json", show=False))
-        url = f"http://{found['items'][0]['status']['podIP']}:8080/metrics"
-        async with self._http.get(url) as response:
+        hosts = [each["status"]["podIP"] for each in found["items"] if each["status"].get("podIP")]
+        return sum([await self._scrapes_of(host) for host in hosts])
+
+    async def _scrapes_of(self, host: str) -> float:
+        async with self._http.get(f"{addresses.base_url(host, 8080)}/metrics") as response:
             for line in (await response.text()).splitlines():
                 if line.startswith('ocr_operator_scrapes_total{result="read"}'):
                     return float(line.split()[1])

@@ -52,6 +52,22 @@ class Block:
         return f"127.{self.number}.{node}"
 
 
+def claim_ipv6() -> socket.socket:
+    """Claim `::1` for this process: Linux answers on no other address of IPv6 that needs no root to be set up."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        raise StartFailed(f"this machine has no IPv6 at ::1: {error.strerror}") from error
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind("\0ocr-operator-devcluster-ipv6")
+    except OSError as error:
+        claim.close()
+        raise StartFailed("another cluster of this machine has its node of IPv6: there is one ::1") from error
+    return claim
+
+
 def free_port(address: str, preferred: int) -> int:
     """Return a free TCP port: the preferred one, unless a server of the machine has it on all addresses.
 

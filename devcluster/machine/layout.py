@@ -125,6 +125,7 @@ class State(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...] = ()
     gpus: int = 0
     operator: bool = False
+    ipv6: bool = False
     processes: tuple[ProcessRecord, ...] = ()
 
     def marks(self, layout: Layout) -> list[str]:

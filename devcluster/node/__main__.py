@@ -17,6 +17,7 @@ from pathlib import Path
 
 from devcluster.node.agent import Agent
 from devcluster.node.settings import Settings
+from ocr_wire import numbers
 
 
 def _prefix(text: str) -> str:
@@ -42,11 +43,16 @@ def arguments(argv: Sequence[str] | None = None) -> Settings:
         required=True,
         help="pods get PREFIX.1 to PREFIX.253, the node itself PREFIX.254",
     )
+    parser.add_argument(
+        "--pod-ip",
+        default="",
+        help="address that all pods have together, such as ::1; the node has a taint then",
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of pods, logs and simulated GPUs")
-    parser.add_argument("--gpus", type=int, default=0, help="simulated GPUs")
+    parser.add_argument("--gpus", type=numbers.argument(0, 64), default=0, help="simulated GPUs")
     parser.add_argument("--gpu-product", default="NVIDIA-L40S")
-    parser.add_argument("--gpu-memory-mib", type=int, default=46068)
-    parser.add_argument("--cpus", type=int, default=16, help="announced capacity, not enforced")
+    parser.add_argument("--gpu-memory-mib", type=numbers.argument(1, 1 << 30), default=46068)
+    parser.add_argument("--cpus", type=numbers.argument(1, 9999), default=16, help="announced, not enforced")
     parser.add_argument("--memory", default="64Gi", help="announced capacity, not enforced")
     parser.add_argument(
         "--tls-cert", type=Path, help="certificate of the log endpoint (default: made with openssl)"
@@ -58,8 +64,6 @@ def arguments(argv: Sequence[str] | None = None) -> Settings:
     options = parser.parse_args(argv)
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key belong together")
-    if not 0 <= options.gpus <= 64:
-        parser.error("--gpus takes 0 to 64")
     options.root = options.root.absolute()
     return Settings(**vars(options))
 

@@ -68,7 +68,7 @@ class Agent:
                     events=events,
                     programs=Programs(Path(sys.executable).parent),
                     allocations=GpuAllocations(gpus),
-                    addresses=Addresses(settings.ip_prefix),
+                    addresses=Addresses(settings.ip_prefix, settings.pod_ip),
                     base_env=_base_env(settings, api.server),
                 )
                 registration = Registration(settings, api, port)

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 40
 RENEW_SECONDS = 5.0
 MAX_PODS = 200
+SHARED_ADDRESS = {"key": "devcluster/shared-address", "effect": "NoSchedule"}
+"""Taint of a node whose pods have one address together."""
 VERSION = "v1.36.3-devcluster"
 
 
@@ -81,6 +83,8 @@ class Registration:
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": self._settings.name, "labels": self._labels()},
+            # Two servers of the same port can't be there at once, so nothing comes that doesn't ask for it.
+            "spec": {"taints": [SHARED_ADDRESS]} if self._settings.pod_ip else {},
         }
 
     def _status(self, ready: str, reason: str, message: str) -> dict[str, object]:

@@ -9,7 +9,9 @@ class Settings:
     kubeconfig: Path
     name: str
     ip_prefix: str
-    """First three numbers of the node's addresses; pods get .1 to .253."""
+    """First three numbers of the node's addresses; pods get .1 to .253, unless `pod_ip` says otherwise."""
+    pod_ip: str = ""
+    """Address that all pods of the node have together, such as `::1`: Linux answers on one of IPv6 only."""
     root: Path
     """Absolute. Holds `pods/<uid>/{volumes,homes,logs}`, `gpus/` (usage of the simulated GPUs) and `tls/`."""
     gpus: int = 0

@@ -19,7 +19,7 @@ from devcluster.controlplane.components import Component, ControlPlane
 from devcluster.errors import StartFailed
 from devcluster.kube.api import Access, Api
 from devcluster.machine import processes
-from devcluster.machine.addresses import Block
+from devcluster.machine.addresses import Block, claim_ipv6
 from devcluster.machine.layout import CHECKOUT, CLUSTER_MARK, Layout, ProcessRecord, State
 from devcluster.machine.processes import Child
 from devcluster.progress import duration
@@ -44,6 +44,7 @@ class Assembly:
         self._say = say
         self._layout = Layout(Path(order.directory))
         self._block = Block.claim()
+        self._ipv6_claim = claim_ipv6() if order.ipv6 else None
         self._environment = {**os.environ, CLUSTER_MARK: order.id}
         self._nodes = NODE_NAMES[: order.nodes]
         self._plan = ControlPlane.plan(
@@ -56,6 +57,7 @@ class Assembly:
             ),
             self._block,
             NODE_NAMES,
+            node_grace_seconds=order.node_grace_seconds,
         )
         self._children: dict[str, Child] = {}
         self._phase: Literal["starting", "ready", "stopping"] = "starting"
@@ -171,6 +173,7 @@ class Assembly:
             f"--kubeconfig={self._layout.credentials(name)}",
             f"--name={name}",
             f"--ip-prefix={self._block.prefix(position)}",
+            *(["--pod-ip=::1"] if self._order.ipv6 and position == len(self._nodes) else []),
             f"--root={self._layout.node(name)}",
             f"--gpus={self._order.gpus}",
             f"--tls-cert={self._layout.authority}",
@@ -280,6 +283,7 @@ class Assembly:
             nodes=self._nodes,
             gpus=self._order.gpus,
             operator=self._order.helm is not None,
+            ipv6=self._order.ipv6,
             processes=tuple(
                 ProcessRecord(
                     child.name, child.identity, child.exited.result() if child.exited.done() else None

@@ -28,6 +28,7 @@ OBJECTS: Final[tuple[dict[str, Any], ...]] = (
                 "metadata": {"labels": EXPORTER_LABELS},
                 "spec": {
                     "nodeSelector": {"nvidia.com/gpu.present": "true"},
+                    "tolerations": [{"operator": "Exists"}],
                     "containers": [
                         {
                             "name": "nvidia-dcgm-exporter",

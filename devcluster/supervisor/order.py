@@ -23,8 +23,12 @@ class Order(msgspec.Struct, frozen=True):
     nodes: int
     gpus: int
     detached: bool
+    ipv6: bool = False
+    """The pods of the last node have the address `::1`."""
     definitions: tuple[dict[str, Any], ...] = ()
     """CustomResourceDefinitions that are there before the controllers start."""
+    node_grace_seconds: int = 0
+    """How long a node may be silent before it counts as lost; 0 is Kubernetes' default."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from devcluster.machine.layout import CHECKOUT, Identity, Layout, State
 from devcluster.progress import Progress
 from devcluster.tools.toolbox import Toolbox
 from tests.support import cluster as support
-from tests.support.cluster import until
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster]
 
@@ -184,9 +184,11 @@ def test_a_folder_with_other_things_in_it_is_refused(directory: Path) -> None:
 
 
 def test_the_operator_runs_as_the_chart_says_and_never_as_administrator(operator_cluster: Cluster) -> None:
-    [pod] = json.loads(operator_cluster.kubectl("get", "pods", "-n", "ocr-system", "-o", "json"))["items"]
-    assert pod["spec"]["serviceAccountName"] == "ocr-operator"
-    assert pod["status"]["containerStatuses"][0]["ready"]
+    in_system = ("-n", "ocr-system")
+    operator_cluster.kubectl("rollout", "status", "deployment/ocr-operator", *in_system, "--timeout=60s")
+    pods = json.loads(operator_cluster.kubectl("get", "pods", *in_system, "-o", "json"))["items"]
+    assert {pod["spec"]["serviceAccountName"] for pod in pods} == {"ocr-operator"}
+    assert [pod["status"]["containerStatuses"][0]["ready"] for pod in pods] == [True] * 2
     account = "--as=system:serviceaccount:ocr-system:ocr-operator"
     assert (
         operator_cluster.kubectl("auth", "can-i", "list", "ocrdeployments.ocr-operator.io", "-A", account)

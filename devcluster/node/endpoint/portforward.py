@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from devcluster.node.endpoint import spdy
+from ocr_wire import numbers
 
 PROTOCOL: Final = "portforward.k8s.io"
 MAX_STREAMS: Final = 256
@@ -121,7 +122,7 @@ class Session:
     def _open(self, number: int, headers: Mapping[str, str]) -> tuple[str, Stream, Stream] | None:
         port, kind, request = (headers.get(each, "") for each in ("port", "streamtype", "requestid"))
         wrong = number in self._streams or kind not in {"error", "data"} or (request, kind) in self._halves
-        if wrong or not (port.isdecimal() and 1 <= int(port[:9]) <= 65535):
+        if wrong or numbers.whole(port, 1, 65_535) is None:
             self._writer.write(spdy.reset(number, spdy.PROTOCOL_ERROR))
             return None
         if len(self._streams) >= MAX_STREAMS:

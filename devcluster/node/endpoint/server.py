@@ -18,6 +18,7 @@ from devcluster.node.decide.podstatus import Running
 from devcluster.node.endpoint import portforward
 from devcluster.node.pods.pod import PodOwner
 from devcluster.node.settings import Settings
+from ocr_wire import numbers
 
 CHUNK_BYTES = 64 * 1024
 POLL_SECONDS = 0.1
@@ -153,9 +154,10 @@ class Endpoint:
 def _number(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isdecimal():
-        raise web.HTTPBadRequest(text=f"{text!r} is not a number")
-    return int(text)
+    found = numbers.whole(text, 0, 2**62)
+    if found is None:
+        raise web.HTTPBadRequest(text=f"{text[:80]!r} is not a number")
+    return found
 
 
 async def _read(path: Path, tail_lines: int | None, growing: Callable[[], bool]) -> AsyncIterator[bytes]:

@@ -78,7 +78,9 @@ class Asker:
         return Answer(False, "process nodes know the actions httpGet, tcpSocket, exec and sleep")
 
     async def _get(self, action: HttpGet) -> Answer:
-        url = f"{action.scheme.lower()}://{action.host or self.ip}:{self.port(action.port)}/{action.path.lstrip('/')}"
+        host = action.host or self.ip
+        host = f"[{host}]" if ":" in host else host
+        url = f"{action.scheme.lower()}://{host}:{self.port(action.port)}/{action.path.lstrip('/')}"
         headers = _headers(action)
         # redirects count as success and aren't followed; certificates of pods are nobody's to check
         async with self.http.get(url, headers=headers, allow_redirects=False, ssl=False) as response:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_secrets_are_readable_by_their_owner_alone(plan: ControlPlane) -> None:
     assert len(files) == 6
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert plan.layout.credentials("gpu-a") in files
+
+
+def test_nodes_that_a_client_plays_may_be_silent(plan: ControlPlane) -> None:
+    flag = "--node-monitor-grace-period=3600s"
+    manager, scheduler = replace(plan, node_grace_seconds=3600).controllers
+    assert flag in manager.command
+    assert not any("grace" in each for each in (*scheduler.command, *plan.controllers[0].command))
 
 
 def test_nodes_and_tokens_are_authorized_as_on_a_real_cluster(plan: ControlPlane) -> None:

@@ -1,7 +1,9 @@
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -49,6 +51,21 @@ async def asker(port: int, tmp_path: Path) -> AsyncIterator[Asker]:
 
     async with aiohttp.ClientSession() as http:
         yield Asker(http, "127.0.0.1", [Port(name="http", container_port=port)], runs)
+
+
+async def test_a_pod_of_ipv6_is_asked_at_its_address(asker: Asker) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    app = web.Application()
+    app.router.add_get("/{status}", respond)
+    async with TestServer(app, host="::1") as server:
+        assert server.port is not None
+        there = replace(asker, ip="::1", ports=[Port(name="http", container_port=server.port)])
+        for action in (
+            Action(http_get=HttpGet(port="http", path="/200")),
+            Action(tcp_socket=TcpSocket(port="http")),
+        ):
+            assert await there.ask(action, PATIENCE) == Answer(True)
 
 
 @pytest.mark.parametrize(("status", "success"), [(200, True), (302, True), (404, False), (503, False)])

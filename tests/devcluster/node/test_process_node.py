@@ -23,7 +23,7 @@ from devcluster.progress import Progress
 from devcluster.tools.toolbox import Toolbox
 from tests.support import cluster as support
 from tests.support.apiserver import Refused
-from tests.support.cluster import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.cluster
 
