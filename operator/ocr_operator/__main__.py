@@ -1,12 +1,13 @@
 """`ocr-operator run`: puts the parts together, runs them, and ends them within seconds of a SIGTERM."""
 
-import argparse
 import asyncio
 import contextlib
 import logging
 import os
 import random
+import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,13 +24,16 @@ from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.settings import VERSION, InvalidSetting, Settings
-from ocr_wire import names
+from ocr_wire import names, redaction
+from ocr_wire.arguments import parser_class
+from ocr_wire.sparse import Sparse, loop_errors
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    redactor = redaction.environment(os.environ)
+    parser = parser_class(redactor)(
         prog="ocr-operator",
         description="Runs OcrDeployments: pods on the least loaded GPU, timeouts that change live.",
         epilog="Settings come from the environment (OCR_OPERATOR_*): see docs/operator-settings.md.",
@@ -42,13 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_env(os.environ)
     except InvalidSetting as error:
-        sys.stderr.write(f"ocr-operator: {error}\n")
+        sys.stderr.write(redactor(f"ocr-operator: {error}\n"))
         return 2
-    logs.configure(options.log_level or settings.log_level, options.log_format or settings.log_format)
+    logs.configure(
+        options.log_level or settings.log_level,
+        options.log_format or settings.log_format,
+        redactor=redactor,
+    )
     try:
         return asyncio.run(run(settings, os.environ))
     except (kube.ConfigError, OSError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
+        return 1
+    except Exception:
+        # Python would print the traceback itself, with whatever secret a library put into it.
+        log.critical("ended by a fault of this program", exc_info=True)
         return 1
 
 
@@ -57,61 +69,80 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
+    probes.raise_open_files()
+    asyncio.get_running_loop().set_exception_handler(loop_errors(log, Sparse(time.monotonic)))
+    metrics = Metrics(registry)
     async with kube.connect(environ) as client, wire.session() as session:
         controller = Controller(
             client,
             session,
             settings,
-            metrics=Metrics(registry),
+            metrics=metrics,
             now=partial(datetime.now, UTC),
             time=time.monotonic,
             rng=random.Random(),  # noqa: S311 -- jitter, not a secret
             instance=environ.get("POD_NAME", ""),
+            replica=environ.get("POD_NAME") or f"{socket.gethostname()}_{secrets.token_hex(4)}",
         )
-        watching, stopping = asyncio.Event(), asyncio.Event()
+        stopping = asyncio.Event()
+        for each in (signal.SIGTERM, signal.SIGINT):  # until kopf sets its own
+            asyncio.get_running_loop().add_signal_handler(each, stopping.set)
         async with probes.serve(
             settings.host,
             settings.port,
             unhealthy_reason=controller.unhealthy_reason,
-            ready=lambda: watching.is_set() and controller.ready(),
+            ready=controller.ready,
             registry=registry,
+            note=controller.note,
         ) as port:
             log.info("started version=%s port=%d", VERSION, port)
-            if not await _served(client, settings):
-                return 0
-            watch = asyncio.create_task(
-                kopf.operator(
-                    registry=handlers.registry(controller.cluster, client.credentials),
-                    settings=handlers.settings(),
-                    standalone=True,
-                    clusterwide=not settings.watch_namespaces,
-                    namespaces=settings.watch_namespaces,
-                    ready_flag=watching,
-                    stop_flag=stopping,
-                ),
-                name="kopf",
-            )
-            try:
-                return await _run_until_signal(controller, watch, watching)
-            finally:
-                stopping.set()
-                await asyncio.wait([watch], timeout=3)
-                watch.cancel()
-                log.info("stopped")
+            with logs.counted(metrics.faults):
+                if not await _served(client, settings, stopping):
+                    return 0
+                return await _work(handlers.Work(controller.run, stopping), client, settings, stopping)
 
 
-async def _served(client: api.Kube, settings: Settings) -> bool:
+async def _work(work: handlers.Work, client: kube.Client, settings: Settings, stopping: asyncio.Event) -> int:
+    """Let kopf run the work until a signal; return the exit status."""
+    framework = asyncio.create_task(
+        kopf.operator(
+            registry=handlers.registry(work, client.credentials),
+            settings=handlers.settings(),
+            standalone=True,
+            clusterwide=not settings.watch_namespaces,
+            namespaces=settings.watch_namespaces,
+            stop_flag=stopping,
+        ),
+        name="kopf",
+    )
+    over = asyncio.create_task(work.over.wait())
+    try:
+        await asyncio.wait([framework, over], return_when=asyncio.FIRST_COMPLETED)
+        # kopf waits for every task that began after it, such as a connection of a probe: not for longer than that.
+        await asyncio.wait([framework], timeout=1)
+    finally:
+        over.cancel()
+        framework.cancel()
+        await asyncio.wait([framework])
+        await work.stop()
+        log.info("stopped")
+    if not framework.cancelled():
+        framework.result()
+    if work.ended_by_itself():
+        log.error("the controller ended by itself")
+        return 1
+    return 0
+
+
+async def _served(client: api.Kube, settings: Settings, stopping: asyncio.Event) -> bool:
     """Return once the API server knows the resource; False when a signal ends the wait.
 
-    kopf is set not to scan, so it asks once which kinds there are: started before the definition is there, it
-    would never watch it. A chart creates both within the same second.
+    A chart creates the definition and the operator within the same second, and a watch that is refused is tried again
+    only after growing delays.
     """
-    stop = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, stop.set)
     namespace = settings.watch_namespaces[0] if settings.watch_namespaces else ""
     said = ""
-    while not stop.is_set():
+    while not stopping.is_set():
         try:
             await client.find(api.OCR_DEPLOYMENT, namespace=namespace)
         except api.KubeError as error:
@@ -121,35 +152,10 @@ async def _served(client: api.Kube, settings: Settings) -> bool:
                     "waiting for the definition of %s, see crds.enabled of the chart: %s", names.PLURAL, said
                 )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 1)
+                await asyncio.wait_for(stopping.wait(), 1)
         else:
             return True
     return False
-
-
-async def _run_until_signal(
-    controller: Controller, watch: asyncio.Task[None], watching: asyncio.Event
-) -> int:
-    """kopf cancels, as "hung", every task that began after it and still runs when it ends: it is stopped last."""
-    up = asyncio.create_task(watching.wait())
-    await asyncio.wait([watch, up], return_when=asyncio.FIRST_COMPLETED)
-    up.cancel()
-    stop = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):  # kopf set its own handlers while it started
-        asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    work = asyncio.create_task(controller.run(), name="controller")
-    signalled = asyncio.create_task(stop.wait())
-    try:
-        done, _ = await asyncio.wait([watch, work, signalled], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        signalled.cancel()
-        work.cancel()
-        await asyncio.wait([work])
-    for task in done - {signalled}:
-        task.result()
-        log.error("%s ended by itself", task.get_name())
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -78,4 +78,22 @@ class Metrics:
             "Models that wait for memory of others.",
             registry=registry,
         )
+        self.namespaces = Gauge(
+            "ocr_operator_namespaces",
+            "Namespaces, by whose they are.",
+            ["state"],
+            registry=registry,
+        )
+        self.wave = Gauge(
+            "ocr_operator_wave_resources",
+            "Resources whose pods are to be replaced because the operator's version or settings changed.",
+            ["state"],
+            registry=registry,
+        )
+        self.leading = Gauge(
+            "ocr_operator_leading", "1 in the replica that works, 0 in one that stands by.", registry=registry
+        )
+        self.faults = Counter(
+            "ocr_operator_faults", "Lines of the log with a traceback.", ["module"], registry=registry
+        )
         self.events = Counter("ocr_operator_events", "Kubernetes Events.", ["result"], registry=registry)

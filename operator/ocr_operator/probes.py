@@ -1,11 +1,35 @@
-"""`/livez`, `/readyz` and `/metrics` of the operator's own process."""
+"""`/livez`, `/readyz` and `/metrics` of the operator's own process.
 
+All three answer within milliseconds, so a connection that is older than many others is one that its client holds open
+for nothing: the oldest one makes way for the newest, and no client can keep the kubelet out.
+"""
+
+import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from ocr_wire import accept
+
+MOST_CONNECTIONS: Final = 64
+SILENT_SECONDS: Final = 75.0
+"""Time after which a connection without a complete request is closed; longer than the keep-alive of scrapers."""
+_BACKLOG: Final = 64
+_FILES: Final = 1 << 16
+
+
+def raise_open_files() -> None:
+    """Raise the soft limit of open files: the operator holds a connection to each pod, and containerd leaves 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @asynccontextmanager
@@ -16,27 +40,82 @@ async def serve(
     unhealthy_reason: Callable[[], str],
     ready: Callable[[], bool],
     registry: CollectorRegistry,
+    note: Callable[[], str] = lambda: "",
+    silent_seconds: float = SILENT_SECONDS,
 ) -> AsyncIterator[int]:
-    """Serve until left; yields the port, which is a free one for 0. `unhealthy_reason` is empty while all is well."""
+    """Serve until left; yields the port, which is a free one for 0. An empty host is all addresses, of IPv6 and IPv4.
+    `unhealthy_reason` is empty while all is well; `note` is what `/readyz` says besides."""
 
     async def livez(_: web.Request) -> web.Response:
         wrong = unhealthy_reason()
         return web.Response(status=503 if wrong else 200, text=wrong or "ok")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok") if ready() else web.Response(status=503, text="not every watch is up")
+        said = "\n".join(filter(None, ("ok", note())))
+        return web.Response(text=said) if ready() else web.Response(status=503, text="not every watch is up")
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(request: web.Request) -> web.Response:
+        encode, media_type = choose_encoder(accept.metrics(",".join(request.headers.getall("Accept", ()))))
+        return web.Response(body=encode(registry), headers={"Content-Type": media_type, "Vary": "Accept"})
 
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
-    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    server = runner.server
+    assert server is not None
+    held: dict[_Connection, None] = {}
+    listener = _listen(host, port)
+    # Inherited by what is accepted: a client that doesn't take its answer, or isn't there any more, is given up.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silent_seconds * 1000))
     try:
-        await web.SockSite(runner, listener).start()
-        yield listener.getsockname()[1]
+        acceptor = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(server, held, silent_seconds), sock=listener, backlog=_BACKLOG
+        )
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            acceptor.close()
     finally:
         await runner.cleanup()
         listener.close()
+
+
+class _Connection(web.RequestHandler):
+    """Connection that ends the oldest one where there are too many."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, server: web.Server, held: dict["_Connection", None], silent_seconds: float) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=silent_seconds,
+            access_log=None,  # type: ignore[arg-type]  # None is documented for the runner, which passes it on
+        )
+        self._held = held
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._held[self] = None
+        if len(self._held) > MOST_CONNECTIONS:
+            oldest = next(iter(self._held))
+            del self._held[oldest]
+            if oldest.transport is not None:
+                oldest.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._held.pop(self, None)
+        super().connection_lost(exc)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen at `host`; where that is empty, and at `::`, at both IPv6 and IPv4, as far as the machine has them."""
+    both = socket.has_dualstack_ipv6()
+    if host == "" and both:
+        host = "::"
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=_BACKLOG)
+    return socket.create_server(
+        (host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=both and host == "::"
+    )

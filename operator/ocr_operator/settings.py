@@ -4,16 +4,24 @@ Settings of resources live in the resources. docs/operator-settings.md lists eve
 one is missing there.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ocr_wire import names, numbers
+
 VERSION: Final = version("ocr-operator")
-FIELD_MANAGER: Final = "ocr-operator"
+FIELD_MANAGER: Final = names.OPERATOR_MANAGER
 """The name under which the operator writes objects and Events."""
 PREFIX: Final = "OCR_OPERATOR_"
+MAX_TEXT: Final = 1024
+_MATCHER: Final = r'[a-zA-Z_][a-zA-Z0-9_]*(?:=|!=|=~|!~)"[^"\\\n]*"'
+_MATCHERS: Final = re.compile(f"{_MATCHER}(?:,{_MATCHER})*")
+"""Label matchers of PromQL. No escapes: nothing but these may get into a query."""
+_IDENTITY: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9.-]{0,180}")
 
 
 class InvalidSetting(ValueError):
@@ -30,8 +38,17 @@ class Settings:
     """Of inference pods; empty leaves it to Kubernetes."""
     watch_namespaces: tuple[str, ...] = field(default=(), metadata={"separator": ","})
     """Comma-separated; empty is all of them."""
-    exporter_namespace: str = ""
-    """Where DCGM exporter pods are; empty is everywhere."""
+    counted_pods: str = field(default="watched", metadata={"one_of": ("watched", "all")})
+    """Whose pods count when one is placed: those of the watched namespaces, or of all."""
+    identity: str = field(default="", metadata={"form": _IDENTITY, "example": "ocr-system/ocr-operator"})
+    """Namespace and name of the operator's Deployment: by that its Leases name it. Empty takes none."""
+    lease: str = field(default="", metadata={"form": _IDENTITY, "example": "ocr-system/ocr-operator-leader"})
+    """Namespace and name of the Lease by which one of several replicas is the one that works; empty: there is one."""
+    exporter_namespace: tuple[str, ...] = field(default=(), metadata={"separator": ","})
+    """Comma-separated namespaces in which exporter pods are believed; `*` is everywhere, and empty the operator's own,
+    well-known ones and those with the label `ocr-operator.io/gpu-exporters: trusted`."""
+    exporter_owners: tuple[str, ...] = field(default=("DaemonSet",), metadata={"separator": ","})
+    """Comma-separated owners of exporter pods that are believed: a kind, or `Kind/name`; `*` is any and none."""
     exporter_selectors: tuple[str, ...] = field(
         default=(
             "app=nvidia-dcgm-exporter",
@@ -44,21 +61,30 @@ class Settings:
     exporter_port: int = field(default=9400, metadata={"least": 1, "most": 65_535})
     scrape_seconds: float = field(default=5.0, metadata={"least": 0.05, "most": 300})
     """Between two scrapes of the same exporter."""
-    prometheus_url: str = field(default="", metadata={"url": True})
-    """A Prometheus server that has the exporters' metrics; empty asks none."""
+    prometheus_url: str = field(default="", metadata={"url": True}, repr=False)
+    """A Prometheus server that has the exporters' metrics; empty asks none. It may carry a password."""
     prometheus_token_file: str = ""
     """A file with its bearer token; read anew for each question."""
+    prometheus_matchers: str = field(default="", metadata={"form": _MATCHERS, "example": 'cluster="eu"'})
+    """Label matchers that every series must have, such as `cluster="eu"`; for one that has several clusters."""
     resync_seconds: float = field(default=300.0, metadata={"least": 1, "most": 86_400})
     """Every resource is looked at again after so long, whatever the watches say."""
     concurrency: int = field(default=16, metadata={"least": 1, "most": 256})
     """Resources that are reconciled at the same time."""
     placement_policy: str = field(default="leastLoaded", metadata={"one_of": ("leastLoaded", "binPack")})
     """Which of the GPUs that fit a pod gets: the least loaded one, or the most loaded one."""
+    upgrades_at_once: int = field(default=2, metadata={"least": 0, "most": 10_000})
+    """Resources whose pods are replaced at the same time because the operator's version or settings changed; 0 is
+    all."""
+    leave_to_scheduler_seconds: int = field(default=120, metadata={"least": -1, "most": 86_400})
+    """A pod that takes whole devices and finds none is left to the scheduler after so long, since a cluster autoscaler
+    sees no gated pod; 0 at once, -1 never."""
     arbitration_resident_seconds: float = field(default=5.0, metadata={"least": 0, "most": 3600})
     """A model that is ready for a shorter time isn't asked to make way for another resource's."""
     arbitration_asks_per_minute: int = field(default=20, metadata={"least": 0, "most": 10_000})
     """Models that are asked to make way on one GPU; 0 asks none."""
-    host: str = "0.0.0.0"
+    host: str = ""
+    """Address to listen at; empty is all of the machine, of IPv6 and IPv4."""
     port: int = field(default=8080, metadata={"least": 0, "most": 65_535})
     """Of `/metrics`, `/livez` and `/readyz`; 0 takes any free one."""
     log_level: str = field(default="info", metadata={"one_of": ("debug", "info", "warning", "error")})
@@ -90,15 +116,17 @@ def _read(name: str, text: str, default: Any, rules: Mapping[str, Any]) -> Any:
             raise InvalidSetting(f"{name}={text[:64]!r} is not one of {choices}")
         return text
     if "url" in rules and not _is_url(text):
-        raise InvalidSetting(f"{name}={text[:64]!r} is no URL such as http://prometheus.monitoring:9090")
+        # Not repeated: it may carry a password, and one that can't be read doesn't show where.
+        raise InvalidSetting(f"{name} is no URL such as http://prometheus.monitoring:9090")
+    if "form" in rules and (len(text) > MAX_TEXT or not rules["form"].fullmatch(text)):
+        raise InvalidSetting(f"{name}={text[:64]!r} is nothing like {rules['example']}")
     if isinstance(default, str):
         return text
-    try:
-        number = type(default)(text)
-    except ValueError:
-        raise InvalidSetting(f"{name}={text[:64]!r} is no number") from None
-    if not rules["least"] <= number <= rules["most"]:
-        raise InvalidSetting(f"{name}={text[:64]!r} is not within {rules['least']} and {rules['most']}")
+    is_whole = isinstance(default, int)
+    number = (numbers.whole if is_whole else numbers.decimal)(text, rules["least"], rules["most"])
+    if number is None:
+        kind = "a whole number" if is_whole else "a number"
+        raise InvalidSetting(f"{name}={text[:64]!r} is not {kind} from {rules['least']} to {rules['most']}")
     return number
 
 

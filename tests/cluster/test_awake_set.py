@@ -16,8 +16,8 @@ from bench import fakepods
 from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import pages
-from tests.support.cluster import until
 from tests.support.operators import PORT, Operator, running
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 

@@ -12,10 +12,11 @@ import pytest
 
 from devcluster.errors import DevclusterError
 from devcluster.supervisor.helm import CHART
+from ocr_operator.decide.ownership import LEASE_NAME
 from tests.support import cluster as support
-from tests.support.cluster import until
+from tests.support import definitions, resources
 from tests.support.operators import Local, Operator, run_helm
-from tests.support.paths import CRDS
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -35,6 +36,7 @@ class Bare:
     def may(self, who: str, verb: str, resource: str, namespace: str = "") -> bool:
         """The answer of `kubectl auth can-i`, by default in the namespace of invoices."""
         kind, _, part = resource.partition("/")
+        kind = kind.replace(":", "/")  # kubectl has a name there
         where = (f"--subresource={part}", f"--as={who}", f"--namespace={namespace or self.invoices}")
         try:
             answer = self.kubectl("auth", "can-i", verb, kind, *where)
@@ -68,7 +70,7 @@ def notes(bare: Bare, helm: Helm) -> Iterator[str]:
     helm("install", "ocr-operator", str(CHART))
     yield helm("get", "notes", "ocr-operator")
     helm("uninstall", "ocr-operator")
-    bare.kubectl("delete", "--ignore-not-found", "-f", str(CRDS))
+    definitions.remove(bare.kubectl)
 
 
 def test_operator_that_is_there_before_the_definition_waits_for_it(bare: Bare, tmp_path: Path) -> None:
@@ -79,14 +81,13 @@ def test_operator_that_is_there_before_the_definition_waits_for_it(bare: Bare, t
         until(
             lambda: "waiting for the definition" in operator.log.read_text(), what="it says what it waits for"
         )
-        bare.kubectl("apply", "--server-side", "-f", str(CRDS))
-        bare.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRDS))
+        definitions.apply(bare.kubectl)
         early.apply(replicas=1)
         until(lambda: early.resource().get("status", {}).get("observedGeneration") == 1, what="it serves")
         assert early.end(signal.SIGTERM) == 0
     finally:
         operator.close()
-        bare.kubectl("delete", "--ignore-not-found", "-f", str(CRDS))
+        definitions.remove(bare.kubectl)
 
 
 def test_restricted_namespace_admits_the_operator(bare: Bare, notes: str) -> None:
@@ -102,9 +103,34 @@ def test_restricted_namespace_admits_the_operator(bare: Bare, notes: str) -> Non
 
 def test_example_of_the_notes_is_a_valid_resource(bare: Bare, notes: str) -> None:
     [example] = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", notes, flags=re.DOTALL)
-    bare.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/ocrdeployments.ocr-operator.io")
+    definitions.established(bare.kubectl)
     created = json.loads(bare.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=example))
     assert created["spec"]["replicas"] == 1, "the definition's defaults are there"
+
+
+def test_field_that_no_pod_has_is_told_to_who_applies_it(bare: Bare, notes: str) -> None:
+    spec = {
+        "nodeSelektor": {"a": "b"},
+        "affinity": {"nodeAfinity": {}, "podAffinity": None},
+        "tolerations": [{"key": "a", "efect": "NoSchedule"}],
+        "containers": [
+            {"name": "app", "image": "app:1", "env": [{"name": "A", "valeu": "1"}], "comand": ["a"]}
+        ],
+    }
+    unknown = "nodeSelektor, affinity.nodeAfinity, containers[].comand, containers[].env[].valeu, tolerations[].efect"
+
+    def applied(**template: object) -> str:
+        body = {**resources.make_body("typo", template={"spec": template}), "metadata": {"name": "typo"}}
+        command = ("apply", "--dry-run=server", "--warnings-as-errors", "-n", bare.invoices, "-f", "-")
+        try:
+            return bare.kubectl(*command, stdin=json.dumps(body))
+        except DevclusterError as error:
+            return str(error)
+
+    definitions.established(bare.kubectl)
+    until(lambda: f"known to this version of ocr-operator: {unknown}. " in applied(**spec), what="it is told")
+    assert "created" in applied(nodeSelector={"a": "b"}, containers=[{"name": "app", "env": [{"name": "A"}]}])
+    assert "created" in applied()
 
 
 @pytest.mark.parametrize(
@@ -112,9 +138,15 @@ def test_example_of_the_notes_is_a_valid_resource(bare: Bare, notes: str) -> Non
     [
         ("watch", "ocrdeployments.ocr-operator.io", True),
         ("patch", "ocrdeployments.ocr-operator.io/status", True),
-        ("patch", "ocrdeployments.ocr-operator.io", False),
+        ("patch", "ocrdeployments.ocr-operator.io", True),
+        ("create", "ocrdeployments.ocr-operator.io", False),
+        ("patch", "pods/status", True),
+        ("get", "persistentvolumes", True),
+        ("list", "persistentvolumeclaims", False),
         ("create", "deployments.apps", True),
         ("create", "secrets", True),
+        ("list", "events", True),
+        ("watch", "events", False),
         ("list", "secrets", False),
         ("delete", "secrets", False),
         ("patch", "nodes", False),
@@ -156,6 +188,41 @@ def test_watched_namespaces_bound_the_operator(bare: Bare, helm: Helm, notes: st
     until(lambda: bare.may(bare.operator, "list", "pods", bare.elsewhere))
 
 
+@pytest.mark.parametrize("values", [(), ("--set=watchNamespaces={invoices}",)])
+def test_second_release_is_refused_where_another_watches_its_namespaces(
+    bare: Bare, helm: Helm, notes: str, values: tuple[str, ...]
+) -> None:
+    second = (
+        "install",
+        "second",
+        str(CHART),
+        "--set=crds.enabled=false",
+        "--set=rbac.aggregateToDefaultRoles=false",
+    )
+    dry = (*second, "--dry-run=server", *values)
+    with pytest.raises(AssertionError, match="ClusterRole ocr-operator watches all namespaces already"):
+        helm(*dry)
+    helm(*dry, "--set=refuseOverlap=false")
+
+
+def test_second_release_with_namespaces_of_its_own_is_installed(bare: Bare, helm: Helm, notes: str) -> None:
+    helm("upgrade", "ocr-operator", str(CHART), f"--set=watchNamespaces={{{bare.invoices}}}")
+    second = ("install", "second", str(CHART), "--dry-run=server", "--set=crds.enabled=false")
+    helm(*second, f"--set=watchNamespaces={{{bare.elsewhere}}}")
+    with pytest.raises(AssertionError, match=f"watches namespace {bare.invoices} already"):
+        helm(*second, f"--set=watchNamespaces={{{bare.elsewhere},{bare.invoices}}}")
+    with pytest.raises(AssertionError, match=f"watches namespace {bare.invoices} already"):
+        helm(*second)
+    helm("upgrade", "ocr-operator", str(CHART), "--reset-values")
+
+
+def test_operator_may_patch_no_lease_but_the_owners(bare: Bare, notes: str) -> None:
+    kind = "leases.coordination.k8s.io"
+    assert bare.may(bare.operator, "patch", f"{kind}:{LEASE_NAME}")
+    assert not bare.may(bare.operator, "patch", f"{kind}:kube-scheduler")
+    assert bare.may(bare.operator, "create", kind)
+
+
 def test_uninstalling_keeps_resources_and_installing_again_takes_them_up(
     bare: Bare, helm: Helm, notes: str
 ) -> None:
@@ -172,8 +239,8 @@ def test_uninstalling_keeps_resources_and_installing_again_takes_them_up(
 
 def test_definition_applied_by_hand_can_be_taken_over(bare: Bare, helm: Helm, notes: str) -> None:
     helm("uninstall", "ocr-operator")
-    bare.kubectl("delete", "crd/ocrdeployments.ocr-operator.io")
-    bare.kubectl("apply", "--server-side", "-f", str(CRDS))
+    definitions.remove(bare.kubectl, "crd/ocrdeployments.ocr-operator.io")
+    definitions.apply(bare.kubectl)
     helm("install", "ocr-operator", str(CHART), "--take-ownership")
     owner = "jsonpath={.metadata.annotations.meta\\.helm\\.sh/release-name}"
     assert bare.kubectl("get", "crd/ocrdeployments.ocr-operator.io", "-o", owner) == "ocr-operator"

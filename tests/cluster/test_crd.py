@@ -18,7 +18,9 @@ from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import resources
 from tests.support.apiserver import Refused
+from tests.support.operators import run_helm
 from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -165,6 +167,58 @@ STATUS = {
 }
 
 
+def set_status(api: Api, what: str, status: dict[str, Any]) -> None:
+    api.kubectl("patch", what, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
+def test_resource_that_no_operator_has_looked_at_says_so(unwatched: Api) -> None:
+    create(unwatched, resources.make_body("unseen"))
+    status = json.loads(unwatched.kubectl("get", "ocr/unseen", "-o", "json"))["status"]
+    assert status["observedGeneration"] == -1
+    [ready] = status["conditions"]
+    assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "Unknown", "NotSeen")
+    assert "does it watch this namespace" in ready["message"]
+    assert unwatched.kubectl("get", "ocr", "unseen").splitlines()[1].split()[1:3] == ["Unknown", "NotSeen"]
+    idle = {"offloadAfterSeconds": 60}
+    policy = {
+        **resources.make_policy_body(selector={}, idle=idle),
+        "metadata": {"name": f"unseen-{unwatched.namespace}"},
+    }
+    stored = json.loads(unwatched.kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(policy)))
+    what = f"ocridle/{stored['metadata']['name']}"
+    try:
+        status = json.loads(unwatched.kubectl("get", what, "-o", "json"))["status"]
+    finally:
+        unwatched.kubectl("delete", what)
+    assert status["observedGeneration"] == -1
+    assert [(each["type"], each["status"]) for each in status["conditions"]] == [("Accepted", "Unknown")]
+
+
+def test_helm_waits_until_the_operator_has_looked_and_the_replicas_are_ready(
+    unwatched: Api, tmp_path: Path
+) -> None:
+    """Helm 4 waits by kstatus, as Flux does."""
+    chart = tmp_path / "chart"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: waits\nversion: 1.0.0\n")
+    body = resources.make_body("waits")
+    body["metadata"] = {"name": "waits"}
+    (chart / "templates" / "resource.yaml").write_text(yaml.safe_dump(body))
+
+    def helm(command: str, *arguments: str, seconds: int) -> None:
+        where = f"--namespace={unwatched.namespace}"
+        wait = ("--wait=watcher", f"--timeout={seconds}s")
+        run_helm(unwatched.place, tmp_path, command, "waits", str(chart), where, *wait, *arguments)
+
+    with pytest.raises(AssertionError, match=r"waits.*InProgress"):
+        helm("install", seconds=3)
+    set_status(unwatched, "ocr/waits", STATUS)
+    helm("upgrade", seconds=30)
+    set_status(unwatched, "ocr/waits", {**STATUS, "observedGeneration": 0})
+    with pytest.raises(AssertionError, match=r"waits.*InProgress"):
+        helm("upgrade", seconds=3)
+
+
 def test_status_is_kept_whole_and_printed_in_columns(unwatched: Api) -> None:
     create(unwatched, resources.make_body("columns", idle={"offloadAfterSeconds": 5}))
     patch = json.dumps({"status": STATUS})
@@ -220,7 +274,7 @@ def test_policy_is_stored_as_written_and_printed_in_columns(unwatched: Api) -> N
         unwatched.kubectl("delete", "ocridle", *made)
     columns = "NAME ACCEPTED MODE PRIORITY ACTIVE MATCHED EFFECTIVE OVERRIDDEN AGE"
     assert " ".join(header.split()) == columns
-    assert row.split()[1:-1] == ["default", "10", "true", "3", "2", "1"]
+    assert row.split()[1:-1] == ["Unknown", "default", "10", "true", "3", "2", "1"]
     text = " ".join(unwatched.kubectl("explain", "ocridle.spec.windows").split())
     assert "IANA name of the time zone, such as Europe/Berlin." in text
 
@@ -238,12 +292,45 @@ def test_scale_changes_replicas_and_shows_the_selector(unwatched: Api) -> None:
         unwatched.kubectl("scale", "ocr/scaled", "--replicas=501")
 
 
+def test_autoscaler_finds_the_scale_of_a_resource_and_changes_it(unwatched: Api) -> None:
+    """By Kubernetes' own controller; fewer than `minReplicas` need no metrics to be too few."""
+    create(unwatched, resources.make_body("autoscaled"))
+    status = json.dumps({"status": {"replicas": 1, "selector": "ocr-operator.io/deployment=autoscaled"}})
+    unwatched.kubectl("patch", "ocr/autoscaled", "--subresource=status", "--type=merge", "-p", status)
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "autoscaled"},
+        "spec": {
+            "scaleTargetRef": {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "name": "autoscaled",
+            },
+            "minReplicas": 2,
+            "maxReplicas": 4,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "ocr_queue_length"},
+                        "target": {"type": "AverageValue", "averageValue": "4"},
+                    },
+                }
+            ],
+        },
+    }
+    unwatched.kubectl("create", "-f", "-", stdin=json.dumps(scaler))
+    until(lambda: unwatched.kubectl("get", "ocr/autoscaled", "-o", "jsonpath={.spec.replicas}") == "2")
+
+
 # --- manifests ----------------------------------------------------------------------------------------------------
 
 
 def owned(api: Api, name: str) -> list[dict[str, Any]]:
     label = f"{names.LABEL_DEPLOYMENT}={name}"
-    found = api.kubectl("get", "secrets,services,deployments", "-l", label, "-o", "json")
+    kinds = "secrets,services,deployments"
+    found = api.kubectl("get", kinds, "-l", label, "-o", "json", "--show-managed-fields")
     items: list[dict[str, Any]] = json.loads(found)["items"]
     return items
 
@@ -286,6 +373,36 @@ def test_drift_is_repaired_and_what_is_no_longer_wanted_goes(unwatched: Api) -> 
     assert plan.plan(after, owned(unwatched, "drift")) == plan.Plan()
     deployment = json.loads(unwatched.kubectl("get", "deployment/drift", "-o", "json"))
     assert "priorityClassName" not in deployment["spec"]["template"]["spec"]
+
+
+def test_what_others_add_is_set_back_or_told(unwatched: Api) -> None:
+    """Where a key more changes what is selected, and where it is paused or led away, the child is as wanted again."""
+    wanted = desired(create(unwatched, resources.make_body("edited")))
+    apply(unwatched, plan.plan(wanted, []))
+
+    def patch(what: str, spec: dict[str, Any]) -> None:
+        unwatched.kubectl("patch", what, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    patch("service/edited", {"selector": {"version": "2"}, "type": "NodePort"})
+    unwatched.kubectl("rollout", "pause", "deployment/edited")
+    patch("deployment/edited", {"template": {"spec": {"nodeSelector": {"disk": "ssd"}}}})
+    made = plan.plan(wanted, owned(unwatched, "edited"))
+    assert len(made.apply) == 2, made.why
+    apply(unwatched, made)
+    assert plan.plan(wanted, owned(unwatched, "edited")) == plan.Plan()
+    services = json.loads(unwatched.kubectl("get", "service", "edited", "-o", "json"))
+    assert services["spec"]["selector"].keys() == {names.LABEL_DEPLOYMENT, names.LABEL_AWAKE}
+
+    unwatched.kubectl("set", "env", "deployment/edited", "EXTRA=1", "-c", names.CONTAINER)
+    unwatched.kubectl("rollout", "restart", "deployment/edited")
+    patch("service/edited", {"ipFamilyPolicy": "SingleStack", "sessionAffinity": "ClientIP"})
+    affinity, by = "spec.sessionAffinityConfig.clientIP.timeoutSeconds", "(by kubectl-patch)"
+    variable = f"spec.template.spec.containers[{names.CONTAINER}].env[EXTRA] (by kubectl-set)"
+    edits = (
+        f"Service edited has also spec.sessionAffinity {by}, {affinity} {by}",
+        f"Deployment edited has also {variable}",
+    )
+    assert plan.plan(wanted, owned(unwatched, "edited")) == plan.Plan(edits=edits)
 
 
 def pods(api: Api, name: str) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ import pytest
 
 from ocr_wire import names
 from tests.support import cluster as support
-from tests.support.cluster import until
 from tests.support.operators import PORT, Operator, running
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 

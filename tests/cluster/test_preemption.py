@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devcluster.tools.kubectl import environment
 from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import pages
-from tests.support.cluster import until
 from tests.support.operators import PORT, Local
 from tests.support.realpods import read
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -68,6 +70,20 @@ class Team:
     def told(self, reason: str) -> bool:
         return any(each["reason"] == reason for each in self.get("events"))
 
+    def whys(self) -> list[str]:
+        """What `kubectl ocr why` says of each pod."""
+        return [
+            subprocess.run(
+                ["kubectl", "ocr", "why", pod["metadata"]["name"], "-n", self.namespace],
+                env=environment(self._cluster.kubeconfig),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout
+            for pod in self.get("pods")
+        ]
+
     def read_page(self) -> None:
         """Every pod reads one."""
         for pod in self.get("pods"):
@@ -110,6 +126,9 @@ def test_memory_of_an_idle_resource_goes_to_one_of_another_namespace(
     assert second.locations() == {"gpu": 1}
     until(lambda: first.told("GpuMemoryYielded"), what="who made way is told")
     until(lambda: second.told("GpuMemoryFreed"), what="who got it is told")
+    [why] = [each for each in first.whys() if "  made way " in each]
+    assert f" ago for pp-ocr of {second.namespace}/invoices-" in why
+    assert any("gets 30Gi of GPU-" in each for each in second.whys())
     first.read_page()
     until(lambda: first.locations() == {"gpu": 2}, what="and back")
     until(lambda: second.locations() == {"cpu": 1}, what="and back")

@@ -46,7 +46,7 @@ app.kubernetes.io/part-of: ocr-operator
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{/* Where exporter pods are looked for; empty is everywhere. */}}
+{{/* Where exporter pods are believed; empty is where the operator trusts namespaces by itself. */}}
 {{- define "ocr-operator.exporterNamespace" -}}
 {{- if .Values.exporterNamespace }}
 {{- .Values.exporterNamespace }}
@@ -69,5 +69,32 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- printf "%s@%s" .image.repository .image.digest }}
 {{- else }}
 {{- printf "%s:%s" .image.repository (default .default .image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* The namespaces that this release watches, for other releases: "*" is all of them. */}}
+{{- define "ocr-operator.scope" -}}
+{{- .Values.watchNamespaces | uniq | sortAlpha | join "," | default "*" }}
+{{- end }}
+
+{{/*
+Fails where another release watches one of this one's namespaces. Its ClusterRole says which: in what `helm template` renders,
+and without the permission to read ClusterRoles, there is nothing to compare with.
+*/}}
+{{- define "ocr-operator.refuseOverlap" -}}
+{{- if .Values.refuseOverlap }}
+{{- $name := include "ocr-operator.fullname" . }}
+{{- $ours := splitList "," (include "ocr-operator.scope" .) }}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items }}
+{{- $theirs := index (default dict .metadata.annotations) "ocr-operator.io/watch-namespaces" }}
+{{- if and $theirs (ne .metadata.name $name) }}
+{{- $other := .metadata.name }}
+{{- range splitList "," $theirs }}
+{{- if or (eq . "*") (has "*" $ours) (has . $ours) }}
+{{- fail (printf "the release of ClusterRole %s watches %s already, and two operators must not share a namespace: give both disjoint watchNamespaces, or uninstall one (refuseOverlap=false installs this one all the same; where another owns a namespace, it writes nothing)" $other (ternary "all namespaces" (printf "namespace %s" .) (eq . "*"))) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}

@@ -5,21 +5,64 @@ What they should be is decided in `manifests`, what to do about it in `plan`; he
 
 import base64
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from ocr_operator.controllers.cluster_state import ClusterState
-from ocr_operator.decide import manifests, plan
+from ocr_operator.controllers.wave import Wave
+from ocr_operator.decide import manifests, plan, rollouts, waves
 from ocr_operator.decide.manifests import Defaults
-from ocr_operator.decide.status import Refusal
+from ocr_operator.decide.status import Edited, Refusal, Removal, Unwritten
+from ocr_operator.decide.waves import Cause
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.resources.spec import OcrDeployment
-from ocr_wire import names
+from ocr_wire import names, tokens
 
 MAX_MESSAGE = 1000
 """Characters of a refusal that go into a condition."""
 
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Children that were compared and need nothing written: the same ones need not be compared again. A resource has
+    dozens of passes for each change of its children.
+    """
+
+    seals: Sequence[object]
+    owned: Sequence[api.Json]
+    plan: plan.Plan
+
+    def fits(self, seals: Sequence[object], owned: Sequence[api.Json]) -> bool:
+        """Return whether these are the same objects, which nothing changes in place, and what is wanted is the same."""
+        return (
+            seals == self.seals
+            and len(owned) == len(self.owned)
+            and all(each is known for each, known in zip(owned, self.owned, strict=True))
+        )
+
+
+Confirm = Callable[[], Awaitable[None]]
+"""Returns if the resource is there; called before anything is written for it. Raises `api.KubeError` if it isn't."""
+
+Rank = Callable[[], Awaitable[object]]
+"""Says of the pods which of them are to be ended first; called before a Deployment is written, which may end some."""
+
+Room = Callable[[], Awaitable[bool]]
+"""Says whether there is room for one pod more."""
+
 log = logging.getLogger(__name__)
+
+
+def obstacle(error: api.KubeError) -> Refusal | Unwritten | None:
+    """Return what an error in the way of a child means for the resource; None where there is nothing to report."""
+    message = str(error)[:MAX_MESSAGE]
+    match error:
+        case api.Refused():
+            return Refusal(reason="ManifestRefused", message=message)
+        case api.Unavailable() if error.status >= 500:
+            return Unwritten(message=message)
+    return None
 
 
 class Children:
@@ -31,62 +74,109 @@ class Children:
         cluster: ClusterState,
         *,
         defaults: Defaults,
+        wave: Wave,
         metrics: Metrics,
         new_token: Callable[[], str],
     ) -> None:
         self._kube = kube
         self._cluster = cluster
         self._defaults = defaults
+        self._wave = wave
         self._metrics = metrics
         self._new_token = new_token
         self._secrets: dict[str, api.Json] = {}
+        self._compared: dict[str, _Compared] = {}
 
     def forget(self, uid: str) -> None:
         """The Secret is read again, or never needed again."""
         self._secrets.pop(uid, None)
+        self._compared.pop(uid, None)
 
-    async def token(self, resource: OcrDeployment) -> str:
+    async def token(self, resource: OcrDeployment, confirm: Confirm) -> str:
         """The admin token of the resource's pods. Its Secret is made here: only one of two operators wins."""
         fresh = self._new_token()
-        if resource.uid not in self._secrets:
-            wanted = manifests.desired(resource, self._defaults, fresh)
-            secret = next(each for each in wanted if each["kind"] == api.SECRET.name)
-            self._secrets[resource.uid] = await self._get_or_create(secret)
-        return _token(self._secrets[resource.uid], resource.name) or fresh
+        return _token(await self._secret(resource, fresh, confirm), resource) or fresh
 
-    async def ensure(self, resource: OcrDeployment, token: str) -> Refusal | None:
-        """Make the children the desired ones. What the API server says no to comes back as a value; what it
-        didn't answer raises.
-        """
-        await self.token(resource)  # the Secret may have been forgotten since, for a resync
-        desired = manifests.desired(resource, self._defaults, token)
+    async def _secret(self, resource: OcrDeployment, fresh: str, confirm: Confirm) -> api.Json:
+        """Return the Secret of that name; one that is the resource's own, and stays, isn't read again."""
+        known = self._secrets.get(resource.uid)
+        if known is None:
+            wanted = manifests.desired(resource, self._defaults, fresh)
+            known = await self._get_or_create(
+                next(each for each in wanted if each["kind"] == api.SECRET.name), confirm
+            )
+            if plan.is_settled(known, resource.uid):
+                self._secrets[resource.uid] = known
+        return known
+
+    async def ensure(
+        self, resource: OcrDeployment, token: str, confirm: Confirm, rank: Rank, has_room: Room
+    ) -> Refusal | Removal | Edited | None:
+        """Make the children the desired ones. Raises `api.KubeError`; see `obstacle`."""
         key = (resource.namespace, resource.name)
-        owned = [*self._cluster.children(key), self._secrets[resource.uid]]
+        child = self._cluster.child_deployment(key)
+        new_first = rollouts.new_first(child)
+        desired = manifests.desired(resource, self._defaults, token, new_first=new_first)
+        owned = [*self._cluster.children(key), await self._secret(resource, token, confirm)]
         owned += await self._foreign(desired, owned)
-        todo = plan.plan(desired, owned)
-        if todo.blocked:
-            return Refusal(reason="NameTaken", message="; ".join(todo.blocked)[:MAX_MESSAGE])
+        turn = _turn(resource, desired, owned)
+        try:
+            todo = self._plan(resource.uid, turn.of(desired), owned)
+            if todo.blocked or todo.waits:
+                turn = _Turn(turn.rolled_by)  # nothing is written, so it needs no turn
+                if todo.blocked:
+                    return Refusal(reason="NameTaken", message="; ".join(todo.blocked)[:MAX_MESSAGE])
+                return Removal(message="; ".join(todo.waits)[:MAX_MESSAGE])
+            if turn.held is not None and self._wave.take(key, turn.held):
+                turn = _Turn(names.DEFAULTS_CHANGED)
+                todo = self._plan(resource.uid, turn.of(desired), owned)
+            waits = any(pod.gated for pod in self._cluster.pods_of(key))
+            changes = _writes_deployment(todo) and turn.held is None
+            if rollouts.asks_for_room(child, changes=changes, waits=waits):
+                desired = manifests.desired(resource, self._defaults, token, new_first=await has_room())
+                todo = self._plan(resource.uid, turn.of(desired), owned)
+            return await self._write(resource, todo, confirm, rank)
+        finally:
+            self._wave.settle(key, self._cluster.child_deployment(key), waits=turn.held is not None)
+
+    async def _write(
+        self, resource: OcrDeployment, todo: plan.Plan, confirm: Confirm, rank: Rank
+    ) -> Edited | None:
+        key = (resource.namespace, resource.name)
+        if todo:
+            await confirm()
         for sentence in todo.why:
             log.info("child %s", sentence, extra={"resource": "/".join(key)})
-        try:
-            for old in todo.delete:
-                await self._delete(old)
-            for new in todo.apply:
-                answer = await self._kube.apply(new)
-                self._metrics.children.labels("apply").inc()
-                if new["kind"] == api.SECRET.name:
-                    self._secrets[resource.uid] = answer
-                else:
-                    self._cluster.written(answer)
-        except api.Refused as error:
-            return Refusal(reason="ManifestRefused", message=str(error)[:MAX_MESSAGE])
-        return None
+        for old in todo.delete:
+            await self._delete(old)
+        if _writes_deployment(todo):
+            await rank()
+        for new in todo.apply:
+            answer = await self._kube.apply(new)
+            self._metrics.children.labels("apply").inc()
+            if new["kind"] == api.SECRET.name:
+                self._secrets[resource.uid] = answer
+            else:
+                self._cluster.answered(answer)
+        texts = ("; ".join(each)[:MAX_MESSAGE] for each in (todo.edits, todo.drifts))
+        return Edited(*texts) if todo.edits or todo.drifts else None
 
-    async def _get_or_create(self, secret: api.Json) -> api.Json:
+    def _plan(self, uid: str, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> plan.Plan:
+        seals = [plan.seal(each) for each in desired]
+        known = self._compared.get(uid)
+        if known is not None and known.fits(seals, owned):
+            return known.plan
+        found = plan.plan(desired, owned)
+        if not (found or found.blocked or found.waits):
+            self._compared[uid] = _Compared(seals, owned, found)
+        return found
+
+    async def _get_or_create(self, secret: api.Json, confirm: Confirm) -> api.Json:
         ref = api.ref_of(secret)
         try:
             return await self._kube.get(ref)
         except api.NotFound:
+            await confirm()
             try:
                 return await self._kube.create(secret)
             except api.Conflict:
@@ -112,12 +202,54 @@ class Children:
         self._metrics.children.labels("delete").inc()
 
 
-def _token(secret: api.Json, name: str) -> str:
-    """Empty for a Secret that isn't ours, whatever it holds, and for a damaged one."""
-    if (secret["metadata"].get("labels") or {}).get(names.LABEL_DEPLOYMENT) != name:
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Word and template with which the Deployment is written."""
+
+    rolled_by: str
+    held: api.Json | None = None
+    """The Deployment whose template stays as it is."""
+
+    def of(self, desired: Sequence[api.Json]) -> list[api.Json]:
+        """Return the manifests with that of the Deployment as it is to be written."""
+        return [each if each["kind"] != api.DEPLOYMENT.name else self._deployment(each) for each in desired]
+
+    def _deployment(self, wanted: api.Json) -> api.Json:
+        manifest = waves.held(wanted, self.held) if self.held is not None else wanted
+        return waves.marked(manifest, self.rolled_by)
+
+
+def _turn(
+    resource: OcrDeployment,
+    desired: Sequence[api.Json],
+    owned: Sequence[api.Json],
+) -> "_Turn":
+    """Decide whether the template that is wanted may be written now, or only when it is the resource's turn."""
+    wanted = next(each for each in desired if each["kind"] == api.DEPLOYMENT.name)
+    child = next((each for each in owned if api.ref_of(each) == api.ref_of(wanted)), None)
+    if child is None:
+        return _Turn(names.RESOURCE_CHANGED)
+    compared = resource.status.get("observedGeneration") == resource.generation
+    match waves.cause(wanted, child, compared=compared):
+        case Cause.SAME:
+            return _Turn(waves.rolled_by(child))
+        case Cause.RESOURCE:
+            return _Turn(names.RESOURCE_CHANGED)
+        case Cause.DEFAULTS:
+            return _Turn(waves.rolled_by(child), held=child)
+
+
+def _writes_deployment(todo: plan.Plan) -> bool:
+    return any(new["kind"] == api.DEPLOYMENT.name for new in todo.apply)
+
+
+def _token(secret: api.Json, resource: OcrDeployment) -> str:
+    """Empty for a Secret that isn't ours, whatever it holds, and for a damaged one or one that no header takes."""
+    labels = secret["metadata"].get("labels") or {}
+    if labels.get(names.LABEL_DEPLOYMENT) != resource.name and not plan.is_settled(secret, resource.uid):
         return ""
     try:
         text = (secret.get("data") or {}).get(names.ADMIN_KEY, "")
-        return base64.b64decode(text, validate=True).decode("ascii")
+        return tokens.parse(base64.b64decode(text, validate=True))
     except ValueError:
         return ""

@@ -1,9 +1,16 @@
 """Makes the ResourceClaim of a pod that is about to be placed, so that Kubernetes adopts it instead of its own."""
 
 import logging
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from ocr_operator.decide.manifests.claim import asked, claim_name, received
 from ocr_operator.kube import api
+from ocr_operator.resources.observed import Pod
+from ocr_wire import names
+
+UNPROCESSABLE: Final = 422
+"""HTTP status of an object that the API server finds invalid, such as one with fields that are switched off."""
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +27,7 @@ async def ensure(kube: api.Kube, manifest: api.Json) -> None:
         owner = _owner(manifest)
         if _owner(there) != owner:
             raise api.Refused(ref, 409, f"it belongs to {_owner(there)}, not to {owner}") from error
-        if _selectors(there) == _selectors(manifest):
+        if asked(there) == asked(manifest):
             return
         if (there.get("status") or {}).get("allocation"):
             raise api.Refused(ref, 409, "it is allocated already, by other selectors") from error
@@ -34,10 +41,38 @@ def _owner(claim: api.Json) -> str:
     return f"{owners[0].get('kind')} {owners[0].get('name')} ({owners[0].get('uid')})"
 
 
-def _selectors(claim: api.Json) -> list[Any]:
-    """List what the scheduler is asked for; the API server adds defaults beside it."""
-    found = []
-    for each in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
-        exactly = each.get("exactly") or {}
-        found.append((exactly.get("deviceClassName"), exactly.get("selectors") or []))
-    return found
+async def make(
+    kube: api.Kube, manifest: Callable[[Sequence[str]], api.Json], uuids: Sequence[str]
+) -> Sequence[str]:
+    """Make a claim that lists GPUs; where the API server takes no list, of the first alone. Returns those that it
+    names. Raises `api.KubeError`.
+    """
+    try:
+        await ensure(kube, manifest(uuids))
+    except api.Refused as error:
+        if error.status != UNPROCESSABLE or len(uuids) < 2:
+            raise
+        log.info("claiming one GPU, not one of %d: %s", len(uuids), error)
+        uuids = uuids[:1]
+        await ensure(kube, manifest(uuids))
+    return uuids
+
+
+async def allocated(kube: api.Kube, pod: Pod) -> str:
+    """Return the GPU that the pod got of those that its claim lists; empty while that isn't known, or the claim is
+    another pod's. Raises `api.KubeError`.
+    """
+    try:
+        there = await kube.get(api.Ref(api.RESOURCE_CLAIM, pod.namespace, claim_name(pod)))
+    except api.NotFound:
+        return ""
+    users = (there.get("status") or {}).get("reservedFor") or ()
+    return received(there) if any(each.get("uid") == pod.uid for each in users) else ""
+
+
+def unconfirmed(pod: Pod) -> bool:
+    """Return whether the pod has one of several GPUs, and its annotation doesn't say which."""
+    claims = bool(pod.annotation(names.ANNOTATION_CLAIM))
+    return (
+        claims and bool(pod.node) and not pod.finished and "," in pod.annotation(names.ANNOTATION_GPU_UUIDS)
+    )

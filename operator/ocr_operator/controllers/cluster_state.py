@@ -5,28 +5,31 @@ Copies only; the API server holds the truth. Every change enqueues the resource 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+from ocr_operator.controllers.accounting import Accounting, Loads, States
+from ocr_operator.controllers.beginners import Beginners
+from ocr_operator.controllers.tenants import Tenants
 from ocr_operator.controllers.workqueue import WorkQueue
-from ocr_operator.decide import placement
-from ocr_operator.decide.placement import NoFit, Placement, Request, Reservation
-from ocr_operator.gpuload.dcgm import GpuReading
+from ocr_operator.decide import edits, placement
+from ocr_operator.decide.placement import NoFit, Placement, Request
+from ocr_operator.decide.placement.unschedulable import Unschedulable
+from ocr_operator.decide.placement.withdrawal import Withdrawal
+from ocr_operator.gpuload import trust
 from ocr_operator.kube import api, informer
 from ocr_operator.kube.informer import Informer
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources import observed, policies, spec
+from ocr_operator.resources import live_override, observed, policies, spec
 from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.observed import Key, Namespace, Node, Pod
 from ocr_operator.resources.policies import Policy
 from ocr_operator.settings import Settings
 from ocr_wire import names
-from ocr_wire.state import PodState
 
+NODES_AT_ONCE: Final = 32
+"""Nodes that are looked at before others get their turn: some milliseconds."""
 OURS: Final = names.LABEL_DEPLOYMENT
 """The label selector of children and pods: the API server sends nothing else."""
-
-
-Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 class ClusterState:
@@ -44,39 +47,54 @@ class ClusterState:
         policy_queue: WorkQueue,
         metrics: Metrics,
         time: Callable[[], float],
+        now: Callable[[], datetime],
     ) -> None:
+        self._now = now
         self._queue = queue
         self._policy_queue = policy_queue
-        self._resources: dict[Key, api.Json] = {}
         self._needs: dict[str, int] = {}
         self.declared: dict[Key, Mapping[str, int]] = {}
         """Resource → model → its `gpuMemory` in bytes, 0 where it says nothing."""
-        self._reserved: dict[str, Reservation] = {}
-        """Pod UID → a promise whose patch is on its way. Written only by `choose` and `release`."""
-        self._placement_policy = placement.POLICIES[settings.placement_policy]
-        self._waiting: set[Key] = set()
-        """Resources with a pod that fits nowhere: anything that frees a GPU enqueues them."""
+        self._waiting: dict[Key, int] = {}
+        """Resources with a pod that fits nowhere → its priority: anything that frees a GPU enqueues them, the highest
+        first."""
         self.retry_seconds = settings.scrape_seconds
         """Seconds after which what doesn't fit is tried again, with new readings."""
         self._policy_usage: dict[Key, PolicyUsage] = {}
-        metrics.resources.set_function(lambda: len(self._resources))
+        self._beginners = Beginners()
         where = settings.watch_namespaces or ("",)
+        exporters_in = tuple(each for each in settings.exporter_namespace if each != trust.EVERYWHERE)
+        counted = ("",) if settings.counted_pods == "all" else where
 
         def on_loss(error: api.KubeError) -> None:
             metrics.watch_losses.labels(error.ref.kind.plural).inc()
             if error.ref.kind == api.OCR_IDLE_POLICY and isinstance(error, api.NotFound):
                 self.policies.synced.set()  # no definition, no policies: see crds.enabled of the chart
 
+        self.resources: Informer[api.Json] = Informer(
+            kube, api.OCR_DEPLOYMENT, informer.raw, time=time, on_change=self._resource_changed,
+            on_loss=on_loss, namespaces=where,
+        )  # fmt: skip
+        metrics.resources.set_function(lambda: len(self.resources))
         self.pods: Informer[Pod] = Informer(
             kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=on_loss,
-            group=lambda pod: (pod.namespace, pod.deployment), namespaces=where, selector=OURS,
+            group=lambda pod: (pod.namespace, pod.deployment), namespaces=counted, selector=OURS,
         )  # fmt: skip
+        self.tenants = Tenants(
+            kube, time=time, on_loss=on_loss, namespaces=counted, on_change=self._tenants_changed
+        )
+        self.accounting = Accounting(
+            placement.POLICIES[settings.placement_policy],
+            self.tenants,
+            needs=self._needs,
+            namespace_labels=self.namespace_labels,
+        )
         self.nodes: Informer[Node] = Informer(
             kube, api.NODE, observed.node, time=time, on_change=self._node_changed, on_loss=on_loss
         )
         self.deployments, self.services = (
             Informer(
-                kube, kind, informer.raw, time=time, on_change=self._child_changed, on_loss=on_loss,
+                kube, kind, edits.view, time=time, on_change=self._child_changed, on_loss=on_loss,
                 group=_resource_of, namespaces=where, selector=OURS,
             )
             for kind in (api.DEPLOYMENT, api.SERVICE)
@@ -101,7 +119,7 @@ class ClusterState:
         self.exporters: list[Informer[Pod]] = [
             Informer(
                 kube, api.POD, observed.pod, time=time, on_loss=on_loss,
-                namespaces=(settings.exporter_namespace,) if settings.exporter_namespace else where,
+                namespaces=exporters_in or where,
                 selector=selector,
             )
             for selector in settings.exporter_selectors
@@ -110,56 +128,24 @@ class ClusterState:
     @property
     def informers(self) -> Sequence[Informer[Any]]:
         """List those that nothing may be decided without; exporters are a help, not a need."""
-        return [self.pods, self.nodes, self.deployments, self.services, self.policies, self.namespaces]
+        return [
+            *(self.resources, self.pods, self.nodes, self.deployments, self.services),
+            self.tenants.informer,
+            *(self.policies, self.namespaces),
+        ]
 
     # Resources
 
-    def observe(self, change: Change | None, body: api.Json) -> None:
-        """Take a resource as its watch brings it; `change` is None for what was there before."""
-        if change == "DELETED":
-            self.remove_resource(body)
-        else:
-            self.put_resource(body)
-
     def enqueue(self, key: Key, urgent: bool) -> None:
         """Ask for a pass over a resource; without urgency only over one that is known."""
-        if urgent or key in self._resources:
+        if urgent or self.resources.get(key) is not None:
             self._queue.enqueue(key, urgent=urgent)
 
     def resource(self, key: Key) -> api.Json | None:
-        return self._resources.get(key)
+        return self.resources.get(key)
 
     def keys(self) -> list[Key]:
-        return list(self._resources)
-
-    def put_resource(self, body: api.Json) -> None:
-        """Take a resource, from the watch or as the answer to a read or a write; an older one is ignored."""
-        meta = body["metadata"]
-        key = (meta["namespace"], meta["name"])
-        known = self._resources.get(key)
-        if known is not None and known["metadata"]["uid"] == meta["uid"] and not informer.newer(body, known):
-            return
-        self._resources[key] = informer.raw(body)
-        if known is None or known["metadata"].get("generation") != meta.get("generation"):
-            parsed = spec.parse(body)
-            if isinstance(parsed, spec.OcrDeployment):
-                self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
-                self.declared[key] = {each.name: int(each.gpu_memory or 0) for each in parsed.spec.models}
-        # A status that another client wrote is worth a pass; our own comes back here and changes nothing.
-        self.enqueue(key, known is None or known["metadata"].get("generation") != meta.get("generation"))
-
-    def remove_resource(self, body: api.Json) -> None:
-        """Drop a resource that was deleted; one of the same name that came after it stays."""
-        meta = body["metadata"]
-        key = (meta["namespace"], meta["name"])
-        known = self._resources.get(key)
-        if known is not None and known["metadata"]["uid"] == meta["uid"]:
-            del self._resources[key]
-            self._needs.pop("/".join(key), None)
-            self.declared.pop(key, None)
-            self._waiting.discard(key)
-            self.set_policy_usage(key, None)
-            self.enqueue(key, True)
+        return [_key(body) for body in self.resources]
 
     # Children and pods
 
@@ -172,9 +158,14 @@ class ClusterState:
     def child_deployment(self, key: Key) -> api.Json | None:
         return self.deployments.get(key)
 
-    def written(self, answer: api.Json) -> None:
-        """Take the answer to a write of ours, which may be ahead of the watch."""
+    def child_deployments(self) -> dict[Key, api.Json]:
+        return {_key(child): child for child in self.deployments}
+
+    def answered(self, answer: api.Json) -> None:
+        """Take the answer to a read or a write of ours, which may be ahead of the watch."""
         match answer["kind"]:
+            case names.KIND:
+                self.resources.put(answer)
             case "Pod":
                 self.pods.put(answer)
             case "Deployment":
@@ -182,13 +173,21 @@ class ClusterState:
             case "Service":
                 self.services.put(answer)
 
-    def pinned_to(self, pod: Pod) -> tuple[str, bool]:
-        """Return the node that our placement pinned a pod to (empty: none), and whether it is lost to pods now."""
+    def unschedulable(self, pod: Pod) -> Unschedulable | None:
+        """Describe a pod that the scheduler finds no node for; None if our placement keeps it from none, and while pods
+        end for it: anywhere else, others would have to.
+        """
+        if self.tenants.ending_for(pod):
+            return None
+        if (found := placement.record(pod)).free:
+            return Unschedulable(pod, "", lost=False, free=True) if found.excluded else None
         promised = next((each for each in placement.reserved([pod]) if each.node), None)
         if promised is None:
-            return "", False
-        node = self.nodes.get(("", promised.node))
-        return promised.node, node is None or node.cordoned or not node.ready
+            return None
+        first, *others = dict.fromkeys((promised.node, *(each.node for each in found.elsewhere)))
+        known = [self.nodes.get(("", name)) for name in (first, *others)]
+        lost = all(node is None or node.cordoned or not node.ready for node in known)
+        return Unschedulable(pod, first, lost=lost, others=tuple(others))
 
     def exporter_pods(self) -> list[Pod]:
         return [pod for each in self.exporters for pod in each]
@@ -197,7 +196,7 @@ class ClusterState:
 
     def policies_of(self, body: api.Json) -> list[Policy]:
         """List those that select the resource."""
-        labels, around = observed.labels(body), self._namespace_labels(body["metadata"]["namespace"])
+        labels, around = observed.labels(body), self.namespace_labels(body["metadata"]["namespace"])
         return [each for each in self.policies if each.selects(labels, around)]
 
     def set_policy_usage(self, key: Key, usage: PolicyUsage | None) -> None:
@@ -215,55 +214,86 @@ class ClusterState:
         """List it for all valid resources, as of their last passes."""
         return self._policy_usage.values()
 
+    def namespaces_used(self) -> set[str]:
+        """Return those that have resources."""
+        return {body["metadata"]["namespace"] for body in self.resources}
+
+    def enqueue_namespace(self, name: str) -> None:
+        """Enqueue every resource of a namespace."""
+        for key in self.keys():
+            if key[0] == name:
+                self.enqueue(key, True)
+
     def enqueue_selected(self, *chosen: Policy) -> None:
         """Enqueue every resource that one of them selects."""
-        for key, body in self._resources.items():
-            labels, around = observed.labels(body), self._namespace_labels(key[0])
+        for body in self.resources:
+            key = _key(body)
+            labels, around = observed.labels(body), self.namespace_labels(key[0])
             if any(each.selects(labels, around) for each in chosen):
                 self.enqueue(key, True)
 
-    def _namespace_labels(self, name: str) -> Mapping[str, str]:
+    def namespace_labels(self, name: str) -> Mapping[str, str]:
         """Return them with the label that every namespace has, also while its object isn't known yet."""
         known = self.namespaces.get(("", name))
         return {"kubernetes.io/metadata.name": name, **(known.labels if known else {})}
 
-    # Placement: the one owner of reservations
+    # Placement
 
-    def choose(
-        self,
-        key: Key,
-        request: Request,
-        readings: Iterable[GpuReading],
-        states: Mapping[str, PodState],
-        now: datetime,
-    ) -> Placement | NoFit:
-        """Choose and reserve in one step without an await: no other choice can come in between.
-
-        `readings` are of all GPUs, `states` those of pods by UID.
-        """
-        reservations = placement.merge(
-            placement.reserved(self.pods, self._needs, states), self._reserved.values()
-        )
-        choice = placement.choose(
-            request, self.nodes, readings, reservations, now, policy=self._placement_policy
-        )
-        if isinstance(choice, Placement):
-            self._reserved[choice.uid] = choice.reservation(now)
-        else:
-            self._waiting.add(key)
+    def choose(self, key: Key, request: Request, gpus: Loads, states: States) -> Placement | NoFit:
+        """Choose and reserve a GPU for a pod of a resource."""
+        choice = self.accounting.choose(request, gpus, states, self._now())
+        if isinstance(choice, NoFit):
+            self._waiting[key] = max(request.demand.priority, self._waiting.get(key, request.demand.priority))
         return choice
 
-    def release(self, uid: str) -> None:
-        """Drop a reservation whose patch was answered: from now on the pod itself carries it, or nothing does."""
-        self._reserved.pop(uid, None)
+    def withdraw(
+        self, request: Request, gpus: Loads, states: States, ours: Callable[[str], bool]
+    ) -> Withdrawal | None:
+        """Choose which pods lose their promises to a pod that fits nowhere, and reserve for it what they lose. `ours`:
+        whether pods of a namespace may be replaced.
+        """
+
+        def replaceable(pod: Pod) -> bool:
+            return (pod.namespace, pod.deployment) in self.declared and ours(pod.namespace)
+
+        return self.accounting.withdraw(request, gpus, states, self._now(), replaceable)
+
+    def parts(self) -> int:
+        """Return how many parts the work of `choose` has at most."""
+        return len(self.nodes) // NODES_AT_ONCE + 1
+
+    def prepare(self, request: Request, gpus: Loads, states: States) -> bool:
+        """Do a part of the work of `choose`; returns whether nothing is left of what can be done in parts."""
+        return self.accounting.prepare(request, gpus, states, self._now(), NODES_AT_ONCE)
 
     def capacity_changed(self) -> None:
         """Enqueue the resources whose pods did not fit: they may now."""
-        waiting, self._waiting = self._waiting, set()
-        for key in waiting:
+        waiting, self._waiting = self._waiting, {}
+        for key in sorted(waiting, key=lambda each: -waiting[each]):
             self.enqueue(key, False)
 
     # What changes enqueue
+
+    def _resource_changed(self, old: api.Json | None, new: api.Json | None) -> None:
+        if new is None:
+            assert old is not None
+            key = _key(old)
+            self._needs.pop("/".join(key), None)
+            self.accounting.needs_changed(key[1], self.pods_of(key))
+            self.declared.pop(key, None)
+            self._waiting.pop(key, None)
+            self.set_policy_usage(key, None)
+            self.enqueue(key, True)
+            return
+        key = _key(new)
+        changed = old is None or old["metadata"].get("generation") != new["metadata"].get("generation")
+        overridden = old is not None and live_override.said(old) != live_override.said(new)
+        # A status that another client wrote is worth a pass; our own comes back here and changes nothing.
+        self.enqueue(key, changed or overridden)
+        if changed and isinstance(parsed := spec.parse(new), spec.OcrDeployment):
+            self._needs["/".join(key)] = parsed.spec.gpu_memory_bytes
+            self.accounting.needs_changed(key[1], self.pods_of(key))
+            self.declared[key] = {each.name: int(each.gpu_memory or 0) for each in parsed.spec.models}
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
@@ -271,6 +301,9 @@ class ClusterState:
         self.enqueue((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
         if old is not None and old.deployment != pod.deployment:
             self.enqueue((old.namespace, old.deployment), True)
+        self.accounting.pod_changed(old, new, self._now())
+        for key in self._beginners.changed(old, new):
+            self.enqueue(key, False)
         if new is None or new.finished:
             self.capacity_changed()
 
@@ -279,7 +312,11 @@ class ClusterState:
             if child is not None:
                 self.enqueue(_resource_of(child), new is None)
 
-    def _node_changed(self, _old: Node | None, _new: Node | None) -> None:
+    def _tenants_changed(self, node: str) -> None:
+        self.accounting.usage_changed(node)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        self.accounting.node_changed(old, new)
         self.capacity_changed()
 
     def _policy_changed(self, old: Policy | None, new: Policy | None) -> None:
@@ -293,7 +330,7 @@ class ClusterState:
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         changed = new or old
         assert changed is not None
-        for key in self._resources:
+        for key in self.keys():
             if key[0] == changed.name:
                 self.enqueue(key, False)
 
@@ -303,6 +340,10 @@ def _matters(old: Pod, new: Pod) -> bool:
     return any(
         getattr(old, each) != getattr(new, each) for each in ("gated", "ip", "ready", "terminating", "phase")
     )
+
+
+def _key(body: api.Json) -> Key:
+    return body["metadata"]["namespace"], body["metadata"]["name"]
 
 
 def _resource_of(child: api.Json) -> Key:

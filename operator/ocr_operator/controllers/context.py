@@ -10,8 +10,10 @@ from typing import Any, Final
 from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.reports import Report, Reporter
-from ocr_operator.decide import routing
-from ocr_operator.decide.placement import unschedulable
+from ocr_operator.controllers.wave import Wave
+from ocr_operator.decide import routing, status
+from ocr_operator.decide.ownership import Whose
+from ocr_operator.decide.placement import failed, unschedulable
 from ocr_operator.gpuload.sources import GpuSources
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
@@ -20,6 +22,9 @@ from ocr_operator.resources.observed import Key, Pod
 
 CONCURRENT_PATCHES: Final = 32
 """Of pods, per resource: 500 pods are stamped in about half a second without a burst on the API server."""
+
+FIRST_WORDS_SECONDS: Final = 3.0
+"""After a start, for pods to say how they are: their streams are opened at once, and tell all in the first message."""
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +38,26 @@ class Context:
     pods: PodClient
     gpus: GpuSources
     children: Children
+    wave: Wave
     reporter: Reporter
     metrics: Metrics
     forget: Callable[[Key], None]
     """Takes a resource that is gone out of the queue."""
+    whose: Callable[[str], Whose]
+    """Says whose a namespace is: nothing is written in another operator's."""
+    leave_to_scheduler_seconds: int
+    """After so long a pod that finds no device is the scheduler's; -1 is never."""
     now: Callable[[], datetime]
     time: Callable[[], float]
+
+    def new_cache(self, body: api.Json) -> "ResourceCache":
+        """Return what passes remember of a resource at the first of them; its status may be another process's."""
+        before = body.get("status") or {}
+        return ResourceCache(
+            body["metadata"]["uid"],
+            applied=status.applied(before),
+            silent_until=self.time() + FIRST_WORDS_SECONDS if before.get("pods") else float("-inf"),
+        )
 
 
 @dataclass(slots=True)
@@ -49,10 +68,27 @@ class ResourceCache:
     report: Report = field(default_factory=Report)
     applied: tuple[int, int] | None = None
     """The last generation and revision that were reported as applied: urgent news, once each."""
+    silent_until: float = float("-inf")
+    """Until then the status of another process isn't replaced because of pods that weren't heard yet."""
+    secret_doubted: float = float("-inf")
+    """When the Secret was last read because of a hint that it is another one by now."""
+    removed_override: str = ""
+    """The last live override that was removed because it had ended; it isn't removed twice."""
     routing_state: routing.RoutingState = field(default_factory=routing.RoutingState)
     unschedulable_history: unschedulable.UnschedulableHistory = field(
         default_factory=unschedulable.UnschedulableHistory
     )
+    warnings: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Pod UID → when its Events were read, and what its kubelet warns of; of pods that take long to start."""
+    failure_history: failed.FailureHistory = field(default_factory=dict)
+
+    def first_words(self, pods: Sequence[status.PodSeen], time: float) -> float | None:
+        """Return for how long the status stays as another process wrote it: no pod was heard yet, and what they are
+        about to say is mostly what it has. None where nothing is waited for.
+        """
+        left = self.silent_until - time
+        silent = any(each.state is None and each.pod.ready for each in pods)
+        return left if left > 0 and silent else None
 
 
 class PodWriter:
@@ -70,8 +106,10 @@ class PodWriter:
             answer = await self._kube.patch(api.Ref(api.POD, pod.namespace, pod.name), operations)
         except (api.NotFound, api.Conflict) as error:
             log.info("pod changed meanwhile: %s", error)
+            if isinstance(error, api.NotFound):
+                self._cluster.pods.gone((pod.namespace, pod.name), pod.uid)
             return False
-        self._cluster.written(answer)
+        self._cluster.answered(answer)
         return True
 
     async def together(self, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

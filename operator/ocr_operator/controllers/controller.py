@@ -1,6 +1,6 @@
 """The running operator: its parts put together, their tasks, and whether they are alive.
 
-    resources (kopf) ─┐
+    resources (watch) ─┐
     pods, nodes, children (watches) ─┼─► ClusterState ─► WorkQueue ─► Reconciler ─► API server
     state streams, echoes ─┤   └─► PreemptionController ─► pods
     policies (watch) ─┴─► WorkQueue ─► PolicyController ─► API server
@@ -23,11 +23,15 @@ import aiohttp
 from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import Context
+from ocr_operator.controllers.election import Election, LeadershipLost
+from ocr_operator.controllers.fence import Fence
+from ocr_operator.controllers.ownership import Ownership
 from ocr_operator.controllers.policies import PolicyController
 from ocr_operator.controllers.preemption import PreemptionController
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import Reporter
+from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import SPACING_SECONDS, WorkQueue
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.preemption import Rules
@@ -51,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 class Controller:
-    """`run` until cancelled; `cluster.observe` feeds it the resources."""
+    """`run` until cancelled."""
 
     def __init__(
         self,
@@ -64,38 +68,76 @@ class Controller:
         time: Callable[[], float],
         rng: random.Random,
         instance: str = "",
+        replica: str = "",
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self._settings = settings
         self._time = time
+        self._begun = float("inf")
         queue = partial(WorkQueue, time=time, rng=rng, metrics=metrics)
         self.queue = queue(concurrency=settings.concurrency, spacing=SPACING_SECONDS)
         self.policy_queue = queue(concurrency=4, spacing=POLICY_SPACING_SECONDS)
         metrics.queue.set_function(lambda: len(self.queue))
         self.cluster = ClusterState(
-            kube, settings, queue=self.queue, policy_queue=self.policy_queue, metrics=metrics, time=time
+            kube,
+            settings,
+            queue=self.queue,
+            policy_queue=self.policy_queue,
+            metrics=metrics,
+            time=time,
+            now=now,
         )
         self.pods = PodClient(
-            session, on_change=self._pod_changed, metrics=metrics, rng=rng, idle_timeout=idle_timeout
+            session,
+            on_change=self._pod_changed,
+            on_state=self.cluster.accounting.state_changed,
+            metrics=metrics,
+            rng=rng,
+            idle_timeout=idle_timeout,
         )
         self.gpus = GpuSources(
             session,
             settings,
             exporter_pods=self.cluster.exporter_pods,
+            namespace_labels=self.cluster.namespace_labels,
             nodes=lambda: {node.name for node in self.cluster.nodes},
             on_first=self.cluster.capacity_changed,
             now=now,
             metrics=metrics,
             rng=rng,
         )
-        self._children = Children(
+        self.election = Election(
             kube,
+            lease=api.Ref(api.LEASE, *settings.lease.split("/")) if settings.lease else None,
+            replica=replica,
+            metrics=metrics,
+            now=now,
+            time=time,
+        )
+        kube = Fence(kube, self.election.seconds_left, "its replicas")
+        recorder = Recorder(kube, now=now, time=time, metrics=metrics, instance=instance)
+        self.ownership = Ownership(
+            kube,
+            recorder,
+            identity=settings.identity,
+            namespaces=lambda: settings.watch_namespaces or self.cluster.namespaces_used(),
+            on_change=self.cluster.enqueue_namespace,
+            metrics=metrics,
+            now=now,
+            time=time,
+        )
+        fence = Fence(kube, self.ownership.seconds_left)
+        self._wave = Wave(
+            settings.upgrades_at_once, enqueue=lambda key: self.cluster.enqueue(key, False), metrics=metrics
+        )
+        self._children = Children(
+            fence,
             self.cluster,
             defaults=Defaults(settings.inference_image, settings.image_pull_policy or None),
+            wave=self._wave,
             metrics=metrics,
             new_token=partial(secrets.token_urlsafe, 32),
         )
-        recorder = Recorder(kube, now=now, metrics=metrics, instance=instance)
         self._preemption = PreemptionController(
             self.pods,
             self.cluster,
@@ -106,37 +148,61 @@ class Controller:
             ),
             metrics=metrics,
             now=now,
+            time=time,
         )
         self._reconciler = Reconciler(
             Context(
-                kube=kube,
+                kube=fence,
                 cluster=self.cluster,
                 pods=self.pods,
                 gpus=self.gpus,
                 children=self._children,
-                reporter=Reporter(kube, self.cluster, recorder, metrics=metrics, time=time),
+                wave=self._wave,
+                reporter=Reporter(fence, self.cluster, recorder, metrics=metrics, time=time),
                 metrics=metrics,
                 forget=self.queue.forget,
+                whose=self.ownership.whose,
+                leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
                 now=now,
                 time=time,
             )
         )
         self._policies = PolicyController(
-            kube, self.cluster, forget=self.policy_queue.forget, metrics=metrics, now=now
+            kube, self.cluster, forget=self.policy_queue.forget, metrics=metrics, now=now, time=time
         )
 
     async def run(self) -> None:
+        """Run until cancelled, or until another replica works."""
+        try:
+            await self._run()
+        except* LeadershipLost as lost:
+            log.warning("%s: this one begins afresh", lost.exceptions[0])
+        finally:
+            await self.election.give_back()
+
+    async def _run(self) -> None:
         """Decide nothing before every informer has listed once: half a view would look like lost children."""
         async with asyncio.TaskGroup() as tasks:
             for each in (*self.cluster.informers, *self.cluster.exporters):
                 tasks.create_task(each.run())
-            tasks.create_task(self.pods.run())
             for each in self.cluster.informers:
                 await each.synced.wait()
             log.info("watches are up")
+            tasks.create_task(self.election.run())
+            await self.election.begun.wait()
+            self._begun = self._time()
+            tasks.create_task(self.pods.run())
+            if self._settings.watch_namespaces and self._settings.counted_pods != "all":
+                log.info(
+                    "pods of other namespaces than %s aren't seen: what they take of nodes is left to the "
+                    "scheduler, and what they were promised of GPUs doesn't count",
+                    ", ".join(self._settings.watch_namespaces),
+                )
             await self._first_scrape()
             tasks.create_task(self.gpus.run())
             tasks.create_task(self._resync())
+            tasks.create_task(self.ownership.run())
+            self._wave.begin(self.cluster.keys(), self.cluster.child_deployments())
             tasks.create_task(self.queue.run(self._reconciler.reconcile))
             tasks.create_task(self.policy_queue.run(self._policies.reconcile))
             tasks.create_task(self._preemption.run())
@@ -145,11 +211,15 @@ class Controller:
         """Return whether the cluster was listed whole."""
         return all(each.synced.is_set() for each in self.cluster.informers)
 
+    def note(self) -> str:
+        """Say in lines what keeps this process from working, everywhere or in some namespaces."""
+        return "\n".join(filter(None, (self.election.note(), self.ownership.note())))
+
     def unhealthy_reason(self) -> str:
         """Name what hangs, so that only a restart helps; empty while all is well, or the API server is away."""
         now = self._time()
         silent = SILENT_OWNER_SECONDS + self._settings.scrape_seconds
-        if self.ready() and now - self.queue.last_heartbeat > silent:
+        if now - max(self.queue.last_heartbeat, self._begun) > silent:
             return "the owner loop hangs"
         if max(self.queue.longest_pass(), self.policy_queue.longest_pass()) > STUCK_PASS_SECONDS:
             return "a pass over a resource or policy hangs"

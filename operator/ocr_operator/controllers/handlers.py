@@ -1,38 +1,52 @@
-"""kopf's part: the watch of the resources themselves, and nothing else.
+"""kopf's part: the process around the controller. It starts it, ends it in time, and logs in.
 
-Event handlers only: no finalizer, no annotation, no stored state on a resource. They decide nothing.
+Handlers of activities only, a few lines each, that decide nothing. kopf watches no resource: see ADR 18.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import kopf
 
-from ocr_operator.controllers.cluster_state import Change
 from ocr_operator.kube import Credentials
-from ocr_wire import names
 
 
-class Observer(Protocol):
-    """A part that takes resources as the watch brings them."""
+class Work:
+    """The controller's task, which kopf's activities start and stop."""
 
-    def observe(self, change: Change | None, body: Mapping[str, Any]) -> None: ...
+    def __init__(self, run: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+        """`stopping` is kopf's stop flag: it is set when the controller ends by itself."""
+        self._run = run
+        self._stopping = stopping
+        self._task: asyncio.Task[None] | None = None
+        self.over = asyncio.Event()
+        """Set when it has stopped."""
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._until_end(), name="controller")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self.over.set()
+
+    def ended_by_itself(self) -> bool:
+        """Return whether it ended without being stopped; a fault of it is raised."""
+        if self._task is None or self._task.cancelled():
+            return False
+        self._task.result()
+        return True
+
+    async def _until_end(self) -> None:
+        try:
+            await self._run()
+        finally:
+            self._stopping.set()
 
 
-class _NoDiffs(kopf.DiffBaseStorage):
-    """No diffs: nothing asks kopf what changed, and its answer would cost a deep copy of every object."""
-
-    def build(self, **_: Any) -> kopf.BodyEssence:
-        return kopf.BodyEssence()
-
-    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
-        return None
-
-    def store(self, **_: Any) -> None:
-        return None
-
-
-def registry(observer: Observer, credentials: Callable[[], Awaitable[Credentials]]) -> kopf.OperatorRegistry:
+def registry(work: Work, credentials: Callable[[], Awaitable[Credentials]]) -> kopf.OperatorRegistry:
     """All handlers, in a registry of their own: two operators in one process don't share them."""
     handlers = kopf.OperatorRegistry()
 
@@ -49,13 +63,15 @@ def registry(observer: Observer, credentials: Callable[[], Awaitable[Credentials
             private_key_path=known.key_path,
         )
 
-    async def seen(event: Mapping[str, Any], **_: Any) -> None:
-        observer.observe(
-            event["type"], {"apiVersion": names.API_VERSION, "kind": names.KIND} | event["object"]
-        )
+    async def startup(**_: Any) -> None:
+        await work.start()
+
+    async def cleanup(**_: Any) -> None:
+        await work.stop()
 
     kopf.on.login(registry=handlers)(login)
-    kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=handlers)(seen)
+    kopf.on.startup(registry=handlers)(startup)
+    kopf.on.cleanup(registry=handlers)(cleanup)
     return handlers
 
 
@@ -64,13 +80,9 @@ def settings() -> kopf.OperatorSettings:
     ours = kopf.OperatorSettings()
     ours.posting.enabled = False
     ours.scanning.disabled = True
-    ours.persistence.diffbase_storage = _NoDiffs()
     ours.networking.request_timeout = 30
     ours.networking.connect_timeout = 5
     ours.networking.error_backoffs = (0.2, 0.5, 1, 2, 3, 5)
-    ours.watching.chunk_size = 500
-    ours.watching.connect_timeout = 5
     ours.queueing.exit_timeout = 0.5
-    ours.queueing.error_delays = (1, 1, 2, 3, 5)
     ours.process.ultimate_exiting_timeout = 10
     return ours

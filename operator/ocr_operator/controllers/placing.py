@@ -1,18 +1,30 @@
-"""Placement of a resource's gated pods, and the replacement of placed ones that their nodes can't take."""
+"""Placement of a resource's gated pods, and the replacement of placed ones: those that their nodes can't take, and
+those whose promise goes to a pod of a higher priority.
+"""
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from typing import Final
 
 from ocr_operator.controllers import claims
 from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
+from ocr_operator.controllers.volumes import VolumeReader
 from ocr_operator.decide import manifests, placement, routing
-from ocr_operator.decide.placement import NoFit, NoFitReason, Placement, Request, unschedulable
+from ocr_operator.decide.ownership import Whose
+from ocr_operator.decide.placement import NoFit, NoFitReason, Placement, Request, failed, unschedulable
+from ocr_operator.decide.placement.withdrawal import Withdrawal
+from ocr_operator.decide.status import Event
 from ocr_operator.kube import api
 from ocr_operator.resources.observed import Pod
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire import names
 from ocr_wire.live_settings import Envelope
+
+MAX_MESSAGE: Final = 512
 
 log = logging.getLogger(__name__)
 
@@ -34,86 +46,193 @@ class Placer:
         self._writer = writer
         self.nofits: dict[str, NoFit] = {}
         """Pod name → why it waits."""
+        self._replaced: list[tuple[Pod, str]] = []
+        """Pods that lost their promises, with the reason."""
 
     async def place(self, live: Envelope) -> float | None:
         """Place the gated pods; returns the seconds until those that don't fit are tried again."""
         now = self._context.now()
-        refused = unschedulable.refused(self._cache.unschedulable_history, self._context.time())
-        work = []
-        for pod in sorted(self._own(), key=lambda each: each.name):
+        time, history = self._context.time(), self._cache.failure_history
+        refused = Counter(unschedulable.refused(self._cache.unschedulable_history))
+        ended = [pod for pod in self._own() if pod.finished]
+        refused += failed.refused(history, ended, time)
+        work, volumes = [], VolumeReader(self._context.kube)
+        for pod in sorted(self._own(), key=lambda each: (-each.demand.priority, each.name)):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
-            await asyncio.sleep(0)  # one choice among thousands of GPUs takes a good part of a second
-            request = placement.request(self._resource, pod, refused)
-            choice = self._choose(request, now)
+            if pause := failed.wait(history, ended, pod, self._resource.spec.replicas, time):
+                self.nofits[pod.name] = failed.nofit(pause)
+                continue
+            request = placement.request(self._resource, pod, refused, await volumes.reach(pod))
+            choice = await self._choose(request)
             if isinstance(choice, NoFit):
-                choice = placement.give_up(request, pod, choice, now) or choice
+                after = self._context.leave_to_scheduler_seconds
+                choice = placement.give_up(request, pod, choice, now, after_seconds=after) or choice
             match choice:
                 case NoFit() as nofit:
                     self.nofits[pod.name] = nofit
                     self._context.metrics.placements.labels("nofit").inc()
+                    work.append(self._take(pod, request, live, now))
                 case Placement() as placed:
                     work.append(self._bind(pod, placed, live, now))
+        work += [self._confirm(pod) for pod in self._own() if claims.unconfirmed(pod)]
         await self._writer.together(work)
+        await self._record_replaced()
         await self._replace_unschedulable()
-        waits = bool(self.nofits) or bool(self._cache.unschedulable_history.since)
+        undone = await self._undo_late()
+        waits = undone or bool(self.nofits) or bool(self._cache.unschedulable_history.since)
         return self._context.cluster.retry_seconds if waits else None
 
-    def _choose(self, request: Request, now: datetime) -> Placement | NoFit:
-        cluster, states = self._context.cluster, self._context.pods.states()
-        return cluster.choose(
-            self._key, request, self._context.gpus.readings(cluster.pods, states), states, now
-        )
+    async def _choose(self, request: Request) -> Placement | NoFit:
+        """Choose, after others had their turn while what changed was looked at."""
+        cluster, gpus, states = self._context.cluster, self._context.gpus, self._context.pods.heard
+        for _ in range(cluster.parts()):  # a bound: other passes may undo it with pods of other kinds
+            await asyncio.sleep(0)
+            if cluster.prepare(request, gpus, states):
+                break
+        return cluster.choose(self._key, request, gpus, states)
 
     async def _bind(self, pod: Pod, placed: Placement, live: Envelope, now: datetime) -> None:
         """Send the one patch: annotations, affinity, label, gate. Its promise stays reserved until it is answered."""
         try:
-            if placed.sharing == "claim" and not await self._claim(pod, placed):
-                return
+            if placed.sharing == "claim":
+                claimed = await self._claim(pod, placed)
+                if claimed is None:
+                    return
+                placed = claimed
+            if placed.free:
+                await self._nominate(pod, placed.node)
             self._cache.routing_state, label = routing.place(
-                pod, self._resource.spec.routing, self._cache.routing_state
+                pod, self._resource.spec.routing, self._cache.routing_state, now
             )
-            bound = await self._writer.patch(pod, [*placement.patch(pod, placed, live.to_json(), now), label])
+            bound = await self._writer.patch(
+                pod, [*placement.patch(pod, placed, live.to_json(), now), *label]
+            )
+        except api.KubeError as error:
+            self.nofits[pod.name] = NoFit(reason=NoFitReason.PATCH_REFUSED, message=str(error)[:MAX_MESSAGE])
+            raise
         finally:
-            self._context.cluster.release(placed.uid)
+            self._context.cluster.accounting.release(placed.uid)
         if bound:
             self._context.metrics.placements.labels("placed").inc()
             log.info("placed pod=%s node=%s why=%s", pod.key, placed.node, placed.why)
             self._cache.report.placements.append(placed)
 
-    async def _claim(self, pod: Pod, placed: Placement) -> bool:
-        """Make the pod's ResourceClaim; False, with the reason as a refusal, where the API server takes none."""
+    def _withdraw(self, request: Request) -> Withdrawal | None:
+        """Choose which pods lose their promises to a pod that fits nowhere; what it gets then is reserved for it."""
+        context = self._context
+        return context.cluster.withdraw(
+            request,
+            context.gpus,
+            context.pods.heard,
+            lambda namespace: context.whose(namespace) in (Whose.OURS, Whose.UNGUARDED),
+        )
+
+    async def _take(self, pod: Pod, request: Request, live: Envelope, now: datetime) -> None:
+        """Replace the pods that lose their promises to one that fits nowhere, one after the other, and place it once
+        all are gone. Ends at the first that was bound meanwhile: only those before it were replaced for nothing.
+        """
+        if (found := self._withdraw(request)) is None:
+            return
+        context, choice = self._context, None
         try:
-            await claims.ensure(
-                self._context.kube, manifests.claim(self._resource, pod, [gpu.uuid for gpu in placed.gpus])
-            )
+            for victim in found.victims:
+                log.warning("replacing pod=%s: %s", victim.key, found.why_of(victim))
+                if not await self._replace(victim, only_as_read=True):
+                    return
+                self._replaced.append((victim, found.why_of(victim)))
+            choice = context.cluster.choose(self._key, request, context.gpus, context.pods.heard)
+            if isinstance(choice, Placement):
+                del self.nofits[pod.name]
+                await self._bind(pod, replace(choice, why=f"{found.why}; {choice.why}"), live, now)
+                self._cache.report.news.append(Event(type="Normal", reason="PromiseTaken", message=found.why))
+        finally:
+            if not isinstance(choice, Placement):
+                context.cluster.accounting.release(pod.uid)
+
+    async def _record_replaced(self) -> None:
+        """Record with the resources of pods that lost their promises why these were replaced."""
+        for victim, why in self._replaced:
+            body = self._context.cluster.resource((victim.namespace, victim.deployment))
+            if body is not None:
+                event = Event(type="Normal", reason="PromiseYielded", message=why)
+                await self._context.reporter.recorder.record(body, event)
+
+    async def _nominate(self, pod: Pod, node: str) -> None:
+        """Have the scheduler try the node first; without that it goes by what the pod prefers, among other things."""
+        ref = api.Ref(api.POD, pod.namespace, pod.name)
+        try:
+            await self._context.kube.patch(ref, placement.nominate(pod, node), subresource="/status")
+        except (api.Refused, api.Conflict, api.NotFound) as error:
+            log.info("not nominated pod=%s node=%s: %s", pod.key, node, error)
+
+    async def _claim(self, pod: Pod, placed: Placement) -> Placement | None:
+        """Make the pod's ResourceClaim, and return the placement that it allows; None, with the reason as a refusal,
+        where the API server takes none.
+        """
+        manifest = partial(manifests.claim, self._resource, pod, barred=placed.barred)
+        try:
+            listed = await claims.make(self._context.kube, manifest, placed.uuids)
         except (api.Refused, api.NotFound) as error:
             text = f"{error}; gpu.sharing: claim needs Kubernetes 1.34 and a DRA driver"
             self.nofits[pod.name] = NoFit(reason=NoFitReason.CLAIM_REFUSED, message=text)
-            return False
-        return True
+            return None
+        return placed if len(listed) == len(placed.uuids) else replace(placed, alternatives=())
+
+    async def _confirm(self, pod: Pod) -> None:
+        """Name the GPU that a pod got of those that its claim lists."""
+        uuid = await claims.allocated(self._context.kube, pod)
+        if uuid:
+            await self._writer.patch(pod, placement.stamp(pod, {names.ANNOTATION_GPU_UUIDS: uuid}))
 
     async def _replace_unschedulable(self) -> None:
         """Pods whose node went away, or was filled by others, between placement and binding are replaced."""
-        pinned = [
-            unschedulable.Unschedulable(pod, *self._context.cluster.pinned_to(pod))
+        found = [
+            self._context.cluster.unschedulable(pod)
             for pod in self._own()
             if pod.unschedulable and not pod.gated and not pod.terminating
         ]
-        unplaceable = [each for each in pinned if each.node]
+        unplaceable = [each for each in found if each is not None]
         self._cache.unschedulable_history, due = unschedulable.decide(
-            self._cache.unschedulable_history, unplaceable, self._context.time()
+            self._cache.unschedulable_history,
+            unplaceable,
+            self._context.time(),
+            waits=any(not pod.node and not pod.finished for pod in self._own()),
         )
-        for pod, node, lost in ((each.pod, each.node, each.lost) for each in due):
-            why = "is gone or takes no pods" if lost else f"is refused by the scheduler: {pod.unschedulable}"
-            log.warning("replacing pod=%s: its node %s %s", pod.key, node, why)
-            await self._replace(pod)
+        for each in due:
+            log.warning("replacing pod=%s: %s", each.pod.key, each.why)
+        await self._writer.together([self._replace(each.pod) for each in due])
 
-    async def _replace(self, pod: Pod) -> None:
+    async def _undo_late(self) -> bool:
+        """Replace pods whose GPU another operator promised, too, unless they start meanwhile; returns whether there
+        were any.
+        """
+        context = self._context
+        late = context.cluster.accounting.late(self._own(), context.gpus, context.pods.heard, context.now())
+        found = [pod for pod in self._own() if pod.uid in late]
+        for pod in found:
+            if await self._replace(pod, only_as_read=True):
+                log.warning("replaced pod=%s: %s", pod.key, late[pod.uid])
+                event = Event(type="Normal", reason="PromiseUndone", message=late[pod.uid])
+                self._cache.report.news.append(event)
+        return bool(found)
+
+    async def _replace(self, pod: Pod, *, only_as_read: bool = False) -> bool:
+        """Delete a pod, for its Deployment makes another; False if it should be `only_as_read` and has changed, such as
+        when it was bound.
+        """
+        ref, version = api.Ref(api.POD, pod.namespace, pod.name), pod.resource_version if only_as_read else ""
         try:
-            await self._context.kube.delete(api.Ref(api.POD, pod.namespace, pod.name), uid=pod.uid)
+            await self._context.kube.delete(ref, uid=pod.uid, resource_version=version)
         except api.NotFound:
-            return
+            self._context.cluster.pods.gone((pod.namespace, pod.name), pod.uid)
+        except api.Conflict as error:
+            log.info("not replaced: %s", error)
+            return False
+        else:
+            if only_as_read and not pod.node:  # no kubelet has it, so it goes at once
+                self._context.cluster.pods.gone((pod.namespace, pod.name), pod.uid)
+        return True
 
-    def _own(self) -> Iterable[Pod]:
+    def _own(self) -> list[Pod]:
         return self._context.cluster.pods_of(self._key)

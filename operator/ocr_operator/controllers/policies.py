@@ -20,6 +20,9 @@ from ocr_operator.resources.policies import Policy
 CLOCK_SECONDS: Final = 60.0
 """A policy with windows has its next pass after so long at most: the wall clock may be set, and machines sleep."""
 
+REPEAT_SECONDS: Final = 300.0
+"""Between two writes of the same status: operators of other namespaces count other resources, and write it, too."""
+
 log = logging.getLogger(__name__)
 
 
@@ -34,13 +37,17 @@ class PolicyController:
         forget: Callable[[Key], None],
         metrics: Metrics,
         now: Callable[[], datetime],
+        time: Callable[[], float],
     ) -> None:
-        """`forget` takes a policy that is gone out of the queue."""
+        """`forget` takes a policy that is gone out of the queue; `time` is monotonic, in seconds."""
         self._kube = kube
         self._cluster = cluster
         self._forget = forget
         self._metrics = metrics
         self._now = now
+        self._time = time
+        self._written: dict[str, tuple[api.Json, float]] = {}
+        """What each status said, without its conditions, when it was last written."""
         self._active: dict[str, bool] = {}
         """Whether each policy with windows was active when the resources were last enqueued for it."""
 
@@ -52,12 +59,13 @@ class PolicyController:
         policy = self._cluster.policies.get(key)
         if policy is None:
             self._active.pop(key[1], None)
+            self._written.pop(key[1], None)
             self._forget(key)
             return None
         now = self._now()
         again = self._follow(policy, now)
-        await self._write(policy, status.policy(policy, self._cluster.policy_usage(), now))
-        return again
+        early = await self._write(policy, status.policy(policy, self._cluster.policy_usage(), now))
+        return min((each for each in (again, early) if each is not None), default=None)
 
     def _follow(self, policy: Policy, now: datetime) -> float | None:
         """Enqueue the selected resources if the policy became active or inactive since the last pass."""
@@ -72,18 +80,26 @@ class PolicyController:
         change = windows.next_change(policy.spec.windows, now)
         return min(CLOCK_SECONDS, (change - now).total_seconds()) if change else CLOCK_SECONDS
 
-    async def _write(self, policy: Policy, after: api.Json) -> None:
+    async def _write(self, policy: Policy, after: api.Json) -> float | None:
+        """Write a status that differs; returns the seconds to wait if this very one was written not long ago."""
         if after == policy.status:
-            return
+            return None
+        said = {name: value for name, value in after.items() if name != "conditions"}
+        before, at = self._written.get(policy.name, ({}, 0.0))
+        whole = after.keys() <= policy.status.keys()  # else a person wrote it, not another operator
+        if whole and said == before and (early := at + REPEAT_SECONDS - self._time()) > 0:
+            return early
         ref = api.Ref(api.OCR_IDLE_POLICY, "", policy.name)
         try:
             answer = await self._kube.apply_status(ref, after, resource_version=policy.version)
         except api.NotFound:
-            return
+            return None
         except api.KubeError as error:
             self._metrics.status_writes.labels("failed").inc()
             if isinstance(error, api.Conflict):
                 self._cluster.policies.put(await self._kube.get(ref))
             raise
         self._metrics.status_writes.labels("written").inc()
+        self._written[policy.name] = (said, self._time())
         self._cluster.policies.put(answer)
+        return None

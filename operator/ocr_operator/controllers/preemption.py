@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from ocr_operator.controllers.cluster_state import ClusterState
@@ -35,8 +35,22 @@ log = logging.getLogger(__name__)
 class _Wait:
     """A waiter's wait, to be measured when it ends."""
 
-    began: datetime
+    began: float
     copy: Copy
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An ask that was sent, by monotonic seconds: a wall clock that is set must neither forget it nor keep it."""
+
+    asked: Asked
+    at: float
+    ended: float | None = None
+
+    def at_time(self, now: datetime, time: float) -> Asked:
+        """Return it with the times that the wall clock, as it is set now, would have had then."""
+        ended = None if self.ended is None else now - timedelta(seconds=time - self.ended)
+        return replace(self.asked, at=now - timedelta(seconds=time - self.at), ended=ended)
 
 
 class PreemptionController:
@@ -51,13 +65,16 @@ class PreemptionController:
         rules: Rules,
         metrics: Metrics,
         now: Callable[[], datetime],
+        time: Callable[[], float],
     ) -> None:
+        """Prepare; `time` is monotonic, in seconds."""
         self._pods = pods
         self._cluster = cluster
         self._recorder = recorder
         self._rules = rules
         self._metrics = metrics
         self._now = now
+        self._time = time
         self._changed = asyncio.Event()
         self._changed_keys: set[Key] = set()
         self._waiting: set[Key] = set()
@@ -66,7 +83,7 @@ class PreemptionController:
         """By pod UID and model."""
         self._reported_keys: set[tuple[str, str]] = set()
         """Waits that have their Event: once each, however the reasons change meanwhile."""
-        self._asked: dict[int, Asked] = {}
+        self._asked: dict[int, _Sent] = {}
         self._numbers = itertools.count(1)
         metrics.preemption_waiting.set_function(lambda: len(self._waits))
 
@@ -99,18 +116,19 @@ class PreemptionController:
             (self._waiting.add if lacks or key in tracked else self._waiting.discard)(key)
         if not self._waiting:
             return None
-        now = self._now()
+        now, time = self._now(), self._time()
         waiters, residents = preemption.view(self._reported_pods(), now)
-        self._measure(waiters, now)
+        self._measure(waiters, time)
         self._asked = {
             number: each
             for number, each in self._asked.items()
-            if each.ended is None or now - each.at < preemption.WINDOW
+            if each.ended is None or time - each.at < preemption.WINDOW.total_seconds()
         }
         self._waiting = {waiter.copy.key for waiter in waiters} | {
             wait.copy.key for wait in self._waits.values()
         }
-        plan = preemption.plan(waiters, residents, self._asked.values(), self._rules, now)
+        asked = [each.at_time(now, time) for each in self._asked.values()]
+        plan = preemption.plan(waiters, residents, asked, self._rules, now)
         for no_victim in plan.no_victims:
             name = (no_victim.waiter.copy.uid, no_victim.waiter.copy.model)
             if name in self._reported_keys:
@@ -120,9 +138,8 @@ class PreemptionController:
             tasks.create_task(self._record(no_victim.waiter.copy.key, event))
         for ask in plan.asks:
             number = next(self._numbers)
-            self._asked[number] = Asked(
-                victim=ask.victim.copy, waiter=ask.waiter.copy, gpu=ask.waiter.gpu, at=now
-            )
+            sent = Asked(victim=ask.victim.copy, waiter=ask.waiter.copy, gpu=ask.waiter.gpu, at=now)
+            self._asked[number] = _Sent(sent, time)
             tasks.create_task(self._ask(number, ask))
         return plan.retry_seconds
 
@@ -137,10 +154,10 @@ class PreemptionController:
                 declared = self._cluster.declared.get(key, {})
                 yield ReportedPod(key=key, pod=pod, state=state, live=live.values, declared=declared)
 
-    def _measure(self, waiters: tuple[Waiter, ...], now: datetime) -> None:
+    def _measure(self, waiters: tuple[Waiter, ...], time: float) -> None:
         """Begin and end waits: they end well with a ready model, and otherwise when the model waits no more."""
         for waiter in waiters:
-            self._waits.setdefault((waiter.copy.uid, waiter.copy.model), _Wait(now, waiter.copy))
+            self._waits.setdefault((waiter.copy.uid, waiter.copy.model), _Wait(time, waiter.copy))
         present = {(waiter.copy.uid, waiter.copy.model) for waiter in waiters}
         for name, wait in list(self._waits.items()):
             if name in present:
@@ -152,7 +169,7 @@ class PreemptionController:
             if model is not None and model.state in (State.LOADING, State.RESTORING):
                 continue
             if model is not None and model.state is State.READY:
-                self._metrics.preemption_seconds.observe((now - wait.began).total_seconds())
+                self._metrics.preemption_seconds.observe(time - wait.began)
             del self._waits[name]
             self._reported_keys.discard(name)
 
@@ -173,7 +190,8 @@ class PreemptionController:
             outcome = Outcome.OFFLOADED if gone else Outcome.BUSY
             log.info("asked victim=%s waiter=%s outcome=%s", victim, waiter, outcome)
         self._metrics.preemption_asks.labels(outcome).inc()
-        self._asked[number] = replace(self._asked[number], ended=self._now(), outcome=outcome)
+        sent = self._asked[number]
+        self._asked[number] = _Sent(replace(sent.asked, outcome=outcome), sent.at, self._time())
         self._changed.set()
         if outcome is Outcome.OFFLOADED:
             memory = f"{size(ask.victim.held_bytes)} of {ask.waiter.gpu}"

@@ -7,26 +7,32 @@ point, and ends in the same place. The order of the steps is by what is waited f
 2. push and stamp them on the pods, which therefore never see a revision that isn't recorded; a pass that raised the
    revision ends with the push, and the next one does the rest;
 3. the awake set, before the Service that selects it; 4. children; 5. placement of gated pods; 6. the status, only
-   if it changed; 7. Events.
+   if it changed; 7. Events; 8. an override of live settings that has ended is removed.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 
+from ocr_operator.controllers import deletion_costs, overrides, room, startups
+from ocr_operator.controllers.awake import Router
+from ocr_operator.controllers.children import obstacle
 from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
 from ocr_operator.controllers.placing import Placer
-from ocr_operator.decide import placement, routing, status
-from ocr_operator.decide.placement import NoFit
-from ocr_operator.decide.status import PodSeen, Refusal, Seen
+from ocr_operator.controllers.wave import HOLDS
+from ocr_operator.decide import placement, status
+from ocr_operator.decide.ownership import Whose
+from ocr_operator.decide.placement import NoFit, failed
+from ocr_operator.decide.status import Edited, Event, PodSeen, Refusal, Removal, Seen, Unwritten
 from ocr_operator.kube import api
 from ocr_operator.pods import wire
-from ocr_operator.pods.unreachable import Unreachable
-from ocr_operator.resources import effective, live_settings, spec
+from ocr_operator.resources import effective, live_override, live_settings, spec
 from ocr_operator.resources.effective import Effective
-from ocr_operator.resources.observed import Key, Pod, rollout
+from ocr_operator.resources.observed import Key, Pod, Rollout, rollout
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
 from ocr_wire.live_settings import Envelope, envelope, read
@@ -37,10 +43,16 @@ PUSH_FIRST_SECONDS: Final = 1.0
 """
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
-MEND_SECONDS: Final = 1.0
-"""After so long a label that couldn't be written is tried again, if nothing enqueues the resource before."""
+REMOVAL_SECONDS: Final = 2.0
+"""After so long it is looked again whether a child of that name is gone, which no watch tells of a Secret."""
+REFUSED_TOKEN_SECONDS: Final = 5.0
+"""Between two reads of a Secret whose token a pod refuses."""
+STARTING_SECONDS: Final = 30.0
+"""Between two reads of a Secret that a pod may be waiting for: where nodes fail, thousands of pods don't start."""
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Reconciler:
@@ -59,28 +71,70 @@ class Reconciler:
         Raises `api.KubeError`.
         """
         with self._context.metrics.reconcile_seconds.time():
-            return await self._pass(key)
+            try:
+                return await self._pass(key)
+            except api.NotFound as error:
+                body = self._context.cluster.resource(key)
+                if body is None or error.ref != api.ref_of(body):
+                    raise
+                log.info("gone, though no watch said so: %s", error)
+                self._context.cluster.resources.gone(key, body["metadata"]["uid"])
+                return None
+            except api.Refused as error:
+                if error.ref.kind == api.OCR_DEPLOYMENT:
+                    what = f"{error}; is its definition of this operator's version?"
+                    await self._record(key, Event(type="Warning", reason="StatusRefused", message=what))
+                raise
+            except api.KubeError:
+                raise
+            except Exception as error:
+                what = (
+                    f"the operator fails on this resource ({type(error).__name__}); its log has the traceback"
+                )
+                await self._record(key, Event(type="Warning", reason="OperatorFault", message=what))
+                raise
+            finally:
+                self._context.wave.passed(key)
 
     async def _pass(self, key: Key) -> float | None:
         cluster, now = self._context.cluster, self._context.now()
         body = cluster.resource(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._forget(key, gone=body is None)
+            self._context.wave.settle(key, None)
             return None
+        match self._context.whose(key[0]):
+            case Whose.OTHERS:
+                cluster.set_policy_usage(key, None)
+                self._forget(key, gone=False)
+                self._context.wave.settle(key, None)
+                return None
+            case Whose.UNKNOWN:
+                return None  # what is known of its pods goes on serving others; the answer enqueues it
+            case Whose.OURS | Whose.UNGUARDED:
+                pass
         cache = self._caches.get(key)
         if cache is None or cache.uid != body["metadata"]["uid"]:
             self._forget(key, gone=False)
-            cache = self._caches[key] = ResourceCache(body["metadata"]["uid"])
+            cache = self._caches[key] = self._context.new_cache(body)
         resource = spec.parse(body)
         if isinstance(resource, InvalidSpec):
             cluster.set_policy_usage(key, None)
+            self._context.wave.settle(key, cluster.child_deployment(key))
             reporter = self._context.reporter
             await reporter.write(cache.report, body, status.stalled(body, resource, now), urgent=True)
             await reporter.record_events(cache.report, body)
-            return None
-        settings = effective.of(resource, cluster.policies_of(body), now)
+            await overrides.remove_ended(self._context, cache, body)
+            return overrides.seconds_left(live_override.of(body, ()), now)
+        override = live_override.of(body, [each.name for each in resource.spec.models])
+        settings = effective.of(resource, cluster.policies_of(body), now, override)
         cluster.set_policy_usage(key, settings.policy_usage)
         return await _ResourcePass(self._context, cache, resource, settings, body).run()
+
+    async def _record(self, key: Key, event: Event) -> None:
+        """Record an Event of what no status can tell; where that fails, too, the log has both."""
+        if (body := self._context.cluster.resource(key)) is not None:
+            await self._context.reporter.recorder.record(body, event)
 
     def _forget(self, key: Key, *, gone: bool) -> None:
         self._context.pods.forget(key)
@@ -106,30 +160,101 @@ class _ResourcePass:
         self._cache = cache
         self._resource = msgspec.structs.replace(resource, spec=settings.spec)
         self._sources = settings.sources
+        self._override = settings.override
         self._body = body
         self._key = (resource.namespace, resource.name)
-        self._refusal: Refusal | None = None
+        self._obstacle: Refusal | Removal | Unwritten | None = None
+        self._edited: Edited | None = None
+        self._confirmed = False
+        """The API server has shown in this pass that the resource is there."""
         self._nofits: Mapping[str, NoFit] = {}
         self._writer = PodWriter(context.kube, context.cluster)
 
     async def run(self) -> float | None:
+        cache, clock = self._cache, self._context
+        cache.failure_history = failed.remember(cache.failure_history, self._own(), clock.time(), clock.now())
         before = live_settings.revision(self._resource.status)
         live = await self._advance()
-        token = await self._context.children.token(self._resource)
-        queue_threshold = self._resource.spec.routing.max_queue_per_pod
-        self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
+        waits = [self._doubt_secret(), failed.fades(cache.failure_history, clock.time())]
+        children = self._context.children
+        token = await self._tolerated(children.token(self._resource, self._confirm))
+        if token is not None:
+            queue_threshold = self._resource.spec.routing.max_queue_per_pod
+            self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
         if before is not None and before.revision != live.revision:
             return 0.0  # the rest comes behind other resources that wait for their push: a policy changes many at once
         await self._stamp(live)
-        waits = [await self._route()]
-        self._refusal = await self._context.children.ensure(self._resource, token)
-        waits += [await self._place(live), await self._report(live)]
-        await self._context.reporter.record_events(self._cache.report, self._body)
+        waits.append(await Router(self._context, cache, self._resource, self._writer).route())
+        if token is not None:
+            rank = partial(deletion_costs.write, self._links, self._key, self._own(), self._writer)
+            has_room = partial(room.for_one_more, self._context, self._resource)
+            ensured = children.ensure(self._resource, token, self._confirm, rank, has_room)
+            found = await self._tolerated(ensured)
+            if isinstance(found, Edited):
+                self._edited = found
+            else:
+                self._obstacle = self._obstacle or found
+        waits += [await startups.read_warnings(clock, cache, self._own()), await self._place(live)]
+        waits.append(await self._report(live))
+        cache.report.edited(self._edited or Edited(), clock.time())
+        await self._context.reporter.record_events(cache.report, self._body)
+        await overrides.remove_ended(self._context, self._cache, self._body)
+        waits.append(overrides.seconds_left(self._override, self._context.now()))
         if self._writer.first_error is not None:
             raise self._writer.first_error
-        if self._refusal is not None:
-            waits.append(REFUSED_SECONDS)
+        if self._obstacle is not None:
+            waits.append(REFUSED_SECONDS if isinstance(self._obstacle, Refusal) else REMOVAL_SECONDS)
         return min((each for each in waits if each is not None), default=None)
+
+    async def _tolerated(self, work: Awaitable[T]) -> T | None:
+        """Await work on children. An error of it that the status can tell doesn't keep the steps that follow from going
+        on; the answer is None then.
+        """
+        try:
+            return await work
+        except api.KubeError as error:
+            self._obstacle = obstacle(error)
+            if self._obstacle is None:
+                raise
+            if isinstance(self._obstacle, Unwritten):
+                self._writer.first_error = self._writer.first_error or error
+            return None
+
+    def _doubt_secret(self) -> float | None:
+        """Have the Secret read again where something hints that it is another one by now, or gone: a pod refuses the
+        token, or doesn't start. Returns the seconds until the next look, None while nothing hints at it.
+        """
+        bound = (pod for pod in self._own() if pod.node and not pod.finished and not pod.terminating)
+        if self._links.token_refused(self._key):
+            period = REFUSED_TOKEN_SECONDS
+        elif not all(pod.ip for pod in bound):
+            period = STARTING_SECONDS
+        else:
+            return None
+        now = self._context.time()
+        if now - self._cache.secret_doubted >= period:
+            self._cache.secret_doubted = now
+            self._context.children.forget(self._resource.uid)
+        return period
+
+    async def _confirm(self) -> None:
+        """Return if the resource is there, as the one that this pass is about; else raise `api.KubeError`.
+
+        Asked before children are written: those of a resource that is gone would be removed by Kubernetes and written
+        again, for as long as no watch tells.
+        """
+        if self._confirmed:
+            return
+        ref = api.Ref(api.OCR_DEPLOYMENT, *self._key)
+        found = await self._context.kube.get(ref)
+        self._cluster.answered(found)
+        if found["metadata"].get("uid") != self._resource.uid:
+            raise api.Conflict(ref, 409, "another resource of that name took its place")
+        if found["metadata"].get("deletionTimestamp"):
+            raise api.Conflict(ref, 409, "it is being deleted")
+        if found["metadata"].get("generation") != self._resource.generation:
+            raise api.Conflict(ref, 409, "its spec is another one by now, or again after a restore")
+        self._confirmed = True
 
     # 1. The revision of live settings
 
@@ -139,7 +264,7 @@ class _ResourcePass:
         revision = live_settings.advance(before, values, self._reported(before is None))
         live = envelope(self._resource.generation, revision.revision, values)
         if revision != before:
-            await self._report(live, urgent=True)
+            await self._report(live, urgent=True, compared=False)
             log.info("live settings resource=%s/%s revision=%d", *self._key, revision.revision)
         return live
 
@@ -175,46 +300,6 @@ class _ResourcePass:
             await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
         await self._writer.together([self._writer.patch(pod, operations) for pod, operations in todo])
 
-    # 3. The awake set
-
-    async def _route(self) -> float | None:
-        """Label the pods that get requests; returns the seconds until that may change without anything happening."""
-        decision, model = self._awake()
-        known, self._cache.routing_state = self._cache.routing_state.members, decision.state
-        pods = {pod.uid: pod for pod in self._own()}
-        for sentence in decision.why:
-            log.info("awake set resource=%s/%s why=%s", *self._key, sentence)
-        if known:  # the first pod of a resource is no change
-            self._cache.report.moved(decision.why)
-        joins = [
-            self._writer.patch(pods[uid], routing.patch(pods[uid], awake=True)) for uid in decision.joins
-        ]
-        joined = await self._writer.together(joins)
-        self._context.metrics.awake_labels.labels("joined").inc(joined.count(True))
-        if not all(joined):
-            return MEND_SECONDS  # no pod leaves before those in its place are there
-        for uid in decision.wakes:
-            self._links.wake(self._key, uid, model)
-        leaves = [
-            self._writer.patch(pods[uid], routing.patch(pods[uid], awake=False)) for uid in decision.leaves
-        ]
-        left = await self._writer.together(leaves)
-        self._context.metrics.awake_labels.labels("left").inc(left.count(True))
-        return decision.again if all(left) else MEND_SECONDS
-
-    def _awake(self) -> tuple[routing.Decision, str]:
-        """Decide, and name the model that the pods that join are to wake."""
-        ours = self._resource.spec
-        models = [model.name for model in ours.models]
-        reported = {pod.uid: self._links.state(self._key, pod.uid)[0] for pod in self._own()}
-        states = {uid: state for uid, state in reported.items() if isinstance(state, PodState)}
-        lost = {uid for uid, state in reported.items() if isinstance(state, Unreachable)}
-        pods = routing.candidates(self._own(), states, lost, models)
-        decision = routing.decide(
-            pods, ours.routing, ours.batching.max_pages, self._cache.routing_state, self._context.time()
-        )
-        return decision, routing.asked_for(states.values(), models)
-
     # 5. Placement
 
     async def _place(self, live: Envelope) -> float | None:
@@ -226,17 +311,23 @@ class _ResourcePass:
 
     # 6. The status
 
-    async def _report(self, live: Envelope, *, urgent: bool = False) -> float | None:
+    async def _report(self, live: Envelope, *, urgent: bool = False, compared: bool = True) -> float | None:
         """Aggregate and write; the pass goes on with the resource as it is after the write. Returns the seconds until
         the next pass.
         """
         seen, now = self._seen(live), self._context.now()
-        after = status.aggregate(self._resource, seen, now)
-        applied = _applied(after)
+        reported = self._resource.status.get("observedGeneration") == self._resource.generation
+        if reported and not urgent and (wait := self._cache.first_words(seen.pods, self._context.time())):
+            return wait
+        after = status.aggregate(self._resource, seen, now, compared=compared)
+        applied = status.applied(after)
         urgent = urgent or (applied is not None and applied != self._cache.applied)
-        answer = await self._context.reporter.write(self._cache.report, self._body, after, urgent=urgent)
+        answer = await self._context.reporter.write(
+            self._cache.report, self._body, after, urgent=urgent, announced=self._cache.applied
+        )
         if isinstance(answer, float):
             return answer
+        self._confirmed = self._confirmed or answer is not self._body
         # Not what the watch may have brought by now: a later write must fail if anything else changed.
         self._body = answer
         self._cache.applied = applied or self._cache.applied
@@ -244,29 +335,34 @@ class _ResourcePass:
         return status.settles(seen.pods, now)
 
     def _seen(self, live: Envelope) -> Seen:
-        pods = []
+        pods, nodes = [], self._context.gpus.gpu_nodes
         for pod in sorted(self._own(), key=lambda each: each.name):
             state, push_error = self._links.state(self._key, pod.uid)
+            _, warning = self._cache.warnings.get(pod.uid, (0.0, ""))
             pods.append(
-                PodSeen(pod=pod, state=state, push_error=push_error, gpu_nodes=self._context.gpus.gpu_nodes)
+                PodSeen(pod=pod, state=state, push_error=push_error, warning=warning, gpu_nodes=nodes)
             )
         child = self._cluster.child_deployment(self._key)
         return Seen(
             pods=tuple(pods),
-            rollout=rollout(child) if child else None,
+            rollout=self._rollout(child) if child else None,
+            waits=self._context.wave.words(self._key),
             live=live,
             sources=self._sources,
+            override=self._override,
             nofits=self._nofits,
-            refusal=self._refusal,
+            ended=tuple(failed.recent(self._cache.failure_history, self._own(), self._context.time())),
+            refusal=self._obstacle if isinstance(self._obstacle, Refusal) else None,
+            removal=self._obstacle if isinstance(self._obstacle, Removal) else None,
+            edited=self._edited,
+            unwritten=self._obstacle if isinstance(self._obstacle, Unwritten) else None,
         )
+
+    def _rollout(self, child: api.Json) -> Rollout:
+        seen = rollout(child)
+        if seen.failed and self._context.wave.holds(self._key):
+            return replace(seen, failed=seen.failed + HOLDS)
+        return seen
 
     def _own(self) -> list[Pod]:
         return self._context.cluster.pods_of(self._key)
-
-
-def _applied(of: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the generation and revision that every ready pod has echoed, if they all have."""
-    for each in of.get("conditions") or ():
-        if each.get("type") == "ConfigApplied" and each.get("status") == "True":
-            return int(each["observedGeneration"]), int(of["liveSettings"]["revision"])
-    return None

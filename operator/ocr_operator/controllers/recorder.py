@@ -8,19 +8,21 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from ocr_operator.decide.status import Event
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
+from ocr_operator.pods.rate_limiter import RateLimiter
 from ocr_operator.settings import FIELD_MANAGER
 from ocr_wire import names
+from ocr_wire.redaction import redact
 
 BURST: Final = 25
 REFILL_SECONDS: Final = 60.0
 """Seconds after which an object that used up its burst may say one thing more."""
-QUIET: Final = timedelta(minutes=1)
+QUIET_SECONDS: Final = 60.0
 """The same Event isn't written again sooner."""
 MAX_REMEMBERED: Final = 10_000
 MAX_NOTE: Final = 1024
@@ -34,44 +36,52 @@ class _Seen:
     count: int
     first: datetime
     last: datetime
-
-
-@dataclass(slots=True)
-class _Budget:
-    left: float
-    at: datetime
+    at: float
+    """When it was last, in monotonic seconds."""
 
 
 class Recorder:
-    """Posts Events; a failure costs the Event, never the pass."""
+    """Posts Events; a failure of whatever kind costs the Event, never the pass."""
 
     def __init__(
-        self, kube: api.Kube, *, now: Callable[[], datetime], metrics: Metrics, instance: str
+        self,
+        kube: api.Kube,
+        *,
+        now: Callable[[], datetime],
+        time: Callable[[], float],
+        metrics: Metrics,
+        instance: str,
     ) -> None:
+        """Prepare; `now` is what Events bear, `time` (monotonic seconds) is what they are rationed by: a wall clock
+        that is set back would silence them."""
         self._kube = kube
         self._now = now
+        self._time = time
         self._metrics = metrics
         self._instance = instance
         self._seen: dict[str, _Seen] = {}
-        self._budgets: dict[str, _Budget] = {}
+        self._budgets: dict[str, RateLimiter] = {}
 
     async def record(self, body: api.Json, event: Event) -> None:
-        """`body` is the resource that the Event is about."""
-        meta, now = body["metadata"], self._now()
+        """`body` is the object that the Event is about."""
+        meta, now, at = body["metadata"], self._now(), self._time()
         name = f"{meta['name']}.{_digest(meta['uid'], event)}"
         seen = self._seen.get(name)
-        if seen is not None and now - seen.last < QUIET:
+        if seen is not None and at - seen.at < QUIET_SECONDS:
             return
-        if not self._spend(meta["uid"], now):
+        if not self._spend(meta["uid"], at):
             self._metrics.events.labels("dropped").inc()
             return
-        seen = _Seen(seen.count + 1, seen.first, now) if seen else _Seen(1, now, now)
+        seen = _Seen(seen.count + 1, seen.first, now, at) if seen else _Seen(1, now, now, at)
         self._remember(name, seen)
         try:
             await self._write(body, name, event, seen)
         except api.KubeError as error:
             self._metrics.events.labels("failed").inc()
             log.warning("event not written reason=%s error=%s", event.reason, error)
+        except Exception:
+            self._metrics.events.labels("failed").inc()
+            log.exception("event not written reason=%s", event.reason)
         else:
             self._metrics.events.labels("written").inc()
 
@@ -102,8 +112,8 @@ class Recorder:
             "kind": "Event",
             "metadata": {"name": name, "namespace": meta["namespace"]},
             "involvedObject": {
-                "apiVersion": names.API_VERSION,
-                "kind": names.KIND,
+                "apiVersion": body.get("apiVersion", names.API_VERSION),
+                "kind": body.get("kind", names.KIND),
                 "name": meta["name"],
                 "namespace": meta["namespace"],
                 "uid": meta["uid"],
@@ -111,7 +121,7 @@ class Recorder:
             },
             "type": event.type,
             "reason": event.reason,
-            "message": event.message[:MAX_NOTE],
+            "message": redact(event.message)[:MAX_NOTE],
             "count": seen.count,
             "firstTimestamp": _stamp(seen.first),
             "lastTimestamp": _stamp(seen.last),
@@ -126,15 +136,13 @@ class Recorder:
         while len(self._seen) > MAX_REMEMBERED:
             del self._seen[next(iter(self._seen))]
 
-    def _spend(self, uid: str, now: datetime) -> bool:
+    def _spend(self, uid: str, at: float) -> bool:
         """A token bucket per object."""
-        budget = self._budgets.pop(uid, None) or _Budget(BURST, now)
-        earned = (now - budget.at).total_seconds() / REFILL_SECONDS
-        left = min(float(BURST), budget.left + max(0.0, earned))
-        self._budgets[uid] = _Budget(left - 1 if left >= 1 else left, now)
+        budget = self._budgets.pop(uid, None) or RateLimiter(rate=1 / REFILL_SECONDS, burst=BURST)
+        self._budgets[uid], wait = budget.take(at)
         while len(self._budgets) > MAX_REMEMBERED:
             del self._budgets[next(iter(self._budgets))]
-        return left >= 1
+        return wait == 0.0
 
 
 def _digest(uid: str, event: Event) -> str:

@@ -9,16 +9,21 @@ from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import Placement
-from ocr_operator.decide.status import Event
+from ocr_operator.decide.status import Edited, Event
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
+from ocr_operator.pods.rate_limiter import RateLimiter
 
-STATUS_SPACING_SECONDS: Final = 1.0
-"""Between two writes of a status that only pods caused; what a change of the spec leads to isn't held back."""
+STATUS_WRITES: Final = RateLimiter(rate=1, burst=5)
+"""Of writes of a status that only pods caused: a load or an offload is two changes, and is shown as it goes on; pods
+that change all the time get one a second. What a change of the spec leads to isn't held back.
+"""
 MAX_NEWS: Final = 32
 """Events that wait for the end of a pass which keeps failing; the oldest go first."""
 MAX_MOVES: Final = 1000
 """Sentences kept for the next Event, which has the last one and their number."""
+SET_BACK_SECONDS: Final = 600.0
+"""After so long it is said again that the same fields of a child are set back."""
 MOVES_BURST: Final = 5
 MOVES_SPACING_SECONDS: Final = 120.0
 """Of Events about an awake set, which may change all day: a few at once, then half of what the recorder grants."""
@@ -30,8 +35,7 @@ log = logging.getLogger(__name__)
 class Report:
     """Things that were written and recorded of one resource, and what is still to be; all of it can be lost."""
 
-    written: float = float("-inf")
-    """When the status was last written."""
+    writes: RateLimiter = STATUS_WRITES
     placements: list[Placement] = field(default_factory=list)
     """Made, but in no written status yet."""
     moves: list[str] = field(default_factory=list)
@@ -40,6 +44,23 @@ class Report:
     """When the last ones were recorded."""
     news: list[Event] = field(default_factory=list)
     """In a written status, but not yet recorded as Events."""
+
+    edits: Edited = field(default_factory=Edited)
+    """What was last recorded of fields of children that others have set."""
+    set_back: float = float("-inf")
+    """When an Event last said so of fields that were set back."""
+
+    def edited(self, found: Edited, now: float) -> None:
+        """Note the Events of what others have set in children, be it left or set back: once, for a tool may insist, or
+        a webhook change each write.
+        """
+        if found.message not in ("", self.edits.message):
+            self.news.append(Event(type="Warning", reason="ChildEdited", message=found.message))
+        again = now - self.set_back >= SET_BACK_SECONDS
+        if found.set_back and (again or found.set_back != self.edits.set_back):
+            self.news.append(Event(type="Warning", reason="ChildSetBack", message=found.set_back))
+            self.set_back = now
+        self.edits = Edited(found.message, found.set_back or self.edits.set_back)
 
     def moved(self, sentences: tuple[str, ...]) -> None:
         self.moves = [*self.moves, *sentences][-MAX_MOVES:]
@@ -70,12 +91,18 @@ class Reporter:
     ) -> None:
         self._kube = kube
         self._cluster = cluster
-        self._recorder = recorder
+        self.recorder = recorder
         self._metrics = metrics
         self._time = time
 
     async def write(
-        self, report: Report, body: api.Json, after: Mapping[str, Any], *, urgent: bool
+        self,
+        report: Report,
+        body: api.Json,
+        after: Mapping[str, Any],
+        *,
+        urgent: bool,
+        announced: tuple[int, int] | None = None,
     ) -> api.Json | float:
         """Write a status that differs and note its Events; returns the resource as it is then, or the seconds to wait
         if it is too early.
@@ -83,7 +110,8 @@ class Reporter:
         before = body.get("status") or {}
         if after == before:
             return body
-        if not urgent and (early := report.written + STATUS_SPACING_SECONDS - self._time()) > 0:
+        writes, early = report.writes.take(self._time())
+        if early and not urgent:
             return early
         ref = api.ref_of(body)
         try:
@@ -93,14 +121,14 @@ class Reporter:
         except api.KubeError as error:
             self._metrics.status_writes.labels("failed").inc()
             if isinstance(error, api.Conflict):
-                self._cluster.put_resource(await self._kube.get(ref))
+                self._cluster.answered(await self._kube.get(ref))
             raise
-        report.written = self._time()
+        report.writes = writes
         self._metrics.status_writes.labels("written").inc()
-        self._cluster.put_resource(answer)
+        self._cluster.answered(answer)
         reported, report.placements = report.placements, []
-        moves = report.take_moves(report.written)
-        report.news = (report.news + status.events(before, after, reported, moves))[-MAX_NEWS:]
+        moves = report.take_moves(self._time())
+        report.news = (report.news + status.events(before, after, reported, moves, announced))[-MAX_NEWS:]
         return answer
 
     async def record_events(self, report: Report, body: api.Json) -> None:
@@ -113,4 +141,4 @@ class Reporter:
                 event.reason,
                 extra={"resource": f"{ref.namespace}/{ref.name}", "type": event.type, "text": event.message},
             )
-            await self._recorder.record(body, event)
+            await self.recorder.record(body, event)

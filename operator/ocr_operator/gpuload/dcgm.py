@@ -1,27 +1,21 @@
-"""GPU load out of a DCGM exporter's text, whatever its dialect.
+"""GPU load out of an exporter's text, whatever its dialect: NVIDIA's DCGM exporter, AMD's device metrics exporter.
 
 `Hostname` and `hostname`, `UUID` and `uuid`, MIG instances, GPUs repeated once per pod that shares them,
 values that mean "not supported": all come out as one reading per GPU or MIG instance. A line that can't be
-read costs that line, never the scrape.
+read costs that line, never the scrape. docs/dialects.md has a row for each dialect.
 """
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from ocr_wire.placement import UUID
-
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""Read of one scrape; an exporter with 16 GPUs, MIG and every field on writes below 1 MiB."""
-MAX_LINE: Final = 4096
-MAX_SAMPLES: Final = 4096
-"""Lines of interest read of one scrape: 16 GPUs x 7 instances x 48 sharing pods would not come near."""
+from ocr_operator.gpuload import exposition
+from ocr_operator.gpuload.exposition import MAX_BYTES, MAX_SAMPLES, Sample
+from ocr_operator.gpuload.labels import holder, identity, product
+from ocr_wire import numbers
 
 MEBIBYTE: Final = 2**20
 MAX_MEMORY_MEBIBYTES: Final = 4 * 2**20
@@ -38,16 +32,21 @@ GPU_TEMPERATURE: Final = "DCGM_FI_DEV_GPU_TEMP"
 """In every exporter's default list: proves that a GPU is there when its memory isn't reported."""
 INTERESTING: Final = (FB_USED, FB_FREE, FB_RESERVED, FB_TOTAL, GPU_UTIL, GRAPHICS_ACTIVE, GPU_TEMPERATURE)
 RENAMED: Final[Mapping[str, str]] = {
+    **{name.lower(): name for name in INTERESTING},
     "dcgm_fb_used": FB_USED,
     "dcgm_fb_free": FB_FREE,
     "dcgm_gpu_utilization": GPU_UTIL,
     "dcgm_gpu_temp": GPU_TEMPERATURE,
+    "gpu_used_vram": FB_USED,
+    "gpu_free_vram": FB_FREE,
+    "gpu_total_vram": FB_TOTAL,
+    "gpu_gfx_activity": GPU_UTIL,
 }
-"""What exporters before 2.0 call them, and what some recording rules keep calling them."""
-_PREFIXES: Final = (*INTERESTING, *RENAMED)
+"""What pipelines that write names in lower case call them; exporters before 2.0, and some recording rules still; and
+AMD's exporter, whose "MB" are MiB, too."""
+NAMES: Final = (*INTERESTING, *RENAMED)
 
-Sample = tuple[str, Mapping[str, str], float]
-"""Name of the metric, labels, value."""
+__all__ = ["MAX_BYTES", "MAX_SAMPLES", "GpuReading", "Source", "gather", "identity", "parse", "product"]
 
 
 class Source(StrEnum):
@@ -91,33 +90,30 @@ def parse(text: str | bytes, node: str, read_at: datetime | None = None) -> list
     def host(labels: Mapping[str, str]) -> str:
         return node or labels.get("Hostname") or labels.get("hostname") or ""
 
-    return gather(_samples(text), host, read_at)
+    found = exposition.samples(text, NAMES)
+    return gather(((RENAMED.get(name, name), labels, value) for name, labels, value in found), host, read_at)
 
 
 def gather(
-    samples: Iterable[Sample], host: Callable[[Mapping[str, str]], str], read_at: datetime | None
+    samples: Iterable[Sample],
+    host: Callable[[Mapping[str, str]], str],
+    read_at: datetime | None,
+    exporters: Collection[str] = (),
 ) -> list[GpuReading]:
-    """Samples of any number of GPUs as one reading each; those without a usable UUID or host are left out."""
+    """Samples of any number of GPUs as one reading each; those without a usable UUID or host are left out.
+
+    A GPU that is cut into MIG instances is left out as a whole, though exporters may report both: nothing runs on it.
+    `exporters` are `namespace/pod` of scraped pods, which hold no GPU.
+    """
     found: dict[tuple[str, str, str], _Gpu] = {}
+    cut: set[tuple[str, str]] = set()
     for name, labels, value in samples:
         uuid, mig = identity(labels)
         if uuid and (node := host(labels)):
-            found.setdefault((node, uuid, mig), _Gpu()).add(name, labels, value)
-    return [gpu.reading(*key, read_at) for key, gpu in sorted(found.items())]
-
-
-def identity(labels: Mapping[str, str]) -> tuple[str, str]:
-    """UUID (without the suffix of a sharing replica) and MIG instance; two empty strings where there is none."""
-    uuid = (labels.get("UUID") or labels.get("uuid") or "").partition("::")[0]
-    instance = labels.get("GPU_I_ID", "")[:16]
-    mig = f"{instance}/{labels.get('GPU_I_PROFILE', '')[:32]}" if instance else ""
-    return (uuid, mig) if UUID.fullmatch(uuid) else ("", "")
-
-
-def product(name: str) -> str:
-    """One spelling for `modelName` and node labels: dashes for blanks, no `-SHARED`, no `-MIG-…`."""
-    dashed = "-".join(name.split())
-    return re.sub(r"(-SHARED|-MIG-[0-9a-z.+]{1,32})+$", "", dashed)
+            found.setdefault((node, uuid, mig), _Gpu()).add(name, labels, value, exporters)
+            if mig:
+                cut.add((node, uuid))
+    return [gpu.reading(*key, read_at) for key, gpu in sorted(found.items()) if key[2] or key[:2] not in cut]
 
 
 class _Gpu:
@@ -131,18 +127,16 @@ class _Gpu:
         self.products: set[str] = set()
         self.holders: set[str] = set()
 
-    def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
+    def add(self, name: str, labels: Mapping[str, str], value: float, exporters: Collection[str]) -> None:
         if (number := _sane(name, value)) is not None:
             worse = min if name == FB_FREE else max
             self.values[name] = worse(self.values.get(name, number), number)
-        if (index := labels.get("gpu", "")).isascii() and index.isdigit() and len(index) < 4:
-            self.indices.add(int(index))
+        if (index := numbers.whole(labels.get("gpu") or labels.get("gpu_id", ""), 0, 999)) is not None:
+            self.indices.add(index)
         if model := labels.get("modelName"):
             self.products.add(product(model)[:63])
-        for prefix in ("exported_", ""):  # Prometheus renames the exporter's own `pod` to `exported_pod`
-            if pod := labels.get(f"{prefix}pod"):
-                self.holders.add(f"{labels.get(f'{prefix}namespace', '')}/{pod}"[:317])
-                break
+        if pod := holder(labels, exporters):
+            self.holders.add(pod)
 
     def reading(self, node: str, uuid: str, mig: str, read_at: datetime | None) -> GpuReading:
         used, free, reported = (self.values.get(name) for name in (FB_USED, FB_FREE, FB_TOTAL))
@@ -165,27 +159,6 @@ class _Gpu:
             holders=tuple(sorted(self.holders)),
             read_at=read_at,
         )
-
-
-def _samples(text: str | bytes) -> Iterator[Sample]:
-    """The interesting lines. Each is parsed alone: the parser gives up a whole text for one bad line, and
-    takes quadratic time for long lines of escapes, hence the bound on a line.
-    """
-    plain = text[:MAX_BYTES].decode(errors="replace") if isinstance(text, bytes) else text[:MAX_BYTES]
-    count = 0
-    for line in plain.split("\n"):
-        if not line.startswith(_PREFIXES) or len(line) > MAX_LINE:
-            continue
-        count += 1
-        if count > MAX_SAMPLES:
-            return
-        try:
-            for family in text_string_to_metric_families(line + "\n"):
-                for sample in family.samples:
-                    if (name := RENAMED.get(sample.name, sample.name)) in INTERESTING:
-                        yield name, sample.labels, float(sample.value)
-        except (ValueError, IndexError, KeyError, OverflowError):
-            continue
 
 
 def _sane(name: str, value: float) -> float | None:

@@ -5,7 +5,6 @@ good readings stay, with their time: placement decides how old is too old.
 """
 
 import asyncio
-import ipaddress
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -17,8 +16,10 @@ import aiohttp
 
 from ocr_operator.gpuload import dcgm, smoothing
 from ocr_operator.gpuload.dcgm import GpuReading
+from ocr_operator.gpuload.trust import Trust
 from ocr_operator.metrics import Metrics
 from ocr_operator.resources.observed import Pod
+from ocr_wire import addresses
 
 SCRAPE_SECONDS: Final = 2.0
 """An exporter that takes longer counts as silent; it answers from memory, in milliseconds."""
@@ -41,6 +42,7 @@ class Exporters:
         session: aiohttp.ClientSession,
         pods: Callable[[], Iterable[Pod]],
         *,
+        trust: Trust,
         port: int,
         interval: float,
         now: Callable[[], datetime],
@@ -51,6 +53,7 @@ class Exporters:
     ) -> None:
         self._session = session
         self._pods = pods
+        self._trust = trust
         self._port = port
         self._interval = interval
         self._now = now
@@ -60,7 +63,14 @@ class Exporters:
         self._on_round = on_round
         self._known: dict[str, _Scrape] = {}
         self._failing: set[str] = set()
+        self._refused: dict[str, str] = {}
+        """Pod UID → why it isn't believed."""
         self._slots = asyncio.Semaphore(CONCURRENT)
+        self._parsing = asyncio.Semaphore(1)
+
+    def said(self) -> dict[str, tuple[GpuReading, ...]]:
+        """Map each exporter's UID to what it said last: the same object as long as it says nothing new."""
+        return {uid: scrape.readings for uid, scrape in self._known.items()}
 
     def readings(self) -> list[GpuReading]:
         return [reading for scrape in self._known.values() for reading in scrape.readings]
@@ -71,8 +81,14 @@ class Exporters:
             await asyncio.sleep(self._interval * self._rng.uniform(0.9, 1.1))
 
     async def scrape(self) -> None:
-        """One round over all exporters."""
-        pods = {pod.uid: pod for pod in self._pods() if pod.ip and pod.node and not pod.finished}
+        """One round over all exporters; none of them can fail it."""
+        running = {pod.uid: pod for pod in self._pods() if pod.ip and pod.node and not pod.finished}
+        refused = {uid: why for uid, pod in running.items() if (why := self._trust.objection(pod))}
+        for uid, why in refused.items():
+            if self._refused.get(uid) != why:
+                log.warning("not believed as an exporter pod=%s: %s", running[uid].key, why)
+        self._refused = refused
+        pods = {uid: pod for uid, pod in running.items() if uid not in refused}
         self._known = {uid: scrape for uid, scrape in self._known.items() if uid in pods}
         self._failing &= set(pods)
         async with asyncio.TaskGroup() as tasks:
@@ -86,28 +102,39 @@ class Exporters:
         try:
             async with self._slots:
                 text = await self._fetch(pod.ip)
+            known = self._known.get(pod.uid)
+            found = await self._parsed(text, pod.node)
+            self._known[pod.uid] = _Scrape(pod.node, smoothing.smooth(known.readings if known else (), found))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            self._metrics.scrapes.labels("failed").inc()
-            if pod.uid not in self._failing:
-                self._failing.add(pod.uid)
-                log.warning("exporter silent pod=%s node=%s why=%s", pod.key, pod.node, repr(error))
+            self._failed(pod, error)
+            return
+        except Exception as error:
+            log.exception("scrape failed pod=%s node=%s", pod.key, pod.node)
+            self._failed(pod, error)
             return
         self._metrics.scrapes.labels("read").inc()
         if pod.uid in self._failing:
             self._failing.discard(pod.uid)
             log.info("exporter answers again pod=%s node=%s", pod.key, pod.node)
-        known = self._known.get(pod.uid)
-        found = dcgm.parse(text, pod.node, self._now())
-        self._known[pod.uid] = _Scrape(pod.node, smoothing.smooth(known.readings if known else (), found))
         if known is None and self._on_first:
             self._on_first()
 
+    async def _parsed(self, text: bytes, node: str) -> list[GpuReading]:
+        """Read an answer beside the event loop, one at a time: nothing waits for what exporters cost."""
+        at = self._now()
+        async with self._parsing:
+            return await asyncio.to_thread(dcgm.parse, text, node, at)
+
+    def _failed(self, pod: Pod, error: Exception) -> None:
+        self._metrics.scrapes.labels("failed").inc()
+        if pod.uid not in self._failing:
+            self._failing.add(pod.uid)
+            log.warning("exporter silent pod=%s node=%s why=%s", pod.key, pod.node, repr(error)[:300])
+
     async def _fetch(self, ip: str) -> bytes:
-        address = ipaddress.ip_address(ip)
-        host = f"[{address}]" if address.version == 6 else str(address)
         body = bytearray()
         async with self._session.get(
-            f"http://{host}:{self._port}/metrics",
+            f"{addresses.base_url(ip, self._port)}/metrics",
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS),
         ) as response:

@@ -1,4 +1,4 @@
-"""The load of all GPUs by one question to a Prometheus server, for clusters whose exporters can't be reached."""
+"""The load of all GPUs by three questions to a Prometheus server, for clusters whose exporters can't be reached."""
 
 import asyncio
 import logging
@@ -13,6 +13,8 @@ import aiohttp
 from ocr_operator.gpuload import prometheus_answers, smoothing
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.metrics import Metrics
+from ocr_wire import tokens
+from ocr_wire.redaction import Redactor
 
 ASK_SECONDS: Final = 5.0
 MAX_TOKEN_BYTES: Final = 16 * 1024
@@ -28,6 +30,7 @@ class Prometheus:
         session: aiohttp.ClientSession,
         url: str,
         *,
+        matchers: str = "",
         token_file: str,
         nodes: Callable[[], Collection[str]],
         exporters: Callable[[], Collection[str]],
@@ -40,6 +43,7 @@ class Prometheus:
         self._session = session
         self._url = url.rstrip("/")
         self._token_file = Path(token_file) if token_file else None
+        self._queries = prometheus_answers.queries(matchers)
         self._nodes = nodes
         self._exporters = exporters
         self._interval = interval
@@ -47,6 +51,8 @@ class Prometheus:
         self._rng = rng
         self._on_first = on_first
         self._on_round = on_round
+        self._redact = Redactor(())
+        """Knows the token that was sent last: an answer may repeat it."""
         self._known: tuple[GpuReading, ...] = ()
         self._problem = ""
 
@@ -62,17 +68,27 @@ class Prometheus:
         """One round; what goes wrong is logged once and counted."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                load, times = (
-                    await self._query(prometheus_answers.LOAD),
-                    await self._query(prometheus_answers.TIMES),
-                )
-            found = prometheus_answers.readings(load, times, self._nodes(), self._exporters())
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                load, times, targets = [
+                    await self._query(query)
+                    for query in (self._queries.load, self._queries.times, self._queries.targets)
+                ]
+            answer = await asyncio.to_thread(
+                prometheus_answers.read,
+                load,
+                times,
+                targets,
+                frozenset(self._nodes()),
+                frozenset(self._exporters()),
+            )
+        except Exception as error:
+            if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
+                log.exception("an answer of Prometheus was not understood")
             self._metrics.prometheus.labels("failed").inc()
-            self._report(str(error) or type(error).__name__)
+            self._report(self._redact(str(error)) or type(error).__name__)
             return
         self._metrics.prometheus.labels("read").inc()
-        self._report("" if found else "it knows no GPU of this cluster's nodes")
+        found = answer.readings
+        self._report(_problem(answer))
         first = not self._known and bool(found)
         self._known = smoothing.smooth(self._known, found)
         self._on_round()
@@ -84,6 +100,7 @@ class Prometheus:
         if self._token_file is not None:
             token = await asyncio.to_thread(_token, self._token_file)
             headers["Authorization"] = f"Bearer {token}"
+            self._redact = Redactor((token,))
         body = bytearray()
         async with self._session.post(
             f"{self._url}/api/v1/query", data={"query": query}, headers=headers, allow_redirects=False
@@ -111,10 +128,23 @@ class Prometheus:
         self._problem = problem
 
 
+def _problem(answer: prometheus_answers.Answer) -> str:
+    if answer.doubtful:
+        named = ", ".join(sorted(answer.doubtful)[:3])
+        return (
+            f"several clusters have nodes of the same names ({named}); see OCR_OPERATOR_PROMETHEUS_MATCHERS"
+        )
+    return "" if answer.readings else "it knows no GPU of this cluster's nodes"
+
+
 def _token(file: Path) -> str:
     """Read anew each time: projected tokens are rotated."""
     with file.open("rb") as opened:
-        token = opened.read(MAX_TOKEN_BYTES).decode("ascii", "replace").strip()
-    if not token or not token.isprintable():
+        raw = opened.read(MAX_TOKEN_BYTES)
+    try:
+        token = tokens.parse(raw)
+    except tokens.Unusable as error:
+        raise ValueError(f"the token in {file} {error}") from None
+    if not token:
         raise ValueError(f"{file} holds no token")
     return token

@@ -5,13 +5,14 @@ Prometheus, which no user of a GPU can influence, win while they are fresh, and 
 in where they are silent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from ocr_operator.gpuload import dcgm
 from ocr_operator.gpuload.dcgm import GpuReading, Source
+from ocr_operator.gpuload.labels import is_amd
 from ocr_operator.resources.observed import Pod
 from ocr_wire.placement import UUID
 from ocr_wire.state import PodState
@@ -47,7 +48,7 @@ def newness(each: GpuReading) -> tuple[object, ...]:
         each.index,
     )
     return (
-        each.read_at.timestamp() if each.read_at else float("-inf"),
+        _seconds(each),
         each.source is Source.EXPORTER,
         each.source.value,
         each.node,
@@ -58,44 +59,85 @@ def newness(each: GpuReading) -> tuple[object, ...]:
     )
 
 
-def merge(sources: Iterable[GpuReading], now: datetime) -> list[GpuReading]:
+def merge(sources: Iterable[GpuReading], now: datetime, known: GpuNodes = NO_GPU_NODES) -> list[GpuReading]:
     """Return one reading per GPU (or MIG instance), whatever the order of `sources`, sorted by node and UUID.
 
     1. one that has memory and is fresh, before one that is merely usable, before the rest  2. not a pod's own
     3. the newest. The holders of the GPU, which no pod knows, is kept from the others.
 
-    A UUID is of one GPU: where sources name several nodes, the most trustworthy is right and the others' words are
-    dropped. So is what a pod says of a GPU that is cut into MIG instances, since it sees the whole.
+    A UUID is of one GPU: where sources name several nodes, its node so far is right while that still reports it, else
+    the most trustworthy; the others' words are dropped. A GPU is whole or cut into MIG instances, never both: what says
+    the other is dropped, and a pod can't say, since it sees the whole.
     """
     every: dict[str, list[GpuReading]] = {}
     for each in sources:
         every.setdefault(each.uuid, []).append(each)
     best: list[GpuReading] = []
-    for group in every.values():
+    for uuid, group in every.items():
         if len(group) == 1:
             best.append(group[0])
             continue
-        home = max(group, key=_trust).node
-        cut = any(each.mig for each in group)
+        home = _home(group, known.nodes.get(uuid, ""), now)
+        here = [each for each in group if each.node == home]
+        cut = _cut(here)
         instances: dict[str, list[GpuReading]] = {}
-        for each in group:
-            if each.node == home and not (cut and each.source is Source.POD):
+        for each in here:
+            if bool(each.mig) is cut:
                 instances.setdefault(each.mig, []).append(each)
         best.extend(_best(each, now) for each in instances.values())
     return sorted(best, key=lambda each: (each.node, each.uuid, each.mig))
 
 
-def gpu_nodes(sources: Iterable[GpuReading]) -> GpuNodes:
-    """The node of each GPU by its most trustworthy source, then the newest; pods' own words don't count."""
-    found: dict[str, GpuReading] = {}
+def gpu_nodes(sources: Iterable[GpuReading], now: datetime, known: GpuNodes = NO_GPU_NODES) -> GpuNodes:
+    """The node of each GPU: the `known` one while it still reports the GPU, else by the most trustworthy source, then
+    the newest; pods' own words don't count.
+    """
+    found: dict[str, list[GpuReading]] = {}
     for each in sources:
-        if each.source is Source.POD:
-            continue
-        known = found.get(each.uuid)
-        if known is None or _trust(each) > _trust(known):
-            found[each.uuid] = each
-    nodes = {uuid: each.node for uuid, each in found.items()}
+        if each.source is not Source.POD:
+            found.setdefault(each.uuid, []).append(each)
+    nodes = {uuid: _home(group, known.nodes.get(uuid, ""), now) for uuid, group in found.items()}
     return GpuNodes(nodes, frozenset(nodes.values()))
+
+
+def _home(group: Sequence[GpuReading], known: str, now: datetime) -> str:
+    """Return the GPU's node, which changes once it doesn't report the GPU any more, whatever others claim."""
+    for each in group:
+        if each.node == known and each.source is not Source.POD and _fresh(each, now):
+            return known
+    return max(group, key=_trust).node
+
+
+def _cut(group: Iterable[GpuReading]) -> bool:
+    """Return whether the GPU is in MIG instances: by the newest that measure nodes, and in doubt it is."""
+    measured = [each for each in group if each.source is not Source.POD]
+    instances, whole = (
+        max((_seconds(each) for each in measured if bool(each.mig) is cut), default=None)
+        for cut in (True, False)
+    )
+    if instances is None:
+        return False
+    return whole is None or whole - instances <= FRESH.total_seconds() or whole == instances
+
+
+def of_nodes(
+    scraped: Collection[GpuReading], asked: Collection[GpuReading], now: datetime
+) -> list[GpuReading]:
+    """List what exporters and a Prometheus server say. An exporter that answers knows all GPUs of its node: one more
+    that Prometheus names there is another cluster's, whose node has the same name.
+    """
+    return [*scraped, *believed(scraped, asked, now)]
+
+
+def believed(
+    scraped: Iterable[GpuReading], asked: Iterable[GpuReading], now: datetime
+) -> Sequence[GpuReading]:
+    """List what counts of that which a Prometheus server says, beside exporters."""
+    known: dict[tuple[str, bool], set[str]] = {}
+    for each in scraped:
+        if _fresh(each, now):
+            known.setdefault((each.node, is_amd(each.uuid)), set()).add(each.uuid)
+    return [each for each in asked if each.uuid in known.get((each.node, is_amd(each.uuid)), {each.uuid})]
 
 
 def of_pods(pods: Iterable[Pod], states: Mapping[str, PodState], now: datetime) -> list[GpuReading]:
@@ -108,6 +150,8 @@ def of_pods(pods: Iterable[Pod], states: Mapping[str, PodState], now: datetime) 
         device, whole = state.device, state.device.gpu
         if whole is None or not device.uuid or not UUID.fullmatch(device.uuid):
             continue
+        if device.uuid.startswith("MIG-"):
+            continue  # an instance, whose UUID exporters don't name: it would stand beside its own reading as a GPU
         if not 0 < whole.memory_total_bytes <= dcgm.MAX_MEMORY_MEBIBYTES * dcgm.MEBIBYTE:
             continue
         found.append(
@@ -136,6 +180,14 @@ def _worth(each: GpuReading, now: datetime) -> tuple[object, ...]:
     usable = each.memory_used_bytes is not None and age is not None and -FRESH <= age <= USABLE
     fresh = usable and age is not None and age <= FRESH
     return (usable + fresh, *_trust(each))
+
+
+def _fresh(each: GpuReading, now: datetime) -> bool:
+    return each.read_at is not None and abs(now - each.read_at) <= FRESH
+
+
+def _seconds(each: GpuReading) -> float:
+    return each.read_at.timestamp() if each.read_at else float("-inf")
 
 
 def _trust(each: GpuReading) -> tuple[object, ...]:

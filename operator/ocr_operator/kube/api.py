@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol
 
+from ocr_operator.kube import shapes
 from ocr_wire import names
 
 Json = Mapping[str, Any]
@@ -22,6 +23,12 @@ class Kind:
     name: str
     plural: str
     namespaced: bool = True
+    free_form: bool = False
+    """Some of it has no schema: it may be nested as deep as its author likes."""
+    fields: str = ""
+    """Field selector: objects that don't match aren't there."""
+    shape: type[Any] | None = None
+    """A msgspec struct of the only fields that are read; None: all of it."""
 
     @property
     def root(self) -> str:
@@ -30,19 +37,32 @@ class Kind:
 
 
 POD: Final = Kind("v1", "Pod", "pods")
+TENANT: Final = Kind(
+    *("v1", "Pod", "pods"),
+    fields="status.phase!=Succeeded,status.phase!=Failed",
+    shape=shapes.TenantShape,
+)
+"""Every pod that takes something of a node, or will, reduced to what others meet of it. Only for watches.
+
+Those without a node are among them: no selector of fields finds the bound ones and those that a node is promised to.
+"""
 NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 SECRET: Final = Kind("v1", "Secret", "secrets")
 SERVICE: Final = Kind("v1", "Service", "services")
 EVENT: Final = Kind("v1", "Event", "events")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
+PERSISTENT_VOLUME: Final = Kind("v1", "PersistentVolume", "persistentvolumes", namespaced=False)
+PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+STORAGE_CLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
+LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 RESOURCE_CLAIM: Final = Kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")
-OCR_DEPLOYMENT: Final = Kind(names.API_VERSION, names.KIND, names.PLURAL)
+OCR_DEPLOYMENT: Final = Kind(names.API_VERSION, names.KIND, names.PLURAL, free_form=True)
 OCR_IDLE_POLICY: Final = Kind(names.API_VERSION, names.POLICY_KIND, names.POLICY_PLURAL, namespaced=False)
 
 KINDS: Final = (
-    *(POD, NODE, SECRET, SERVICE, EVENT, DEPLOYMENT, NAMESPACE, RESOURCE_CLAIM),
-    *(OCR_DEPLOYMENT, OCR_IDLE_POLICY),
+    *(POD, NODE, SECRET, SERVICE, EVENT, DEPLOYMENT, NAMESPACE, LEASE, RESOURCE_CLAIM),
+    *(PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS, OCR_DEPLOYMENT, OCR_IDLE_POLICY),
 )
 """All kinds that the operator touches; the chart's RBAC names the same ones."""
 
@@ -172,7 +192,7 @@ class Kube(Protocol):
         """Write the complete status, only if the object is still at `resource_version`; else `Conflict`."""
         ...
 
-    async def patch(self, ref: Ref, operations: Sequence[Json]) -> Json:
+    async def patch(self, ref: Ref, operations: Sequence[Json], *, subresource: str = "") -> Json:
         """A JSON patch (RFC 6902). One that doesn't fit (a failed `test`, no such path) is a `Conflict`."""
         ...
 
@@ -180,6 +200,8 @@ class Kube(Protocol):
         """`Conflict` when there is one of that name."""
         ...
 
-    async def delete(self, ref: Ref, *, uid: str) -> None:
-        """Delete that very object; one that is gone or replaced is `NotFound`."""
+    async def delete(self, ref: Ref, *, uid: str, resource_version: str = "") -> None:
+        """Delete that very object; one that is gone or replaced is `NotFound`. With `resource_version` only as it was
+        read; a changed or replaced one is `Conflict`.
+        """
         ...

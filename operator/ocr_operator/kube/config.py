@@ -12,6 +12,7 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 from ocr_operator.kube.client import Client
+from ocr_wire import tokens
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -27,18 +28,29 @@ async def connect(
     """A client configured by `KUBECONFIG` if set, else the service account, else `~/.kube/config`."""
     try:
         client = kubernetes_client.ApiClient(await _configuration(environ, service_account))
-    except (kubernetes_config.ConfigException, KeyError, OSError, yaml.YAMLError) as error:
+    except (tokens.Unusable, kubernetes_config.ConfigException, KeyError, OSError) as error:
         raise ConfigError(f"no API server: {error}; set KUBECONFIG, or run in a pod") from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        # What is wrong isn't repeated: of a kubeconfig that can't be read, libraries quote a line or a value.
+        raise ConfigError(f"no API server: {_unreadable(error)}; set KUBECONFIG, or run in a pod") from None
     try:
         yield Client(client, request_seconds=request_seconds)
     finally:
         await client.close()
 
 
+def _unreadable(error: Exception) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"the kubeconfig can't be read ({type(error).__name__}{where})"
+
+
 async def _configuration(environ: Mapping[str, str], account: Path) -> kubernetes_client.Configuration:
     config = kubernetes_client.Configuration()
     # Pods, and an API server that is spoken to by address, aren't behind a proxy of the environment.
     config.client_session_kwargs = {"trust_env": False}
+    # Each watch holds a connection, and there are four and more in every watched namespace.
+    config.connection_pool_maxsize = 0
     file = environ.get("KUBECONFIG", "")
     if not file and (account / "token").is_file():
         host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
@@ -75,7 +87,11 @@ def _follow_token(config: kubernetes_client.Configuration, path: Path) -> None:
     """Send what `path` holds now with every request. A read of 1 KiB from memory costs microseconds."""
 
     def refresh(configuration: kubernetes_client.Configuration) -> None:
-        configuration.api_key["BearerToken"] = f"Bearer {path.read_text(encoding='ascii').strip()}"
+        try:
+            token = tokens.parse(path.read_bytes())
+        except tokens.Unusable as error:
+            raise tokens.Unusable(f"the token in {path} {error}") from None
+        configuration.api_key["BearerToken"] = f"Bearer {token}"
 
     refresh(config)
     config.refresh_api_key_hook = refresh

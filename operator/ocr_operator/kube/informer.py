@@ -5,11 +5,13 @@ which are newer than the watch for a moment.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from ocr_operator.kube import api
+from ocr_wire import numbers
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +22,9 @@ Name = tuple[str, str]
 class Informer(Generic[T]):
     """Objects of `kind` in `namespaces` that match `selector`, as `parse` views them.
 
-    `on_change` hears of every difference between two views, in order, synchronously; `group` indexes them.
+    `on_change` hears of every difference between two views, in order, synchronously; `group` indexes them. An object
+    of a name that another one had before makes two changes: that one is gone, this one is new. A fault in
+    `parse` or `on_change` is logged and costs that object's change, never another's.
     """
 
     def __init__(
@@ -73,48 +77,65 @@ class Informer(Generic[T]):
                 watches.create_task(self._watch(namespace))
 
     def put(self, raw: api.Json) -> None:
-        """Take the answer of one of our writes, unless the watch already knows better or knows it gone."""
-        entry = self._items.get(_name(raw))
-        if entry is not None and entry[1] == raw["metadata"].get("uid"):
+        """Take the answer of one of our reads or writes, unless the watch already knows better or knows it gone."""
+        if _name(raw) in self._items:
             self._set(raw)
+
+    def gone(self, name: Name, uid: str) -> None:
+        """Take the answer that there is no such object, unless there is another one of that name by now."""
+        entry = self._items.get(name)
+        if entry is not None and entry[1] == uid:
+            self._remove(name)
 
     async def _watch(self, namespace: str) -> None:
         async for event in self._kube.watch(self.kind, namespace=namespace, selector=self._selector):
             self.last_heartbeat = self._time()
             match event:
-                case api.Listed(items):
-                    self._replace(namespace, items)
+                case api.Listed():
+                    self._replace(namespace, event.items)
                     self._unsynced.discard(namespace)
                     if not self._unsynced:
                         self.synced.set()
                 case api.Changed("DELETED", item):
-                    self._remove(_name(item))
+                    with self._contained(item):
+                        self.gone(_name(item), _uid(item))
                 case api.Changed(_, item):
-                    self._set(item)
+                    with self._contained(item):
+                        self._set(item)
                 case api.Lost(error):
                     log.warning("watch lost kind=%s error=%s", self.kind.plural, error)
                     if self._on_loss:
                         self._on_loss(error)
                 case api.Alive():
                     pass
+            del event  # or a list stays in memory until the next one
 
     def _replace(self, namespace: str, items: Iterable[api.Json]) -> None:
+        """Take a complete list for the truth, also where it is older than what was known: etcd can be restored."""
         present = set()
         for item in items:
-            present.add(_name(item))
-            self._set(item)
+            with self._contained(item):
+                present.add(_name(item))
+                self._set(item, believed=True)
         for name in [each for each in self._items if not namespace or each[0] == namespace]:
             if name not in present:
-                self._remove(name)
+                with self._contained(name):
+                    self._remove(name)
 
-    def _set(self, raw: api.Json) -> None:
-        name, meta = _name(raw), raw["metadata"]
-        version, uid = _version(meta.get("resourceVersion", "")), str(meta.get("uid", ""))
+    def _set(self, raw: api.Json, *, believed: bool = False) -> None:
+        """Take an object, unless a newer state of it, or of another one of that name, is known already."""
+        name, uid = _name(raw), _uid(raw)
+        version = _version(raw["metadata"].get("resourceVersion", ""))
         before = self._items.get(name)
-        if before is not None and before[1] == uid and version < before[0]:
+        if before is not None and version < before[0] and not believed:
             return
-        old = before[2] if before else None
+        if before is not None and (version, uid) == before[:2] and version >= 0:
+            return  # as most of a list after a gap is, and the watch's echo of our own writes
         new = self._parse(raw)
+        if before is not None and before[1] != uid:
+            self._remove(name)
+            before = None
+        old = before[2] if before else None
         self._items[name] = (version, uid, new)
         self._index(name, old, new)
         if old != new and self._on_change:
@@ -125,6 +146,17 @@ class Informer(Generic[T]):
             self._index(name, entry[2], None)
             if self._on_change:
                 self._on_change(entry[2], None)
+
+    @contextlib.contextmanager
+    def _contained(self, subject: api.Json | Name) -> Iterator[None]:
+        """Keep a fault of ours about one object from the others."""
+        try:
+            yield
+        except Exception:
+            what = subject if isinstance(subject, tuple) else subject.get("metadata")
+            log.exception(
+                "an object was not taken in kind=%s metadata=%s", self.kind.plural, repr(what)[:300]
+            )
 
     def _index(self, name: Name, old: T | None, new: T | None) -> None:
         if self._group is None:
@@ -144,19 +176,16 @@ def raw(item: api.Json) -> api.Json:
     return {**item, "metadata": meta}
 
 
-def newer(one: api.Json, other: api.Json) -> bool:
-    """Return whether `one` is a later state of the object than `other`, or another object of that name."""
-    mine, theirs = one["metadata"], other["metadata"]
-    return mine.get("uid") != theirs.get("uid") or (
-        _version(mine.get("resourceVersion", "")) > _version(theirs.get("resourceVersion", ""))
-    )
-
-
 def _name(raw: api.Json) -> Name:
     meta = raw["metadata"]
     return meta.get("namespace", ""), meta["name"]
 
 
+def _uid(raw: api.Json) -> str:
+    return str(raw["metadata"].get("uid", ""))
+
+
 def _version(text: str) -> int:
     """Resource versions of one kind compare as numbers (KEP-5504); one that isn't a number never wins."""
-    return int(text) if text.isdecimal() else -1
+    found = numbers.whole(text, 0, 2**63 - 1)
+    return -1 if found is None else found

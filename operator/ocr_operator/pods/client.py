@@ -10,7 +10,7 @@ import functools
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -18,9 +18,10 @@ import msgspec
 
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
+from ocr_operator.pods.link import Link
 from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.pods.wire import PodError, Target
-from ocr_operator.resources.observed import Key
+from ocr_operator.resources.observed import Key, Pod
 from ocr_wire.live_settings import Envelope
 from ocr_wire.state import PodState
 
@@ -38,64 +39,35 @@ THRESHOLD_SPACING_SECONDS: Final = 0.1
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Link:
-    """Written only by the link's own two tasks and by `PodClient.follow`, all in one event loop."""
-
-    target: Target
-    wanted: Envelope
-    token: str
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something that the pushing task looks at is new."""
-    queue_threshold: int = 0
-    """More waiting requests than these, and the awake set may have to grow."""
-    over_threshold: bool = False
-    """True until no more than half of that wait: each crossing is news once."""
-    state: PodState | Unreachable | None = None
-    acked: Envelope | None = None
-    """What a push was answered with on this connection: newer than a state that was already on its way."""
-    answered: Envelope | None = None
-    """The envelope that the pod last took, whatever it echoes."""
-    push_error: str = ""
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def due(self) -> bool:
-        """Return whether the pod runs with other values than it should, or with an older generation's stamp."""
-        if not isinstance(self.state, PodState):
-            return False
-        echo, wanted = self.state.settings, self.wanted
-        if (echo.revision, echo.hash) != (wanted.revision, wanted.hash):
-            return True
-        return echo.generation < wanted.generation and self.answered != wanted
-
-
 @dataclass(frozen=True, slots=True)
 class _Wake:
-    link: _Link
+    link: Link
     model: str
 
 
 class PodClient:
-    """All links. `run` owns their tasks; `on_change(key, urgent)` hears of every change."""
+    """All links. `run` owns their tasks; `on_change(key, urgent)` and `on_state(uid)` hear of every change."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         *,
         on_change: Callable[[Key, bool], None],
+        on_state: Callable[[str], None] = lambda _: None,
         metrics: Metrics,
         rng: random.Random,
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self._session = session
         self._on_change = on_change
+        self._on_state = on_state
         self._metrics = metrics
         self._rng = rng
         self._idle_timeout = idle_timeout
-        self._links: dict[Key, dict[str, _Link]] = {}
+        self._links: dict[Key, dict[str, Link]] = {}
         self._crossings: dict[Key, float] = {}
         """When the last crossing of a resource was urgent."""
-        self._new: asyncio.Queue[_Link | _Wake] = asyncio.Queue()
+        self._new: asyncio.Queue[Link | _Wake] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that a pass waits for: set by the next change of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
@@ -127,7 +99,7 @@ class PodClient:
                 self._drop(links.pop(uid))
         for uid, each in wanted.items():
             if (known := links.get(uid)) is None:
-                links[uid] = _Link(each, live, token)
+                links[uid] = Link(each, live, token)
                 self._new.put_nowait(links[uid])
             elif (known.wanted, known.token) != (live, token):
                 known.wanted, known.token = live, token
@@ -158,14 +130,14 @@ class PodClient:
         link = self._links.get(key, {}).get(uid)
         return (link.state, link.push_error) if link else (None, "")
 
-    def states(self) -> dict[str, PodState]:
-        """Pod UID → state, of all pods that can be heard."""
-        return {
-            uid: link.state
-            for links in self._links.values()
-            for uid, link in links.items()
-            if isinstance(link.state, PodState)
-        }
+    def token_refused(self, key: Key) -> bool:
+        """Return whether a pod of the resource refused our token when it was last asked to take settings."""
+        return any(link.token_refused for link in self._links.get(key, {}).values())
+
+    def heard(self, pod: Pod) -> PodState | None:
+        """Return the state of a pod that can be heard."""
+        state, _ = self.state((pod.namespace, pod.deployment), pod.uid)
+        return state if isinstance(state, PodState) else None
 
     def connected(self, key: Key) -> list[tuple[Target, PodState, Envelope]]:
         """The pods of a resource that can be heard: what they say, and what they should run with."""
@@ -196,7 +168,8 @@ class PodClient:
         except PodError as error:
             log.info("not woken pod=%s/%s why=%s", target.key[0], target.name, error)
 
-    def _drop(self, link: _Link) -> None:
+    def _drop(self, link: Link) -> None:
+        self._on_state(link.target.uid)
         for task in link.tasks:
             task.cancel()
 
@@ -206,7 +179,7 @@ class PodClient:
 
     # The stream
 
-    async def _stream_forever(self, link: _Link) -> None:
+    async def _stream_forever(self, link: Link) -> None:
         """Reconnect for as long as the pod is there. A pod that was never heard gets the silence's time to
         start before it counts as unreachable; one that was heard gets a single quick second try.
         """
@@ -227,35 +200,34 @@ class PodClient:
                 self._changed(link, urgent=True)
             await asyncio.sleep(self._delay(tries - 1))
 
-    async def _listen(self, link: _Link) -> PodError:
+    async def _listen(self, link: Link) -> PodError:
         """One connection; why it ended."""
         try:
             await wire.listen(
                 self._session,
                 link.target,
                 functools.partial(self._received, link),
+                link.token,
                 idle_timeout=self._idle_timeout,
             )
         except PodError as error:
             return error
-        except Exception:
-            log.exception("state stream failed pod=%s/%s", link.target.key[0], link.target.name)
-        return PodError("Unreachable", "the operator failed on the pod's answer")
 
-    def _received(self, link: _Link, state: PodState) -> None:
+    def _received(self, link: Link, state: PodState) -> None:
         if link.acked is not None and state.settings.revision < link.acked.revision:
             state = msgspec.structs.replace(state, settings=link.acked)
         if state == link.state:
             return
         urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
         urgent = self._crossed_threshold(link, state.queue.waiting) or urgent
+        urgent = urgent and (link.first_echo(state) or link.may_hurry(asyncio.get_running_loop().time()))
         if not isinstance(link.state, PodState):
             link.answered = None  # perhaps another process, which knows only its file
         link.state = state
         link.changed.set()
         self._changed(link, urgent=urgent)
 
-    def _crossed_threshold(self, link: _Link, waiting: int) -> bool:
+    def _crossed_threshold(self, link: Link, waiting: int) -> bool:
         before = link.over_threshold
         link.over_threshold = waiting > (link.queue_threshold // 2 if before else link.queue_threshold)
         if before or not link.over_threshold:
@@ -268,7 +240,7 @@ class PodClient:
 
     # The push
 
-    async def _push_forever(self, link: _Link) -> None:
+    async def _push_forever(self, link: Link) -> None:
         """Push whenever the pod runs with something else than it should, until it echoes."""
         tries = 0
         while True:
@@ -277,12 +249,16 @@ class PodClient:
                 tries = 0
                 await link.changed.wait()
                 continue
+            if link.tried == link.wanted:
+                link.pushed, pause = link.pushed.spend(asyncio.get_running_loop().time())
+                await asyncio.sleep(pause)
+            link.tried = link.wanted
             wait = await self._push_once(link, tries)
             tries += 1
             if wait is not None and link.due():
                 await self._until_changed(link, wait)
 
-    async def _push_once(self, link: _Link, tries: int) -> float | None:
+    async def _push_once(self, link: Link, tries: int) -> float | None:
         """One try; the seconds to wait before the next one, None when it worked."""
         wanted, before = link.wanted, link.push_error
         try:
@@ -290,7 +266,7 @@ class PodClient:
                 with self._metrics.push_seconds.time():
                     echo = await wire.push(self._session, link.target, wanted, link.token)
         except PodError as error:
-            link.push_error = str(error)
+            link.push_error, link.token_refused = str(error), error.token_refused
             self._metrics.pushes.labels("failed").inc()
             if link.push_error != before:
                 log.warning(
@@ -299,7 +275,7 @@ class PodClient:
                 )  # fmt: skip
                 self._changed(link, urgent=False)
             return 30.0 if error.lasting else max(0.05, self._delay(tries))
-        link.push_error, link.answered, link.acked = "", wanted, echo
+        link.push_error, link.token_refused, link.answered, link.acked = "", False, wanted, echo
         self._metrics.pushes.labels("applied").inc()
         log.info("pushed pod=%s/%s revision=%d", link.target.key[0], link.target.name, echo.revision)
         if isinstance(link.state, PodState):
@@ -307,16 +283,17 @@ class PodClient:
         self._changed(link, urgent=True)
         return None
 
-    async def _until_changed(self, link: _Link, seconds: float) -> None:
+    async def _until_changed(self, link: Link, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await link.changed.wait()
         except TimeoutError:
             return
 
-    def _changed(self, link: _Link, *, urgent: bool) -> None:
+    def _changed(self, link: Link, *, urgent: bool) -> None:
         if (news := self._news.pop(link.target.key, None)) is not None:
             news.set()
+        self._on_state(link.target.uid)
         self._on_change(link.target.key, urgent)
 
     def _delay(self, tries: int) -> float:

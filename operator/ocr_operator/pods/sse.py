@@ -12,6 +12,10 @@ MAX_EVENT_BYTES: Final = 256 * 1024
 """Of one event, its lines and the one that isn't complete yet included: a state is a few KiB."""
 
 
+MAX_LINES: Final = 4096
+"""Of one chunk, which is a quarter of a MiB at most: hundreds of states have fewer."""
+
+
 class InvalidStream(ValueError):
     """The sender breaks the bounds; nothing that follows can be trusted."""
 
@@ -39,6 +43,8 @@ class Parser:
 
     def feed(self, chunk: bytes) -> Iterator[Message | Heartbeat]:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(lines) > MAX_LINES:
+            raise InvalidStream(f"more than {MAX_LINES} lines at once")
         for line in lines:
             if (found := self._line(line.removesuffix(b"\r"))) is not None:
                 yield found

@@ -2,26 +2,31 @@
 
 Pods may be hostile: addresses come from the pod's status only, answers are bounded and not decompressed,
 redirects are never followed, no proxy of the environment sees the token, and a state counts only with the pod's
-own UID in it.
+own UID in it. Every failure leaves as a `PodError`, whatever it was: one pod's answer must not end the others' links.
 """
 
 import asyncio
-import ipaddress
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Never
 
 import aiohttp
 import msgspec
 from msgspec import UNSET
 
 from ocr_operator.pods import sse
+from ocr_operator.pods.idle_timeout import IdleTimeout
+from ocr_operator.pods.rate_limiter import RateLimiter
 from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources.observed import Key, Pod
-from ocr_wire import checked, names, text
+from ocr_wire import addresses, checked, names, text
 from ocr_wire import state as podstate
 from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import Envelope, shortened
+from ocr_wire.redaction import Redactor
 from ocr_wire.state import PodState
 
 CONNECT_SECONDS: Final = 3.0
@@ -29,18 +34,29 @@ PUSH_SECONDS: Final = 5.0
 OFFLOAD_SECONDS: Final = 5.0
 """The weights are in host memory already, so an offload frees and moves nothing."""
 LOAD_SECONDS: Final = 5.0
+_NO_PLACE: Final = (429, 503)
+"""Answers to a watch where watchers, or requests, have taken all places."""
 MAX_ANSWER_BYTES: Final = 64 * 1024
+HEARD: Final = RateLimiter(rate=20, burst=40)
+"""Chunks of a stream that are read; of the states in one, which is 256 KiB at most, only the newest is. A pod that
+sends thousands a second costs others nothing, and a busy one is heard with a delay of 50 ms."""
 _ECHO: Final = msgspec.json.Decoder(Envelope)
+
+
+log = logging.getLogger(__name__)
 
 
 class PodError(Exception):
     """The pod did not do what was asked; `unreachable` is the same for the status."""
 
-    def __init__(self, reason: str, message: str, *, lasting: bool = False) -> None:
+    def __init__(
+        self, reason: str, message: str, *, lasting: bool = False, token_refused: bool = False
+    ) -> None:
         super().__init__(message)
         self.unreachable = Unreachable(reason=reason, message=message)
         self.lasting = lasting
         """Trying again soon won't help."""
+        self.token_refused = token_refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +72,8 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Raises ValueError for what is no IP address: a name would be looked up, and lead anywhere."""
-        address = ipaddress.ip_address(self.ip)
-        host = f"[{address}]" if address.version == 6 else str(address)
-        return f"http://{host}:{self.port}"
+        """Raises ValueError for what is no IP address."""
+        return addresses.base_url(self.ip, self.port)
 
 
 def target(pod: Pod, port: int) -> Target | None:
@@ -74,57 +88,100 @@ async def listen(
     session: aiohttp.ClientSession,
     target: Target,
     on_state: Callable[[PodState], None],
+    token: str,
     *,
     idle_timeout: float,
-) -> None:
-    """Call `on_state` with every state that the pod sends, until the stream ends. Raises `PodError`; a stream
+) -> Never:
+    """Call `on_state` with every state that the pod sends, until the stream ends: with a `PodError`. A stream
     without a whole line for `idle_timeout` seconds has ended.
+
+    Watching needs no token, and until a state proves the pod's UID, another pod may have the address by now. So the
+    token is shown only where the places of all others are taken: it has places of its own.
     """
-    try:
-        async with asyncio.timeout(idle_timeout) as patience:
-            await _listen(session, target, on_state, patience, idle_timeout)
-    except TimeoutError as error:
-        raise PodError("Unreachable", f"no heartbeat within {idle_timeout:g} s", lasting=True) from error
-    except sse.InvalidStream as error:
-        raise PodError("InvalidState", str(error)) from error
-    except aiohttp.ClientConnectorError as error:
-        raise PodError("Unreachable", "the pod takes no connection") from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise PodError("Unreachable", f"the connection broke ({type(error).__name__})") from error
+    with _failures(target, "the connection broke"):
+        try:
+            async with _patience(idle_timeout) as patience:
+                if not await _listen(session, target, on_state, patience) and token:
+                    shown = {"Authorization": f"Bearer {token}"}
+                    await _listen(session, target, on_state, patience, headers=shown)
+        except TimeoutError as error:
+            raise PodError("Unreachable", f"no heartbeat within {idle_timeout:g} s", lasting=True) from error
+        except sse.InvalidStream as error:
+            raise PodError("InvalidState", str(error)) from error
+        except aiohttp.ClientConnectorError as error:
+            raise PodError("Unreachable", "the pod takes no connection") from error
     raise PodError("Unreachable", "the pod ended its state stream")
+
+
+@contextlib.asynccontextmanager
+async def _patience(seconds: float) -> AsyncIterator[IdleTimeout]:
+    """Raise TimeoutError in the block once nothing was heard for so long."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as timeout:
+        patience = IdleTimeout(loop, seconds, lambda: timeout.reschedule(loop.time()))
+        try:
+            yield patience
+        finally:
+            patience.close()
+
+
+@contextlib.contextmanager
+def _failures(target: Target, sentence: str) -> Iterator[None]:
+    """Let every failure leave as a `PodError`; what is no failure of a network is in the log, with its traceback."""
+    try:
+        yield
+    except PodError:
+        raise
+    except Exception as error:
+        if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
+            log.exception("an exchange failed pod=%s/%s", target.key[0], target.name)
+        raise PodError("Unreachable", f"{sentence} ({type(error).__name__})") from error
 
 
 async def _listen(
     session: aiohttp.ClientSession,
     target: Target,
     on_state: Callable[[PodState], None],
-    patience: asyncio.Timeout,
-    idle_timeout: float,
-) -> None:
+    patience: IdleTimeout,
+    *,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
+    """Return whether there was a place; follow the stream where there was."""
     loop, parser = asyncio.get_running_loop(), sse.Parser()
     async with session.get(
         f"{target.url}{names.PATH_STATE}",
         params={"watch": "true"},
-        headers={"Accept": "text/event-stream"},
+        headers={"Accept": "text/event-stream", **headers},
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     ) as response:
+        if response.status in _NO_PLACE and not headers:
+            return False
         if response.status != 200 or response.content_type != "text/event-stream":
             answer = text.clean(f"{response.status} {response.content_type}", 64)
             raise PodError("InvalidState", f"{names.PATH_STATE} answered {answer} instead of a stream")
-        began = False
+        began, limiter = False, HEARD
         async for chunk in response.content.iter_any():
+            newest: sse.Message | None = None
+            heard = False
             for message in parser.feed(chunk):
+                heard = True
                 if isinstance(message, sse.Message) and message.event == "state":
-                    on_state(_believe(message.data, target))
-                    began = True
-                if began:  # heartbeats keep a state fresh, they don't replace it
-                    patience.reschedule(loop.time() + idle_timeout)
+                    newest = message
+            if newest is not None:
+                on_state(_believe(newest.data, target))
+                began = True
+            if began and heard:  # heartbeats keep a state fresh, they don't replace it
+                patience.heard()
+            limiter, wait = limiter.spend(loop.time())
+            if wait:  # what comes meanwhile is in the next chunk, and fills the pod's own buffers beyond
+                await asyncio.sleep(wait)
+    return True
 
 
 async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, token: str) -> Envelope:
     """Send live settings; the pod's echo, which is what was sent. Raises `PodError`."""
-    try:
+    with _failures(target, "no answer to the push"):
         async with session.put(
             f"{target.url}{names.PATH_SETTINGS}",
             data=live.to_json().encode(),
@@ -134,17 +191,17 @@ async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, t
         ) as response:
             answer = await _bounded(response)
             status = response.status
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise PodError("Unreachable", f"no answer to the push ({type(error).__name__})") from error
-    match status:
-        case 200:
+        if status == 200:
             return _echo(answer, live)
+    match status:
         case 409:
             raise PodError("PushRefused", "the pod runs with a newer revision (409)")
         case 401 | 403:
-            raise PodError("PushRefused", f"the pod refuses the operator's token ({status})")
+            message = f"the pod refuses the operator's token ({status})"
+            raise PodError("PushRefused", message, token_refused=True)
         case 422:
-            detail = text.clean(answer[:400].decode("utf-8", "replace"), 200)
+            # A pod may repeat what it was sent. This goes into a status, which more people read than Secrets.
+            detail = text.clean(Redactor((token,))(answer.decode("utf-8", "replace")), 200)
             raise PodError("PushRefused", f"the pod refuses the values (422): {detail}", lasting=True)
         case _:
             raise PodError("PushRefused", f"PUT {names.PATH_SETTINGS} answered {status}")
@@ -157,10 +214,8 @@ async def offload(
     False: the pod says that it isn't, and nothing has happened. Raises `PodError`.
     """
     asked = {"model": model, "if_idle": True, "min_resident_seconds": min_resident_seconds}
-    try:
+    with _failures(target, "no answer to the offload"):
         status = await _post(session, target, token, names.PATH_OFFLOAD, asked, seconds=OFFLOAD_SECONDS)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise PodError("Unreachable", f"no answer to the offload ({type(error).__name__})") from error
     if status not in (200, 409):
         raise PodError("OffloadRefused", f"POST /gpu/offload answered {status}")
     return status == 200
@@ -170,14 +225,15 @@ async def load(session: aiohttp.ClientSession, target: Target, token: str, model
     """Ask for a model to be made ready. Returns when it is, or after some seconds: the pod goes on. Raises
     `PodError`.
     """
-    try:
-        status = await _post(session, target, token, names.PATH_LOAD, {"model": model}, seconds=LOAD_SECONDS)
-    except aiohttp.ServerTimeoutError as error:
-        raise PodError("Unreachable", "no connection for a wake") from error
-    except TimeoutError:
-        return
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise PodError("Unreachable", f"no answer to the wake ({type(error).__name__})") from error
+    with _failures(target, "no answer to the wake"):
+        try:
+            status = await _post(
+                session, target, token, names.PATH_LOAD, {"model": model}, seconds=LOAD_SECONDS
+            )
+        except aiohttp.ServerTimeoutError as error:
+            raise PodError("Unreachable", "no connection for a wake") from error
+        except TimeoutError:
+            return
     if status != 200:
         raise PodError("LoadRefused", f"POST /gpu/load answered {status}")
 

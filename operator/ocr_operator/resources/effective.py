@@ -1,15 +1,15 @@
 """The live settings that a resource ends up with: its own, those of the policies that select it, and the defaults.
 
-    effective = effective.of(resource, policies, now)
+    effective = effective.of(resource, policies, now, override)
     effective.spec       # the resource's spec with every live field as it counts now
     effective.sources    # which of them came from where
 
 Layers, strongest first; each field is taken from the strongest layer that sets it:
 
-1. policies with `mode: override`  2. what the resource itself says  3. policies with `mode: default`
-4. the built-in defaults
+1. policies with `mode: override`  2. the live override, while it lasts  3. what the resource itself says
+4. policies with `mode: default`  5. the built-in defaults
 
-Within 1 and 3 the higher priority is stronger, then the older policy, then the first by name. Within a layer, what
+Within 1 and 4 the higher priority is stronger, then the older policy, then the first by name. Within a layer, what
 is said of one model is stronger than what is said of all. Everything that reads a live field of a resource reads it
 from here. docs/live-settings.md has a worked example.
 """
@@ -21,10 +21,13 @@ from typing import Any, Final
 
 import msgspec
 
+from ocr_operator.resources import live_override
 from ocr_operator.resources import spec as specs
+from ocr_operator.resources.live_override import LiveOverride
 from ocr_operator.resources.policies import Policy, PolicySpec
 from ocr_operator.resources.spec import OcrDeployment, Spec
-from ocr_wire.settings import GENERAL, PER_MODEL
+from ocr_wire.live_override import Place
+from ocr_wire.settings import GENERAL, PER_MODEL, Value
 
 OWN: Final = "spec"
 BUILT_IN: Final = "default"
@@ -38,10 +41,6 @@ _PARTS: Final[Mapping[str, type[msgspec.Struct]]] = {
 _LOG_LEVEL: Final = "logLevel"
 _IDLE: Final = tuple(path for path in GENERAL if path.startswith("idle."))
 
-Value = int | bool | str
-Place = tuple[str, str]
-"""A model, or empty for the general fields, and a path."""
-
 
 class Source(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     """An entry of `status.liveSettings.sources`."""
@@ -50,7 +49,7 @@ class Source(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     """`idle.offloadAfterSeconds`, `models[deepseek-ocr].priority`."""
     value: str
     origin: str
-    """`spec`, `default` or `OcrIdlePolicy/<name>`."""
+    """`spec`, `default`, `override` or `OcrIdlePolicy/<name>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class Effective:
     sources: tuple[Source, ...]
     """Every general field; of the fields of models, those that are set for that model."""
     policy_usage: "PolicyUsage"
+    override: LiveOverride | None = None
+    """As it is on the resource, also one that isn't used or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,18 @@ class _Taken:
     place: Place
 
 
-def of(resource: OcrDeployment, policies: Iterable[Policy], now: datetime) -> Effective:
-    """`policies` are those that select the resource, in any order; closed ones are left out here."""
+def of(
+    resource: OcrDeployment,
+    policies: Iterable[Policy],
+    now: datetime,
+    override: LiveOverride | None = None,
+) -> Effective:
+    """`policies` are those that select the resource, in any order; closed ones are left out here, and so is an override
+    that has ended.
+    """
     policies = tuple(policies)
-    layers = _layers(resource, [each for each in policies if each.active(now)])
+    counts = override if override is not None and override.active(now) else None
+    layers = _layers(resource, [each for each in policies if each.active(now)], counts)
     taken = {("", path): _take(layers, ("", path)) for path in GENERAL}
     for model in resource.spec.models:
         for path in PER_MODEL:
@@ -104,10 +113,11 @@ def of(resource: OcrDeployment, policies: Iterable[Policy], now: datetime) -> Ef
             winners=frozenset(each.layer.policy for each in taken.values()) - {""},
             losers=frozenset(layer.policy for layer in layers if _loses(layer, taken)) - {""},
         ),
+        override=override,
     )
 
 
-def _layers(resource: OcrDeployment, active: Iterable[Policy]) -> list[_Layer]:
+def _layers(resource: OcrDeployment, active: Iterable[Policy], override: LiveOverride | None) -> list[_Layer]:
     """Strongest first. The last one has a value for every field."""
     ranked = sorted(active, key=lambda each: each.rank)
     of_mode: dict[str, list[_Layer]] = {"override": [], "default": []}
@@ -115,6 +125,7 @@ def _layers(resource: OcrDeployment, active: Iterable[Policy]) -> list[_Layer]:
         of_mode[each.spec.mode].append(_Layer(each.origin, _said(each.written, each.spec), each.name))
     return [
         *of_mode["override"],
+        *([_Layer(live_override.ORIGIN, override.values)] if override else []),
         _Layer(OWN, _said(resource.written, resource.spec)),
         *of_mode["default"],
         _Layer(BUILT_IN, _all(resource.spec)),

@@ -5,22 +5,21 @@ as "not there" (an object that can't be read must not stop the pass over all oth
 cut, lists are capped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ocr_wire import names, quantity
+from ocr_operator.resources import demand
+from ocr_operator.resources.affinity import Spread, spread
+from ocr_operator.resources.demand import NOTHING, Demand
+from ocr_operator.resources.reading import count, mapping, mappings, strings, text
+from ocr_wire import names
 
 Key = tuple[str, str]
 """Namespace and name of an object."""
 
-MAX_ITEMS: Final = 64
-"""Containers, taints, tolerations and gates read of one object; the API server's own limits are near this."""
-MAX_TEXT: Final = 1024
-"""Messages of containers and of the scheduler are cut here."""
-MAX_ENTRIES: Final = 1024
-"""Labels and annotations read of one object."""
+FINISHED: Final = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +65,9 @@ class Pod:
     resource_version: str = ""
     created: datetime | None = None
     terminating: bool = False
+    deleted: datetime | None = None
+    """When a pod that terminates has to be gone: the time of its deletion and the grace of it."""
+    grace_seconds: int = 30
     owner: Owner | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] | None = None
@@ -73,22 +75,41 @@ class Pod:
     gates: tuple[str, ...] = ()
     node: str = ""
     """The node it is bound to; empty while unscheduled."""
+    nominated: str = ""
+    """The node that is kept for it, or tried first: by the scheduler, which ends others for it there, or by us."""
     phase: str = ""
+    reason: str = ""
+    """Why it ended, in a word of the kubelet's (`Evicted`); `message` has the rest."""
+    message: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    """By its node's clock; None while it lives."""
     ip: str = ""
     ready: bool = False
     ready_since: datetime | None = None
+    sandboxed: bool = False
+    """Its volumes and its network are there; a kubelet before 1.29 doesn't say so."""
     unschedulable: str = ""
     """The scheduler's message while it finds no node for the ungated pod; empty otherwise."""
     containers: tuple[Container, ...] = ()
-    requests: Mapping[str, int] = field(default_factory=dict)
-    """Extended resources (those with a `/` in their name), summed over the containers."""
+    """Init containers last."""
+    demand: Demand = NOTHING
+    """What the scheduler reserves for it on its node."""
+    claims: tuple[str, ...] = ()
+    """PersistentVolumeClaims of its volumes."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Mapping[str, Any] | None = None
+    spread: tuple[Spread, ...] = ()
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Return the extended resources that it asks for: those with a `/` in their name."""
+        return {name: amount for name, amount in self.demand.amounts if "/" in name}
 
     @property
     def deployment(self) -> str:
@@ -97,12 +118,12 @@ class Pod:
 
     @property
     def gated(self) -> bool:
-        """Waits for our placement (other people's gates don't count)."""
+        """Waits for our placement; other people's gates don't count."""
         return names.GATE in self.gates
 
     @property
     def finished(self) -> bool:
-        return self.phase in ("Succeeded", "Failed")
+        return self.phase in FINISHED
 
     @property
     def server(self) -> Container | None:
@@ -129,7 +150,7 @@ class Node:
     cordoned: bool = False
     taints: tuple[Taint, ...] = ()
     allocatable: Mapping[str, int] = field(default_factory=dict)
-    """Extended resources only; capacity where the node names no allocatable amount."""
+    """CPU in thousandths, else whole units; capacity where the node names no allocatable amount."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,87 +170,104 @@ class Rollout:
     failed: str = ""
     """The message of a passed progress deadline or of replicas that can't be created; empty otherwise."""
     failed_reason: str = ""
+    available: int = 0
+    available_once: bool = False
+    """Whether all pods of the newest template were ready at one time."""
 
 
 def pod(raw: Mapping[str, Any]) -> Pod:
-    meta, spec, status = _map(raw, "metadata"), _map(raw, "spec"), _map(raw, "status")
+    meta, spec, status = mapping(raw, "metadata"), mapping(raw, "spec"), mapping(raw, "status")
     ready = _condition(status, "Ready")
     scheduled = _condition(status, "PodScheduled")
     unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     annotations = meta.get("annotations")
     affinity = spec.get("affinity")
+    kinds = ("containerStatuses", "initContainerStatuses")
+    containers = tuple(_container(each) for kind in kinds for each in mappings(status, kind))
     return Pod(
-        name=_text(meta, "name"),
-        namespace=_text(meta, "namespace"),
-        uid=_text(meta, "uid"),
-        resource_version=_text(meta, "resourceVersion"),
+        name=text(meta, "name"),
+        namespace=text(meta, "namespace"),
+        uid=text(meta, "uid"),
+        resource_version=text(meta, "resourceVersion"),
         created=time(meta.get("creationTimestamp")),
         terminating=meta.get("deletionTimestamp") is not None,
+        deleted=time(meta.get("deletionTimestamp")),
+        grace_seconds=count(spec, "terminationGracePeriodSeconds", 30),
         owner=_owner(meta),
-        labels=_strings(meta.get("labels")),
-        annotations=_strings(annotations) if isinstance(annotations, Mapping) else None,
-        gates=tuple(_text(gate, "name") for gate in _maps(spec, "schedulingGates")),
-        node=_text(spec, "nodeName"),
-        phase=_text(status, "phase"),
-        ip=_text(status, "podIP"),
+        labels=strings(meta.get("labels")),
+        annotations=strings(annotations) if isinstance(annotations, Mapping) else None,
+        gates=tuple(text(gate, "name") for gate in mappings(spec, "schedulingGates")),
+        node=text(spec, "nodeName"),
+        nominated=text(status, "nominatedNodeName"),
+        phase=text(status, "phase"),
+        reason=text(status, "reason"),
+        message=text(status, "message"),
+        started=time(status.get("startTime")),
+        ended=_ended(status, containers) if status.get("phase") in FINISHED else None,
+        ip=text(status, "podIP"),
         ready=ready.get("status") == "True",
         ready_since=time(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
-        unschedulable=(_text(scheduled, "message") or "no node fits") if unschedulable else "",
-        containers=tuple(_container(each) for each in _maps(status, "containerStatuses")),
-        requests=_requests(spec),
-        node_selector=_strings(spec.get("nodeSelector")),
+        sandboxed=_condition(status, "PodReadyToStartContainers").get("status") == "True",
+        unschedulable=(text(scheduled, "message") or "no node fits") if unschedulable else "",
+        containers=containers,
+        demand=demand.of_pod(spec, status),
+        claims=tuple(_claims(spec, text(meta, "name"))),
+        node_selector=strings(spec.get("nodeSelector")),
         tolerations=tuple(
             Toleration(
-                key=_text(each, "key"),
-                operator=_text(each, "operator") or "Equal",
-                value=_text(each, "value"),
-                effect=_text(each, "effect"),
+                key=text(each, "key"),
+                operator=text(each, "operator") or "Equal",
+                value=text(each, "value"),
+                effect=text(each, "effect"),
             )
-            for each in _maps(spec, "tolerations")
+            for each in mappings(spec, "tolerations")
         ),
         affinity=affinity if isinstance(affinity, Mapping) and affinity else None,
+        spread=spread(spec),
     )
 
 
 def node(raw: Mapping[str, Any]) -> Node:
-    meta, spec, status = _map(raw, "metadata"), _map(raw, "spec"), _map(raw, "status")
-    amounts = {**_map(status, "capacity"), **_map(status, "allocatable")}
+    meta, spec, status = mapping(raw, "metadata"), mapping(raw, "spec"), mapping(raw, "status")
+    amounts = {**mapping(status, "capacity"), **mapping(status, "allocatable")}
     return Node(
-        name=_text(meta, "name"),
-        labels=_strings(meta.get("labels")),
+        name=text(meta, "name"),
+        labels=strings(meta.get("labels")),
         created=time(meta.get("creationTimestamp")),
         ready=_condition(status, "Ready").get("status") == "True",
         cordoned=spec.get("unschedulable") is True,
         taints=tuple(
-            Taint(key=_text(each, "key"), value=_text(each, "value"), effect=_text(each, "effect"))
-            for each in _maps(spec, "taints")
+            Taint(key=text(each, "key"), value=text(each, "value"), effect=text(each, "effect"))
+            for each in mappings(spec, "taints")
         ),
-        allocatable=_extended(amounts),
+        allocatable=demand.amounts(amounts),
     )
 
 
 def rollout(raw: Mapping[str, Any]) -> Rollout:
-    meta, spec, status = _map(raw, "metadata"), _map(raw, "spec"), _map(raw, "status")
+    meta, spec, status = mapping(raw, "metadata"), mapping(raw, "spec"), mapping(raw, "status")
     progressing, failure = _condition(status, "Progressing"), _condition(status, "ReplicaFailure")
     broken = failure if failure.get("status") == "True" else progressing
     failed = broken is failure or progressing.get("status") == "False"
     return Rollout(
-        wanted=_count(spec, "replicas", 1),
-        replicas=_count(status, "replicas"),
-        updated=_count(status, "updatedReplicas"),
-        observed=_count(status, "observedGeneration") >= _count(meta, "generation"),
-        failed=(_text(broken, "message") or "it doesn't say why") if failed else "",
-        failed_reason=(_text(broken, "reason") or "RolloutFailed") if failed else "",
+        wanted=count(spec, "replicas", 1),
+        replicas=count(status, "replicas"),
+        updated=count(status, "updatedReplicas"),
+        observed=count(status, "observedGeneration") >= count(meta, "generation"),
+        failed=(text(broken, "message") or "it doesn't say why") if failed else "",
+        failed_reason=(text(broken, "reason") or "RolloutFailed") if failed else "",
+        available=count(status, "availableReplicas"),
+        available_once=text(progressing, "reason") == "NewReplicaSetAvailable",
     )
 
 
 def namespace(raw: Mapping[str, Any]) -> Namespace:
-    return Namespace(name=_text(_map(raw, "metadata"), "name"), labels=labels(raw))
+    return Namespace(name=text(mapping(raw, "metadata"), "name"), labels=labels(raw))
 
 
 def labels(raw: Mapping[str, Any]) -> dict[str, str]:
     """Return the labels of any object."""
-    return _strings(_map(raw, "metadata").get("labels"))
+    return strings(mapping(raw, "metadata").get("labels"))
 
 
 def time(text: object) -> datetime | None:
@@ -249,19 +287,19 @@ def stamp(at: datetime) -> str:
 
 
 def _container(raw: Mapping[str, Any]) -> Container:
-    state, last = _map(raw, "state"), _map(raw, "lastState")
-    waiting = _map(state, "waiting")
-    ended = _map(state, "terminated") or _map(last, "terminated")
+    state, last = mapping(raw, "state"), mapping(raw, "lastState")
+    waiting = mapping(state, "waiting")
+    ended = mapping(state, "terminated") or mapping(last, "terminated")
     code = ended.get("exitCode")
     return Container(
-        name=_text(raw, "name"),
+        name=text(raw, "name"),
         ready=raw.get("ready") is True,
         running=isinstance(state.get("running"), Mapping),
-        restarts=_count(raw, "restartCount"),
-        waiting_reason=_text(waiting, "reason"),
-        waiting_message=_text(waiting, "message"),
-        terminated_reason=_text(ended, "reason"),
-        terminated_message=_text(ended, "message"),
+        restarts=count(raw, "restartCount"),
+        waiting_reason=text(waiting, "reason"),
+        waiting_message=text(waiting, "message"),
+        terminated_reason=text(ended, "reason"),
+        terminated_message=text(ended, "message"),
         terminated_at=time(ended.get("finishedAt")),
         exit_code=code
         if isinstance(code, int) and not isinstance(code, bool) and abs(code) < 2**31
@@ -269,63 +307,27 @@ def _container(raw: Mapping[str, Any]) -> Container:
     )
 
 
+def _ended(status: Mapping[str, Any], containers: Iterable[Container]) -> datetime | None:
+    """Return the newest time in a pod's status: which one says when it ended depends on how it ended."""
+    times = [time(status.get("startTime")), *(each.terminated_at for each in containers)]
+    times += [time(each.get("lastTransitionTime")) for each in mappings(status, "conditions")]
+    return max(filter(None, times), default=None)
+
+
+def _claims(spec: Mapping[str, Any], pod: str) -> Iterable[str]:
+    for each in mappings(spec, "volumes"):
+        if name := text(mapping(each, "persistentVolumeClaim"), "claimName"):
+            yield name
+        elif "ephemeral" in each:
+            yield f"{pod}-{text(each, 'name')}"
+
+
 def _owner(meta: Mapping[str, Any]) -> Owner | None:
-    for each in _maps(meta, "ownerReferences"):
+    for each in mappings(meta, "ownerReferences"):
         if each.get("controller") is True:
-            return Owner(kind=_text(each, "kind"), name=_text(each, "name"), uid=_text(each, "uid"))
+            return Owner(kind=text(each, "kind"), name=text(each, "name"), uid=text(each, "uid"))
     return None
 
 
-def _requests(spec: Mapping[str, Any]) -> dict[str, int]:
-    """Return what the scheduler reserves: the sum over the containers. Limits stand in for absent requests, as the
-    API server's own defaulting does for extended resources.
-    """
-    total: dict[str, int] = {}
-    for each in _maps(spec, "containers"):
-        resources = _map(each, "resources")
-        for name, amount in _extended({**_map(resources, "limits"), **_map(resources, "requests")}).items():
-            total[name] = total.get(name, 0) + amount
-    return total
-
-
-def _extended(amounts: Mapping[str, Any]) -> dict[str, int]:
-    """Whole numbers of `vendor.example/device` resources; others are the scheduler's business alone."""
-    found: dict[str, int] = {}
-    for name, amount in list(amounts.items())[:MAX_ENTRIES]:
-        number = quantity.parse(amount) if "/" in name else None
-        if number is not None and 0 <= number < 2**31:
-            found[name] = int(number)
-    return found
-
-
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((each for each in _maps(status, "conditions") if each.get("type") == kind), {})
-
-
-def _map(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = raw.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _maps(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = raw.get(key)
-    return (
-        [each for each in value[:MAX_ITEMS] if isinstance(each, Mapping)] if isinstance(value, list) else []
-    )
-
-
-def _text(raw: Mapping[str, Any], key: str) -> str:
-    value = raw.get(key)
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
-
-
-def _strings(value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        return {}
-    pairs = list(value.items())[:MAX_ENTRIES]
-    return {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str)}
-
-
-def _count(raw: Mapping[str, Any], key: str, default: int = 0) -> int:
-    value = raw.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+    return next((each for each in mappings(status, "conditions") if each.get("type") == kind), {})

@@ -13,43 +13,22 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from ocr_operator.resources import observed, spec, windows
+from ocr_operator.resources.selectors import Selector
 from ocr_operator.resources.windows import Window
 from ocr_wire import names
 from ocr_wire.settings import LogLevel, admitted
 from ocr_wire.text import whole
 
-KEY_PATTERN: Final = whole(r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$")
-VALUE_PATTERN: Final = whole(r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")
 POLICY_NAME_PATTERN: Final = whole(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
 MAX_POLICY_NAME: Final = 63
 """`status.liveSettings.sources` repeats it for every field that the policy sets."""
 
-Key = Annotated[str, msgspec.Meta(min_length=1, max_length=317, pattern=KEY_PATTERN)]
-Value = Annotated[str, msgspec.Meta(max_length=63, pattern=VALUE_PATTERN)]
 Mode = Literal["default", "override"]
 _LATE: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class _Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """camelCase outside; unknown fields are ignored, as in `spec`."""
-
-
-class Requirement(_Part, frozen=True):
-    key: Key
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    values: Annotated[tuple[Value, ...], msgspec.Meta(max_length=64)] = ()
-
-
-class Selector(_Part, frozen=True):
-    """`metav1.LabelSelector`: all of it must hold; an empty one selects everything."""
-
-    match_labels: Annotated[dict[str, Value], msgspec.Meta(max_length=64)] = {}
-    match_expressions: Annotated[tuple[Requirement, ...], msgspec.Meta(max_length=16)] = ()
-
-    def selects(self, labels: Mapping[str, str]) -> bool:
-        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
-            _holds(each, labels) for each in self.match_expressions
-        )
 
 
 class ModelSettings(_Part, frozen=True):
@@ -185,18 +164,6 @@ def _broken_rules(parsed: PolicySpec) -> list[tuple[str, str]]:
             if bool(each.values) != (each.operator in {"In", "NotIn"}):
                 found.append((f"spec.{name}.matchExpressions[{index}]", VALUES_RULE))
     return found
-
-
-def _holds(each: Requirement, labels: Mapping[str, str]) -> bool:
-    match each.operator:
-        case "In":
-            return labels.get(each.key) in each.values
-        case "NotIn":
-            return labels.get(each.key) not in each.values
-        case "Exists":
-            return each.key in labels
-        case "DoesNotExist":
-            return each.key not in labels
 
 
 def _rejected(policy: Policy, reason: str, message: str) -> Policy:

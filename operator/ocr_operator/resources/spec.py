@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from ocr_operator.resources import free_form
 from ocr_wire import names
 from ocr_wire.engines import Attention, Dtype, Engine, broken_rules
 from ocr_wire.quantity import Bytes
@@ -24,9 +25,6 @@ from ocr_wire.text import whole
 
 MAX_NAME: Final = 46
 """A pod is named `<name>-<10 characters>-<5>`; up to here that stays a DNS label (63), so it is never cut."""
-
-MAX_DEPTH: Final = 64
-"""Levels of `spec.template.spec`; a PodSpec has about 15."""
 
 Sharing = Literal["exclusive", "shared", "claim", "none"]
 MemoryPolicy = Literal["reserved", "onDemand"]
@@ -255,13 +253,15 @@ class _Body(msgspec.Struct, frozen=True):
 
 def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
     """Read a resource as the API server returns it. Never raises: what is wrong comes back as a value."""
+    if excess := free_form.excess(body):
+        return InvalidSpec(field="spec.template.spec", message=excess)
     try:
         parts = {part: body[part] for part in ("metadata", "spec", "status") if part in body}
         whole = msgspec.convert(parts, _Body, dec_hook=_decode)
     except msgspec.ValidationError as error:
         return invalid(str(error))
     except RecursionError:
-        return InvalidSpec(field="spec", message=f"is nested deeper than {MAX_DEPTH} levels")
+        return InvalidSpec(field="spec", message="is nested too deeply")
     meta = whole.metadata
     for field, message in _broken_rules(meta.name, whole.spec):
         return InvalidSpec(field=field, message=message)
@@ -324,8 +324,6 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
     cache = spec.cache
     if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
         yield "spec.cache", "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
-    if _is_deep(spec.template.spec):
-        yield "spec.template.spec", f"is nested deeper than {MAX_DEPTH} levels"
     metadata = spec.template.metadata
     if any(names.is_own_label(key) for key in metadata.labels):
         yield (
@@ -337,19 +335,6 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
         )
     if any(names.is_own_annotation(key) for key in metadata.annotations):
         yield "spec.template.metadata.annotations", "ocr-operator.io/* are the operator's own annotations"
-
-
-def _is_deep(value: object) -> bool:
-    """Return whether merging or comparing the value could exhaust the stack."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return bool(level)
 
 
 def _broken_model_rules(model: Model) -> Iterator[tuple[str, str]]:

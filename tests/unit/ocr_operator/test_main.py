@@ -1,15 +1,26 @@
+import asyncio
+import base64
 import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 from prometheus_client import CollectorRegistry, Counter
 
 from ocr_operator import logs, probes
+from ocr_operator.controllers import handlers
+from ocr_operator.metrics import Metrics
+from ocr_wire.redaction import Redactor
+from tests.support import marks, prometheus
 from tests.support.patience import PATIENCE
 
 
@@ -35,7 +46,7 @@ def test_setting_that_cannot_be_meant_ends_it_with_its_name() -> None:
     done = run(OCR_OPERATOR_PORT="no")
 
     assert done.returncode == 2
-    assert done.stderr == "ocr-operator: OCR_OPERATOR_PORT='no' is no number\n"
+    assert done.stderr == "ocr-operator: OCR_OPERATOR_PORT='no' is not a whole number from 0 to 65535\n"
 
 
 def test_no_api_server_ends_it_with_the_way_out(tmp_path: Path) -> None:
@@ -67,6 +78,49 @@ def test_lines_are_for_people_or_for_machines() -> None:
     assert (line["message"], line["node"], line["level"]) == ("placed pod=a", "gpu-a", "info")
 
 
+@asynccontextmanager
+async def probed(host: str = "127.0.0.1", **more: float) -> AsyncIterator[int]:
+    """The port of probes that have nothing to say."""
+    quiet = {"unhealthy_reason": lambda: "", "ready": lambda: True, "registry": CollectorRegistry()}
+    async with probes.serve(host, 0, **quiet, **more) as port:  # type: ignore[arg-type]  # mixed on purpose
+        yield port
+
+
+async def test_connections_that_are_held_open_keep_no_probe_out() -> None:
+    async with probed() as port, aiohttp.ClientSession() as http:
+        held = []
+        try:
+            for _ in range(3 * probes.MOST_CONNECTIONS):
+                held.append(await asyncio.open_connection("127.0.0.1", port))
+                held[-1][1].write(b"GET /livez HTTP/1.1\r\nX: ")
+            async with http.get(f"http://127.0.0.1:{port}/livez") as response:
+                assert response.status == 200
+            assert await held[0][0].read() == b""
+        finally:
+            for _, writer in held:
+                writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /livez HTTP/1.1\r\nX: ", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
+async def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
+    async with probed(silent_seconds=0.2) as port, asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await reader.read()
+        writer.close()
+
+
+async def test_all_addresses_are_those_of_ipv6_and_ipv4() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    async with probed("") as port, aiohttp.ClientSession() as http:
+        for host in ("127.0.0.1", "[::1]"):
+            async with http.get(f"http://{host}:{port}/readyz") as response:
+                assert response.status == 200
+
+
 async def test_probes_tell_what_is_wrong() -> None:
     wrong, ready, registry = [""], [False], CollectorRegistry()
     Counter("counted", "x", registry=registry).inc()
@@ -87,3 +141,103 @@ async def test_probes_tell_what_is_wrong() -> None:
         assert await get("/livez") == (503, "the owner loop hangs")
         assert await get("/readyz") == (200, "ok")
         assert "counted_total 1.0" in (await get("/metrics"))[1]
+        for header, media_type in prometheus.ACCEPT.values():
+            at = f"http://127.0.0.1:{port}/metrics"
+            async with session.get(at, headers={"Accept": header}) as response:
+                assert response.headers["Content-Type"] == media_type
+                assert prometheus.families(await response.text(), media_type) >= {"counted"}
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_line_has_a_secret_in_it(style: str) -> None:
+    secret, stream = marks.mark(), io.StringIO()
+    record = logging.LogRecord("asyncio", logging.ERROR, "f", 1, "to %s", (f"http://u:{secret}@h/",), None)
+    try:
+        raise ValueError(f"Illegal header value b'Bearer {secret}\\n'")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    record.node = f"gpu-a {base64.b64encode(secret.encode()).decode()}"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter({"text": logs.Text, "json": logs.Json}[style](Redactor([secret])))
+    handler.emit(record)
+    written = stream.getvalue()
+    assert not marks.leaks(written, secret)
+    assert "Illegal header value b'Bearer [redacted]" in written
+    assert "gpu-a [redacted]" in written
+    if style == "json":
+        assert json.loads(written)["message"] == "to http://[redacted]@h/"
+
+
+def test_what_an_http_parser_quotes_is_in_no_line() -> None:
+    error = BadHttpMessage("Invalid header value char:\n\n  b'cr3t\\x01x'")
+    record = logging.LogRecord("aiohttp.server", logging.ERROR, "f", 1, "Error", (), None)
+    record.exc_info = (BadHttpMessage, error, None)
+    assert logs.quieten(record)
+    assert logs.Text().format(record).endswith("Error: not HTTP: Invalid header value char")
+
+
+def test_what_ends_it_at_the_start_is_said_without_secrets(tmp_path: Path) -> None:
+    secret = marks.mark()
+    file = tmp_path / "config"
+    file.write_text(
+        json.dumps(
+            {
+                "current-context": "a",
+                "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": f"http://eve:{secret}@127.0.0.1:x"}}],
+                "users": [{"name": "u", "user": {"token": secret}}],
+            }
+        )
+    )
+    done = run(
+        "run", KUBECONFIG=str(file), OCR_OPERATOR_PORT="0", OCR_OPERATOR_HOST="256.0.0.1", MY_PASSWORD=secret
+    )
+    assert done.returncode == 1
+    assert not marks.leaks(done.stdout + done.stderr, secret)
+    assert "cannot start" in done.stderr
+
+
+def test_lines_with_a_traceback_are_counted_by_their_module() -> None:
+    registry = CollectorRegistry()
+    log = logging.getLogger("ocr_operator.pods.wire")
+    with logs.counted(Metrics(registry).faults):
+        log.warning("a warning is no fault")
+        for each in (log, logging.getLogger("asyncio")):
+            try:
+                raise LookupError("odd")
+            except LookupError:
+                each.exception("failed")
+    log.error("after the end", exc_info=LookupError("odd"))
+
+    def count(module: str) -> float | None:
+        return registry.get_sample_value("ocr_operator_faults_total", {"module": module})
+
+    assert (count("pods.wire"), count("other")) == (1, 1)
+
+
+async def until_cancelled(ended: list[str]) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.append("controller")
+
+
+async def test_work_ends_when_it_is_stopped_and_says_if_it_ended_by_itself() -> None:
+    ended: list[str] = []
+    stopping = asyncio.Event()
+    work = handlers.Work(lambda: until_cancelled(ended), stopping)
+    await work.start()
+    await asyncio.sleep(0)
+    await work.stop()
+    assert (ended, work.over.is_set(), work.ended_by_itself()) == (["controller"], True, False)
+
+    async def fails() -> None:
+        raise LookupError("a fault of ours")
+
+    stopping = asyncio.Event()
+    work = handlers.Work(fails, stopping)
+    await work.start()
+    await asyncio.wait_for(stopping.wait(), PATIENCE)
+    await work.stop()
+    with pytest.raises(LookupError):
+        work.ended_by_itself()

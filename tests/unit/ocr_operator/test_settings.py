@@ -4,7 +4,7 @@ from dataclasses import fields
 import pytest
 
 from ocr_operator.settings import PREFIX, VERSION, InvalidSetting, Settings
-from tests.support import paths
+from tests.support import marks, paths
 
 DOCS = paths.DOCS / "operator-settings.md"
 
@@ -45,8 +45,15 @@ def test_the_address_of_a_process_node_is_taken_unless_told_otherwise() -> None:
         ("PORT", "70000"),
         ("CONCURRENCY", "0"),
         ("SCRAPE_SECONDS", "nan"),
+        ("SCRAPE_SECONDS", "1_0"),
+        ("PORT", "8_080"),
+        ("PORT", "+8080"),
+        ("CONCURRENCY", "٤"),
         ("LOG_LEVEL", "loud"),
         ("PLACEMENT_POLICY", "random"),
+        ("UPGRADES_AT_ONCE", "-1"),
+        ("LEAVE_TO_SCHEDULER_SECONDS", "-2"),
+        ("LEAVE_TO_SCHEDULER_SECONDS", "never"),
         ("IMAGE_PULL_POLICY", "Sometimes"),
         ("TYPO", "1"),
     ],
@@ -87,3 +94,42 @@ def test_every_documented_setting_exists() -> None:
 
     assert documented
     assert [name for name in documented if name.lower() not in {each.name for each in fields(Settings)}] == []
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://eve:{0}@h", "eve:{0}@h", "http://eve:{0}/x@h", "http://[{0}", "http://h:{0}"]
+)
+def test_an_address_is_refused_without_its_password(url: str) -> None:
+    secret = marks.mark()
+    with pytest.raises(InvalidSetting, match="OCR_OPERATOR_PROMETHEUS_URL is no URL") as refused:
+        Settings.from_env({"OCR_OPERATOR_PROMETHEUS_URL": url.format(secret)})
+    assert not marks.leaks(str(refused.value), secret)
+
+
+def test_settings_can_be_shown() -> None:
+    secret = marks.mark()
+    settings = Settings.from_env({"OCR_OPERATOR_PROMETHEUS_URL": f"http://eve:{secret}@prometheus:9090"})
+    assert secret in settings.prometheus_url
+    assert not marks.leaks(repr(settings), secret)
+
+
+@pytest.mark.parametrize("matchers", ['cluster="eu"', 'cluster=~"eu|us",env!="a,b"', 'a="",b!~".*"'])
+def test_matchers_of_prometheus_are_taken(matchers: str) -> None:
+    assert Settings.from_env({"OCR_OPERATOR_PROMETHEUS_MATCHERS": matchers}).prometheus_matchers == matchers
+
+
+@pytest.mark.parametrize(
+    "matchers",
+    [
+        "eu",
+        "cluster=eu",
+        '{cluster="eu"}',
+        'a="b"} or vector(1)',
+        'a="\\"',
+        'a="b",',
+        'a="' + "b" * 2000 + '"',
+    ],
+)
+def test_nothing_else_gets_into_a_query(matchers: str) -> None:
+    with pytest.raises(InvalidSetting, match="PROMETHEUS_MATCHERS"):
+        Settings.from_env({"OCR_OPERATOR_PROMETHEUS_MATCHERS": matchers})

@@ -7,6 +7,7 @@ that an unchanged resource means nothing to write.
 - `service`: the two Services.
 - `secret`: the admin token.
 - `claim`: the ResourceClaim of a pod.
+- `asked`: the digest of what the resource says about the template.
 - `common`: what they share.
 """
 
@@ -20,15 +21,17 @@ from ocr_operator.resources.spec import OcrDeployment
 __all__ = ["Defaults", "Manifest", "all_pods_service_name", "claim", "desired"]
 
 
-def desired(resource: OcrDeployment, defaults: Defaults, token: str) -> list[Manifest]:
+def desired(
+    resource: OcrDeployment, defaults: Defaults, token: str, *, new_first: bool = False
+) -> list[Manifest]:
     """Secret, Services and Deployment, in the order in which they are to be written.
 
     `token` is the admin token of the pods: the one in the existing Secret, or a fresh random one when there
-    is none.
+    is none. `new_first` is about a roll-out: see `deployment`.
     """
     return [
         admin_secret(resource, token),
         service(resource),
         all_pods_service(resource),
-        deployment(resource, defaults),
+        deployment(resource, defaults, new_first=new_first),
     ]

@@ -1,10 +1,10 @@
 """What the children share: names, labels, owner reference, and the seal that tells a changed manifest."""
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ocr_operator.decide.manifests.asked import digest
 from ocr_operator.resources.spec import OcrDeployment
 from ocr_operator.settings import FIELD_MANAGER
 from ocr_wire import names
@@ -75,6 +75,14 @@ def _sealed(manifest: Manifest) -> Manifest:
     template: what is there still has all that we want. The hash differs, so the manifest is applied, and
     server-side apply removes the field.
     """
-    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
-    manifest["metadata"]["annotations"] = {names.ANNOTATION_DESIRED: digest}
+    manifest["metadata"]["annotations"] = {names.ANNOTATION_DESIRED: digest(manifest)}
     return manifest
+
+
+def noted(manifest: Mapping[str, Any], notes: Mapping[str, str]) -> Manifest:
+    """Return a sealed manifest with more annotations of ours, of which the seal knows, too."""
+    meta = dict(manifest["metadata"])
+    before = meta["annotations"]
+    seal = {names.ANNOTATION_DESIRED: digest([before[names.ANNOTATION_DESIRED], notes])}
+    meta["annotations"] = {**before, **notes, **seal}
+    return {**manifest, "metadata": meta}

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ocr_operator.decide import merge
-from ocr_operator.decide.manifests import common
+from ocr_operator.decide import merge, rollouts
+from ocr_operator.decide.manifests import asked, common
 from ocr_operator.decide.manifests.claim import CLAIM, on_pod
 from ocr_operator.resources.spec import Cache, Gpu, OcrDeployment, Server, Spec
 from ocr_wire import names
@@ -29,41 +29,43 @@ gate by hand because no pod is left. Then the Service must find this one (ADR 12
 """
 
 
-def deployment(resource: OcrDeployment, defaults: common.Defaults) -> common.Manifest:
-    spec = resource.spec
-    return common.child(
+def deployment(
+    resource: OcrDeployment, defaults: common.Defaults, *, new_first: bool = False
+) -> common.Manifest:
+    """`new_first`: roll out by a new pod before an old one goes; without a GPU there is always room for that."""
+    spec, template = resource.spec, _template(resource, defaults)
+    manifest = common.child(
         resource,
         "apps/v1",
         "Deployment",
         resource.name,
         spec={
             "replicas": spec.replicas,
+            "paused": False,
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": common.selector(resource.name)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling_update(spec.gpu)},
-            "template": _template(resource, defaults),
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": dict(
+                    rollouts.NEW_FIRST if new_first or spec.gpu.sharing == "none" else rollouts.OLD_FIRST
+                ),
+            },
+            "template": template,
         },
     )
-
-
-def _rolling_update(gpu: Gpu) -> dict[str, int]:
-    """Old pods go first where pods need a GPU: a pod beyond the replicas may find none that is free.
-
-    It would wait at its gate for a GPU that only its predecessor can give up, which stays until the new pod
-    is ready: the roll-out would hang for ever. So one pod at a time makes room; with one replica that is a
-    short gap in service. On the CPU there is always room, so new pods come first and there is no gap.
-    """
-    if gpu.sharing == "none":
-        return {"maxSurge": 1, "maxUnavailable": 0}
-    return {"maxSurge": 0, "maxUnavailable": 1}
+    made_from = {
+        names.ANNOTATION_TEMPLATE: asked.digest(template),
+        names.ANNOTATION_ASKED: asked.asked(resource),
+    }
+    return common.noted(manifest, made_from)
 
 
 def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:
     """Our template with the user's laid over it; labels, annotations, gate and container stay ours."""
     spec, extra = resource.spec, resource.spec.template
     pod = merge.overlay(_pod(resource, defaults), _without_removals(extra.spec))
-    if spec.gpu.sharing != "none" and spec.gpu.products:
-        pod = _on_products(pod, spec.gpu)
+    if spec.gpu.sharing != "none":
+        pod = _any_number_of_domains(pod)
     annotations = {
         "kubectl.kubernetes.io/default-container": names.CONTAINER,
         **{
@@ -75,6 +77,8 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
     }
     if spec.gpu.memory_policy != "reserved":
         annotations[names.ANNOTATION_MEMORY_POLICY] = spec.gpu.memory_policy
+    if spec.gpu.sharing != "none" and spec.gpu.products:
+        annotations[names.ANNOTATION_GPU_PRODUCTS] = ",".join(sorted(spec.gpu.products))
     if spec.gpu.sharing == "claim":
         annotations[names.ANNOTATION_CLAIM] = msgspec.json.encode(spec.gpu.claim, order="sorted").decode()
     return {
@@ -84,6 +88,20 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
         },
         "spec": pod,
     }
+
+
+def _any_number_of_domains(pod: dict[str, Any]) -> dict[str, Any]:
+    """Drop the least number of domains from spread that must hold: the scheduler counts only nodes that the pod may go
+    to, which are few once placement has named them, and would refuse them all. Placement keeps the number itself.
+    """
+    listed = pod.get("topologySpreadConstraints")
+    if not isinstance(listed, list):
+        return pod
+    kept = [
+        {key: value for key, value in each.items() if key != "minDomains"} if isinstance(each, dict) else each
+        for each in listed
+    ]
+    return pod | {"topologySpreadConstraints": kept}
 
 
 def _without_removals(extra: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +143,7 @@ def _pod(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:
     spec = resource.spec
     pod: dict[str, Any] = {
         "schedulingGates": [{"name": names.GATE}],
+        "nodeSelector": {},
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
@@ -155,32 +174,6 @@ def _on_gpu_nodes(gpu: Gpu) -> dict[str, Any]:
     if gpu.sharing == "shared" and gpu.runtime_class_name:
         pod["runtimeClassName"] = gpu.runtime_class_name
     return pod
-
-
-def _on_products(pod: dict[str, Any], gpu: Gpu) -> dict[str, Any]:
-    """Requires an allowed product of the node, beside whatever the user's template requires.
-
-    This stands here and not only in the placement's choice: it holds too for a pod whose gate was lifted by
-    hand, and changing it replaces the pods. Terms are ORed, so every one gets it; the placement adds its node
-    in the same way.
-    """
-    allowed = {"key": names.LABEL_GPU_PRODUCT, "operator": "In", "values": sorted(gpu.products)}
-    required = "requiredDuringSchedulingIgnoredDuringExecution"
-    found: Any = pod
-    for field in ("affinity", "nodeAffinity", required, "nodeSelectorTerms"):
-        found = found.get(field) if isinstance(found, dict) else None
-    terms = [_with_expression(term, allowed) for term in found] if isinstance(found, list) else []
-    wanted = {required: {"nodeSelectorTerms": terms or [{"matchExpressions": [allowed]}]}}
-    merged: dict[str, Any] = merge.overlay(pod, {"affinity": {"nodeAffinity": wanted}})
-    return merged
-
-
-def _with_expression(term: Any, expression: dict[str, Any]) -> Any:
-    """An empty term matches no node and stays so; a malformed one is for the API server to refuse."""
-    if not isinstance(term, dict) or not term:
-        return term
-    present = term.get("matchExpressions", [])
-    return {**term, "matchExpressions": [*present, expression]} if isinstance(present, list) else term
 
 
 def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:

@@ -38,5 +38,5 @@ def _service(deployment: OcrDeployment, name: str, **spec: Any) -> common.Manife
         "v1",
         "Service",
         name,
-        spec={**spec, "ports": [port]},
+        spec={"type": "ClusterIP", "publishNotReadyAddresses": False, **spec, "ports": [port]},
     )

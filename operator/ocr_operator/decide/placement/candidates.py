@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Final
 
+from ocr_operator.decide.placement import devices as hardware
+from ocr_operator.decide.placement import messages
 from ocr_operator.decide.placement import nodes as eligible
+from ocr_operator.decide.placement.candidate import Candidate, Place
 from ocr_operator.decide.placement.load import Load
-from ocr_operator.decide.placement.messages import size
-from ocr_operator.decide.placement.types import Gpu, Request, Reservation
+from ocr_operator.decide.placement.predicates import Price
+from ocr_operator.decide.placement.types import CLAIMED, Gpu, Request, Reservation
+from ocr_operator.gpuload.labels import is_amd
 from ocr_operator.resources.observed import Node
 
 NEW: Final = timedelta(minutes=10)
@@ -19,70 +23,56 @@ PINNED: Final = ("shared", "claim")
 """Sharings whose pods get a GPU by its UUID."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A GPU (shared) or a node (exclusive). Only those that `fit` may be chosen; the others explain a refusal."""
-
-    node: str
-    gpu: Gpu | None
-    fits: bool
-    free_text: Callable[[], str]
-    """For people: `3.1Gi free`, `2 of 2 taken`."""
-    rank: float
-    """How near it comes to being large enough: the order of a refusal's examples, highest first."""
-    share: float
-    """Of the memory, promised or used once the pod is there."""
-    allocated: float
-    """Part of the node's devices that is taken; 0 for a GPU."""
-    age: int | None
-    """Seconds of the data; None: decided by allocation."""
-    source: str
-    """Sources of the data, comma-separated where there are several; empty: none."""
-    refused: bool
-    """The scheduler turned a pod of the same resource away from the node lately."""
-    uncertain: bool
-    """No usable data, and not a new and empty node."""
-    unattributed: bool
-    """The device plugin gave away GPUs of this node, and nothing reports which."""
-    siblings: tuple[int, int]
-    """Replicas of the same resource on the same GPU, on the same node."""
-    live: float
-    """Share of the memory in use right now."""
-    busy: float
-    tenants: int
-
-    @property
-    def doubts(self) -> tuple[bool, bool, bool]:
-        """Reasons to come last under every policy, the strongest first."""
-        return self.refused, self.uncertain, self.unattributed
-
-    @property
-    def name(self) -> str:
-        return f"{self.node}/{self.gpu.uuid}" if self.gpu else self.node
-
-    @property
-    def score(self) -> float:
-        return round(min(1.0, max(0.0, 1.0 - self.share)), 4)
-
-
 def find(
-    request: Request, node: Node, loads: Sequence[Load], here: Sequence[Reservation], now: datetime
+    request: Request,
+    place: Place,
+    loads: Sequence[Load],
+    here: Sequence[Reservation],
+    now: datetime,
+    *,
+    only: str = "",
 ) -> list[Candidate]:
-    """List the candidates of one eligible node; `here` are the reservations of all other pods on it."""
-    site = _Site(request, node, here, now)
+    """List the candidates of one eligible node, or `only` the GPU of that UUID; `here` are the reservations of all
+    other pods on it.
+    """
+    site, node = _Site(request, place, here, now), place.node
     if request.sharing in PINNED:
-        unattributed = any(entry.count and not entry.uuids for entry in here)
-        return [_gpu(site, load, unattributed) for load in loads if _pinnable(request, node, load)]
-    if not node.allocatable.get(request.resource):
-        return []
+        if hardware.cut(node) and not any(load.mig for load in loads):
+            return []  # which of the GPUs are in instances isn't known
+        unattributed = any(entry.count and not entry.uuids for entry in here) or _foreign_plugin_pods(
+            place, loads
+        )
+        meant = (load for load in loads if not only or load.uuid == only)
+        return [_gpu(site, load, unattributed) for load in meant if _pinnable(request, node, load)]
     devices = _devices(request, loads)
-    return [_replica(site, devices) if eligible.shares(node, request.resource) else _whole(site, devices)]
+    if not node.allocatable.get(request.resource) or _unwanted(request, node, devices):
+        return []
+    shared = eligible.shares(node, request.resource) or any(load.replicated for load in devices)
+    return [_replica(site, devices) if shared else _whole(site, devices)]
+
+
+def _unwanted(request: Request, node: Node, devices: Sequence[Load]) -> bool:
+    """Return whether nothing says that the node has one of the wanted products: neither its label nor an exporter."""
+    if not request.products or eligible.product(request, node):
+        return False
+    return not any(eligible.wanted_product(request, load.product) for load in devices)
+
+
+def _foreign_plugin_pods(place: Place, loads: Sequence[Load]) -> bool:
+    """Return whether the device plugin gave away more GPUs than are known to be held."""
+    if not place.usage.amounts or eligible.shares(place.node) or any(load.replicated for load in loads):
+        return False
+    given = sum(amount for name, amount in place.usage.amounts.items() if name in eligible.GPU_RESOURCES)
+    return given > sum(load.taken for load in loads)
 
 
 def _pinnable(request: Request, node: Node, load: Load) -> bool:
     """Exporters name no UUID of a MIG instance, and pinning the whole GPU would give the pod all instances."""
-    product = load.product or node.labels.get(eligible.PRODUCT_LABEL, "")
-    return not load.mig and eligible.wanted_product(request, product)
+    if load.mig or is_amd(load.uuid):
+        return False
+    return not request.products or eligible.wanted_product(
+        request, load.product or eligible.product(request, node)
+    )
 
 
 @dataclass(frozen=True)
@@ -90,9 +80,13 @@ class _Site:
     """One eligible node with the reservations of other pods, and what all kinds of candidates share."""
 
     request: Request
-    node: Node
+    place: Place
     here: Sequence[Reservation]
     now: datetime
+
+    @cached_property
+    def node(self) -> Node:
+        return self.place.node
 
     @cached_property
     def idle(self) -> bool:
@@ -101,25 +95,31 @@ class _Site:
         return not self.here and created is not None and self.now - created <= NEW
 
     @cached_property
-    def replicas(self) -> int:
-        return self.replicas_on("")
-
-    def replicas_on(self, uuid: str) -> int:
-        """Replicas of the same resource on a GPU, or on the node for an empty UUID."""
-        return sum(
-            entry.deployment == self.request.deployment and (not uuid or uuid in entry.uuids)
-            for entry in self.here
-            if entry.deployment
-        )
+    def replicas(self) -> Sequence[Reservation]:
+        """Replicas of the same resource on the node."""
+        ours = self.request.deployment
+        return [entry for entry in self.here if entry.deployment and entry.deployment == ours]
 
     @property
     def capacity(self) -> int:
         return self.node.allocatable[self.request.resource]
 
+    @property
+    def requested(self) -> int:
+        """Devices that the scheduler counts as taken."""
+        return self.place.usage.amounts.get(self.request.resource, 0)
+
+    @property
+    def yielded(self) -> int:
+        """Devices that the scheduler can free by ending pods of a lower priority."""
+        asked, resource = self.request.demand, self.request.resource
+        lower = (each.demand for each in self.place.usage.tenants if each.demand.priority < asked.priority)
+        return sum(dict(each.amounts).get(resource, 0) for each in lower) if asked.preempts else 0
+
     def taken(self, foreign: int) -> int:
-        """Devices that are taken: by reservations, and by `foreign` pods."""
+        """Devices that are taken: by reservations and `foreign` pods, or by what all pods request if that is more."""
         ours = sum(entry.count for entry in self.here if entry.resource == self.request.resource)
-        return min(self.capacity, ours + foreign)
+        return min(self.capacity, max(ours + foreign, self.requested))
 
     def candidate(
         self,
@@ -127,6 +127,8 @@ class _Site:
         *,
         gpu: Gpu | None = None,
         fits: bool,
+        price: Price | None = None,
+        barred: bool = False,
         free_text: Callable[[], str],
         rank: float,
         share: float,
@@ -136,23 +138,25 @@ class _Site:
     ) -> Candidate:
         """Build the candidate whose load is that of `devices`, on average; only with data of all is it known."""
         ages = [load.age for load in devices if load.age is not None]
-        known = 0 < len(ages) == len(devices)
+        known, alone = 0 < len(ages) == len(devices), len(devices) == 1
         return Candidate(
             node=self.node.name,
             gpu=gpu,
             fits=fits,
+            barred=barred,
             free_text=free_text,
             rank=rank,
             share=share,
             allocated=allocated,
             age=max(ages) if known else None,
             source=_sources(devices) if known else "",
-            refused=self.node.name in self.request.refused,
+            price=self.place.price if price is None else price,
+            refused=self.request.refused.get(self.node.name, 0),
             uncertain=not known and not self.idle,
             unattributed=unattributed,
-            siblings=(self.replicas_on(gpu.uuid) if gpu and self.here else 0, self.replicas),
-            live=_mean([load.live_share for load in devices]),
-            busy=_mean([load.busy for load in devices]),
+            siblings=siblings(gpu, self.replicas),
+            live=devices[0].live_share if alone else _mean([load.live_share for load in devices]),
+            busy=devices[0].busy if alone else _mean([load.busy for load in devices]),
             tenants=tenants,
         )
 
@@ -166,11 +170,16 @@ class _Site:
         free_bytes: int | None,
     ) -> Candidate:
         """Build the candidate for a number of the node's devices, which the device plugin picks."""
-        free = self.capacity - taken >= self.request.count
+        left = self.capacity - taken
+        free = left >= self.request.count
+        dear = not free and left + self.yielded >= self.request.count
+        fits = (free or dear) and large_enough
         return self.candidate(
             devices,
-            fits=free and large_enough,
-            free_text=partial(_devices_free, taken, self.capacity, free_bytes, free),
+            fits=fits,
+            price=Price.PODS if dear else self.place.price,
+            barred=not large_enough or (not free and self.capacity - self.requested >= self.request.count),
+            free_text=partial(messages.devices_free, taken, self.capacity, free_bytes, free),
             rank=self.capacity - taken,
             share=share,
             allocated=taken / self.capacity,
@@ -178,15 +187,25 @@ class _Site:
         )
 
 
+def siblings(gpu: Gpu | None, replicas: Sequence[Reservation]) -> tuple[int, int]:
+    """Count the replicas of the same resource on the GPU, and on its node, out of those on the node."""
+    if not replicas:
+        return 0, 0
+    return sum(gpu is not None and gpu.uuid in each.uuids for each in replicas), len(replicas)
+
+
 def _gpu(site: _Site, load: Load, unattributed: bool) -> Candidate:
     request = site.request
     taken = load.taken or (request.sharing == "claim" and load.tenants > 0)
     left = load.left(on_demand=request.on_demand)
+    fits = not taken and load.fits(request.memory_bytes, on_demand=request.on_demand)
+    claimed = any(entry.resource == CLAIMED and load.uuid in entry.uuids for entry in site.here)
     return site.candidate(
         (load,),
         gpu=Gpu(uuid=load.uuid, product=load.product),
-        fits=not taken and load.fits(request.memory_bytes, on_demand=request.on_demand),
-        free_text=partial(_gpu_free, load, left, taken),
+        fits=fits,
+        barred=request.sharing == "claim" and not fits and not claimed,
+        free_text=partial(messages.gpu_free, load, left, taken),
         rank=0 if taken else left,
         share=load.share(request.memory_bytes),
         unattributed=unattributed,
@@ -199,7 +218,7 @@ def _whole(site: _Site, devices: Sequence[Load]) -> Candidate:
 
     As many GPUs as devices are free, the least loaded first, represent them, and their mean is the node's load.
     """
-    need, label = site.request.memory_bytes, eligible.memory_bytes(site.node)
+    need, label = site.request.memory_bytes, hardware.gpu_bytes(site.node, site.request.resource)
     taken = site.taken(_foreign_devices(site, devices))
     spare = sorted(
         (load for load in devices if not load.taken),
@@ -230,7 +249,7 @@ def _replica(site: _Site, devices: Sequence[Load]) -> Candidate:
     """The device plugin gives each GPU to several pods (time slicing, MPS): replicas limit how many pods there are,
     memory whether they fit together.
     """
-    need, label = site.request.memory_bytes, eligible.memory_bytes(site.node)
+    need, label = site.request.memory_bytes, hardware.gpu_bytes(site.node, site.request.resource)
     devices = [load for load in devices if not load.taken]
     loose = _loose(site)
     free = _most_free(devices, loose)
@@ -277,9 +296,11 @@ def _devices(request: Request, loads: Sequence[Load]) -> list[Load]:
     """The GPUs or MIG instances that the resource hands out: `nvidia.com/mig-1g.10gb` instances of that
     profile, anything else whole GPUs, or (MIG strategy `single`) instances where there is nothing whole.
     """
-    if profile := request.resource.partition("/mig-")[2]:
-        return [load for load in loads if load.mig.partition("/")[2] == profile]
-    return [load for load in loads if not load.mig] or list(loads)
+    if profile := hardware.wanted_profile(request.resource):
+        return hardware.instances(profile, loads)
+    amd = request.resource.startswith(hardware.AMD)
+    ours = [load for load in loads if is_amd(load.uuid) is amd]
+    return [load for load in ours if not load.mig] or ours
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -288,17 +309,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _sources(devices: Sequence[Load]) -> str:
     return ",".join(sorted({load.source for load in devices})) if len(devices) > 1 else devices[0].source
-
-
-def _gpu_free(load: Load, left: int, taken: bool) -> str:
-    if load.taken:
-        return "held as a whole"
-    if taken:
-        return f"{load.tenants} pod{'' if load.tenants == 1 else 's'} on it, taken"
-    return "size unknown" if load.total is None else f"{size(left)} free"
-
-
-def _devices_free(taken: int, capacity: int, free_bytes: int | None, free: bool) -> str:
-    if free and free_bytes is not None:
-        return f"{size(max(0, free_bytes))} free on a GPU"
-    return f"{taken} of {capacity} taken"

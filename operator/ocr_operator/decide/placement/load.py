@@ -1,14 +1,16 @@
 """What a GPU carries: what is promised on it, what foreign pods use, how busy it is."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from ocr_operator.decide.placement import devices
 from ocr_operator.decide.placement import nodes as eligible
 from ocr_operator.decide.placement.types import CLAIMED, Reservation
 from ocr_operator.gpuload import readings
-from ocr_operator.gpuload.dcgm import GpuReading
+from ocr_operator.gpuload.dcgm import GpuReading, Source
+from ocr_operator.gpuload.labels import is_amd
 from ocr_operator.resources.observed import Node
 
 LIVE_SECONDS: Final = int(readings.FRESH.total_seconds())
@@ -47,6 +49,8 @@ class Load:
     """A pod holds the GPU as a whole."""
     holders: tuple[str, ...]
     """`namespace/pod` of the pods that the exporter attributes it to."""
+    replicated: bool = False
+    """The node hands out more devices than GPUs, though no label of it says so."""
 
     @property
     def free_memory(self) -> int:
@@ -82,18 +86,44 @@ def loads(
     node: Node, reported: Iterable[GpuReading], here: Sequence[Reservation], now: datetime
 ) -> list[Load]:
     """List every GPU of the node that was ever reported, by its newest reading; `here` are the node's reservations."""
+    newest = _newest(reported)
+    replicated = devices.replicated(node, _gpus(newest.values()))
+    return [_load(node, reading, here, now, replicated) for _, reading in sorted(newest.items())]
+
+
+def sizes(node: Node, reported: Iterable[GpuReading]) -> dict[str, int]:
+    """Return the bytes of every GPU whose size is known, by UUID."""
+    found = {each.uuid: _size(node, each) for each in _newest(reported).values() if not each.mig}
+    return {uuid: size for uuid, size in found.items() if size}
+
+
+def _newest(reported: Iterable[GpuReading]) -> dict[tuple[str, str], GpuReading]:
+    """Return the newest reading of every GPU and MIG instance."""
     newest: dict[tuple[str, str], GpuReading] = {}
     for reading in reported:
         key = (reading.uuid, reading.mig)
         if key not in newest or readings.newness(reading) > readings.newness(newest[key]):
             newest[key] = reading
-    return [_load(node, reading, here, now) for _, reading in sorted(newest.items())]
+    return newest
 
 
-def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime) -> Load:
+def _size(node: Node, reading: GpuReading) -> int | None:
+    return reading.memory_total_bytes or _labelled(node, reading)
+
+
+def _gpus(reported: Collection[GpuReading]) -> int:
+    """Count the GPUs of a node; 0 where nothing but pods reports them, each its own only."""
+    if all(each.source is Source.POD for each in reported):
+        return 0
+    return sum(not each.mig for each in reported)
+
+
+def _load(
+    node: Node, reading: GpuReading, here: Sequence[Reservation], now: datetime, replicated: bool
+) -> Load:
     entries = [entry for entry in here if reading.uuid in entry.uuids]
-    pinned = [entry for entry in entries if not whole(node, entry)]
-    total = reading.memory_total_bytes or eligible.memory_bytes(node)
+    pinned = [entry for entry in entries if not whole(node, entry, replicated)]
+    total = _size(node, reading)
     promised, on_demand = _bytes(pinned), [entry for entry in pinned if entry.on_demand]
     firm = promised - _bytes(on_demand)
     data = _data(reading, total, pinned, now)
@@ -112,8 +142,9 @@ def _load(node: Node, reading: GpuReading, here: Sequence[Reservation], now: dat
         live=data.live,
         busy=data.busy,
         tenants=len(entries),
-        taken=len(pinned) < len(entries) or _held_by_foreign_pods(node, reading, here),
+        taken=len(pinned) < len(entries) or (not replicated and _held_by_foreign_pods(node, reading, here)),
         holders=reading.holders,
+        replicated=replicated,
     )
 
 
@@ -131,6 +162,8 @@ def _data(reading: GpuReading, total: int | None, pinned: Sequence[Reservation],
     used, age = reading.memory_used_bytes, _age(reading, now)
     if age is None or used is None or (total is not None and used > total):
         return _Data()
+    if not pinned:
+        return _Data(age, reading.source.value, max(0, used), used, reading.utilization or 0.0)
     shown = [entry for entry in pinned if _shows(reading, entry)]
     hidden = [entry for entry in pinned if entry not in shown]
     foreign = max(0, used - sum([_footprint(entry) for entry in shown]))
@@ -147,9 +180,18 @@ def _held_by_foreign_pods(node: Node, reading: GpuReading, here: Sequence[Reserv
     return bool(set(reading.holders) - {entry.pod for entry in here})
 
 
-def whole(node: Node, entry: Reservation) -> bool:
+def whole(node: Node, entry: Reservation, replicated: bool = False) -> bool:
     """Return whether the entry's GPUs are its own: claimed, or given by the device plugin and no replica of a GPU."""
-    return entry.resource == CLAIMED or (bool(entry.count) and not eligible.shares(node, entry.resource))
+    if entry.resource == CLAIMED or not entry.count:
+        return entry.resource == CLAIMED
+    return not replicated and not eligible.shares(node, entry.resource)
+
+
+def _labelled(node: Node, reading: GpuReading) -> int | None:
+    """The size of the GPU or instance by the node's labels."""
+    if reading.mig:
+        return devices.instance_bytes(node, reading.mig.partition("/")[2])
+    return devices.gpu_bytes(node, devices.AMD if is_amd(reading.uuid) else "")
 
 
 def _age(reading: GpuReading, now: datetime) -> int | None:

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ocr_operator.decide.placement import devices
 from ocr_operator.decide.placement.types import Request
 from ocr_operator.gpuload import dcgm
 from ocr_operator.resources.observed import Node, Taint, Toleration
+from ocr_wire import numbers
 
-PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
-MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
-"""MiB, as GPU feature discovery writes it."""
 REPLICAS_LABEL: Final = "nvidia.com/gpu.replicas"
 """Above 1: the device plugin hands the same GPU to several pods (time slicing, MPS)."""
+GPU_RESOURCES: Final = ("nvidia.com/gpu", "amd.com/gpu")
+"""What device plugins call a whole GPU."""
+CORDONED: Final = "cordoned"
+NOT_READY: Final = "not ready"
+PASSING: Final = (CORDONED, NOT_READY)
+"""Obstacles that are often gone soon; what a node lacks is another."""
 SHARED_SUFFIX: Final = ".shared"
 """What the device plugin adds to a resource's name when it is set to rename what it shares."""
 
@@ -19,31 +24,30 @@ SHARED_SUFFIX: Final = ".shared"
 def obstacle(request: Request, node: Node) -> str:
     """Why the pod can't go there, in words that follow "2 nodes are"; empty when it can.
 
-    1. cordoned  2. not ready  3. tainted  4. not selected by the pod  5. of another product
+    1. cordoned  2. not ready  3. tainted  4. not selected by the pod  5. out of reach of its volumes
+    6. of another product
     """
     if node.cordoned:
-        return "cordoned"
+        return CORDONED
     if not node.ready:
-        return "not ready"
-    if any(taint.effect != "PreferNoSchedule" and not _tolerated(taint, request) for taint in node.taints):
+        return NOT_READY
+    if not tolerated(request, node):
         return "tainted"
-    if not _selected(request, node):
+    if not selected(request, node):
         return "not selected by the pod"
-    named = node.labels.get(PRODUCT_LABEL, "")
-    if request.products and named and not wanted_product(request, named):
-        return "of another product"
-    return ""
+    if not all(_selects(each, node) for each in request.volumes):
+        return "out of reach of its volumes"
+    named = product(request, node) if request.products else ""
+    return "of another product" if named and not wanted_product(request, named) else ""
+
+
+def product(request: Request, node: Node) -> str:
+    """Return what the node says of the product of its GPUs; empty where it doesn't."""
+    return node.labels.get(devices.product_label(request.resource), "")
 
 
 def wanted_product(request: Request, name: str) -> bool:
     return not request.products or dcgm.product(name) in {dcgm.product(each) for each in request.products}
-
-
-def memory_bytes(node: Node) -> int | None:
-    """The size of each of the node's GPUs by its label; None where it doesn't say."""
-    text = node.labels.get(MEMORY_LABEL, "")
-    small = text.isascii() and text.isdigit() and len(text) < 9
-    return int(text) * dcgm.MEBIBYTE or None if small else None
 
 
 def shares(node: Node, resource: str = "") -> bool:
@@ -51,12 +55,25 @@ def shares(node: Node, resource: str = "") -> bool:
     names = (resource,) if resource else node.allocatable
     if any(name.endswith(SHARED_SUFFIX) for name in names):
         return True
-    text = node.labels.get(REPLICAS_LABEL, "")
-    return text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 1
+    return numbers.whole(node.labels.get(REPLICAS_LABEL, ""), 2, 99_999_999) is not None
 
 
-def _tolerated(taint: Taint, request: Request) -> bool:
-    return any(_tolerates(each, taint) for each in request.tolerations)
+def tolerated(request: Request, node: Node) -> bool:
+    """Return whether the pod tolerates all taints that keep pods away."""
+    return all(
+        taint.effect == "PreferNoSchedule" or any(_tolerates(each, taint) for each in request.tolerations)
+        for taint in node.taints
+    )
+
+
+def selected(request: Request, node: Node) -> bool:
+    """Return whether the node is what the pod's selector and required node affinity ask for."""
+    if any(node.labels.get(key) != value for key, value in request.node_selector.items()):
+        return False
+    required = _map(
+        _map(request.affinity or {}, "nodeAffinity"), "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    return not required or _selects(required, node)
 
 
 def _tolerates(toleration: Toleration, taint: Taint) -> bool:
@@ -64,18 +81,15 @@ def _tolerates(toleration: Toleration, taint: Taint) -> bool:
         return False
     if toleration.operator == "Exists":
         return toleration.key in ("", taint.key)
-    return toleration.key == taint.key and toleration.value == taint.value
-
-
-def _selected(request: Request, node: Node) -> bool:
-    if any(node.labels.get(key) != value for key, value in request.node_selector.items()):
+    if toleration.key != taint.key:
         return False
-    required = _map(
-        _map(request.affinity or {}, "nodeAffinity"), "requiredDuringSchedulingIgnoredDuringExecution"
-    )
-    if not required:
-        return True
-    terms = required.get("nodeSelectorTerms")
+    if toleration.operator in ("Gt", "Lt"):
+        return _compares(toleration.operator, taint.value, [toleration.value], canonical=True)
+    return toleration.operator == "Equal" and toleration.value == taint.value
+
+
+def _selects(selector: Mapping[str, Any], node: Node) -> bool:
+    terms = selector.get("nodeSelectorTerms")
     return isinstance(terms, list) and any(_matches(term, node) for term in terms)
 
 
@@ -109,12 +123,18 @@ def _holds(requirement: object, labels: Mapping[str, str]) -> bool:
             return False
 
 
-def _compares(operator: str, value: str | None, values: list[str]) -> bool:
-    try:
-        left, right = int(value or "", 10), int(values[0], 10)
-    except (ValueError, IndexError):
+def _compares(operator: str, value: str | None, values: list[str], *, canonical: bool = False) -> bool:
+    """Compare numbers; `canonical` ones are written as numbers are, without zeros in front and `+`: those of taints."""
+    texts = value or "", values[0] if values else ""
+    left, right = (_integer(each) for each in texts)
+    if left is None or right is None or (canonical and (str(left), str(right)) != texts):
         return False
     return left > right if operator == "Gt" else left < right
+
+
+def _integer(text: str) -> int | None:
+    """Return what the scheduler reads there: a number of 64 bits, which may have a sign."""
+    return numbers.whole(text.removeprefix("+") if text[1:2].isdigit() else text, -(2**63), 2**63 - 1)
 
 
 def _map(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -5,13 +5,15 @@ hands out only what is free, so after a while it is left to them. A pod that is 
 reservations of shared memory.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
+from ocr_operator.decide.placement import devices
 from ocr_operator.decide.placement.types import Basis, NoFit, NoFitReason, Placement, Request
 from ocr_operator.resources.observed import Pod
 
-WAIT: Final = timedelta(minutes=2)
+NEVER: Final = -1
+"""As the seconds to wait: such pods stay at their gates."""
 
 _MORE_NODES_HELP: Final = frozenset(
     {
@@ -25,12 +27,21 @@ _MORE_NODES_HELP: Final = frozenset(
 """Not too little memory: the scheduler doesn't know of it, and would pick a GPU that is too small."""
 
 
-def give_up(request: Request, pod: Pod, nofit: NoFit, now: datetime) -> Placement | None:
-    """The decision to leave the node to the scheduler; None while the pod goes on waiting."""
+def give_up(
+    request: Request, pod: Pod, nofit: NoFit, now: datetime, *, after_seconds: int
+) -> Placement | None:
+    """The decision to leave the node to the scheduler, that long after the pod was made, 0 at once, `NEVER` never; None
+    while the pod goes on waiting.
+    """
+    if after_seconds == NEVER:
+        return None
     if request.sharing not in ("exclusive", "claim") or nofit.reason not in _MORE_NODES_HELP:
         return None
-    if pod.created is None or now - pod.created < WAIT:
+    if nofit.excluded is None or pod.created is None:
         return None
+    if (now - pod.created).total_seconds() < after_seconds:
+        return None
+    claims = request.sharing == "claim"
     return Placement(
         pod=request.pod,
         uid=request.uid,
@@ -41,6 +52,14 @@ def give_up(request: Request, pod: Pod, nofit: NoFit, now: datetime) -> Placemen
         resource=request.resource,
         count=request.count,
         basis=Basis.SCHEDULER,
-        why=f"{nofit.message}; left to the scheduler after {WAIT // timedelta(minutes=1)} minutes, so that a cluster "
-        "autoscaler sees the pod",
+        products=devices.spellings(request.products),
+        product_label=devices.product_label(request.resource),
+        excluded=() if claims else nofit.excluded,
+        barred=nofit.excluded if claims else (),
+        why=f"{nofit.message}; left to the scheduler {_after(after_seconds)}, so that a cluster autoscaler sees the "
+        "pod",
     )
+
+
+def _after(seconds: int) -> str:
+    return f"after {seconds} s" if seconds > 0 else "at once"

@@ -36,13 +36,6 @@ def reserved(
     return tuple(sorted(entries, key=lambda entry: (entry.pod, entry.uid, entry.resource)))
 
 
-def merge(reservations: Iterable[Reservation], recent: Iterable[Reservation]) -> tuple[Reservation, ...]:
-    """Add those of `recent` (placed by us, not yet seen in the watch) whose pods have no reservation."""
-    known = tuple(reservations)
-    uids = {entry.uid for entry in known}
-    return known + tuple(entry for entry in recent if entry.uid not in uids)
-
-
 def _entries(pod: Pod, needs: Mapping[str, int], state: PodState | None) -> Iterator[Reservation]:
     """One entry for the pinned GPUs, else one per extended resource that the pod requests."""
     found = record(pod)
@@ -86,7 +79,10 @@ def _used(state: PodState) -> int | None:
 
 def _pins(pod: Pod, found: Record) -> tuple[str, ...]:
     """Return the pinned GPUs: the annotation that the container's environment is made from counts; the record only
-    replaces a missing one.
+    replaces a missing one, and says which of several the pod gets where it should go. Which one it gets elsewhere is
+    known when its claim was read.
     """
     listed = pod.annotation(names.ANNOTATION_GPU_UUIDS)
+    if found.elsewhere and "," in listed:
+        return placement.uuids(placement.listed(found.gpus)) if pod.node in ("", found.node) else ()
     return placement.uuids(listed if listed.strip(",") else placement.listed(found.gpus))

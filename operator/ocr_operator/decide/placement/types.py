@@ -6,8 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
+from ocr_operator.resources import affinity
+from ocr_operator.resources.affinity import Spread, Term
+from ocr_operator.resources.demand import NOTHING, Demand
 from ocr_operator.resources.observed import Pod, Toleration
 from ocr_operator.resources.spec import OcrDeployment, Sharing
+from ocr_operator.resources.tenant import NOBODY, Kin
 from ocr_wire import placement
 
 CLAIMED: Final = "claim"
@@ -24,7 +30,7 @@ class Basis(StrEnum):
     ALLOCATION = "allocation"
     """No usable data: only what the operator and the API server know to be promised."""
     SCHEDULER = "scheduler"
-    """Nothing fitted for minutes: the scheduler picks the node as soon as there is one."""
+    """Nothing fitted for a while: the scheduler picks the node as soon as there is one."""
     NONE = "none"
     """No GPU was asked for."""
 
@@ -79,8 +85,17 @@ class Request:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Mapping[str, Any] | None = None
-    refused: frozenset[str] = frozenset()
-    """Nodes from which the scheduler turned away a pod of the same resource lately: they come last."""
+    demand: Demand = NOTHING
+    """All that it asks of its node."""
+    kin: Kin = NOBODY
+    """What other pods know it by, with its anti-affinity."""
+    near: tuple[Term, ...] = ()
+    """Its required pod affinity."""
+    spread: tuple[Spread, ...] = ()
+    volumes: tuple[Mapping[str, Any], ...] = ()
+    """Node selectors of its bound volumes, each of which must match."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Node → how often the scheduler turned a pod of the same resource away from it: those come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +129,27 @@ class Placement:
     """Source of the load (`exporter`, `prometheus`, `pod`); empty: none."""
     runners_up: tuple[RunnerUp, ...] = ()
     why: str = ""
+    products: tuple[str, ...] = ()
+    """Where the scheduler picks the node: values of the label `product_label`, one of which the node must have."""
+    product_label: str = ""
+    excluded: tuple[str, ...] | None = None
+    """Nodes that can't work, though the scheduler doesn't know it: the pod prefers `node`, and may go anywhere but
+    there. None: it goes to `node`, or where `alternatives` are, and nowhere else."""
+    barred: tuple[str, ...] = ()
+    """Where the scheduler picks the node of a claiming pod: GPUs that can't work."""
+    alternatives: tuple[RunnerUp, ...] = ()
+    """Other nodes that it may go to, with the GPU that it gets there, in the order in which they are preferred."""
+
+    @property
+    def free(self) -> bool:
+        """Whether the scheduler may pick another node than `node`, which it tries first."""
+        return bool(self.node) and (self.excluded is not None or bool(self.alternatives))
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """The GPUs of which it gets one; empty where the device plugin picks."""
+        each = (*(gpu.uuid for gpu in self.gpus), *(each.uuid for each in self.alternatives))
+        return tuple(filter(None, each))
 
     def reservation(self, now: datetime) -> Reservation:
         """Return the reservation that holds from the moment the patch is sent."""
@@ -142,13 +178,16 @@ class Placement:
             score=self.score,
             data_age_seconds=self.data_age_seconds,
             data_source=self.data_source,
-            runners_up=tuple(
-                placement.RunnerUp(node=each.node, uuid=each.uuid, score=each.score)
-                for each in self.runners_up
-            ),
+            runners_up=_written(self.runners_up),
+            alternatives=_written(self.alternatives) or msgspec.UNSET,
             why=self.why,
+            excluded=msgspec.UNSET if self.excluded is None else len(self.excluded) + len(self.barred),
         )
         return record.to_json()
+
+
+def _written(found: tuple[RunnerUp, ...]) -> tuple[placement.RunnerUp, ...]:
+    return tuple(placement.RunnerUp(node=each.node, uuid=each.uuid, score=each.score) for each in found)
 
 
 class NoFitReason(StrEnum):
@@ -162,6 +201,10 @@ class NoFitReason(StrEnum):
     INSUFFICIENT_MEMORY = "InsufficientGpuMemory"
     INSUFFICIENT_GPUS = "InsufficientGpus"
     """Every device of the resource is taken."""
+    BACK_OFF = "BackOff"
+    """Pods that were placed before ended soon, one after the other: the next is placed a little later."""
+    PATCH_REFUSED = "PatchRefused"
+    """The API server doesn't take the patch that places the pod; the message is its own, or a webhook's."""
     CLAIM_REFUSED = "ClaimRefused"
     """The API server takes no ResourceClaim for the pod; the message is its own."""
 
@@ -172,9 +215,16 @@ class NoFit:
 
     reason: NoFitReason
     message: str
+    excluded: tuple[str, ...] | None = ()
+    """Nodes, or for a claim GPUs, that can't work, though the scheduler doesn't know it; None: too many to name."""
 
 
-def request(resource: OcrDeployment, pod: Pod, refused: frozenset[str] = frozenset()) -> Request:
+def request(
+    resource: OcrDeployment,
+    pod: Pod,
+    refused: Mapping[str, int] | None = None,
+    volumes: tuple[Mapping[str, Any], ...] = (),
+) -> Request:
     """Return what a pod of the resource needs: `shared` the sum of its models, `exclusive` and on demand the largest.
 
     On a shared GPU others count on what is left, so all that may be ready at once is reserved; a device that is one of
@@ -200,5 +250,10 @@ def request(resource: OcrDeployment, pod: Pod, refused: frozenset[str] = frozens
         node_selector=pod.node_selector,
         tolerations=pod.tolerations,
         affinity=pod.affinity,
-        refused=refused,
+        demand=pod.demand,
+        kin=Kin(pod.namespace, pod.labels, affinity.apart(pod.affinity)),
+        near=affinity.near(pod.affinity),
+        spread=affinity.with_domains(pod.spread, resource.spec.template.spec),
+        volumes=volumes,
+        refused=refused or {},
     )

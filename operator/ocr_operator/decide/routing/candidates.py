@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from ocr_operator.decide.routing.policies import POLICIES
@@ -9,8 +10,11 @@ from ocr_operator.decide.routing.types import Candidate, Eligibility, RoutingSta
 from ocr_operator.resources.observed import Pod
 from ocr_operator.resources.spec import Routing
 from ocr_wire import names
+from ocr_wire.placement import at
+from ocr_wire.routing import Record
 from ocr_wire.state import Model, PodState
 from ocr_wire.states import Location, State
+from ocr_wire.text import clean
 
 Operation = dict[str, Any]
 """Of a JSON patch."""
@@ -87,18 +91,42 @@ def _warmth(model: Model) -> Warmth:
     return Warmth.EXITED if warmth is Warmth.CPU and model.worker == "exited" else warmth
 
 
-def place(pod: Pod, routing: Routing, state: RoutingState) -> tuple[RoutingState, Operation]:
-    """The label of a pod whose gate is lifted, for the patch that does it: awake if the policy includes it at once."""
+def place(
+    pod: Pod, routing: Routing, state: RoutingState, now: datetime
+) -> tuple[RoutingState, list[Operation]]:
+    """The label of a pod whose gate is lifted, for the patch that does it, behind the annotations that it adds: awake
+    if the policy includes it at once.
+    """
     if not POLICIES[routing.policy].includes_new_pod(state):
-        return state, _label(names.ASLEEP)
-    return replace(state, members={**(state.members or {}), pod.uid: pod.name}), _label(names.AWAKE)
+        members = len(state.members or {})
+        others = "1 other pod was" if members == 1 else f"{members} other pods were"
+        why = f"it was placed while {others} awake: it joins when their queue grows, or in place of one"
+        return state, [_label(names.ASLEEP), _reason(awake=False, why=why, now=now)]
+    why = "it was placed while no other pod was awake" if not state.members else "each pod is awake at once"
+    after = replace(state, members={**(state.members or {}), pod.uid: pod.name})
+    return after, [_label(names.AWAKE), _reason(awake=True, why=why, now=now)]
 
 
-def patch(pod: Pod, *, awake: bool) -> list[Operation]:
-    """The label as a JSON patch of that very pod. Our pods have labels, or we would not know them."""
-    test = {"op": "test", "path": "/metadata/uid", "value": pod.uid}
-    return [test, _label(names.AWAKE if awake else names.ASLEEP)]
+def patch(pod: Pod, why: Sequence[str], now: datetime, *, awake: bool) -> list[Operation]:
+    """The label as a JSON patch of that very pod, with the sentences of the decision. Our pods have labels, or we would
+    not know them.
+
+    A label that is mended has no sentence: what was said of it stays true.
+    """
+    operations = [{"op": "test", "path": "/metadata/uid", "value": pod.uid}]
+    operations.append(_label(names.AWAKE if awake else names.ASLEEP))
+    if (
+        why and pod.annotations
+    ):  # those that were placed have some; of one without, the patch could only add all
+        operations.append(_reason(awake=awake, why="; ".join(why), now=now))
+    return operations
 
 
 def _label(value: str) -> Operation:
     return {"op": "add", "path": f"/metadata/labels/{names.LABEL_AWAKE.replace('/', '~1')}", "value": value}
+
+
+def _reason(*, awake: bool, why: str, now: datetime) -> Operation:
+    record = Record(awake=awake, since=at(now), why=clean(why))
+    path = f"/metadata/annotations/{names.ANNOTATION_ROUTING.replace('/', '~1')}"
+    return {"op": "add", "path": path, "value": record.to_json()}

@@ -10,22 +10,27 @@ docs/status.md has every condition, reason and phase. The modules:
 - `aggregate`: the status as a whole.
 - `conditions`: each condition as a function.
 - `pods`: the entry of a pod, and what is wrong with it.
+- `starting`: why a pod isn't prepared.
 - `events`: Events of transitions.
 - `policy`: the status of an OcrIdlePolicy.
 """
 
 from ocr_operator.decide.status.aggregate import aggregate, stalled
-from ocr_operator.decide.status.events import Event, events
+from ocr_operator.decide.status.events import Event, applied, events
 from ocr_operator.decide.status.pods import settles
 from ocr_operator.decide.status.policy import policy
-from ocr_operator.decide.status.types import PodSeen, Refusal, Seen
+from ocr_operator.decide.status.types import Edited, PodSeen, Refusal, Removal, Seen, Unwritten
 
 __all__ = [
+    "Edited",
     "Event",
     "PodSeen",
     "Refusal",
+    "Removal",
     "Seen",
+    "Unwritten",
     "aggregate",
+    "applied",
     "events",
     "policy",
     "settles",

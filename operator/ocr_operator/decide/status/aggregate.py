@@ -10,6 +10,7 @@ from ocr_operator.decide.status import conditions, pods
 from ocr_operator.decide.status.conditions import Verdict
 from ocr_operator.decide.status.types import Seen
 from ocr_operator.resources import observed
+from ocr_operator.resources.live_override import LiveOverride
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
 from ocr_wire.text import clean
@@ -17,29 +18,40 @@ from ocr_wire.text import clean
 MAX_PODS: Final = 100
 """Pods listed, first by name: 100 with 8 models each are about 100 KiB of the 1.5 MiB of an object."""
 MAX_MESSAGE: Final = 1024
+NOT_SEEN: Final = 0
+"""The generation of a status that is about none yet; that of resources starts at 1."""
 
 
-def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, Any]:
+def aggregate(resource: OcrDeployment, seen: Seen, now: datetime, *, compared: bool = True) -> dict[str, Any]:
     """The complete status. `now` is used for what changed against `resource.status`, and to tell models that have
     just become idle from those that stay so: equal inputs give an equal status, and feeding the answer back changes
     nothing.
+
+    `compared`: the children have been compared with what the resource says now. Before, only what live settings lead
+    to is new, and the rest, with the generation that it is about, stays: a rollout that hasn't begun must not look
+    finished.
     """
-    view = conditions.view(resource, seen)
+    view = conditions.view(resource, seen, now)
     verdicts = {kind: judge(view) for kind, judge in conditions.CONDITIONS.items()}
+    before = resource.status
+    about, phase = resource.generation, conditions.phase(view, verdicts)
+    if not compared:
+        verdicts = {"ConfigApplied": verdicts["ConfigApplied"]}
+        about, phase = before.get("observedGeneration", NOT_SEEN), before.get("phase", phase)
     live = (seen.live.revision, seen.live.hash) if seen.live else None
     models = [model.name for model in resource.spec.models]
     entries = [pods.entry(each, resource.generation, live, models, now) for each in pods.current(seen.pods)]
     where = [model["location"] for entry in entries for model in entry["models"]]
     status: dict[str, Any] = {
-        "observedGeneration": resource.generation,
-        "phase": conditions.phase(view, verdicts),
+        "observedGeneration": about,
+        "phase": phase,
         "replicas": len(view.pods),
         "readyReplicas": len(view.ready),
         "awakeReplicas": sum(pods.awake(each) for each in view.ready),
         "selector": f"{names.LABEL_DEPLOYMENT}={resource.name}",
         "locations": {location: where.count(location) for location in pods.LOCATIONS},
         "pods": entries[:MAX_PODS],
-        "conditions": renewed(resource.status, verdicts, resource.generation, now),
+        "conditions": renewed(before, verdicts, resource.generation, now),
     }
     if live:
         status["liveSettings"] = {
@@ -47,9 +59,20 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime) -> dict[str, A
             "hash": live[1],
             "sources": [msgspec.to_builtins(each) for each in seen.sources],
         }
-    elif known := resource.status.get("liveSettings"):
+        if seen.override is not None and not seen.override.ended(now):
+            status["liveSettings"]["override"] = _override(seen.override)
+    elif known := before.get("liveSettings"):
         status["liveSettings"] = known
     return status
+
+
+def _override(override: LiveOverride) -> dict[str, str]:
+    reported = {"hash": override.hash}
+    if override.until is not None:
+        reported["until"] = observed.stamp(override.until)
+    if override.rejection:
+        reported["rejected"] = override.rejection
+    return reported
 
 
 def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dict[str, Any]:

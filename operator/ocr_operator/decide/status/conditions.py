@@ -1,20 +1,22 @@
 """Each condition as a pure function of what was seen. docs/status.md is the table of it, tested against this."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from ocr_operator.decide.placement import NoFit
 from ocr_operator.decide.status import pods as podviews
 from ocr_operator.decide.status.types import PodSeen, Seen
 from ocr_operator.pods.unreachable import Unreachable
-from ocr_operator.resources.observed import Rollout
+from ocr_operator.resources.observed import Pod, Rollout
 from ocr_operator.resources.spec import OcrDeployment
 from ocr_wire.state import PodState
 from ocr_wire.states import Location, State
 
 NAMED: Final = 3
 """Pods that a message names; the rest is a number."""
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +55,33 @@ class View:
         )
 
 
-def view(resource: OcrDeployment, seen: Seen) -> View:
+def view(resource: OcrDeployment, seen: Seen, at: datetime) -> View:
     alive = tuple(each for each in podviews.current(seen.pods) if not each.pod.terminating)
     gated = tuple(each.pod.name for each in alive if each.pod.gated)
-    problems = [found for each in alive if (found := podviews.problem(each))]
-    return View(
+    problems = [found for each in alive if (found := podviews.problem(each, at))]
+    now = View(
         wanted=resource.spec.replicas,
         sharing=resource.spec.gpu.sharing,
         pods=alive,
         ready=tuple(each for each in alive if podviews.ready(each)),
         gated=gated,
         nofit=next((seen.nofits[name] for name in gated if name in seen.nofits), None),
-        problems=tuple(sorted(problems, key=lambda each: (podviews.REASONS.index(each.reason), each.pod))),
+        problems=(),
         rollout=seen.rollout,
         seen=seen,
     )
+    if not now.complete:  # what ended has been made up for otherwise
+        problems += [podviews.ended(each) for each in _same_template(seen.ended, alive)]
+    ordered = sorted(problems, key=lambda each: podviews.REASONS.index(each.reason))
+    return replace(now, problems=tuple(ordered))
+
+
+def _same_template(ended: Sequence[Pod], alive: Sequence[PodSeen]) -> list[Pod]:
+    """List those that ended of the template that pods are made from now: a change of the resource may be the cure."""
+    newest = max(
+        (each.pod for each in alive), key=lambda pod: (pod.created or _LONG_AGO, pod.name), default=None
+    )
+    return [pod for pod in ended if newest is None or pod.owner == newest.owner]
 
 
 def ready(now: View) -> Verdict:
@@ -76,6 +90,8 @@ def ready(now: View) -> Verdict:
     """
     if now.seen.refusal:
         return Verdict("False", now.seen.refusal.reason, now.seen.refusal.message)
+    if late := now.seen.removal or now.seen.unwritten:
+        return Verdict("False", late.reason, late.message)
     if now.wanted == 0:
         return Verdict("True", "ScaledToZero", "no replicas are wanted")
     if now.complete:
@@ -90,21 +106,29 @@ def progressing(now: View) -> Verdict:
     """True while the operator or Kubernetes still works towards the spec; not kstatus' `Reconciling`."""
     if now.seen.refusal:
         return Verdict("False", now.seen.refusal.reason, "waits for a change of the resource")
+    if late := now.seen.removal or now.seen.unwritten:
+        return Verdict("True", late.reason, late.message)
     if now.wanted == 0:
-        if now.pods:
-            return Verdict("True", "ScalingDown", f"{_pods(len(now.pods))} left")
-        return Verdict("False", "Complete", "no replicas are wanted")
+        left = Verdict("True", "ScalingDown", f"{_pods(len(now.pods))} left")
+        return left if now.pods else Verdict("False", "Complete", "no replicas are wanted")
     if now.complete:
-        return Verdict("False", "Complete", f"{_replicas(now.wanted)} up to date")
+        return _rolled_out(now)
     if now.rollout and now.rollout.failed:
         return Verdict("False", now.rollout.failed_reason, now.rollout.failed)
     return Verdict("True", _stage(now), f"{len(now.ready)} of {now.wanted} replicas are ready")
 
 
+def _rolled_out(now: View) -> Verdict:
+    edited = f"; {now.seen.edited.message}" if now.seen.edited and now.seen.edited.message else ""
+    if now.seen.waits:
+        return Verdict("False", "WaitingForTurn", f"{_replicas(now.wanted)} ready; {now.seen.waits}{edited}")
+    return Verdict("False", "Complete", f"{_replicas(now.wanted)} up to date{edited}")
+
+
 def degraded(now: View) -> Verdict:
     """True while something is wrong that doesn't pass by waiting a moment."""
-    if now.seen.refusal:
-        return Verdict("True", now.seen.refusal.reason, now.seen.refusal.message)
+    if failure := now.seen.refusal or now.seen.unwritten:
+        return Verdict("True", failure.reason, failure.message)
     if blocked := _blocked(now):
         return Verdict("True", blocked.reason, blocked.message)
     return Verdict("False", "AsExpected")
@@ -112,21 +136,38 @@ def degraded(now: View) -> Verdict:
 
 def placed(now: View) -> Verdict:
     """False with the placement's own reason and words while a pod finds no GPU."""
-    if now.gated and now.nofit:
-        return Verdict("False", now.nofit.reason.value, now.nofit.message)
     if now.gated:
-        return Verdict("False", "Pending", f"not placed yet: {_some(now.gated)}")
+        return _gated(now)
     if now.wanted == 0:
         return Verdict("True", "NotNeeded", "no replicas are wanted")
     if not now.pods:
         return Verdict("Unknown", "NoPods", "no pods yet")
     if now.sharing == "none":
         return Verdict("True", "NotNeeded", "no GPU is asked for")
+    opened = [each.pod.name for each in now.pods if not (each.pod.node or podviews.placed(each.pod))]
+    if opened:
+        why = "not placed by the operator, its gate was opened by somebody else, and not bound to a node"
+        return Verdict("False", "Unbound", f"{why}: {_some(opened)}")
     return Verdict("True", "Placed", f"{_pods(len(now.pods))} placed")
 
 
+def _gated(now: View) -> Verdict:
+    if now.nofit:
+        return Verdict("False", now.nofit.reason.value, now.nofit.message)
+    return Verdict("False", "Pending", f"not placed yet: {_some(now.gated)}")
+
+
 def config_applied(now: View) -> Verdict:
-    """True only when every ready pod has echoed the current live settings; names what older pods ignored of them."""
+    """True only when every ready pod has echoed the current live settings; names what older pods ignored of them, and
+    an override that isn't used.
+    """
+    verdict, override = _config_applied(now), now.seen.override
+    if override is None or not override.rejection:
+        return verdict
+    return replace(verdict, message=f"{verdict.message}; the override isn't used: {override.rejection}")
+
+
+def _config_applied(now: View) -> Verdict:
     live = now.seen.live
     if live is None or not now.ready:
         return Verdict("Unknown", "NoReadyPods", "no ready pod to ask")

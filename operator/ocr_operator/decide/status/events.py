@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from ocr_operator.decide.placement import Placement
 from ocr_operator.decide.status.aggregate import previous
+from ocr_operator.resources import live_override
 from ocr_wire import names
 from ocr_wire.conditions import CONDITIONS
 
@@ -17,7 +18,11 @@ MAX_FAILURES: Final = 3
 """Events of failures in one pass; a hundred pods that fail alike are one story, in `Degraded`."""
 MAX_CHANGES: Final = 4
 """Fields that an Event about changed settings names."""
-_POLICY: Final = names.POLICY_KIND
+_SETTERS: Final = {
+    live_override.ORIGIN: "OverrideChangedSettings",
+    names.POLICY_KIND: "PolicyChangedSettings",
+}
+"""What sets live settings besides the resource's spec, as its status names it → the reason of the Event."""
 _GOOD: Final = {each.type: each.healthy for each in CONDITIONS if each.is_news}
 """The healthy side of each condition whose changes are news; `Progressing` is neither good nor bad."""
 _RECOVERED: Final = {"Degraded": "Recovered", "Stalled": "Resumed", "Placed": "Placed"}
@@ -38,15 +43,18 @@ def events(
     after: Mapping[str, Any],
     placements: Iterable[Placement] = (),
     moves: Sequence[str] = (),
+    announced: tuple[int, int] | None = None,
 ) -> list[Event]:
-    """List the Events of what changed between two statuses.
+    """List the Events of what changed between two statuses; `announced` is what was `applied` in the last such Event:
+    a pod that can't be asked for a while, or another operator process, is no news.
 
     `placements` are those made (and accepted) in this pass, `moves` the changes of the awake set since the last such
     Event: they make one.
 
     1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
     good, live settings that are applied everywhere included  4. a failure that a pod reports  5. the awake set
-    6. effective values that policies changed, all in one
+    6. effective values that policies changed, all in one, and those that an override changed  7. an override that
+    isn't used
     """
     found = [
         Event(type="Normal", reason="PodPlaced", message=f"{each.pod.rpartition('/')[2]}: {each.why}")
@@ -66,10 +74,21 @@ def events(
                 news = _bad(was, good)
             else:
                 news = was.get("status") != good or (kind == "ConfigApplied" and renewed)
+            if kind == "ConfigApplied":
+                news = news and applied(after) != announced
             if news:
                 found.append(_event("Normal", _RECOVERED.get(kind, kind), now))
-    rest = _failures(before, after) + _moved(moves) + _by_policies(before, after)
+    rest = _failures(before, after) + _moved(moves) + _changes(before, after) + _rejected(before, after)
     return list(dict.fromkeys(found + rest))
+
+
+def applied(status: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the generation and revision that every ready pod has echoed, if they all have."""
+    found, revision = previous(status).get("ConfigApplied", {}), _revision(status)
+    generation = found.get("observedGeneration")
+    if found.get("status") != "True" or not isinstance(generation, int) or not isinstance(revision, int):
+        return None
+    return generation, revision
 
 
 def _moved(moves: Sequence[str]) -> list[Event]:
@@ -110,20 +129,43 @@ def _last_failures(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _by_policies(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    """List the changes of effective values that came by policies: `kubectl get` of the resource doesn't show them."""
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    """List the changes of effective values that came by policies and overrides: the resource's spec doesn't show them.
+
+    A change in which both have a part is the override's.
+    """
     was, now = _sources(before), _sources(after)
-    changes = []
+    changes: dict[str, list[str]] = {}
     for field, (value, origin) in now.items():
         old_value, old_origin = was.get(field, (value, origin))
-        if value != old_value and _POLICY in {origin.partition("/")[0], old_origin.partition("/")[0]}:
-            by = origin if origin.startswith(_POLICY) else f"{origin}, no longer {old_origin}"
-            changes.append(f"{field} {old_value} → {value} ({by})")
-    if not changes:
-        return []
+        kinds = {origin.partition("/")[0], old_origin.partition("/")[0]}
+        reason = next((reason for kind, reason in _SETTERS.items() if kind in kinds), None)
+        if value != old_value and reason is not None:
+            by = origin if origin.partition("/")[0] in _SETTERS else f"{origin}, no longer {old_origin}"
+            changes.setdefault(reason, []).append(f"{field} {old_value} → {value} ({by})")
+    return [
+        Event(type="Normal", reason=reason, message=_shortened(changes[reason]))
+        for reason in _SETTERS.values()
+        if reason in changes
+    ]
+
+
+def _shortened(changes: Sequence[str]) -> str:
     more = len(changes) - MAX_CHANGES
-    text = ", ".join(changes[:MAX_CHANGES]) + (f" and {more} more" if more > 0 else "")
-    return [Event(type="Normal", reason="PolicyChangedSettings", message=text)]
+    return ", ".join(changes[:MAX_CHANGES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _rejected(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    was, now = _override(before), _override(after)
+    if not now.get("rejected") or now == was:
+        return []
+    return [Event(type="Warning", reason="OverrideRejected", message=str(now["rejected"]))]
+
+
+def _override(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    live = status.get("liveSettings")
+    found = live.get("override") if isinstance(live, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _sources(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

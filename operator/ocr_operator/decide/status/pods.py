@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ocr_operator.decide.placement import reservations, verify
+from ocr_operator.decide.placement import failed, reservations, verify
 from ocr_operator.decide.status.types import PodSeen
 from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods.unreachable import Unreachable
@@ -36,8 +36,17 @@ _CANT_START: Final = frozenset(
 """The kubelet's waiting reasons that a person has to do something about."""
 SETTLED: Final = timedelta(seconds=5)
 """So long a model must be idle before the status says since when: else each page of a busy one would be two writes."""
-_LOOPING_RESTARTS: Final = 3
-"""So many restarts without getting ready are a loop, also in the seconds in which the container runs."""
+LONG_LEASE: Final = timedelta(minutes=5)
+"""So long the oldest page of a model must be read before the status says since when: those of language models may take
+a minute, and each would be two writes."""
+UNBOUND: Final = timedelta(minutes=1)
+"""So long a pod without a gate must be without a node, and without a word of the scheduler, before the status says so:
+that nothing complains doesn't mean that all is well."""
+KILLED: Final = 137
+"""The exit code of SIGKILL, as shells and kubelets write it."""
+_LOOPING_RESTARTS: Final = 2
+"""So many restarts without getting ready are a loop, also in the seconds in which the container runs: the kubelet's
+first back-off comes before the second restart, and from then on it is one story."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +60,11 @@ class Problem:
 REASONS: Final = (
     "CrashLooping",
     "ContainerCannotStart",
+    "PodFailed",
     "Unschedulable",
+    "Unbound",
     "WrongGpu",
+    "WorkerStuck",
     "ModelFailed",
     "Unreachable",
 )
@@ -78,6 +90,11 @@ def awake(each: PodSeen) -> bool:
     return ready(each) and each.pod.labels.get(names.LABEL_AWAKE) == names.AWAKE
 
 
+def placed(pod: Pod) -> bool:
+    """Return whether the operator opened its gate: the patch that does so leaves a record."""
+    return bool(pod.annotation(names.ANNOTATION_PLACEMENT))
+
+
 def state(each: PodSeen) -> PodState | Unreachable | None:
     """The pod's state; an answer that another pod gave (addresses are reused) counts as none."""
     reported = each.state
@@ -99,32 +116,69 @@ def applied(each: PodSeen, revision: int, digest: str) -> bool:
     )
 
 
-def problem(each: PodSeen) -> Problem | None:
+def problem(each: PodSeen, now: datetime) -> Problem | None:
     """Return what is wrong with the pod beyond "not ready yet"; None while it is only starting.
 
-    1. the scheduler finds no node  2. a container can't start  3. or ends again and again  4. the server
-    can't be asked though the pod is ready  5. another GPU than promised  6. a model gave up
+    1. the scheduler finds no node, or is silent  2. a container can't start  3. or ends again and again, or its
+    kubelet can't prepare the pod  4. the server can't be asked though the pod is ready  5. another GPU than promised
+    6. a worker that can't be killed  7. a model gave up
     """
     pod, reported = each.pod, state(each)
     if pod.terminating:
         return None
-    if pod.unschedulable:
-        return Problem(reason="Unschedulable", pod=pod.name, message=clean(pod.unschedulable))
+    if not pod.node and (why := _unscheduled(pod, now)):
+        return why
+    if failing := _failing(each):
+        return failing
+    if isinstance(reported, Unreachable) and pod.ready:
+        return Problem(reason="Unreachable", pod=pod.name, message=clean(reported.message))
+    return _reported(pod, reported, each.gpu_nodes) if isinstance(reported, PodState) else None
+
+
+def _failing(each: PodSeen) -> Problem | None:
+    """Return what keeps the pod's containers from running: numbers 2 and 3 of `problem`."""
+    pod = each.pod
     for container in pod.containers:
         if container.waiting_reason in _CANT_START:
             text = f"{container.name}: {container.waiting_reason}: {clean(container.waiting_message)}"
             return Problem(reason="ContainerCannotStart", pod=pod.name, message=text.rstrip(": "))
         if _loops(container, pod_ready=pod.ready):
             return Problem(reason="CrashLooping", pod=pod.name, message=_end(container))
-    if isinstance(reported, Unreachable) and pod.ready:
-        return Problem(reason="Unreachable", pod=pod.name, message=clean(reported.message))
-    return _reported(pod, reported, each.gpu_nodes) if isinstance(reported, PodState) else None
+    if each.warning:
+        return Problem(reason="ContainerCannotStart", pod=pod.name, message=each.warning)
+    return None
+
+
+def _unscheduled(pod: Pod, now: datetime) -> Problem | None:
+    if pod.unschedulable:
+        return Problem(reason="Unschedulable", pod=pod.name, message=clean(pod.unschedulable))
+    since = unbound_since(pod)
+    if since is None or now - since < UNBOUND:
+        return None
+    asked = "is there the one that its template names, and, with gpu.sharing: claim, its ResourceClaim?"
+    return Problem(reason="Unbound", pod=pod.name, message=f"no scheduler takes it up: {asked}")
+
+
+def unbound_since(pod: Pod) -> datetime | None:
+    """Since when the pod waits for a scheduler that says nothing; None while it doesn't."""
+    if pod.node or pod.gates or pod.unschedulable or pod.terminating or pod.finished:
+        return None
+    return reservations.record(pod).time or pod.created
+
+
+def ended(pod: Pod) -> Problem:
+    """Return what is wrong with a pod that ended."""
+    return Problem(reason="PodFailed", pod=pod.name, message=clean(failed.sentence(pod)))
 
 
 def _reported(pod: Pod, reported: PodState, gpu_nodes: GpuNodes) -> Problem | None:
-    """Return what the pod itself reports: numbers 5 and 6 of `problem`."""
+    """Return what the pod itself reports: numbers 5 to 7 of `problem`."""
     if wrong := verify.mismatch(pod, reported, gpu_nodes):
         return Problem(reason="WrongGpu", pod=pod.name, message=wrong)
+    for model in reported.models:
+        if model.stuck_since is not None:
+            what = f"its worker was killed at {_precise(model.stuck_since)} and hasn't ended"
+            return Problem(reason="WorkerStuck", pod=pod.name, message=f"{model.name}: {what}")
     for model in reported.models:
         if model.state is State.FAILED:
             what = f": {model.last_failure.message}" if model.last_failure else ""
@@ -160,10 +214,7 @@ def entry(
         same = current_settings is not None and applied(each, *current_settings)
         answer["appliedGeneration"] = generation if same else reported.settings.generation
         answer["models"] = [
-            {"name": model.name, "state": model.state.value, "location": model.location.value}
-            | ({"since": _precise(model.since)} if model.since else {})
-            | ({"idleSince": _precise(idle)} if (idle := idle_since(model)) and now - idle >= SETTLED else {})
-            for model in sorted(reported.models, key=lambda model: model.name)
+            _model(model, now) for model in sorted(reported.models, key=lambda model: model.name)
         ]
     else:
         where = _unasked(each)
@@ -173,19 +224,46 @@ def entry(
     return answer
 
 
+def _model(model: Model, now: datetime) -> dict[str, str]:
+    times = {
+        "since": model.since,
+        "stuckSince": model.stuck_since,
+        **{
+            name: at for name, (at, after) in _settling(model).items() if at is not None and now - at >= after
+        },
+    }
+    return {
+        "name": model.name,
+        "state": model.state.value,
+        "location": model.location.value,
+        **{name: _precise(at) for name, at in times.items() if at is not None},
+    }
+
+
+def _settling(model: Model) -> dict[str, tuple[datetime | None, timedelta]]:
+    """Return the times that the status says only when they are so long ago."""
+    return {
+        "idleSince": (idle_since(model), SETTLED),
+        "oldestLeaseSince": (model.oldest_lease_since, LONG_LEASE),
+    }
+
+
 def idle_since(model: Model) -> datetime | None:
     """Since when an idle timer runs for the model's weights; None while it is in use, or holds none."""
     return model.idle_since if model.state in {State.READY, State.OFFLOADED} else None
 
 
 def settles(pods: Sequence[PodSeen], now: datetime) -> float | None:
-    """Seconds until the status has a new `idleSince` to tell, None for "when something changes"."""
+    """Seconds until the status has a new time to tell, None for "when something changes"."""
     models = (
         model for each in pods if isinstance(reported := state(each), PodState) for model in reported.models
     )
-    left = [SETTLED - (now - idle) for model in models if (idle := idle_since(model)) is not None]
+    waits = [pair for model in models for pair in _settling(model).values()]
+    waits += [(unbound_since(each.pod), UNBOUND) for each in pods]
+    left = [(after - (now - at), after) for at, after in waits if at is not None]
     # A clock that is ahead of ours by more than that is wrong: it must not keep us looking.
-    return min((each.total_seconds() for each in left if timedelta() < each <= 2 * SETTLED), default=None)
+    soon = (each.total_seconds() for each, after in left if timedelta() < each <= after + SETTLED)
+    return min(soon, default=None)
 
 
 def _unasked(each: PodSeen) -> str:
@@ -212,7 +290,11 @@ def _last_failure(each: PodSeen) -> dict[str, Any] | None:
     """The newest of what the models report and how the containers ended."""
     found: list[tuple[str, dict[str, Any]]] = []
     for container in each.pod.containers:
-        if container.terminated_at and (container.exit_code or 0) != 0:
+        # With cgroup v1 the server may survive the end of a worker, and end by itself: the kernel's word counts.
+        killed = container.terminated_reason == "OOMKilled"
+        if container.terminated_at and ((container.exit_code or 0) != 0 or killed):
+            odd = killed and container.exit_code != KILLED
+            how = f" with exit code {container.exit_code} after a process of it was killed" if odd else ""
             said = clean(container.terminated_message)
             at = observed.stamp(container.terminated_at)
             found.append(
@@ -220,9 +302,9 @@ def _last_failure(each: PodSeen) -> dict[str, Any] | None:
                     at,
                     {
                         "reason": clean(container.terminated_reason, 64) or "Error",
-                        "message": f"{container.name} ended" + (f": {said}" if said else ""),
+                        "message": f"{container.name} ended{how}" + (f": {said}" if said else ""),
                         "time": at,
-                        "exitCode": container.exit_code,
+                        "exitCode": KILLED if killed else container.exit_code,
                     },
                 )
             )

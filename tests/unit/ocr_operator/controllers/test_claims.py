@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ class TestChoice:
         assert answer == NoFit(
             reason=NoFitReason.INSUFFICIENT_GPUS,
             message="no GPU fits 12Gi: 0 of 1 are free and large enough (gpu-a/GPU-1: 1 pod on it, taken)",
+            excluded=("GPU-1",),
         )
 
     def test_a_claimed_gpu_takes_no_pins(self) -> None:
@@ -81,6 +83,44 @@ class TestChoice:
         answer = choose(make_gpu("GPU-1", 40))
         assert isinstance(answer, NoFit)
         assert answer.reason is NoFitReason.INSUFFICIENT_MEMORY
+
+
+class TestLeftToTheScheduler:
+    """After two minutes without a free GPU; it hands out any device that no claim has."""
+
+    def waits(self, *gpus: GpuReading, reservations: tuple[Reservation, ...] = ()) -> Placement | None:
+        refusal = choose(*gpus, reservations=reservations)
+        assert isinstance(refusal, NoFit)
+        refusal = replace(refusal, reason=NoFitReason.INSUFFICIENT_GPUS)
+        pod = replace(make_pod(), created=NOW - timedelta(hours=1))
+        return placement.give_up(placement.request(RESOURCE, pod), pod, refusal, NOW, after_seconds=120)
+
+    def test_gpus_that_can_not_work_are_no_devices_to_claim(self) -> None:
+        """GPU-1 is too full, GPU-2 is somebody's by a pin; that GPU-3 is claimed the scheduler sees for itself."""
+        mine = Reservation(
+            pod="default/p", uid="p", deployment="", node="gpu-a", uuids=("GPU-2",), memory_bytes=1
+        )
+        theirs = replace(mine, pod="default/q", uid="q", uuids=("GPU-3",), resource="claim", count=1)
+        gpus = [make_gpu("GPU-1", 40), make_gpu("GPU-2"), make_gpu("GPU-3")]
+        placed = self.waits(*gpus, reservations=(mine, theirs))
+        assert placed is not None
+        assert (placed.node, placed.barred, placed.excluded) == ("", ("GPU-1", "GPU-2"), ())
+        [request] = manifests.claim(RESOURCE, make_pod(), placed.uuids, placed.barred)["spec"]["devices"][
+            "requests"
+        ]
+        [selector] = request["exactly"]["selectors"]
+        attribute = "device.attributes['gpu.nvidia.com'].uuid"
+        wanted = f"!(device.driver == 'gpu.nvidia.com' && {attribute} in ['GPU-1', 'GPU-2'])"
+        assert selector["cel"]["expression"] == wanted
+        assert placement.record(patched(placed)).excluded == 2, "it is placed anew after a while"
+
+    def test_with_too_many_to_name_the_pod_waits_on(self) -> None:
+        assert self.waits(*(make_gpu(f"GPU-{n}", 40) for n in range(65))) is None
+
+
+def patched(placed: Placement) -> Pod:
+    raw = raw_pod("new", annotations={names.ANNOTATION_PLACEMENT: placed.to_json(NOW)})
+    return observed.pod(raw)
 
 
 class TestManifest:
@@ -123,6 +163,85 @@ class TestManifest:
 
         assert template() == template(deviceClassName="gpu.nvidia.com")
         assert len({str(template(**each)) for each in ({}, {"driver": "x"}, {"selectors": ["true"]})}) == 3
+
+
+LISTED = ["GPU-3", "GPU-1"]
+ALTERNATIVE = (
+    '{"node": "gpu-a", "gpus": [{"uuid": "GPU-3"}], "alternatives": [{"node": "gpu-b", "uuid": "GPU-1"}]}'
+)
+
+
+def bound(node: str, uuids: str = "GPU-3,GPU-1") -> Pod:
+    annotations = {
+        names.ANNOTATION_PLACEMENT: ALTERNATIVE,
+        names.ANNOTATION_GPU_UUIDS: uuids,
+        names.ANNOTATION_CLAIM: "{}",
+    }
+    return observed.pod(raw_pod("new", node=node, annotations=annotations))
+
+
+class TestAlternatives:
+    def test_a_claim_lists_them_in_their_order(self) -> None:
+        own = make_deployment(gpu={"sharing": "claim", "claim": {"selectors": ["device.driver != ''"]}})
+        [request] = manifests.claim(own, make_pod(), LISTED)["spec"]["devices"]["requests"]
+        assert "exactly" not in request
+        assert [each["name"] for each in request["firstAvailable"]] == ["gpu-0", "gpu-1"]
+        for uuid, each in zip(LISTED, request["firstAvailable"], strict=True):
+            first, second = each["selectors"]
+            assert first["cel"]["expression"].endswith(f".uuid in ['{uuid}']")
+            assert second == {"cel": {"expression": "device.driver != ''"}}
+
+    @pytest.mark.parametrize(
+        ("node", "uuids", "counted"),
+        [
+            ("", "GPU-3,GPU-1", ("gpu-a", ("GPU-3",))),
+            ("gpu-a", "GPU-3,GPU-1", ("gpu-a", ("GPU-3",))),
+            ("gpu-b", "GPU-3,GPU-1", ("gpu-b", ())),
+            ("gpu-b", "GPU-1", ("gpu-b", ("GPU-1",))),
+        ],
+        ids=["on-its-way", "there", "elsewhere", "confirmed"],
+    )
+    def test_one_of_them_is_reserved(
+        self, node: str, uuids: str, counted: tuple[str, tuple[str, ...]]
+    ) -> None:
+        [entry] = placement.reserved([bound(node, uuids)])
+        assert (entry.node, entry.uuids) == counted
+        assert (entry.resource, entry.count) == ("claim", 1)
+
+    async def test_the_claim_says_which_one_the_pod_got(self) -> None:
+        kube, pod = FakeKube(), bound("gpu-b")
+        assert claims.unconfirmed(pod)
+        assert not claims.unconfirmed(bound("gpu-b", "GPU-1"))
+        assert not claims.unconfirmed(bound(""))
+        assert await claims.allocated(kube, pod) == "", "there is no claim"
+        manifest = manifests.claim(RESOURCE, pod, LISTED)
+        made = await kube.create(manifest)
+        assert await claims.allocated(kube, pod) == ""
+        results = [{"request": "gpu/gpu-1", "device": "gpu-7"}]
+        for user, got in (("somebody", ""), (pod.uid, "GPU-1")):
+            await kube.delete(api.ref_of(made), uid=(await kube.get(api.ref_of(made)))["metadata"]["uid"])
+            status = {"allocation": {"devices": {"results": results}}, "reservedFor": [{"uid": user}]}
+            await kube.create({**manifest, "status": status})
+            assert await claims.allocated(kube, pod) == got
+
+    @pytest.mark.parametrize(("status", "named"), [(200, LISTED), (422, LISTED[:1]), (403, [])])
+    async def test_where_no_list_is_taken_the_first_is_claimed(self, status: int, named: list[str]) -> None:
+        """`firstAvailable` can be switched off; a quota is another matter."""
+        kube, pod = FakeKube(), make_pod()
+
+        def fail(verb: str, ref: api.Ref) -> None:
+            if verb == "create" and status != 200 and kube.calls["create"] == 1:
+                raise api.Refused(ref, status, "no")
+
+        kube.fail = fail
+        manifest = partial(manifests.claim, RESOURCE, pod)
+        if not named:
+            with pytest.raises(api.Refused):
+                await claims.make(kube, manifest, LISTED)
+            return
+        assert await claims.make(kube, manifest, LISTED) == named
+        there = await kube.get(api.ref_of(manifest(named)))
+        assert there["spec"] == manifest(named)["spec"]
 
 
 class TestEnsure:

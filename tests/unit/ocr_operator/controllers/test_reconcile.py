@@ -8,7 +8,8 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,20 +18,31 @@ from prometheus_client import CollectorRegistry
 from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import Context
+from ocr_operator.controllers.fence import Fence, NotOurs
 from ocr_operator.controllers.reconcile import REFUSED_SECONDS, Reconciler
 from ocr_operator.controllers.recorder import Recorder
-from ocr_operator.controllers.reports import STATUS_SPACING_SECONDS, Reporter
+from ocr_operator.controllers.reports import STATUS_WRITES, Reporter
+from ocr_operator.controllers.startups import PERIOD_SECONDS
+from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import WorkQueue
+from ocr_operator.decide import manifests, placement
 from ocr_operator.decide.manifests import Defaults
-from ocr_operator.decide.placement import unschedulable
+from ocr_operator.decide.ownership import Whose
+from ocr_operator.decide.placement import NoFit, Placement, Request, unschedulable
+from ocr_operator.gpuload.dcgm import GpuReading
+from ocr_operator.gpuload.merged import MergedReadings
 from ocr_operator.gpuload.sources import GpuSources
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.pods.client import PodClient
-from ocr_operator.resources.observed import Key
+from ocr_operator.resources import observed
+from ocr_operator.resources.demand import Demand
+from ocr_operator.resources.observed import Key, stamp
 from ocr_operator.settings import Settings
 from ocr_wire import names
+from ocr_wire import state as podstate
+from ocr_wire.state import PodState
 from tests.support import observations, resources
 from tests.support.fakekube import FakeKube
 from tests.support.patience import PATIENCE
@@ -38,46 +50,110 @@ from tests.support.stage import until
 
 KEY: Key = ("default", "invoices")
 T0 = datetime(2026, 11, 23, 8, tzinfo=UTC)
+PACE = 1 / STATUS_WRITES.rate
 TOKEN = "token"
+
+# A GPU of 45 GiB, of which 40 are promised, and a request for 12.
+GPU_NODE: dict[str, Any] = {
+    "kind": "Node",
+    "apiVersion": "v1",
+    "metadata": {"name": "gpu-a", "uid": "n"},
+    "status": {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "allocatable": {"nvidia.com/gpu": "1"},
+    },
+}
+PROMISED = {
+    names.ANNOTATION_GPU_UUIDS: "GPU-1",
+    names.ANNOTATION_PLACEMENT: json.dumps({"node": "gpu-a", "memoryBytes": 40 * 2**30}),
+}
+ANOTHER_SHARE = Request(
+    pod="default/new", uid="new", deployment="default/other", sharing="shared", memory_bytes=12 * 2**30,
+    resource="", count=0,
+)  # fmt: skip
+
+
+def one_gpu(read_at: datetime) -> MergedReadings:
+    reading = GpuReading(
+        node="gpu-a", uuid="GPU-1", memory_used_bytes=0, memory_total_bytes=45 * 2**30, read_at=read_at
+    )
+    gpus = MergedReadings()
+    gpus.set("exporter/1", [reading])
+    return gpus
+
+
+class Passes(WorkQueue):
+    """A queue that remembers what it was asked for."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.asked: list[Key] = []
+
+    def enqueue(self, key: Key, *, urgent: bool = False) -> None:
+        self.asked.append(key)
+        super().enqueue(key, urgent=urgent)
 
 
 class Desk:
     """A reconciler and all that it reads; its informers run, its clock stands still."""
 
-    def __init__(self, kube: FakeKube, session: Any) -> None:
+    def __init__(self, kube: FakeKube, session: Any, **settings_of: Any) -> None:
         self.kube = kube
         self.seconds = 0.0
-        settings = Settings(scrape_seconds=2)
+        self.whose = Whose.OURS
+        self.seconds_left: float | None = None
+        settings = Settings(scrape_seconds=2, **settings_of)
         metrics, rng = Metrics(CollectorRegistry()), random.Random(1)
         clock: Any = {"time": lambda: self.seconds, "metrics": metrics}
-        queue, policy_queue = (WorkQueue(concurrency=1, rng=rng, **clock) for _ in range(2))
-        self.cluster = ClusterState(kube, settings, queue=queue, policy_queue=policy_queue, **clock)
+        self.queue = queue = Passes(concurrency=1, rng=rng, **clock)
+        policy_queue = WorkQueue(concurrency=1, rng=rng, **clock)
+        self.cluster = ClusterState(
+            kube, settings, queue=queue, policy_queue=policy_queue, now=lambda: T0, **clock
+        )
+        fence = Fence(kube, lambda namespace: self.seconds_left)
+        wave = Wave(2, enqueue=queue.enqueue, metrics=metrics)
         self.children = Children(
-            kube, self.cluster, defaults=Defaults("image:1"), metrics=metrics, new_token=lambda: TOKEN
+            fence,
+            self.cluster,
+            defaults=Defaults("image:1"),
+            wave=wave,
+            metrics=metrics,
+            new_token=lambda: TOKEN,
+        )
+        self.gpus = GpuSources(
+            session,
+            settings,
+            exporter_pods=self.cluster.exporter_pods,
+            namespace_labels=self.cluster.namespace_labels,
+            nodes=set,
+            on_first=self.cluster.capacity_changed,
+            now=lambda: T0,
+            metrics=metrics,
+            rng=rng,
         )
         self.reconciler = Reconciler(
             Context(
-                kube=kube,
+                kube=fence,
                 cluster=self.cluster,
-                pods=PodClient(session, on_change=lambda key, urgent: None, metrics=metrics, rng=rng),
-                gpus=GpuSources(
+                pods=PodClient(
                     session,
-                    settings,
-                    exporter_pods=self.cluster.exporter_pods,
-                    nodes=set,
-                    on_first=self.cluster.capacity_changed,
-                    now=lambda: T0,
+                    on_change=lambda key, urgent: None,
+                    on_state=self.cluster.accounting.state_changed,
                     metrics=metrics,
                     rng=rng,
                 ),
+                gpus=self.gpus,
                 children=self.children,
+                wave=wave,
                 reporter=Reporter(
-                    kube,
+                    fence,
                     self.cluster,
-                    Recorder(kube, now=lambda: T0, metrics=metrics, instance=""),
+                    Recorder(kube, now=lambda: T0, time=lambda: 0.0, metrics=metrics, instance=""),
                     **clock,
                 ),
                 forget=queue.forget,
+                whose=lambda namespace: self.whose,
+                leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
                 now=lambda: T0,
                 **clock,
             )
@@ -86,11 +162,12 @@ class Desk:
     async def make(self, **spec: Any) -> None:
         body = resources.make_body(**spec)
         del body["metadata"]["uid"], body["metadata"]["generation"]
-        self.cluster.put_resource(await self.kube.create(body))
+        await self.kube.create(body)
+        await until(lambda: self.cluster.resource(KEY))
 
     async def change(self, path: str, value: Any) -> None:
         ref = api.Ref(api.OCR_DEPLOYMENT, *KEY)
-        self.cluster.put_resource(await self.kube.patch(ref, [{"op": "add", "path": path, "value": value}]))
+        self.cluster.answered(await self.kube.patch(ref, [{"op": "add", "path": path, "value": value}]))
 
     async def reconcile(self) -> float | None:
         return await self.reconciler.reconcile(KEY)
@@ -107,10 +184,10 @@ class Desk:
         return next(each for each in (await self.status())["conditions"] if each["type"] == type_)
 
 
-@pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
+@contextlib.asynccontextmanager
+async def at_work(kube: FakeKube | None = None, **settings: Any) -> AsyncIterator[Desk]:
     async with wire.session() as session:
-        ours = Desk(FakeKube(), session)
+        ours = Desk(kube or FakeKube(), session, **settings)
         tasks = [asyncio.create_task(each.run()) for each in ours.cluster.informers]
         for each in ours.cluster.informers:
             await asyncio.wait_for(each.synced.wait(), PATIENCE)
@@ -120,6 +197,12 @@ async def desk() -> AsyncIterator[Desk]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    async with at_work() as ours:
+        yield ours
 
 
 async def test_first_pass_records_the_revision_before_anything_else(desk: Desk) -> None:
@@ -143,7 +226,7 @@ async def test_second_pass_writes_nothing(desk: Desk) -> None:
     await desk.make()
     await desk.reconcile()
     await until(lambda: len(desk.cluster.children(KEY)) == 3)
-    desk.seconds += STATUS_SPACING_SECONDS
+    desk.seconds += PACE
     await desk.reconcile()
     before = dict(desk.kube.calls)
 
@@ -173,7 +256,7 @@ async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> N
     await desk.make()
     await desk.reconcile()
     await desk.pod(observations.raw_pod(annotations={}))
-    desk.seconds += STATUS_SPACING_SECONDS
+    desk.seconds += PACE
     await desk.reconcile()
     stamped = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
     await desk.change("/spec/idle", {"offloadAfterSeconds": 1})
@@ -205,17 +288,33 @@ async def test_conflict_brings_the_newest_resource(desk: Desk) -> None:
     await desk.reconcile()
 
 
-async def test_pods_cause_one_status_write_a_second(desk: Desk) -> None:
+async def test_pods_cause_some_status_writes_at_once_and_then_one_a_second(desk: Desk) -> None:
     await desk.make()
     await desk.reconcile()
-    await desk.pod(observations.raw_pod(annotations={}))
-    desk.seconds += 0.3
+    written, wait = 0, None
+    while wait is None:
+        await desk.pod(observations.raw_pod(name=f"invoices-{written}", annotations={}))
+        wait = await desk.reconcile()
+        written += wait is None
 
-    wait = await desk.reconcile()
-
-    assert wait == pytest.approx(STATUS_SPACING_SECONDS - 0.3)
-    desk.seconds += 0.7
+    assert 2 <= written <= STATUS_WRITES.burst
+    assert wait == pytest.approx(PACE)
+    assert len((await desk.status())["pods"]) == written
+    desk.seconds += PACE
     await desk.reconcile()
+    assert len((await desk.status())["pods"]) == written + 1
+
+
+async def test_writes_of_changes_of_the_spec_hold_up_those_of_pods_for_a_second_at_most(desk: Desk) -> None:
+    await desk.make()
+    for seconds in range(60, 100):
+        await desk.change("/spec/idle", {"offloadAfterSeconds": seconds})
+        await desk.reconcile()
+    desk.seconds += PACE
+    await desk.pod(observations.raw_pod(annotations={}))
+
+    await desk.reconcile()
+
     assert [each["name"] for each in (await desk.status())["pods"]] == ["invoices-7c9-abc"]
 
 
@@ -227,13 +326,195 @@ async def test_refused_child_is_a_condition_and_tried_again_later(desk: Desk) ->
     desk.kube.fail = fail
     await desk.make()
     await desk.reconcile()
-    desk.seconds += STATUS_SPACING_SECONDS
+    desk.seconds += PACE
 
     wait = await desk.reconcile()
 
     assert wait == REFUSED_SECONDS
     conditions = (await desk.status())["conditions"]
     assert any("exceeded quota: pods" in each["message"] for each in conditions)
+
+
+async def gated(desk: Desk) -> dict[str, Any]:
+    """A pod that needs no GPU waits at its gate."""
+    raw = observations.raw_pod(gated=True, annotations={})
+    await desk.pod(raw)
+    return raw
+
+
+async def reconciled(desk: Desk) -> None:
+    """Pass until all that can be written is."""
+    for _ in range(3):
+        desk.seconds += PACE
+        with contextlib.suppress(api.KubeError):
+            await desk.reconcile()
+
+
+def refuse(kind: api.Kind, verb: str, error: type[api.KubeError], status: int, message: str) -> Any:
+    def fail(called: str, ref: api.Ref) -> None:
+        if (ref.kind, called) == (kind, verb):
+            raise error(ref, status, message)
+
+    return fail
+
+
+@pytest.mark.parametrize("verb", ["get", "create"])
+@pytest.mark.parametrize("kind", [api.SECRET, api.DEPLOYMENT])
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (api.Refused, 403, {"Stalled": "ManifestRefused", "Ready": "ManifestRefused"}),
+        (api.Unavailable, 500, {"Stalled": "AsExpected", "Ready": "NotWritten", "Degraded": "NotWritten"}),
+    ],
+)
+async def test_status_and_placement_go_on_when_a_child_cannot_be_written(
+    desk: Desk, kind: api.Kind, verb: str, error: type[api.KubeError], status: int, told: dict[str, str]
+) -> None:
+    verb = "apply" if (kind, verb) == (api.DEPLOYMENT, "create") else verb
+    desk.kube.fail = refuse(kind, verb, error, status, "a webhook says no")
+    await desk.make(gpu={"sharing": "none"})
+    await gated(desk)
+
+    await reconciled(desk)
+
+    status_ = await desk.status()
+    assert {type_: (await desk.condition(type_))["reason"] for type_ in told} == told
+    assert "a webhook says no" in (await desk.condition("Degraded"))["message"]
+    body = await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))
+    assert status_["observedGeneration"] == body["metadata"]["generation"]
+    [pod] = desk.cluster.pods_of(KEY)
+    assert not pod.gated
+
+    desk.kube.fail = lambda verb, ref: None
+    await reconciled(desk)
+    assert (await desk.condition("Degraded"))["status"] == "False"
+    assert len(desk.cluster.children(KEY)) == 3
+
+
+async def test_generation_is_told_only_when_its_children_are_compared(desk: Desk) -> None:
+    """A new image and a new timeout in one change: the timeout is recorded before the image is applied."""
+    await desk.make(gpu={"sharing": "none"})
+    await reconciled(desk)
+    before = await desk.status()
+    await desk.change("/spec/server", {"image": "another:2"})
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
+
+    await desk.reconcile()
+
+    between = await desk.status()
+    assert between["liveSettings"]["revision"] == 2
+    assert between["observedGeneration"] == before["observedGeneration"] == 1
+    assert {each["type"]: each["observedGeneration"] for each in between["conditions"]} == {
+        each["type"]: 3 if each["type"] == "ConfigApplied" else 1 for each in before["conditions"]
+    }
+    await reconciled(desk)
+    assert (await desk.status())["observedGeneration"] == 3
+
+
+async def test_first_status_says_of_no_generation_that_it_was_seen(desk: Desk) -> None:
+    written = []
+    apply_status = desk.kube.apply_status
+
+    async def record(ref: api.Ref, status: api.Json, *, resource_version: str) -> api.Json:
+        written.append(status["observedGeneration"])
+        return await apply_status(ref, status, resource_version=resource_version)
+
+    desk.kube.apply_status = record  # type: ignore[method-assign]
+    await desk.make(gpu={"sharing": "none"})
+    await reconciled(desk)
+    assert written[:2] == [0, 1]
+
+
+async def test_pod_whose_patch_is_refused_says_so(desk: Desk) -> None:
+    await desk.make(gpu={"sharing": "none"})
+    await gated(desk)
+    desk.kube.fail = refuse(api.POD, "patch", api.Refused, 403, "admission webhook denied the request")
+
+    await reconciled(desk)
+
+    placed = await desk.condition("Placed")
+    assert (placed["status"], placed["reason"]) == ("False", "PatchRefused")
+    assert "admission webhook denied the request" in placed["message"]
+
+
+async def test_pod_that_cannot_be_replaced_keeps_nothing_from_being_told(desk: Desk) -> None:
+    await desk.make()
+    raw = observations.raw_pod(annotations={names.ANNOTATION_PLACEMENT: json.dumps({"node": "gone"})})
+    raw["spec"] = {"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
+    stuck = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no such node"}
+    raw["status"] = {"phase": "Pending", "conditions": [stuck]}
+    await desk.pod(raw)
+    desk.kube.fail = refuse(api.POD, "delete", api.Refused, 403, "not yours")
+    await reconciled(desk)
+    desk.seconds += unschedulable.SECONDS + 1
+    await desk.change("/spec/server", {"image": "another:2"})
+
+    with pytest.raises(api.Refused, match="not yours"):
+        await desk.reconcile()
+
+    assert (await desk.status())["observedGeneration"] == 2
+
+
+async def test_what_others_set_in_a_child_is_one_event(desk: Desk) -> None:
+    await desk.make()
+    await reconciled(desk)
+    child = await desk.kube.get(api.Ref(api.DEPLOYMENT, *KEY))
+    child["spec"]["minReadySeconds"] = 5
+    fields: dict[str, Any] = {"f:spec": {"f:minReadySeconds": {}}}
+    child["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": fields}]
+    child["metadata"]["resourceVersion"] = "99"
+    desk.cluster.answered(child)
+
+    await reconciled(desk)
+
+    [event] = [each for each in await desk.kube.find(api.EVENT) if each["reason"] == "ChildEdited"]
+    assert event["message"] == "Deployment invoices has also spec.minReadySeconds (by kubectl-edit)"
+    assert event["count"] == 1
+
+
+async def test_what_is_set_back_again_and_again_is_one_event(desk: Desk) -> None:
+    """Such as by an autoscaler of the child, or by a webhook that changes each write."""
+    await desk.make()
+    await reconciled(desk)
+    for _ in range(5):
+        ref = api.Ref(api.DEPLOYMENT, *KEY)
+        desk.cluster.answered(
+            await desk.kube.patch(ref, [{"op": "add", "path": "/spec/replicas", "value": 9}])
+        )
+        await reconciled(desk)
+        assert (await desk.kube.get(ref))["spec"]["replicas"] == 1
+    await desk.change("/spec/replicas", 2)
+    await reconciled(desk)
+
+    [event] = [each for each in await desk.kube.find(api.EVENT) if each["reason"] == "ChildSetBack"]
+    assert event["message"] == "Deployment invoices: spec.replicas is 9, wanted 1"
+    assert event["count"] == 1
+
+
+async def test_children_that_stay_the_same_are_compared_once(desk: Desk) -> None:
+    await desk.make()
+    await reconciled(desk)
+    await reconciled(desk)
+    child = desk.cluster.child_deployment(KEY)
+    assert child is not None
+    child["spec"]["replicas"] = 9  # nothing changes an object in place but this test, to see who looks at it
+    before = desk.kube.calls["apply"]
+
+    await reconciled(desk)
+    assert desk.kube.calls["apply"] == before
+
+    desk.cluster.deployments.put({**child, "metadata": {**child["metadata"], "resourceVersion": "99"}})
+    await reconciled(desk)
+    assert desk.kube.calls["apply"] > before, "another state of it is another matter"
+
+
+async def test_status_that_is_refused_is_an_event(desk: Desk) -> None:
+    desk.kube.fail = refuse(api.OCR_DEPLOYMENT, "apply_status", api.Refused, 422, "status.phase: no")
+    await desk.make()
+    await reconciled(desk)
+    [event] = await desk.kube.find(api.EVENT)
+    assert event["reason"] == "StatusRefused"
+    assert "status.phase: no" in event["message"]
 
 
 async def test_token_of_the_secret_is_kept_and_a_strangers_is_never_used(desk: Desk) -> None:
@@ -247,7 +528,7 @@ async def test_token_of_the_secret_is_kept_and_a_strangers_is_never_used(desk: D
     await desk.make()
 
     await desk.reconcile()
-    desk.seconds += STATUS_SPACING_SECONDS
+    desk.seconds += PACE
     await desk.reconcile()
 
     secret = await desk.kube.get(api.Ref(api.SECRET, "default", "invoices-ocr-admin"))
@@ -286,7 +567,8 @@ async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -
     }
     await desk.pod(raw)
     [pod] = desk.cluster.pods_of(KEY)
-    assert desk.cluster.pinned_to(pod) == ("gone", True), "the books know where it was to go"
+    expected = unschedulable.Unschedulable(pod, "gone", lost=True)
+    assert desk.cluster.unschedulable(pod) == expected, "the books know where it was to go"
 
     await desk.reconcile()
     desk.seconds += unschedulable.SECONDS - 1
@@ -299,7 +581,7 @@ async def test_pod_pinned_to_a_lost_node_is_replaced_after_a_while(desk: Desk) -
 
 
 async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_comes_last(desk: Desk) -> None:
-    """Each time the scheduler refuses another node, patience doubles: what the pod asks for may be nowhere."""
+    """A second refusal of the same node doubles the patience: what the pod asks for may be nowhere."""
     await desk.make()
     await desk.reconcile()
     for node in ("gpu-a", "gpu-b"):
@@ -308,9 +590,12 @@ async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_come
         await desk.kube.create(body)
     await until(lambda: len(list(desk.cluster.nodes)) == 2)
 
-    for node, seconds in (("gpu-a", unschedulable.SECONDS), ("gpu-b", 2 * unschedulable.SECONDS)):
+    soon = unschedulable.SECONDS
+    for number, (node, seconds) in enumerate(
+        (("gpu-a", soon), ("gpu-b", soon), ("gpu-a", soon), ("gpu-b", 2 * soon))
+    ):
         raw = observations.raw_pod(
-            f"pod-{node}", annotations={names.ANNOTATION_PLACEMENT: json.dumps({"node": node})}
+            f"pod-{number}", annotations={names.ANNOTATION_PLACEMENT: json.dumps({"node": node})}
         )
         raw["spec"] = {"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
         full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}
@@ -324,11 +609,254 @@ async def test_pod_whose_node_was_filled_by_others_is_replaced_and_the_node_come
         await desk.reconcile()
         await until(lambda: not desk.cluster.pods_of(KEY))
 
-    cache = desk.reconciler._caches[KEY].unschedulable_history
-    assert unschedulable.refused(cache, desk.seconds) == {"gpu-a", "gpu-b"}
-    assert not unschedulable.refused(cache, desk.seconds + unschedulable.REMEMBERED_SECONDS), (
-        "forgotten after a while"
+    cache = desk.reconciler._caches[KEY]
+    assert unschedulable.refused(cache.unschedulable_history) == {"gpu-a": 2, "gpu-b": 2}
+    desk.seconds += unschedulable.REMEMBERED_SECONDS
+    await desk.reconcile()
+    assert not unschedulable.refused(cache.unschedulable_history), "no pod waits anymore"
+
+
+async def test_a_pod_for_which_others_end_is_not_replaced(desk: Desk) -> None:
+    """The scheduler keeps gpu-a for it; a replacement would be another preemptor, and end others elsewhere."""
+    await desk.make()
+    await desk.reconcile()
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-a"}}
+    await desk.kube.create(node | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    victim = observations.raw_pod("victim", deployment="", containers=[_asking("7")])
+    victim["metadata"] |= {"deletionTimestamp": "2026-11-23T09:00:00Z", "finalizers": ["test/grace"]}
+    made = await desk.kube.create({**victim, "apiVersion": "v1", "kind": "Pod"})
+    record = {names.ANNOTATION_PLACEMENT: json.dumps({"node": "gpu-a"})}
+    raw = observations.raw_pod("preemptor", annotations=record, priority=10, containers=[_asking("7")])
+    del raw["spec"]["nodeName"]
+    hangs = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}
+    raw["status"] = {"phase": "Pending", "conditions": [hangs], "nominatedNodeName": "gpu-a"}
+    await desk.pod(raw)
+    await until(lambda: len(desk.cluster.tenants) == 2)
+    for _ in range(3):
+        desk.seconds += 10 * unschedulable.SECONDS
+        await desk.reconcile()
+        assert len(desk.cluster.pods_of(KEY)) == 1
+
+    await desk.kube.delete(api.Ref(api.POD, "default", "victim"), uid=made["metadata"]["uid"])
+    await until(lambda: len(desk.cluster.tenants) == 1)
+    await desk.reconcile()
+    assert len(desk.cluster.pods_of(KEY)) == 1, "now it takes its place"
+    desk.seconds += unschedulable.SECONDS
+    await desk.reconcile()
+    await until(lambda: not desk.cluster.pods_of(KEY))
+
+
+async def test_pod_stays_apart_from_pods_that_are_on_their_way(desk: Desk) -> None:
+    """One each on a node, as their anti-affinity says; a third waits at its gate."""
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "4"}}
+    for name in ("gpu-a", "gpu-b"):
+        meta = {"name": name, "labels": {"host": name}}
+        await desk.kube.create({"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": status})
+    await until(lambda: len(list(desk.cluster.nodes)) == 2)
+    own = {"matchLabels": {names.LABEL_DEPLOYMENT: "invoices"}}
+    terms = [{"topologyKey": "host", "labelSelector": own}]
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    for name in ("one", "two", "three"):
+        await desk.pod(observations.raw_pod(name, gated=True, affinity=affinity, containers=[_asking("1")]))
+
+    await reconciled(desk)
+
+    pods = {each.name: each for each in desk.cluster.pods_of(KEY)}
+    assert {placement.record(pods[name]).node for name in ("one", "three")} == {"gpu-a", "gpu-b"}
+    assert pods["two"].gated
+    assert "2 nodes are barred by its pod anti-affinity" in (await desk.condition("Placed"))["message"]
+
+
+async def test_pods_of_others_count_where_they_are(desk: Desk) -> None:
+    """A foreign pod that takes a node's CPU; then it is gone, and so is what it took."""
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    ready = [{"type": "Ready", "status": "True"}]
+    await desk.kube.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "gpu-a"},
+            "status": {
+                "conditions": ready,
+                "allocatable": {"nvidia.com/gpu": "2", "cpu": "8", "pods": "110"},
+            },
+        }
     )
+    foreign = observations.raw_pod("foreign", deployment="", containers=[_asking("7")])
+    ref = api.Ref(api.POD, "default", "foreign")
+    made = await desk.kube.create({**foreign, "apiVersion": "v1", "kind": "Pod"})
+    await until(lambda: len(list(desk.cluster.nodes)) == 1)
+    await desk.pod(observations.raw_pod("mine", gated=True, containers=[_asking("2")]))
+    await until(lambda: len(desk.cluster.tenants) == 1)
+    desk.seconds += PACE
+    await desk.reconcile()
+    placed = await desk.condition("Placed")
+    assert "1 node is short of cpu" in placed["message"]
+
+    await desk.kube.delete(ref, uid=made["metadata"]["uid"])
+    await until(lambda: not len(desk.cluster.tenants))
+    await desk.reconcile()
+    mine = await desk.kube.get(api.Ref(api.POD, "default", "mine"))
+    assert not mine["spec"]["schedulingGates"]
+    assert mine["status"]["nominatedNodeName"] == "gpu-a", "the scheduler tries it first"
+
+
+def _zone(zone: str) -> dict[str, Any]:
+    return {"key": "zone", "operator": "In", "values": [zone]}
+
+
+WAITS = {"volumeBindingMode": "WaitForFirstConsumer"}
+IN_B = [{"matchLabelExpressions": [{"key": "zone", "values": ["b"]}]}]
+PICKED = {"volume.kubernetes.io/selected-node": "gpu-b"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "annotations", "volume", "storage_class", "node"),
+    [
+        (
+            {"volumeName": "disk"},
+            {},
+            {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [_zone("b")]}]}}},
+            {},
+            "gpu-b",
+        ),
+        ({"storageClassName": "fast"}, {}, {}, {**WAITS, "allowedTopologies": IN_B}, "gpu-b"),
+        ({"storageClassName": "fast"}, {}, {}, {"allowedTopologies": IN_B}, "gpu-a"),
+        ({"storageClassName": "fast"}, {}, {}, WAITS, "gpu-a"),
+        ({"storageClassName": "fast"}, PICKED, {}, WAITS, "gpu-b"),
+        ({"storageClassName": "gone"}, {}, {}, {}, "gpu-a"),
+    ],
+    ids=["bound", "allowed-there", "bound-without-a-pod", "allowed-anywhere", "being-made", "unknown"],
+)
+async def test_pod_goes_where_its_volume_is_or_will_be(
+    desk: Desk,
+    claim: dict[str, Any],
+    annotations: dict[str, str],
+    volume: dict[str, Any],
+    storage_class: dict[str, Any],
+    node: str,
+) -> None:
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "2"}}
+    for zone in ("a", "b"):
+        meta = {"name": f"gpu-{zone}", "labels": {"zone": zone}}
+        await desk.kube.create({"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": ready})
+    claimed = {"name": "models", "namespace": "default", "annotations": annotations}
+    storage = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "fast"}}
+    for each in (
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claimed, "spec": claim},
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "disk"}, "spec": volume},
+        storage | storage_class,
+    ):
+        await desk.kube.create(each)
+    await until(lambda: len(list(desk.cluster.nodes)) == 2)
+    volumes = [{"name": "cache", "persistentVolumeClaim": {"claimName": "models"}}]
+    volumes.append({"name": "unknown", "persistentVolumeClaim": {"claimName": "not-there"}})
+    await desk.pod(observations.raw_pod("mine", gated=True, volumes=volumes))
+
+    await desk.reconcile()
+
+    mine = await desk.kube.get(api.Ref(api.POD, "default", "mine"))
+    assert json.loads(mine["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])["node"] == node
+
+
+async def test_promised_pods_count_before_they_are_there(desk: Desk) -> None:
+    """Two pods of 5 CPUs and a node of 8: the second waits while the first is on its way."""
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    status["allocatable"] = {"nvidia.com/gpu": "2", "cpu": "8", "pods": "110"}  # type: ignore[assignment]
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-a"}, "status": status}
+    await desk.kube.create(node)
+    await until(lambda: len(list(desk.cluster.nodes)) == 1)
+    for name in ("one", "two"):
+        await desk.pod(observations.raw_pod(name, gated=True, containers=[_asking("5")]))
+    for _ in range(3):
+        await desk.reconcile()
+        gates = [
+            bool((await desk.kube.get(api.Ref(api.POD, "default", name)))["spec"]["schedulingGates"])
+            for name in ("one", "two")
+        ]
+        assert gates == [False, True]
+
+
+def _asking(cpu: str) -> dict[str, Any]:
+    return {"name": "a", "resources": {"requests": {"cpu": cpu, "nvidia.com/gpu": "1"}}}
+
+
+async def test_pod_that_may_go_elsewhere_is_left_to_the_scheduler(desk: Desk) -> None:
+    """Where it is kept from nodes that couldn't work, it is placed anew after ten minutes: they may work by then."""
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    for excluded, name in ((0, "free"), (1, "kept")):
+        record = json.dumps({"node": "gpu-a", "excluded": excluded})
+        raw = observations.raw_pod(name, annotations={names.ANNOTATION_PLACEMENT: record})
+        del raw["spec"]["nodeName"]
+        hangs = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}
+        raw["status"] = {"phase": "Pending", "conditions": [hangs]}
+        await desk.pod(raw)
+    await desk.reconcile()
+    desk.seconds += unschedulable.FREE_SECONDS - 1
+    await desk.reconcile()
+    assert len(desk.cluster.pods_of(KEY)) == 2
+    desk.seconds += 2
+    await desk.reconcile()
+    await until(lambda: [pod.name for pod in desk.cluster.pods_of(KEY)] == ["free"])
+    cache = desk.reconciler._caches[KEY]
+    assert not unschedulable.refused(cache.unschedulable_history), "no node is to blame"
+
+
+async def test_pod_that_may_go_to_several_nodes_is_refused_by_all_of_them(desk: Desk) -> None:
+    """Its replacement is placed elsewhere, so that every node is tried before one is tried twice."""
+    await desk.make(gpu={"sharing": "exclusive", "products": ["NVIDIA-L40S"]})
+    await desk.reconcile()
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-b"}}
+    await desk.kube.create(node | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    record = {"node": "gpu-a", "alternatives": [{"node": "gpu-b"}]}
+    raw = observations.raw_pod(
+        annotations={names.ANNOTATION_PLACEMENT: json.dumps(record)}, containers=[_asking("1")]
+    )
+    del raw["spec"]["nodeName"]
+    hangs = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}
+    raw["status"] = {"phase": "Pending", "conditions": [hangs]}
+    await desk.pod(raw)
+    await desk.reconcile()
+    desk.seconds += unschedulable.SECONDS
+    await desk.reconcile()
+    await until(lambda: not desk.cluster.pods_of(KEY))
+    refused = unschedulable.refused(desk.reconciler._caches[KEY].unschedulable_history)
+    assert refused == {"gpu-a": 1, "gpu-b": 1}, "gpu-a is gone, and gpu-b took it not"
+
+
+async def test_pod_says_which_gpu_its_claim_got(desk: Desk) -> None:
+    await desk.make(gpu={"sharing": "claim"})
+    await desk.reconcile()
+    record = {
+        "node": "gpu-a",
+        "gpus": [{"uuid": "GPU-1"}],
+        "alternatives": [{"node": "gpu-b", "uuid": "GPU-2"}],
+    }
+    annotations = {
+        names.ANNOTATION_PLACEMENT: json.dumps(record),
+        names.ANNOTATION_GPU_UUIDS: "GPU-1,GPU-2",
+        names.ANNOTATION_CLAIM: "{}",
+    }
+    raw = observations.raw_pod("mine", node="gpu-b", annotations=annotations)
+    await desk.pod(raw)
+    parsed = desk.cluster.pods_of(KEY)[0]
+    claim = manifests.claim(resources.make_deployment(gpu={"sharing": "claim"}), parsed, ["GPU-1", "GPU-2"])
+    results = [{"request": "gpu/gpu-1"}]
+    status = {"allocation": {"devices": {"results": results}}, "reservedFor": [{"uid": parsed.uid}]}
+    await desk.kube.create({**claim, "status": status})
+
+    await reconciled(desk)
+
+    mine = await desk.kube.get(api.Ref(api.POD, "default", "mine"))
+    assert mine["metadata"]["annotations"][names.ANNOTATION_GPU_UUIDS] == "GPU-2"
 
 
 async def test_gone_resource_is_forgotten(desk: Desk) -> None:
@@ -336,7 +864,7 @@ async def test_gone_resource_is_forgotten(desk: Desk) -> None:
     await desk.reconcile()
     body = await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))
     await desk.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
-    desk.cluster.remove_resource(body)
+    await until(lambda: desk.cluster.resource(KEY) is None)
     before = dict(desk.kube.calls)
 
     assert await desk.reconcile() is None
@@ -349,7 +877,7 @@ async def test_older_view_of_a_resource_is_ignored(desk: Desk) -> None:
     await desk.change("/spec/replicas", 2)
     assert old is not None
 
-    desk.cluster.put_resource(old)
+    desk.cluster.answered(old)
 
     known = desk.cluster.resource(KEY)
     assert known is not None
@@ -362,3 +890,369 @@ async def test_terminating_resource_is_left_to_the_garbage_collector(desk: Desk)
     with contextlib.suppress(api.NotFound):
         assert await desk.reconcile() is None
     assert not desk.cluster.children(KEY)
+
+
+async def test_fault_of_ours_is_named_in_an_event_of_the_resource(desk: Desk) -> None:
+    await desk.make()
+
+    def fail(verb: str, ref: api.Ref) -> None:
+        if ref.kind != api.EVENT:
+            raise LookupError("odd")
+
+    desk.kube.fail = fail
+    with pytest.raises(LookupError):
+        await desk.reconcile()
+
+    desk.kube.fail = lambda verb, ref: None
+    [event] = await desk.kube.find(api.EVENT)
+    assert (event["reason"], event["involvedObject"]["name"]) == ("OperatorFault", KEY[1])
+    assert "LookupError" in event["message"]
+
+
+async def test_secret_that_was_deleted_is_made_again_for_a_pod_that_waits_for_it(desk: Desk) -> None:
+    await desk.make()
+    await desk.reconcile()
+    [secret] = await desk.kube.find(api.SECRET)
+    await desk.kube.delete(api.ref_of(secret), uid=secret["metadata"]["uid"])
+    await desk.reconcile()
+    assert not await desk.kube.find(api.SECRET), "nothing hints at it"
+
+    waits = observations.raw_pod("invoices-1", ready=False, container={"state": {"waiting": {}}})
+    del waits["status"]["podIP"]
+    await desk.pod(waits)
+    again = await desk.reconcile()
+
+    [made] = await desk.kube.find(api.SECRET)
+    assert made["metadata"]["uid"] != secret["metadata"]["uid"]
+    assert again is not None, "it looks again"
+
+
+async def test_children_of_a_resource_that_is_gone_or_another_are_not_written(desk: Desk) -> None:
+    await desk.make()
+    await desk.reconcile()
+    for each in [*await desk.kube.find(api.SERVICE), *await desk.kube.find(api.DEPLOYMENT)]:
+        await desk.kube.delete(api.ref_of(each), uid=each["metadata"]["uid"])
+    await until(lambda: not desk.cluster.children(KEY))
+    desk.kube.deaf.add(api.OCR_DEPLOYMENT)
+    body = await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))
+    await desk.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
+    fresh = resources.make_body()
+    del fresh["metadata"]["uid"], fresh["metadata"]["generation"]
+    await desk.kube.create(fresh)
+
+    with pytest.raises(api.Conflict, match="another resource of that name"):
+        await desk.reconcile()
+    assert not await desk.kube.find(api.SERVICE)
+    await desk.reconcile()
+    services = await desk.kube.find(api.SERVICE)
+    assert {each["metadata"]["ownerReferences"][0]["uid"] for each in services} != {body["metadata"]["uid"]}
+
+
+async def test_a_pod_that_was_forced_away_keeps_its_gpu_for_its_grace(desk: Desk) -> None:
+    await desk.kube.create(GPU_NODE)
+    await desk.pod(observations.raw_pod("gone", annotations=PROMISED, terminationGracePeriodSeconds=120))
+    await until(lambda: desk.cluster.nodes.get(("", "gpu-a")))
+    seen = desk.cluster.pods.get(("default", "gone"))
+    assert seen is not None
+    await desk.kube.delete(api.Ref(api.POD, "default", "gone"), uid=seen.uid)
+    await until(lambda: desk.cluster.pods.get(("default", "gone")) is None)
+
+    def choose(after: float) -> Placement | NoFit:
+        now = T0 + timedelta(seconds=after)
+        return desk.cluster.accounting.choose(ANOTHER_SHARE, one_gpu(now), lambda _: None, now)
+
+    assert isinstance(choose(100), NoFit), "its process may live that long"
+    assert isinstance(choose(126), Placement)
+
+
+@pytest.mark.parametrize(("counted", "answer"), [("all", NoFit), ("watched", Placement)])
+async def test_promises_of_other_releases_count_where_their_pods_are_seen(counted: str, answer: type) -> None:
+    async with at_work(watch_namespaces=("default",), counted_pods=counted) as desk:
+        await desk.kube.create(GPU_NODE)
+        theirs = observations.raw_pod("theirs", annotations=PROMISED)
+        theirs["metadata"]["namespace"] = "elsewhere"
+        await desk.kube.create({**theirs, "apiVersion": "v1", "kind": "Pod"})
+        await desk.pod(observations.raw_pod("ours", annotations={}))
+        await until(lambda: desk.cluster.nodes.get(("", "gpu-a")))
+        choice = desk.cluster.choose(("default", "other"), ANOTHER_SHARE, one_gpu(T0), lambda _: None)
+        assert isinstance(choice, answer)
+
+
+@pytest.mark.parametrize("whose", [Whose.OTHERS, Whose.UNKNOWN])
+async def test_nothing_is_written_in_a_namespace_that_is_not_ours(whose: Whose) -> None:
+    async with at_work() as desk:
+        await desk.make()
+        desk.whose = whose
+        desk.kube.calls.clear()
+        assert await desk.reconcile() is None
+        assert not desk.kube.calls
+        desk.whose = Whose.OURS
+        await desk.reconcile()
+        assert desk.kube.calls["apply"]
+
+
+@pytest.mark.parametrize("requests", range(1, 12))
+async def test_pass_writes_nothing_after_its_namespace_was_lost(requests: int) -> None:
+    """Whichever of its requests it is at: those that went before may have taken minutes."""
+    async with at_work() as desk:
+        await desk.make()
+        await desk.pod(observations.raw_pod(annotations={}))
+        seen: list[str] = []
+
+        def lose(verb: str, ref: api.Ref) -> None:
+            seen.append(verb)
+            if len(seen) == requests:
+                desk.seconds_left = 0.0
+
+        desk.kube.fail = lose
+        lost = None
+        while lost is None:
+            try:
+                await desk.reconcile()
+            except NotOurs as error:
+                lost = error
+            desk.seconds += PACE
+        assert len(seen) >= requests
+        assert set(seen[requests:]) <= {"get"}
+
+
+async def test_secret_without_its_label_keeps_its_token_and_gets_the_label_back(desk: Desk) -> None:
+    await desk.make()
+    await desk.reconcile()
+    [secret] = await desk.kube.find(api.SECRET)
+    rotated = {names.ADMIN_KEY: base64.b64encode(b"rotated").decode()}
+    ref, uid = api.ref_of(secret), (await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY)))["metadata"]["uid"]
+    await desk.kube.patch(ref, [{"op": "replace", "path": "/data", "value": rotated}])
+    await desk.kube.patch(ref, [{"op": "remove", "path": "/metadata/labels"}])
+    desk.children.forget(uid)
+    await desk.reconcile()
+
+    [found] = await desk.kube.find(api.SECRET, selector=names.LABEL_DEPLOYMENT)
+    assert found["data"] == rotated
+
+
+async def test_what_a_kubelet_warns_of_is_read_for_pods_that_take_long_and_reported(desk: Desk) -> None:
+    await desk.make()
+    raw = observations.raw_pod(ready=False, container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    raw["status"] |= {"phase": "Pending", "startTime": stamp(T0 - timedelta(seconds=5))}
+    await desk.pod(raw)
+    wait = await desk.reconcile()
+    assert "find" not in desk.kube.calls
+    assert wait is not None
+    assert wait <= 15
+
+    warning = {"type": "Warning", "reason": "FailedMount", "message": 'secret "keys" not found'}
+    pod = api.Ref(api.POD, "default", "invoices-7c9-abc")
+    own = (await desk.kube.get(pod))["metadata"]["uid"]
+    for name, uid in (("a", own), ("b", "another")):
+        about = {
+            "involvedObject": {"uid": uid},
+            "lastTimestamp": stamp(T0),
+            "apiVersion": "v1",
+            "kind": "Event",
+        }
+        message = warning["message"] if name == "a" else "another pod's"
+        meta = {"metadata": {"name": name, "namespace": "default"}}
+        await desk.kube.create(warning | about | meta | {"message": message})
+    early = stamp(T0 - timedelta(minutes=1))
+    desk.cluster.answered(
+        await desk.kube.patch(pod, [{"op": "add", "path": "/status/startTime", "value": early}])
+    )
+    for _ in range(5):
+        desk.seconds += PACE
+        wait = await desk.reconcile()
+    degraded = await desk.condition("Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "ContainerCannotStart")
+    assert degraded["message"] == 'invoices-7c9-abc: FailedMount: secret "keys" not found'
+    assert desk.kube.calls.get("find") == 1, "once in a while"
+    assert wait == PERIOD_SECONDS
+
+    ready = {"op": "add", "path": "/status/conditions/-", "value": SANDBOXED}
+    desk.cluster.answered(await desk.kube.patch(pod, [ready]))
+    desk.seconds += PERIOD_SECONDS
+    await desk.reconcile()
+    assert (await desk.condition("Degraded"))["status"] == "False"
+    assert desk.kube.calls.get("find") == 1
+
+
+SANDBOXED = {"type": "PodReadyToStartContainers", "status": "True"}
+
+
+async def test_events_that_may_not_be_read_change_nothing(desk: Desk) -> None:
+    await desk.make()
+    raw = observations.raw_pod(ready=False, container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    raw["status"] |= {"phase": "Pending", "startTime": stamp(T0 - timedelta(minutes=5))}
+    await desk.pod(raw)
+
+    def forbid(verb: str, ref: api.Ref) -> None:
+        if verb == "find":
+            raise api.Refused(ref, 403, "forbidden")
+
+    desk.kube.fail = forbid
+    await desk.reconcile()
+    assert (await desk.condition("Degraded"))["status"] == "False"
+
+
+class BindsFirst(FakeKube):
+    """An API server where the scheduler binds a pod just before it is deleted."""
+
+    binds = ""
+
+    async def delete(self, ref: api.Ref, *, uid: str, resource_version: str = "") -> None:
+        if ref.name == self.binds:
+            await self.patch(ref, [{"op": "add", "path": "/spec/nodeName", "value": "gpu-a"}])
+        await super().delete(ref, uid=uid, resource_version=resource_version)
+
+
+async def full_of_promises(desk: Desk, low: dict[str, int]) -> None:
+    """Set up a GPU that is promised to pods of `letters`, and a pod of `invoices` of priority 10 that waits for it."""
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "1"}}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-a"}, "status": status}
+    await desk.kube.create(node)
+    device = {
+        "uuid": UUID,
+        "gpu": {"memory_used_bytes": 0, "memory_total_bytes": 45 * 2**30, "utilization": 0},
+    }
+    state = observations.raw_state()
+    state["device"] |= device
+    measures = podstate.parse(state)
+    assert isinstance(measures, PodState)
+    desk.gpus.hear("uid-measures", observed.pod(observations.raw_pod("measures")), measures)
+    models = [dict(resources.RAPIDOCR) | {"gpuMemory": "30Gi"}]
+    await desk.make(gpu={"sharing": "shared"}, models=models)
+    await desk.kube.create(resources.make_body("letters", gpu={"sharing": "shared"}, models=models))
+    for name, memory in low.items():
+        record = json.dumps({"node": "gpu-a", "memoryBytes": memory * 2**30})
+        raw = observations.raw_pod(
+            name,
+            deployment="letters",
+            annotations={names.ANNOTATION_GPU_UUIDS: UUID, names.ANNOTATION_PLACEMENT: record},
+            containers=[],
+        )
+        del raw["spec"]["nodeName"], raw["status"]["containerStatuses"]
+        raw["metadata"]["ownerReferences"] = [
+            {"kind": "ReplicaSet", "name": "letters-5d4", "uid": "rs", "controller": True}
+        ]
+        await desk.pod(raw)
+    await desk.pod(observations.raw_pod("high", gated=True, priority=10))
+    await until(
+        lambda: desk.cluster.nodes.get(("", "gpu-a")) and ("default", "letters") in desk.cluster.declared
+    )
+
+
+UUID = "GPU-8f7a95dc-2eac-5db4-b921-8c38a8608045"
+
+
+async def events(desk: Desk, reason: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in await desk.kube.find(api.EVENT):
+        if each["reason"] == reason:
+            found.setdefault(each["involvedObject"]["name"], []).append(each["message"])
+    return found
+
+
+async def test_pod_takes_what_is_promised_to_pods_of_a_lower_priority(desk: Desk) -> None:
+    """They aren't bound yet, so they are replaced, and wait."""
+    await full_of_promises(desk, {"low": 20, "lower": 20})
+    await reconciled(desk)
+
+    high = await desk.kube.get(api.Ref(api.POD, "default", "high"))
+    assert not high["spec"]["schedulingGates"]
+    record = json.loads(high["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
+    assert record["gpus"][0]["uuid"] == UUID
+    assert await events(desk, "PromiseYielded") == {
+        "letters": [
+            f"default/{name} (priority 0) isn't bound yet and is replaced: default/high (priority 10) takes 30Gi of "
+            f"gpu-a/{UUID}"
+            for name in ("low", "lower")
+        ]
+    }
+    [taken] = (await events(desk, "PromiseTaken"))["invoices"]
+    assert taken in record["why"]
+    assert not desk.cluster.pods_of(("default", "letters"))
+
+    await desk.pod(observations.raw_pod("again", gated=True, deployment="letters"))
+    await desk.reconciler.reconcile(("default", "letters"))
+    again = await desk.kube.get(api.Ref(api.POD, "default", "again"))
+    assert again["spec"]["schedulingGates"], "no one takes it back"
+
+
+async def test_pod_that_is_bound_meanwhile_keeps_what_it_was_promised() -> None:
+    """What was kept for the other is free again."""
+    kube = BindsFirst()
+    async with at_work(kube) as desk:
+        await full_of_promises(desk, {"low": 40})
+        kube.binds = "low"
+        await reconciled(desk)
+        await reconciled(desk)
+
+        assert (await kube.get(api.Ref(api.POD, "default", "low")))["spec"]["nodeName"] == "gpu-a"
+        assert (await kube.get(api.Ref(api.POD, "default", "high")))["spec"]["schedulingGates"]
+        assert (await desk.condition("Placed"))["reason"] == "InsufficientGpuMemory"
+        assert not await events(desk, "PromiseYielded")
+        low = desk.cluster.pods.get(("default", "low"))
+        assert low is not None
+        await kube.delete(api.Ref(api.POD, "default", "low"), uid=low.uid)
+        await until(lambda: desk.cluster.pods.get(("default", "low")) is None)
+        request = Request(
+            pod="default/other", uid="other", deployment="default/other", sharing="shared",
+            memory_bytes=40 * 2**30, resource="", count=0,
+        )  # fmt: skip
+        assert isinstance(choose_for(desk, request), Placement)
+
+
+async def test_what_is_taken_is_kept_for_the_pod_and_is_never_another_operators(desk: Desk) -> None:
+    await full_of_promises(desk, {"low": 40})
+    request = Request(
+        pod="default/high", uid="high", deployment="default/invoices", sharing="shared",
+        memory_bytes=30 * 2**30, resource="", count=0, demand=Demand(priority=10),
+    )  # fmt: skip
+    assert desk.cluster.withdraw(request, desk.gpus, lambda _: None, lambda namespace: False) is None
+    assert desk.cluster.withdraw(request, desk.gpus, lambda _: None, lambda namespace: True) is not None
+
+    other = replace(request, pod="default/other", uid="other", memory_bytes=4 * 2**30)
+    low = desk.cluster.pods.get(("default", "low"))
+    assert low is not None
+    desk.cluster.pods.gone(("default", "low"), low.uid)
+    assert isinstance(choose_for(desk, replace(other, memory_bytes=20 * 2**30)), NoFit), (
+        "it is kept for the pod"
+    )
+    assert isinstance(choose_for(desk, other), Placement), "and no more than that"
+    desk.cluster.accounting.release("high")
+    assert isinstance(choose_for(desk, replace(other, uid="third", memory_bytes=20 * 2**30)), Placement)
+
+
+def choose_for(desk: Desk, request: Request) -> Placement | NoFit:
+    return desk.cluster.choose(KEY, request, desk.gpus, lambda _: None)
+
+
+async def test_what_is_freed_is_offered_to_the_highest_priority_first(desk: Desk) -> None:
+    for name, priority in (("low", 0), ("high", 10), ("lower", -10)):
+        await desk.kube.create(resources.make_body(name))
+        await until(lambda key=("default", name): desk.cluster.resource(key))  # type: ignore[misc]
+        request = Request(
+            pod=f"default/{name}", uid=name, deployment=f"default/{name}", sharing="shared",
+            demand=Demand(priority=priority),
+        )  # fmt: skip
+        assert isinstance(desk.cluster.choose(("default", name), request, desk.gpus, lambda _: None), NoFit)
+    desk.queue.asked.clear()
+
+    desk.cluster.capacity_changed()
+
+    assert [name for _, name in desk.queue.asked] == ["high", "low", "lower"]
+
+
+async def test_gated_pods_are_placed_by_priority(desk: Desk) -> None:
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "1"}}
+    await desk.kube.create(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-a"}, "status": status}
+    )
+    await until(lambda: len(list(desk.cluster.nodes)) == 1)
+    for name, priority in (("a", 0), ("b", 10)):
+        await desk.pod(observations.raw_pod(name, gated=True, priority=priority, containers=[_asking("1")]))
+
+    await reconciled(desk)
+
+    assert {each.name: each.gated for each in desk.cluster.pods_of(KEY)} == {"a": True, "b": False}

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from ocr_operator.controllers.recorder import BURST, REFILL_SECONDS, Recorder
@@ -20,12 +21,18 @@ class Desk:
     def __init__(self, kube: FakeKube | None = None) -> None:
         self.kube = kube or FakeKube()
         self.now = T0
+        self.set_by = timedelta()
+        """By how much the wall clock was set."""
         self.recorder = Recorder(
             self.kube,
-            now=lambda: self.now,
+            now=lambda: self.now + self.set_by,
+            time=self.elapsed,
             metrics=Metrics(CollectorRegistry()),
             instance="operator-1",
         )
+
+    def elapsed(self) -> float:
+        return (self.now - T0).total_seconds()
 
     async def record(self, event: Event = PLACED) -> None:
         await self.recorder.record(resources.make_body(), event)
@@ -43,6 +50,20 @@ async def test_event_names_the_resource_and_the_operator() -> None:
     assert (event["type"], event["reason"], event["message"]) == ("Normal", "PodPlaced", "on gpu-a")
     assert (event["count"], event["lastTimestamp"]) == (1, "2026-11-23T08:00:00Z")
     assert event["reportingInstance"] == "operator-1"
+
+
+async def test_a_wall_clock_that_is_set_back_silences_no_event() -> None:
+    desk = Desk()
+    await desk.record()
+    desk.set_by = -timedelta(hours=1)
+    desk.now += timedelta(minutes=2)
+    await desk.record()
+    [event] = await desk.events()
+    assert (event["count"], event["lastTimestamp"]) == (2, "2026-11-23T07:02:00Z")
+    for number in range(200):
+        desk.now += timedelta(minutes=5)
+        await desk.record(Event(type="Normal", reason="PodPlaced", message=f"on gpu-{number}"))
+    assert desk.kube.calls["create"] == 201, "the budget is refilled"
 
 
 async def test_repetition_raises_the_count_but_not_within_a_minute() -> None:
@@ -92,11 +113,12 @@ async def test_flood_is_cut_off_and_the_budget_comes_back() -> None:
     assert len(await desk.events()) == BURST + 1
 
 
-async def test_failure_costs_the_event_only() -> None:
+@pytest.mark.parametrize("error", [api.Refused(api.Ref(api.EVENT, "", ""), 403, "no"), LookupError("odd")])
+async def test_failure_costs_the_event_only(error: Exception) -> None:
     desk = Desk()
 
     def fail(verb: str, ref: api.Ref) -> None:
-        raise api.Refused(ref, 403, "no")
+        raise error
 
     desk.kube.fail = fail
     await desk.record()

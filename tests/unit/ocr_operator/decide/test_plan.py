@@ -12,6 +12,13 @@ from ocr_operator.decide import manifests, plan
 from ocr_wire import names
 from tests.support import resources
 
+OWNER = {
+    "apiVersion": names.API_VERSION,
+    "kind": names.KIND,
+    "name": "invoices",
+    "uid": "uid-of-invoices",
+    "controller": True,
+}
 DEFAULTS = manifests.Defaults(image="ocr:1")
 Manifest = dict[str, Any]
 
@@ -32,7 +39,9 @@ def served(wanted: list[Manifest]) -> list[Manifest]:
         }
         each["metadata"]["managedFields"] = [{"manager": "ocr-operator", "operation": "Apply"}]
         if each["kind"] == "Service":
-            each["spec"] |= {"type": "ClusterIP", "sessionAffinity": "None", "ipFamilies": ["IPv4"]}
+            each["spec"] |= {"type": "ClusterIP", "sessionAffinity": "None"}
+            # By a person: the operator leaves families of addresses to the cluster and to people.
+            each["spec"] |= {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"}
             each["spec"].setdefault("clusterIP", "10.96.0.7")
             each["status"] = {"loadBalancer": {}}
         if each["kind"] == "Deployment":
@@ -127,6 +136,22 @@ def change_selector(there: list[Manifest]) -> None:
     of_kind(there, "Service")["spec"]["selector"] = {"app": "other"}
 
 
+def narrow_selector(there: list[Manifest]) -> None:
+    of_kind(there, "Service")["spec"]["selector"]["version"] = "2"
+
+
+def narrow_nodes(there: list[Manifest]) -> None:
+    of_kind(there, "Deployment")["spec"]["template"]["spec"]["nodeSelector"] = {"disk": "ssd"}
+
+
+def pause(there: list[Manifest]) -> None:
+    of_kind(there, "Deployment")["spec"]["paused"] = True
+
+
+def lead_away(there: list[Manifest]) -> None:
+    of_kind(there, "Service")["spec"] |= {"type": "ExternalName", "externalName": "elsewhere.example"}
+
+
 def change_port(there: list[Manifest]) -> None:
     of_kind(there, "Service")["spec"]["ports"][0]["targetPort"] = 9
 
@@ -171,9 +196,14 @@ GATE = [{"name": "ocr-operator.io/placement"}]
             change_selector,
             (
                 "Service invoices: spec.selector['ocr-operator.io/deployment'] is missing, wanted 'invoices'; "
-                "spec.selector['ocr-operator.io/awake'] is missing, wanted 'true'"
+                "spec.selector['ocr-operator.io/awake'] is missing, wanted 'true'; "
+                "spec.selector.app is 'other', wanted none"
             ),
         ),
+        (narrow_selector, "Service invoices: spec.selector.version is '2', wanted none"),
+        (narrow_nodes, "Deployment invoices: spec.template.spec.nodeSelector.disk is 'ssd', wanted none"),
+        (pause, "Deployment invoices: spec.paused is True, wanted False"),
+        (lead_away, "Service invoices: spec.type is 'ExternalName', wanted 'ClusterIP'"),
         (change_port, "Service invoices: spec.ports[8001].targetPort is 9, wanted 'http'"),
         (change_token, "Secret invoices-ocr-admin: data.token differs"),
     ],
@@ -183,7 +213,7 @@ def test_what_drifted_is_written_again_and_named(meddle: Callable[[list[Manifest
     there = served(wanted)
     meddle(there)
     made = plan.plan(wanted, there)
-    assert made.why == (why,)
+    assert made.why == made.drifts == (why,)
     assert [f"{each['kind']} {each['metadata']['name']}" for each in made.apply] == [why.partition(":")[0]]
     assert made.delete == ()
 
@@ -278,10 +308,6 @@ def test_object_of_somebody_else_is_never_deleted(owners: list[Manifest]) -> Non
             {"ownerReferences": [], "labels": {names.LABEL_DEPLOYMENT: "other"}},
             "exists and isn't the operator's; delete it or rename the resource",
         ),
-        (
-            {"deletionTimestamp": "2026-01-01T00:00:00Z"},
-            "is being deleted; it is written again once it is gone",
-        ),
     ],
 )
 def test_name_that_is_taken_blocks_and_is_not_written_over(change: Manifest, why: str) -> None:
@@ -293,6 +319,37 @@ def test_name_that_is_taken_blocks_and_is_not_written_over(change: Manifest, why
     made = plan.plan(wanted, there)
     assert made.blocked == (f"Service invoices {why}",)
     assert not made
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "is being deleted; it is written again once it is gone",
+        ),
+        (
+            {"ownerReferences": [OWNER | {"uid": "the one before"}]},
+            "belongs to the resource that had this name before; it is written once Kubernetes has removed it",
+        ),
+    ],
+)
+def test_child_on_its_way_out_is_waited_for(change: Manifest, why: str) -> None:
+    wanted = make_desired()
+    there = served(wanted)
+    of_kind(there, "Service")["metadata"] |= change
+    of_kind(there, "Service")["spec"]["selector"] = {"app": "theirs"}
+    made = plan.plan(wanted, there)
+    assert (made.waits, made.blocked) == ((f"Service invoices {why}",), ())
+    assert not made
+
+
+def test_only_an_object_of_the_resource_that_stays_is_settled() -> None:
+    of = {"ownerReferences": [OWNER]}
+    assert plan.is_settled({"metadata": of}, str(OWNER["uid"]))
+    assert not plan.is_settled({"metadata": of}, "another")
+    assert not plan.is_settled({"metadata": of | {"deletionTimestamp": "now"}}, str(OWNER["uid"]))
+    assert not plan.is_settled({"metadata": {}}, str(OWNER["uid"]))
 
 
 def test_reasons_are_few_and_short() -> None:

@@ -14,11 +14,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from ocr_operator.gpuload import prometheus_answers
-from ocr_operator.gpuload.dcgm import Source
+from ocr_operator.gpuload.dcgm import GpuReading, Source
 from ocr_operator.gpuload.prometheus import Prometheus
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
-from tests.support import fakepod
+from tests.support import fakepod, marks
 from tests.support.paths import GOLDEN
 from tests.support.patience import PATIENCE
 
@@ -29,13 +29,22 @@ EXPORTERS = {"gpu-operator/nvidia-dcgm-exporter-x2x4z"}
 MIB = 2**20
 
 
+NOTHING = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
+
+
+def read(
+    load: bytes, times: bytes, nodes: set[str], exporters: set[str] | None = None, targets: bytes = NOTHING
+) -> list[GpuReading]:
+    return list(prometheus_answers.read(load, times, targets, nodes, exporters or set()).readings)
+
+
 def uuid(last: str) -> str:
     return f"GPU-8f2c1d30-0000-4000-8000-{last.zfill(12)}"
 
 
 class TestAnswers:
     def test_labels_that_were_pushed_aside_are_read(self) -> None:
-        busy, idle, broken = prometheus_answers.readings(LOAD, TIMES, NODES, EXPORTERS)
+        busy, idle, broken = read(LOAD, TIMES, NODES, EXPORTERS)
         assert (busy.node, busy.uuid, busy.product) == ("gpu-a", uuid("1"), "NVIDIA-L40S")
         assert (busy.memory_used_bytes, busy.utilization) == (12468 * MIB, 0.87)
         assert (busy.holders, busy.source) == (("team-a/invoices-0",), Source.PROMETHEUS)
@@ -44,16 +53,15 @@ class TestAnswers:
         assert (broken.memory_used_bytes, broken.memory_total_bytes) == (None, None)
 
     def test_the_time_is_that_of_the_sample(self) -> None:
-        busy, stale, broken = prometheus_answers.readings(LOAD, TIMES, NODES)
+        busy, stale, broken = read(LOAD, TIMES, NODES)
         assert busy.read_at == datetime.fromtimestamp(1795593590.5, UTC)
         assert stale.read_at == datetime.fromtimestamp(1795593310, UTC)
         assert broken.read_at is None
-        nothing = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
-        assert {each.read_at for each in prometheus_answers.readings(LOAD, nothing, NODES)} == {None}
+        assert {each.read_at for each in read(LOAD, NOTHING, NODES)} == {None}
 
     def test_gpus_of_other_clusters_are_left_out(self) -> None:
-        assert prometheus_answers.readings(LOAD, TIMES, {"gpu-b"})[0].node == "gpu-b"
-        assert prometheus_answers.readings(LOAD, TIMES, set()) == []
+        assert read(LOAD, TIMES, {"gpu-b"})[0].node == "gpu-b"
+        assert read(LOAD, TIMES, set()) == []
 
     @pytest.mark.parametrize(
         ("body", "words"),
@@ -67,19 +75,19 @@ class TestAnswers:
     )
     def test_other_answers_are_refused_by_name(self, body: bytes, words: str) -> None:
         with pytest.raises(prometheus_answers.InvalidAnswer, match=words):
-            prometheus_answers.readings(body, TIMES, NODES)
+            read(body, TIMES, NODES)
 
     @pytest.mark.parametrize("value", ["", "x", "NaN", "+Inf", "-1", "1e999", "9.2e18"])
     def test_values_that_no_gpu_has_count_as_absent(self, value: str) -> None:
         body = json.loads(LOAD)
         for series in body["data"]["result"]:
             series["value"][1] = value
-        found = prometheus_answers.readings(json.dumps(body).encode(), TIMES, NODES)
+        found = read(json.dumps(body).encode(), TIMES, NODES)
         assert all(each.memory_used_bytes is None for each in found)
         times = json.loads(TIMES)
         for series in times["data"]["result"]:
             series["value"][1] = value
-        prometheus_answers.readings(LOAD, json.dumps(times).encode(), NODES)
+        read(LOAD, json.dumps(times).encode(), NODES)
 
 
 @asynccontextmanager
@@ -121,7 +129,7 @@ def respond(body: bytes, **more: Any) -> web.Response:
     return web.Response(body=body, content_type="application/json", **more)
 
 
-async def test_two_questions_make_readings(tmp_path: Path) -> None:
+async def test_three_questions_make_readings(tmp_path: Path) -> None:
     seen = []
 
     def answer(request: web.Request, query: str) -> web.Response:
@@ -133,7 +141,7 @@ async def test_two_questions_make_readings(tmp_path: Path) -> None:
     async with asking(answer, token) as (prometheus, _):
         await prometheus.ask()
         assert len(prometheus.readings()) == 3
-    assert seen == ["Bearer secret"] * 2
+    assert seen == ["Bearer secret"] * 3
 
 
 @pytest.mark.parametrize(
@@ -184,3 +192,45 @@ async def test_it_asks_again_and_again_until_it_is_ended() -> None:
         async with asyncio.timeout(PATIENCE):
             await enough.wait()
         running.cancel()
+
+
+@pytest.mark.parametrize("raw", [b"\xef\xbb\xbf%s\r\n", b"\n %s"])
+async def test_a_token_that_is_repeated_is_in_no_line(
+    tmp_path: Path, raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = marks.mark()
+
+    def answer(request: web.Request, query: str) -> web.Response:
+        assert request.headers["Authorization"] == f"Bearer {secret}"
+        return respond(b'{"status":"error","errorType":"x","error":"no %s"}' % secret.encode())
+
+    token = tmp_path / "token"
+    token.write_bytes(raw % secret.encode())
+    async with asking(answer, token) as (prometheus, _):
+        await prometheus.ask()
+    assert "doesn't help placement" in caplog.text
+    assert not marks.leaks(caplog.text, secret)
+
+
+async def test_a_token_that_no_header_takes_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = marks.mark()
+    token = tmp_path / "token"
+    token.write_text(f"{secret}é")
+    async with asking(lambda request, query: respond(LOAD), token) as (prometheus, _):
+        await prometheus.ask()
+    assert f"the token in {token} has a character that can't be in a header" in caplog.text
+    assert not marks.leaks(caplog.text, secret)
+
+
+def test_matchers_are_in_every_question() -> None:
+    asked = prometheus_answers.queries('cluster="eu",env!="test"')
+    assert asked.load.endswith(',cluster="eu",env!="test"}')
+    assert asked.times.count('{cluster="eu",env!="test"}') == asked.times.count("timestamp(")
+    assert asked.targets.startswith('up{cluster="eu",env!="test"} and on (job, instance) {__name__=~')
+    assert "{}" not in "".join(vars_of(prometheus_answers.queries()))
+
+
+def vars_of(asked: prometheus_answers.Queries) -> tuple[str, str, str]:
+    return asked.load, asked.times, asked.targets

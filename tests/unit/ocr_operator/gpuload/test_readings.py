@@ -25,10 +25,12 @@ def reading(
     used: float | None = 1,
     node: str = "gpu-a",
     uuid: str = "GPU-1",
+    mig: str = "",
 ) -> GpuReading:
     return GpuReading(
         node=node,
         uuid=uuid,
+        mig=mig,
         memory_used_bytes=None if used is None else int(used * GIB),
         memory_total_bytes=45 * GIB,
         utilization=0.5,
@@ -60,9 +62,9 @@ SAME_MOMENT = st.builds(
 
 @given(st.lists(SAME_MOMENT, min_size=2, max_size=4))
 def test_what_is_not_known_is_not_zero_in_any_order(given_readings: list[GpuReading]) -> None:
-    expected = readings.merge(given_readings, NOW), readings.gpu_nodes(given_readings)
+    expected = readings.merge(given_readings, NOW), readings.gpu_nodes(given_readings, NOW)
     for each in permutations(given_readings):
-        assert (readings.merge(each, NOW), readings.gpu_nodes(each)) == expected
+        assert (readings.merge(each, NOW), readings.gpu_nodes(each, NOW)) == expected
 
 
 @pytest.mark.parametrize("field", ["memory_used_bytes", "memory_free_bytes", "utilization", "index"])
@@ -109,21 +111,27 @@ class TestMerge:
                 st.sampled_from([None, 0, 3, 50]),
                 st.sampled_from(["gpu-a", "gpu-b"]),
                 st.sampled_from(["GPU-1", "GPU-2", "GPU-3"]),
-            ),
+                st.sampled_from(["", "", "1/1g.5gb", "2/1g.5gb"]),
+            ).filter(lambda each: each.source is not Source.POD or not each.mig),
             max_size=8,
         ),
+        st.dictionaries(st.sampled_from(["GPU-1", "GPU-2"]), st.sampled_from(["gpu-a", "gpu-b"])),
         st.randoms(use_true_random=False),
     )
-    def test_order_is_irrelevant_and_each_gpu_comes_once(
-        self, sources: Sequence[GpuReading], random: st.DataObject
+    def test_order_is_irrelevant_and_each_gpu_is_whole_or_cut_on_one_node(
+        self, sources: Sequence[GpuReading], homes: dict[str, str], random: st.DataObject
     ) -> None:
-        answer = readings.merge(sources, NOW)
+        known = readings.GpuNodes(homes)
+        answer = readings.merge(sources, NOW, known)
         shuffled = list(sources)
         random.shuffle(shuffled)  # type: ignore[attr-defined]
-        assert readings.merge(shuffled, NOW) == answer
-        assert readings.gpu_nodes(shuffled) == readings.gpu_nodes(sources)
-        assert sorted(each.uuid for each in answer) == sorted({each.uuid for each in sources})
-        assert readings.merge(answer, NOW) == answer
+        assert readings.merge(shuffled, NOW, known) == answer
+        assert readings.gpu_nodes(shuffled, NOW, known) == readings.gpu_nodes(sources, NOW, known)
+        assert len({(each.uuid, each.mig) for each in answer}) == len(answer)
+        for uuid in {each.uuid for each in sources}:
+            mine = [each for each in answer if each.uuid == uuid]
+            assert len({each.node for each in mine}) == len({bool(each.mig) for each in mine}) == 1
+        assert readings.merge(answer, NOW, known) == answer
 
 
 class TestOfPods:
@@ -146,11 +154,59 @@ class TestOfPods:
         assert self.of({"gpu": None}) == []
         assert self.of({"gpu": whole, "uuid": None}) == []
         assert self.of({"gpu": whole, "uuid": "all"}) == []
+        assert self.of({"gpu": whole, "uuid": "MIG-1"}) == [], "an instance is no GPU"
         assert self.of({"gpu": whole | {"memory_total_bytes": 0}}) == []
         assert self.of({"gpu": whole | {"memory_total_bytes": 2**60}}) == []
         assert readings.of_pods([observed.pod(raw_pod("a"))], {}, NOW) == []
 
 
 def test_homes_come_from_those_who_measure_nodes() -> None:
-    gpu_nodes = readings.gpu_nodes([reading(), reading(Source.POD, uuid="GPU-9", node="gpu-c")])
+    gpu_nodes = readings.gpu_nodes([reading(), reading(Source.POD, uuid="GPU-9", node="gpu-c")], NOW)
     assert gpu_nodes == readings.GpuNodes({"GPU-1": "gpu-a"}, frozenset({"gpu-a"}))
+
+
+def test_an_exporter_that_answers_knows_all_gpus_of_its_node() -> None:
+    ours, same = reading(), reading(Source.PROMETHEUS, age=2)
+    theirs, elsewhere, amd = (
+        reading(Source.PROMETHEUS, node=node, uuid=uuid)
+        for node, uuid in (("gpu-a", "GPU-9"), ("gpu-b", "GPU-8"), ("gpu-a", "AMD-1"))
+    )
+    asked = [same, theirs, elsewhere, amd]
+    assert readings.of_nodes([ours], asked, NOW) == [ours, same, elsewhere, amd]
+    silent = reading(age=61)
+    assert readings.of_nodes([silent], asked, NOW) == [silent, *asked]
+
+
+class TestHomes:
+    def test_a_gpu_stays_on_its_node_while_that_reports_it(self) -> None:
+        ours, claim = reading(age=30, node="gpu-a"), reading(age=1, node="gpu-b")
+        known = readings.gpu_nodes([ours], NOW)
+        assert readings.merge([ours, claim], NOW, known) == [ours]
+        assert readings.gpu_nodes([ours, claim], NOW, known).nodes == {"GPU-1": "gpu-a"}
+        assert readings.merge([ours, claim], NOW) == [claim], "nothing is known at the start"
+
+    def test_a_gpu_moves_when_its_node_is_silent_about_it(self) -> None:
+        before, moved = reading(age=61, node="gpu-a"), reading(age=1, node="gpu-b")
+        known = readings.gpu_nodes([before], NOW)
+        assert readings.merge([before, moved], NOW, known) == [moved]
+        assert readings.gpu_nodes([moved], NOW, known).nodes == {"GPU-1": "gpu-b"}
+
+    def test_a_pods_word_keeps_no_gpu_on_a_node(self) -> None:
+        moved, word = reading(age=1, node="gpu-b"), reading(Source.POD, age=0, node="gpu-a")
+        known = readings.GpuNodes({"GPU-1": "gpu-a"})
+        assert readings.merge([word, moved], NOW, known) == [moved]
+
+
+class TestInstances:
+    WHOLE = reading(age=1)
+    INSTANCE = replace(reading(Source.PROMETHEUS, age=40), mig="2/3g.40gb")
+
+    def test_a_gpu_that_may_be_cut_is_not_whole(self) -> None:
+        for order in permutations([self.WHOLE, self.INSTANCE]):
+            assert readings.merge(order, NOW) == [self.INSTANCE]
+        unknown = [replace(each, read_at=None) for each in (self.WHOLE, self.INSTANCE)]
+        assert [each.mig for each in readings.merge(unknown, NOW)] == ["2/3g.40gb"]
+
+    def test_a_gpu_is_whole_again_when_its_instances_are_old(self) -> None:
+        old = replace(self.INSTANCE, read_at=NOW - timedelta(seconds=62))
+        assert readings.merge([self.WHOLE, old], NOW) == [self.WHOLE]

@@ -1,9 +1,12 @@
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ocr_operator.kube import api, informer
+import pytest
+
+from ocr_operator.kube import api
 from ocr_operator.kube.informer import Informer
 from tests.support.fakekube import FakeKube
 from tests.support.patience import PATIENCE
@@ -113,11 +116,115 @@ async def test_list_after_a_gap_removes_what_vanished_meanwhile() -> None:
     assert changes == [(None, "a"), (None, "b"), ("a", None)]
 
 
-def test_newer_compares_versions_as_numbers() -> None:
-    def body(version: str, uid: str = "u") -> dict[str, Any]:
-        return {"metadata": {"resourceVersion": version, "uid": uid}}
+async def test_list_is_let_go_of_once_it_is_taken() -> None:
+    class Items(list[api.Json]):
+        """A list that tells when it is gone."""
 
-    assert informer.newer(body("10"), body("9"))
-    assert not informer.newer(body("9"), body("10"))
-    assert not informer.newer(body("9"), body("9"))
-    assert informer.newer(body("1", "v"), body("9", "u"))
+    items = Items()
+    gone = weakref.ref(items)
+
+    class Quiet(FakeKube):
+        async def watch(
+            self, kind: api.Kind, *, namespace: str = "", selector: str = ""
+        ) -> AsyncIterator[api.WatchEvent]:
+            nonlocal items
+            yield api.Listed(items)
+            items = Items()
+            await asyncio.Event().wait()
+
+    async with informed(Quiet()):
+        await until(lambda: gone() is None)
+
+
+async def test_complete_list_is_believed_also_where_it_is_older() -> None:
+    """As after the restore of an etcd backup."""
+    kube = FakeKube()
+    await kube.create(secret("one", "a"))
+    await kube.create(secret("two", "b"))
+    restore = kube.backup()
+    async with informed(kube) as (copy, changes):
+        await kube.apply(secret("one", "newer"))
+        await kube.create(secret("three", "c"))
+        await until(lambda: len(copy) == 3)
+
+        restore()
+        await until(lambda: sorted(copy) == ["a", "b"])
+        await kube.apply(secret("one", "again"))
+        await until(lambda: sorted(copy) == ["again", "b"], what="it goes on from there")
+
+    assert changes[-3:] == [("newer", "a"), ("c", None), ("a", "again")]
+
+
+async def test_another_object_of_that_name_is_told_as_one_gone_and_one_new() -> None:
+    kube = FakeKube()
+    old = await kube.create(secret("one", "a"))
+    async with informed(kube) as (copy, changes):
+        kube.deaf.add(api.SECRET)
+        await kube.delete(api.ref_of(old), uid=old["metadata"]["uid"])
+        new = await kube.create(secret("one", "a"))
+        kube.list_again(api.SECRET)
+        await until(lambda: len(changes) == 3)
+
+        copy.put(old)
+        copy.gone(("default", "one"), old["metadata"]["uid"])
+        assert list(copy) == ["a"], "what is said of the old one doesn't concern the new one"
+        copy.gone(("default", "one"), new["metadata"]["uid"])
+        assert not list(copy)
+
+    assert changes == [(None, "a"), ("a", None), (None, "a"), ("a", None)]
+
+
+async def test_read_brings_another_object_of_that_name_and_late_news_of_the_old_one_are_ignored() -> None:
+    kube = FakeKube()
+    old = await kube.create(secret("one", "a"))
+    async with informed(kube) as (copy, _):
+        kube.deaf.add(api.SECRET)
+        await kube.delete(api.ref_of(old), uid=old["metadata"]["uid"])
+        new = await kube.create(secret("one", "b"))
+        copy.put(new)
+        assert list(copy) == ["b"]
+        for each in ("MODIFIED", "DELETED"):
+            for *_, queue in kube._watchers:
+                queue.put_nowait(api.Changed(each, old))
+        kube.deaf.clear()
+        await kube.create(secret("two", "c"))
+        await until(lambda: sorted(copy) == ["b", "c"])
+
+
+async def test_fault_about_one_object_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    kube = FakeKube()
+    for name in ("before", "hostile", "later"):
+        await kube.create(secret(name, name))
+
+    def strict(item: api.Json) -> str:
+        if item["metadata"]["name"] == "hostile" and value(item) != "tame":
+            raise LookupError("nobody thought of this")
+        return value(item)
+
+    heard: list[str | None] = []
+
+    def on_change(old: str | None, new: str | None) -> None:
+        heard.append(new)
+        if new == "before":
+            raise LookupError("nor of this")
+
+    copy = Informer(kube, api.SECRET, strict, time=lambda: 0.0, on_change=on_change)
+    task = asyncio.create_task(copy.run())
+    try:
+        await until(lambda: sorted(copy) == ["before", "later"])
+        assert copy.synced.is_set()
+        await kube.apply(secret("hostile", "tame"))
+        await until(lambda: sorted(copy) == ["before", "later", "tame"])
+        await kube.apply(secret("hostile", "wild"))
+        await kube.apply(secret("later", "on"))
+        await until(
+            lambda: sorted(copy) == ["before", "on", "tame"], what="the last state that could be read"
+        )
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert heard == ["before", "later", "tame", "on"]
+    said = [each.getMessage() for each in caplog.records if each.exc_info]
+    assert len(said) == 3
+    assert "hostile" in said[1]

@@ -1,9 +1,12 @@
 """Links to pods, over real HTTP to pods that are well, slow, gone, or hostile."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -12,14 +15,16 @@ from prometheus_client import CollectorRegistry
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.pods.client import THRESHOLD_SPACING_SECONDS, PodClient
+from ocr_operator.pods.link import PUSHED, URGENT
 from ocr_operator.pods.unreachable import Unreachable
-from ocr_operator.pods.wire import Target
+from ocr_operator.pods.wire import PodError, Target
 from ocr_operator.resources import live_settings
 from ocr_operator.resources.observed import Key
 from ocr_wire.live_settings import Envelope, envelope
 from ocr_wire.state import PodState
-from tests.support import fakepod, resources
+from tests.support import fakepod, marks, resources
 from tests.support.fakepod import FakePod
+from tests.support.oddsession import OddSession
 from tests.support.patience import PATIENCE
 from tests.support.stage import until
 
@@ -116,6 +121,39 @@ async def test_a_crowd_is_urgent_once_and_again_only_after_it_has_halved() -> No
 
         found = [await urgent(waiting) for waiting in (4, 5, 9, 4, 3, 6, 2, 4, 5)]
     assert found == [False, True, False, False, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_token_is_shown_for_a_watch_only_where_others_have_taken_all_places(status: int) -> None:
+    shown: list[str | None] = []
+
+    async def full(request: web.Request) -> web.StreamResponse:
+        shown.append(request.headers.get("Authorization"))
+        if shown[-1] is None:
+            return web.json_response({}, status=status)
+        link.pod.answer_state = None
+        return await link.pod.answer(request)
+
+    async with linked() as link:
+        link.pod.answer_state = full
+        link.want(make_live(1))
+        await link.connected()
+        assert shown == [None, "Bearer right"]
+
+
+async def test_a_watch_shows_no_token_where_there_is_a_place() -> None:
+    shown: list[str | None] = []
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        shown.append(request.headers.get("Authorization"))
+        link.pod.answer_state = None
+        return await link.pod.answer(request)
+
+    async with linked() as link:
+        link.pod.answer_state = ask
+        link.want(make_live(1))
+        await link.connected()
+        assert shown == [None]
 
 
 async def test_settings_are_pushed_until_echoed_and_then_left_alone() -> None:
@@ -347,6 +385,21 @@ async def test_echo_of_other_settings_is_no_echo() -> None:
         assert link.state.settings.revision == 0
 
 
+async def test_changes_in_a_row_cost_a_pod_that_takes_them_nothing_of_its_pace() -> None:
+    async with linked() as link:
+
+        async def takes(revision: int) -> None:
+            link.changes.clear()
+            link.want(make_live(revision))
+            await until(lambda: link.pod.settings["revision"] == revision)
+            await until(lambda: any(link.changes))
+
+        for revision in range(1, int(PUSHED.burst + URGENT.burst)):
+            await takes(revision)
+        followed = next(iter(link.client._links[KEY].values()))
+        assert (followed.pushed.spent, followed.urgent.spent <= 1) == (0, True), "but for its first state"
+
+
 async def test_restarted_process_is_pushed_again() -> None:
     async with linked() as link:
         link.want(make_live(3))
@@ -378,3 +431,83 @@ async def test_forgotten_pod_is_left_alone() -> None:
 async def test_only_addresses_are_connected_to(ip: str) -> None:
     with pytest.raises(ValueError, match="does not appear"):
         _ = Target(KEY, "invoices-1", "uid-1", ip, PORT).url
+
+
+async def test_a_pod_that_repeats_the_token_brings_it_into_no_status() -> None:
+    secret = marks.mark()
+
+    async def repeat(request: web.Request) -> web.StreamResponse:
+        token = request.headers["Authorization"].partition(" ")[2]
+        said = f"what is {token}, or {base64.b64encode(token.encode()).decode()}?"
+        return web.json_response({"error": {"message": said}}, status=422)
+
+    async with linked(lambda pod: setattr(pod, "answer_push", repeat)) as link:
+        link.want(make_live(1), secret)
+        await until(lambda: link.push_error)
+        assert "the pod refuses the values (422): " in link.push_error
+        assert not marks.leaks(link.push_error, secret)
+        assert not marks.leaks(repr(next(iter(link.client._links[KEY].values()))), secret)
+
+
+async def exchanges(session: Any, target: Target) -> AsyncIterator[PodError]:
+    """The error of each exchange with a pod."""
+    for exchange in (
+        wire.listen(session, target, lambda state: None, "right", idle_timeout=SILENCE),
+        wire.push(session, target, make_live(1), "right"),
+        wire.offload(session, target, "right", "pp-ocr", 0),
+        wire.load(session, target, "right", "pp-ocr"),
+    ):
+        with pytest.raises(PodError) as failed:
+            await exchange
+        yield failed.value
+
+
+async def test_failure_of_whatever_kind_is_the_pods_alone_and_seen(caplog: pytest.LogCaptureFixture) -> None:
+    target = Target(KEY, "invoices-1", "uid-1", "127.0.0.1", PORT)
+    said = [str(each) async for each in exchanges(OddSession(), target)]
+
+    assert [each.partition(" (")[2] for each in said] == ["Unforeseen)"] * 4
+    assert [bool(each.exc_info) for each in caplog.records] == [True] * 4
+
+
+async def test_fault_of_ours_on_a_state_ends_one_stream(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: PodState) -> None:
+        raise LookupError("a fault of ours")
+
+    pod, ip = FakePod("invoices-1", "uid-1", "right"), fakepod.address()
+    async with pod.serve(ip, PORT), wire.session() as session:
+        target = Target(KEY, pod.name, pod.uid, ip, PORT)
+        with pytest.raises(PodError, match="LookupError"):
+            await wire.listen(session, target, fail, "right", idle_timeout=PATIENCE)
+
+    assert "a fault of ours" in caplog.text
+
+
+async def test_a_pod_that_floods_is_heard_so_often_and_costs_others_nothing() -> None:
+    """Each state differs, is urgent by what it says, and asks for a push."""
+    sent = 0
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                state = pod.state() | {"settings": {**pod.settings, "revision": sent % 2, "hash": str(sent)}}
+                await response.write(event(json.dumps(state).encode()))
+                sent += 1
+        return response
+
+    async with linked(lambda each: setattr(each, "answer_state", flood)) as link:
+        pod = link.pod
+        link.want(make_live(1))
+        await link.connected()
+        began, loop = sent, asyncio.get_running_loop()
+        start = loop.time()
+        await until(lambda: loop.time() - start > 1.5)
+        seconds = loop.time() - start
+        assert sent - began > 200, "it floods"
+        assert len(link.changes) <= wire.HEARD.burst + wire.HEARD.rate * seconds + 5
+        pushes = PUSHED.burst + PUSHED.rate * seconds + 2
+        assert len(link.pod.pushes) <= pushes
+        assert sum(link.changes) <= URGENT.burst + URGENT.rate * seconds + pushes

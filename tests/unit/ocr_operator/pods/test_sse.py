@@ -48,3 +48,8 @@ def test_garbage_never_breaks_it(chunks: list[bytes]) -> None:
     for chunk in chunks:
         for found in parser.feed(chunk):
             assert isinstance(found, Message | Heartbeat)
+
+
+def test_thousands_of_lines_at_once_are_refused() -> None:
+    with pytest.raises(InvalidStream, match="lines at once"):
+        list(Parser().feed(b"\n" * 5000))

@@ -1,6 +1,7 @@
 """Which layer sets each live field: the precedence, its bounds, and what a status says of it."""
 
 import itertools
+import json
 import random
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +12,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_operator.resources import effective, live_settings, policies
+from ocr_operator.resources import effective, live_override, live_settings, policies
 from ocr_operator.resources import spec as specs
 from ocr_operator.resources.effective import Effective
+from ocr_operator.resources.live_override import LiveOverride
 from ocr_operator.resources.policies import Policy
 from ocr_operator.resources.spec import OcrDeployment
+from ocr_wire import names
 from ocr_wire.settings import GENERAL, PER_MODEL
 from tests.support import resources
 from tests.support.paths import ROOT
@@ -30,8 +33,13 @@ def offload(seconds: int) -> dict[str, int]:
     return {"offloadAfterSeconds": seconds}
 
 
-def of(resource: OcrDeployment, *policies: Policy, now: datetime = NOON) -> Effective:
-    return effective.of(resource, policies, now)
+def of(
+    resource: OcrDeployment,
+    *policies: Policy,
+    now: datetime = NOON,
+    override: LiveOverride | None = None,
+) -> Effective:
+    return effective.of(resource, policies, now, override)
 
 
 def reported(settings: Effective, field: str = OFFLOAD) -> tuple[str, str]:
@@ -192,6 +200,24 @@ RESOURCES = st.builds(
 )
 
 
+def annotated(live: dict[str, Any], model: dict[str, Any] | None) -> dict[str, Any]:
+    return {**live, **({"models": [{"name": "pp-ocr", **model}]} if model is not None else {})}
+
+
+OVERRIDES = st.none() | st.builds(annotated, LIVE, st.none() | MODEL)
+"""Values of a live override."""
+
+
+def override_of(values: dict[str, Any] | None) -> LiveOverride | None:
+    if values is None:
+        return None
+    annotations = {names.ANNOTATION_LIVE_OVERRIDE: json.dumps({"values": values})}
+    found = live_override.of({"metadata": {"annotations": annotations}}, ["pp-ocr"])
+    assert found is not None
+    assert not found.rejection
+    return found
+
+
 def said(written: Any, model: bool, path: str) -> Any:
     """What a raw spec says at a path, found the slow way."""
     if model:
@@ -201,7 +227,9 @@ def said(written: Any, model: bool, path: str) -> Any:
     return None if written == {} else written
 
 
-def oracle(resource: OcrDeployment, fleet: list[Policy], path: str, *places: bool) -> Any:
+def oracle(
+    resource: OcrDeployment, fleet: list[Policy], override: dict[str, Any] | None, path: str, *places: bool
+) -> Any:
     """From the strongest down: the first that says anything, in the model's part (True) or the general one."""
 
     def rank(policy: Policy) -> Any:
@@ -210,6 +238,7 @@ def oracle(resource: OcrDeployment, fleet: list[Policy], path: str, *places: boo
     ranked = sorted(fleet, key=rank)
     layers = [
         *(each.written for each in ranked if each.spec.mode == "override"),
+        override or {},
         resource.written,
         *(each.written for each in ranked if each.spec.mode == "default"),
     ]
@@ -219,19 +248,20 @@ def oracle(resource: OcrDeployment, fleet: list[Policy], path: str, *places: boo
     return None
 
 
-@given(RESOURCES, FLEETS)
+@given(RESOURCES, FLEETS, OVERRIDES)
 def test_every_field_comes_from_the_strongest_layer_that_says_it(
-    resource: OcrDeployment, fleet: list[Policy]
+    resource: OcrDeployment, fleet: list[Policy], override: dict[str, Any] | None
 ) -> None:
-    settings = of(resource, *fleet)
+    settings = of(resource, *fleet, override=override_of(override))
     values = live_settings.values(settings.spec)
     general = values | {"routing": msgspec.to_builtins(settings.spec.routing)}
     for path in (OFFLOAD, "idle.exitAfterSeconds", "logLevel", "routing.minAwake"):
-        expected = oracle(resource, fleet, path, False)
+        expected = oracle(resource, fleet, override, path, False)
         default = said(msgspec.to_builtins(specs.Spec(models=resource.spec.models)), False, path)
         assert said(general, False, path) == (default if expected is None else expected)
     for path in (OFFLOAD, "idle.exitAfterSeconds", "priority", "preload"):
-        expected = oracle(resource, fleet, path, True, *([False] if path.startswith("idle.") else []))
+        places = (True, False) if path.startswith("idle.") else (True,)
+        expected = oracle(resource, fleet, override, path, *places)
         if expected is not None:
             assert said(values["models"]["pp-ocr"], False, path) == expected
 
@@ -245,15 +275,15 @@ def test_order_of_policies_is_irrelevant(
     assert of(resource, *shuffled) == of(resource, *fleet)
 
 
-@given(RESOURCES, FLEETS)
+@given(RESOURCES, FLEETS, OVERRIDES)
 def test_the_outcome_is_a_valid_spec_and_says_where_it_comes_from(
-    resource: OcrDeployment, fleet: list[Policy]
+    resource: OcrDeployment, fleet: list[Policy], override: dict[str, Any] | None
 ) -> None:
-    settings = of(resource, *fleet)
+    settings = of(resource, *fleet, override=override_of(override))
     assert msgspec.convert(msgspec.to_builtins(settings.spec), specs.Spec) == settings.spec
     assert len({each.field for each in settings.sources}) == len(settings.sources) <= 64
     origins = {each.origin for each in settings.sources}
-    assert origins <= {"spec", "default"} | {each.origin for each in fleet}
+    assert origins <= {"spec", "default", "override"} | {each.origin for each in fleet}
     assert {each.partition("/")[2] for each in origins} - {""} == settings.policy_usage.winners
     assert settings.policy_usage.winners | settings.policy_usage.losers <= settings.policy_usage.selected
 

@@ -49,6 +49,23 @@ def test_an_unschedulable_pod_says_why() -> None:
     assert observed.pod(raw).unschedulable == "0/3 nodes"
 
 
+def test_how_a_pod_ended() -> None:
+    raw = raw_pod()
+    raw["status"] |= {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: memory.",
+        "startTime": "2026-11-23T07:00:00Z",
+    }
+    ended = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-11-23T09:00:00Z"}
+    raw["status"]["conditions"].append(ended)
+    pod = observed.pod(raw)
+    assert (pod.reason, pod.message) == ("Evicted", "The node was low on resource: memory.")
+    assert pod.started == datetime(2026, 11, 23, 7, tzinfo=UTC)
+    assert pod.ended == datetime(2026, 11, 23, 9, tzinfo=UTC)
+    assert observed.pod(raw_pod()).ended is None
+
+
 def test_how_a_container_ended() -> None:
     ended = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-23T09:00:00Z", "message": "m"}
     raw = raw_pod(
@@ -106,7 +123,7 @@ def test_a_node() -> None:
         ready=True,
         cordoned=True,
         taints=(Taint(key="k", value="v", effect="NoSchedule"),),
-        allocatable={"nvidia.com/gpu": 1, "example.com/fpga": 1},
+        allocatable={"nvidia.com/gpu": 1, "example.com/fpga": 1, "cpu": 8000},
     )
 
 
@@ -123,7 +140,7 @@ def test_a_rollout() -> None:
             "conditions": [{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}],
         },
     }
-    assert observed.rollout(raw) == Rollout(wanted=2, replicas=3, updated=1, observed=True)
+    assert observed.rollout(raw) == Rollout(wanted=2, replicas=3, updated=1, observed=True, available=2)
     raw["metadata"]["generation"] = 4
     assert not observed.rollout(raw).observed
 

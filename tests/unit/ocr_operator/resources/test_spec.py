@@ -95,6 +95,34 @@ def test_a_spec_nested_beyond_reason_is_refused() -> None:
         deep = deep["a"]
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"a": [{}] * 450_000}, "has more than 20000 values"),
+        ({str(number): 0 for number in range(20_001)}, "has more than 20000 values"),
+        ({"a": [[0] * 99] * 250}, "has more than 20000 values"),
+        ({"a": "x" * 600_000}, "has more than 524288 characters"),
+        ({"x" * 600_000: 1}, "has more than 524288 characters"),
+        ({"a": ["x" * 600] * 1000}, "has more than 524288 characters"),
+    ],
+)
+def test_a_template_that_every_pass_would_be_held_up_by_is_refused(
+    template: dict[str, Any], message: str
+) -> None:
+    body = resources.make_body(template={"spec": template})
+    assert specs.parse(body) == specs.InvalidSpec(field="spec.template.spec", message=message)
+
+
+def test_a_large_pod_is_taken() -> None:
+    containers = [
+        {"name": f"c{number}", "env": [{"name": f"E{each}", "value": "x" * 100} for each in range(100)]}
+        for number in range(30)
+    ]
+    assert isinstance(
+        specs.parse(resources.make_body(template={"spec": {"containers": containers}})), specs.OcrDeployment
+    )
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

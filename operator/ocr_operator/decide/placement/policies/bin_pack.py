@@ -1,6 +1,6 @@
 """`binPack`: the GPU or node with the largest part promised or used that still fits. Keeps others free."""
 
-from ocr_operator.decide.placement.candidates import Candidate
+from ocr_operator.decide.placement.candidate import Candidate
 from ocr_operator.decide.placement.policies.least_loaded import BUSY_STEPS
 
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from ocr_operator.decide.placement.candidates import Candidate
+from ocr_operator.decide.placement.candidate import Candidate
 
 
 class PlacementPolicy(Protocol):
@@ -20,6 +20,7 @@ class PlacementPolicy(Protocol):
 
     def order(self, candidate: Candidate) -> tuple[object, ...]:
         """Sort key; the first is taken. It begins with `candidate.doubts` and ends with the names, so that equal
-        inputs give equal answers in any order.
+        inputs give equal answers in any order. More replicas, refusals or a higher price never make a candidate sort
+        earlier: those are looked at last, and only for candidates that come first without them.
         """
         ...

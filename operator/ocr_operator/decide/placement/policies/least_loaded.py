@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ocr_operator.decide.placement.candidates import Candidate
+from ocr_operator.decide.placement.candidate import Candidate
 
 BUSY_STEPS: Final = 20
 """Utilisation is compared in steps of 5 %: it moves by more from one second to the next."""

@@ -13,12 +13,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_operator.decide import manifests
-from ocr_operator.resources import live_settings, policies
+from ocr_operator.decide import manifests, placement
+from ocr_operator.resources import live_settings, observed, policies
 from ocr_operator.resources import spec as specs
 from ocr_wire import names
 from ocr_wire.live_settings import digest
 from tests.support import resources
+from tests.support.observations import raw_pod
 from tests.support.paths import ROOT
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -187,36 +188,20 @@ def test_none_hides_gpus_and_goes_anywhere() -> None:
     assert not {"tolerations", "affinity", "runtimeClassName"} & pod.keys()
 
 
-def test_products_are_required_of_the_node() -> None:
-    pod = make_pod(gpu={"products": ["NVIDIA-L40S", "NVIDIA-A100"]})
-    required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert required["nodeSelectorTerms"] == [
-        {
-            "matchExpressions": [
-                {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-A100", "NVIDIA-L40S"]}
-            ]
-        }
-    ]
-
-
-def test_products_are_required_beside_what_the_template_requires() -> None:
-    zone = {"key": "zone", "operator": "In", "values": ["a"]}
-    terms = [{"matchExpressions": [zone]}, {"matchFields": [zone]}, {}]
-    extra = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}}
-    pod = make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": extra})
-    product = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L40S"]}
-    assert pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] == [
-        {"matchExpressions": [zone, product]},
-        {"matchFields": [zone], "matchExpressions": [product]},
-        {},
-    ]
+def test_products_are_no_requirement_of_labels_that_change() -> None:
+    """A kubelet that starts again ends running pods whose node has another product label than they require."""
+    template = make_deployment_spec(gpu={"products": ["NVIDIA-L40S", "NVIDIA-A100"]})["template"]
+    assert "affinity" not in template["spec"]
+    assert template["metadata"]["annotations"][names.ANNOTATION_GPU_PRODUCTS] == "NVIDIA-A100,NVIDIA-L40S"
+    without = make_deployment_spec(gpu={"sharing": "none", "products": ["NVIDIA-A100"]})["template"]
+    assert names.ANNOTATION_GPU_PRODUCTS not in without["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize(
     "odd", [None, "x", [], {"nodeAffinity": "x"}, {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": ["x"]}}}]
 )
 def test_malformed_affinity_never_breaks_the_operator(odd: Any) -> None:
-    assert "affinity" in make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": {"affinity": odd}})
+    make_pod(gpu={"products": ["NVIDIA-L40S"]}, template={"spec": {"affinity": odd}})
 
 
 @pytest.mark.parametrize(
@@ -366,3 +351,39 @@ def test_example_is_valid(path: Path) -> None:
         parsed = specs.parse(body)
         assert isinstance(parsed, specs.OcrDeployment), parsed
         assert len(desired(parsed)) == 4
+
+
+@pytest.mark.parametrize(
+    ("gpu", "kept"),
+    [
+        ({"sharing": "shared"}, False),
+        ({"sharing": "claim"}, False),
+        ({"sharing": "exclusive", "products": ["NVIDIA-L40S"]}, False),
+        ({"sharing": "exclusive"}, False),
+        ({"sharing": "none"}, True),
+    ],
+    ids=["shared", "claim", "products", "exclusive", "none"],
+)
+def test_pods_that_are_placed_by_name_leave_their_least_number_of_domains_to_placement(
+    gpu: dict[str, Any], kept: bool
+) -> None:
+    asked = {
+        "maxSkew": 1,
+        "minDomains": 3,
+        "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "x"}},
+    }
+    models = [{"name": "a", "engine": "rapidocr", "gpuMemory": "1Gi"}]
+    template = {"spec": {"topologySpreadConstraints": [asked]}}
+    resource = resources.make_deployment(models=models, gpu=gpu, template=template)
+    pod = manifests.desired(resource, manifests.Defaults("i"), "t")[-1]["spec"]["template"]["spec"]
+    [constraint] = pod["topologySpreadConstraints"]
+    assert constraint == (asked if kept else {k: v for k, v in asked.items() if k != "minDomains"})
+
+    raw = raw_pod(gated=True, topologySpreadConstraints=[constraint])
+    [wanted] = placement.request(resource, observed.pod(raw)).spread
+    assert (wanted.min_domains, wanted.topology_key) == (3, "zone")
+    older = raw_pod(gated=True, topologySpreadConstraints=[constraint, {**constraint, "topologyKey": "host"}])
+    parsed = observed.pod(older)
+    assert placement.request(resource, parsed).spread == parsed.spread, "of another template"

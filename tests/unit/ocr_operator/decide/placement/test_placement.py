@@ -24,10 +24,14 @@ from ocr_operator.decide.placement import (
     PlacementPolicy,
     Request,
     Reservation,
+    predicates,
 )
+from ocr_operator.decide.placement.decisions import MAX_EXCLUDED
 from ocr_operator.gpuload.dcgm import GpuReading
-from ocr_operator.resources import observed
+from ocr_operator.resources import affinity, observed
+from ocr_operator.resources.demand import Demand
 from ocr_operator.resources.observed import Node, Taint, Toleration
+from ocr_operator.resources.tenant import Tenant
 from ocr_operator.settings import Settings
 from ocr_wire import names
 from ocr_wire import state as podstate
@@ -152,7 +156,7 @@ class TestPolicies:
         assert choose(request, TWO_NODES, alike, [taken]).node == "gpu-a"
 
     def test_bin_pack_takes_doubtful_nodes_last(self) -> None:
-        request = make_request(refused=frozenset({"gpu-b"}))
+        request = make_request(refused={"gpu-b": 1})
         assert chosen(choose(request, TWO_NODES, FOUR_GPUS, policy=BIN_PACK)) == "gpu-a/GPU-1"
 
 
@@ -372,6 +376,11 @@ class TestEligibility:
             ({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}, True),
             ({"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}, False),
             ({"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["8"]}]}, True),
+            ({"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["+8"]}]}, True),
+            ({"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["-8"]}]}, True),
+            ({"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["0_8"]}]}, False),
+            ({"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["٨"]}]}, False),
+            ({"matchExpressions": [{"key": "size", "operator": "Gt", "values": [" 8"]}]}, False),
             ({"matchExpressions": [{"key": "zone", "operator": "Lt", "values": ["8"]}]}, False),
             ({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gpu-a"]}]}, True),
             ({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gpu-b"]}]}, False),
@@ -488,10 +497,6 @@ class TestBooks:
         (entry,) = placement.reserved([pod], {"default/invoices": 12 * GIB})
         assert (entry.uuids, entry.memory_bytes, entry.placed) == (("GPU-1",), 12 * GIB, None)
 
-    def test_what_was_sent_but_not_seen_yet_is_merged_once(self) -> None:
-        old, new = make_reservation("a"), make_reservation("b")
-        assert placement.merge([old], [replace(old, memory_bytes=1), new]) == (old, new)
-
 
 def apply(document: dict[str, Any], operations: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """RFC 6902 as the API server does it, for the operations in use. AssertionError for a test that fails."""
@@ -518,6 +523,9 @@ def apply(document: dict[str, Any], operations: Sequence[dict[str, Any]]) -> dic
 
 
 PINNED = {"key": "metadata.name", "operator": "In", "values": ["gpu-a"]}
+NOT_SMALL = {"key": "metadata.name", "operator": "NotIn", "values": ["gpu-s"]}
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 class TestPatch:
@@ -609,6 +617,151 @@ class TestPatch:
         after = apply(raw, operations)
         assert after["metadata"]["annotations"]["example.com/a~b"] == "1"
         assert placement.stamp(observed.pod(after), {"example.com/a~b": "1"}) == []
+
+
+class TestPreferring:
+    """`exclusive`: the scheduler may take any node but those that can't work."""
+
+    SMALL = make_node("gpu-s", labels={"nvidia.com/gpu.memory": "8000"})
+    NODES = (*TWO_NODES, SMALL)
+    GPUS = (make_gpu("gpu-a", "GPU-1", 4), make_gpu("gpu-b", "GPU-3", 8))
+
+    def placed(self, **change: Any) -> Placement:
+        return choose(make_request("exclusive", **change), self.NODES, self.GPUS)
+
+    def patched(self, affinity: dict[str, Any] | None) -> dict[str, Any]:
+        raw = raw_pod(gated=True, affinity=affinity)
+        after: dict[str, Any] = apply(raw, placement.patch(observed.pod(raw), self.placed(), "{}", NOW))
+        assert json.loads(after["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])["excluded"] == 1
+        found: dict[str, Any] = after["spec"]["affinity"]
+        return found
+
+    def test_too_small_a_node_is_excluded(self) -> None:
+        answer = self.placed()
+        assert (answer.node, answer.excluded) == ("gpu-a", ("gpu-s",))
+
+    def test_taken_devices_that_the_scheduler_knows_of_exclude_nothing(self) -> None:
+        """It sees for itself, and the devices may be free again by then. One held past its books it doesn't see."""
+        held = make_gpu("gpu-s", "GPU-9", holders=("default/foreign",))
+        one = make_node("gpu-s", 1)
+        nodes = (*TWO_NODES, one)
+
+        def excluded(used: int) -> tuple[str, ...] | None:
+            books = predicates.usage([Tenant("", Demand((("nvidia.com/gpu", used),)))])
+            answer = placement.choose(
+                make_request("exclusive"), nodes, [*self.GPUS, held], [], NOW, usage=lambda _: books
+            )
+            assert isinstance(answer, Placement)
+            return answer.excluded
+
+        assert excluded(1) == ()
+        assert excluded(0) == ("gpu-s",)
+
+    @pytest.mark.parametrize("affinity", [None, {}, {"podAffinity": {"x": 1}}])
+    def test_the_best_are_preferred_in_their_order(self, affinity: dict[str, Any] | None) -> None:
+        after = self.patched(affinity)
+        assert after["nodeAffinity"] == {
+            PREFERRED: [
+                {"weight": 100, "preference": {"matchFields": [PINNED]}},
+                {"weight": 60, "preference": {"matchFields": [{**PINNED, "values": ["gpu-b"]}]}},
+            ],
+            REQUIRED: {"nodeSelectorTerms": [{"matchFields": [NOT_SMALL]}]},
+        }
+        assert {**after, **(affinity or {})} == after
+
+    def test_what_the_template_requires_and_prefers_stays(self) -> None:
+        zone = {"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}
+        mine = {"weight": 7, "preference": zone}
+        given = {REQUIRED: {"nodeSelectorTerms": [zone, {}]}, PREFERRED: [mine]}
+        after = self.patched({"nodeAffinity": given})["nodeAffinity"]
+        assert after[PREFERRED][0] == mine
+        assert after[REQUIRED]["nodeSelectorTerms"] == [{**zone, "matchFields": [NOT_SMALL]}, {}]
+
+    def test_a_pod_that_would_have_to_name_too_many_goes_to_one_of_a_few(self) -> None:
+        small = [replace(self.SMALL, name=f"small-{n}") for n in range(MAX_EXCLUDED + 1)]
+        answer = choose(make_request("exclusive"), [*TWO_NODES, *small], self.GPUS)
+        assert answer.excluded is None
+        raw = raw_pod(gated=True)
+        after = apply(raw, placement.patch(observed.pod(raw), answer, "{}", NOW))
+        terms = [{"matchFields": [PINNED]}, {"matchFields": [{**PINNED, "values": ["gpu-b"]}]}]
+        assert after["spec"]["affinity"]["nodeAffinity"][REQUIRED] == {"nodeSelectorTerms": terms}
+
+    def test_one_of_a_few_beside_what_the_template_requires(self) -> None:
+        """Its terms are ORed, and so are the nodes: each with each, as far as one pod may bear them."""
+        nodes = [make_node(f"gpu-{n}") for n in range(12)]
+        answer = choose(make_request("exclusive", products=("NVIDIA-L40S",)), nodes, self.gpus(nodes))
+        zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [z]}]} for z in "abc"]
+
+        def terms(of: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            raw = raw_pod(gated=True, affinity={"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": of}}})
+            after = apply(raw, placement.patch(observed.pod(raw), answer, "{}", NOW))
+            found: list[dict[str, Any]] = after["spec"]["affinity"]["nodeAffinity"][REQUIRED][
+                "nodeSelectorTerms"
+            ]
+            return found
+
+        assert len(terms([])) == 8
+        assert len(terms([*zones, {}])) == 3 * 8 + 1
+        assert len({json.dumps(each) for each in terms(zones)}) == 24
+        assert len(terms(zones * 11)) == 33, "the node that was chosen"
+
+    @staticmethod
+    def gpus(nodes: Sequence[Node], each: int = 1) -> list[GpuReading]:
+        return [make_gpu(node.name, f"GPU-{node.name}-{k}") for node in nodes for k in range(each)]
+
+    def test_a_shared_pod_is_pinned(self) -> None:
+        answer = choose(make_request(), TWO_NODES, FOUR_GPUS)
+        assert (answer.excluded, answer.alternatives, answer.free) == (None, (), False)
+
+    def test_a_pod_that_is_spread_over_nodes_is_pinned(self) -> None:
+        """Domains count by the nodes that a pod may go to: kept from some, it could be refused by the one that fits."""
+        spread = affinity.spread(
+            {"topologySpreadConstraints": [{"topologyKey": "x", "whenUnsatisfiable": "DoNotSchedule"}]}
+        )
+        answer = self.placed(spread=spread)
+        assert (answer.excluded, answer.alternatives, answer.free) == (None, (), False)
+        free = choose(make_request("exclusive", spread=spread), TWO_NODES, self.GPUS)
+        assert free.excluded == (), "kept from none, it may go anywhere"
+
+    def test_of_wanted_products_it_may_go_to_the_other_node(self) -> None:
+        answer = self.placed(products=("NVIDIA-L40S",))
+        assert (answer.node, answer.excluded, answer.free) == ("gpu-a", None, True)
+        assert [each.node for each in answer.alternatives] == ["gpu-b"]
+
+    @given(st.permutations(range(9)), st.integers(1, 9), st.integers(1, 10))
+    def test_alternatives_are_the_best_of_other_nodes_and_then_other_gpus(
+        self, order: list[int], count: int, gpus: int
+    ) -> None:
+        nodes = [make_node(f"gpu-{n}") for n in order[:count]]
+        request = make_request("claim", resource="claim", count=1)
+        answer = choose(request, nodes, self.gpus(nodes, gpus))
+        found = [
+            (answer.node, answer.gpus[0].uuid),
+            *((each.node, each.uuid) for each in answer.alternatives),
+        ]
+        assert len(found) == min(8, count * gpus)
+        assert len({node for node, _ in found}) == min(8, count), "as many nodes as there are"
+        assert len(set(found)) == len(found)
+        names_ = sorted(node.name for node in nodes)
+        assert [node for node, _ in found[:count]] == names_[:8], "all alike: by name"
+        assert all(uuid.endswith("-0") for _, uuid in found[:count])
+
+    def test_a_pod_left_to_the_scheduler_is_kept_from_what_is_too_small(self) -> None:
+        raw = raw_pod(gated=True)
+        pod = replace(observed.pod(raw), created=NOW - timedelta(hours=1))
+        refusal = refuse(make_request("exclusive"), [self.SMALL, make_node("gpu-a", 0)])
+        given_up = placement.give_up(
+            make_request("exclusive"),
+            pod,
+            replace(refusal, reason=NoFitReason.INSUFFICIENT_GPUS),
+            NOW,
+            after_seconds=0,
+        )
+        assert given_up is not None
+        after = apply(raw, placement.patch(pod, given_up, "{}", NOW))
+        assert after["spec"]["affinity"]["nodeAffinity"] == {
+            REQUIRED: {"nodeSelectorTerms": [{"matchFields": [NOT_SMALL]}]}
+        }
 
 
 AGES = st.integers(-100, 600).map(lambda age: NOW - timedelta(seconds=age))

@@ -84,6 +84,7 @@ class TestReplicas:
             reason=NoFitReason.INSUFFICIENT_MEMORY,
             message="no GPU fits 12Gi: 0 of 1 node with nvidia.com/gpu.shared has 1 free and large enough "
             "(gpu-a: 4Gi free on a GPU)",
+            excluded=("gpu-a",),
         )
 
     def test_pods_that_have_not_told_their_gpu_yet_count_too(self) -> None:
@@ -159,7 +160,7 @@ class TestRefusedNodes:
     NODES = (make_node("gpu-a"), make_node("gpu-b"))
 
     def choose(self, *refused: str) -> Placement:
-        request = make_request(sharing="shared", resource="", refused=frozenset(refused))
+        request = make_request(sharing="shared", resource="", refused=dict.fromkeys(refused, 1))
         answer = placement.choose(request, self.NODES, self.GPUS, [], NOW)
         assert isinstance(answer, Placement)
         return answer
@@ -171,26 +172,34 @@ class TestRefusedNodes:
     def test_and_is_better_than_none(self) -> None:
         answer = self.choose("gpu-a", "gpu-b")
         assert answer.node == "gpu-a"
-        assert "though the scheduler turned a pod away from there minutes ago" in answer.why
+        assert "though a pod was turned away from there before" in answer.why
 
 
 class TestPatience:
     NOFIT = NoFit(reason=NoFitReason.INSUFFICIENT_GPUS, message="no GPU is free: all taken")
 
-    def give_up(self, age: timedelta, nofit: NoFit = NOFIT, **change: Any) -> Placement | None:
+    def give_up(
+        self, age: timedelta, nofit: NoFit = NOFIT, after: int = 120, **change: Any
+    ) -> Placement | None:
         raw = raw_pod(gated=True)
         raw["metadata"]["creationTimestamp"] = observed.stamp(NOW - age)
-        return placement.give_up(make_request(**change), observed.pod(raw), nofit, NOW)
+        return placement.give_up(make_request(**change), observed.pod(raw), nofit, NOW, after_seconds=after)
 
     def test_after_two_minutes_the_scheduler_gets_the_pod(self) -> None:
-        assert self.give_up(patience.WAIT - timedelta(seconds=1)) is None
-        answer = self.give_up(patience.WAIT)
+        assert self.give_up(timedelta(seconds=119)) is None
+        answer = self.give_up(timedelta(seconds=120))
         assert answer is not None
         assert (answer.node, answer.basis) == ("", Basis.SCHEDULER)
         assert answer.why == (
-            "no GPU is free: all taken; left to the scheduler after 2 minutes, so that a cluster autoscaler sees "
+            "no GPU is free: all taken; left to the scheduler after 120 s, so that a cluster autoscaler sees "
             "the pod"
         )
+
+    def test_or_at_once_or_never(self) -> None:
+        answer = self.give_up(timedelta(0), after=0)
+        assert answer is not None
+        assert "left to the scheduler at once, so" in answer.why
+        assert self.give_up(timedelta(days=1), after=patience.NEVER) is None
 
     def test_the_patch_opens_the_gate_and_pins_nothing(self) -> None:
         pod = observed.pod(raw_pod(gated=True))
@@ -199,6 +208,21 @@ class TestPatience:
         operations = placement.patch(pod, answer, "{}", NOW)
         assert not any("affinity" in each["path"] for each in operations)
         assert operations[-1] == {"op": "remove", "path": "/spec/schedulingGates/0"}
+
+    def test_the_scheduler_gets_the_products_however_their_gpus_are_shared(self) -> None:
+        raw = raw_pod(gated=True)
+        zone = {"key": "zone", "operator": "In", "values": ["a"]}
+        required = {"nodeSelectorTerms": [{"matchExpressions": [zone]}, {}]}
+        kind = "requiredDuringSchedulingIgnoredDuringExecution"
+        raw["spec"]["affinity"] = {"nodeAffinity": {kind: required}}
+        answer = self.give_up(timedelta(hours=1), products=("NVIDIA-L40S", "NVIDIA-A100-SHARED"))
+        assert answer is not None
+        operations = placement.patch(observed.pod(raw), answer, "{}", NOW)
+        added = [each for each in operations if each["path"] == "/spec/affinity/nodeAffinity"]
+        values = ["NVIDIA-A100", "NVIDIA-A100-SHARED", "NVIDIA-L40S", "NVIDIA-L40S-SHARED"]
+        product = {"key": "nvidia.com/gpu.product", "operator": "In", "values": values}
+        terms = [{"matchExpressions": [zone, product]}, {}]
+        assert [each["value"] for each in added] == [{kind: {"nodeSelectorTerms": terms}}]
 
     @pytest.mark.parametrize("reason", [NoFitReason.INSUFFICIENT_MEMORY])
     def test_too_little_memory_is_nothing_that_the_scheduler_knows_of(self, reason: NoFitReason) -> None:
@@ -210,4 +234,4 @@ class TestPatience:
     def test_a_pod_of_unknown_age_waits(self) -> None:
         raw = raw_pod(gated=True)
         del raw["metadata"]["creationTimestamp"]
-        assert placement.give_up(make_request(), observed.pod(raw), self.NOFIT, NOW) is None
+        assert placement.give_up(make_request(), observed.pod(raw), self.NOFIT, NOW, after_seconds=0) is None

@@ -1,6 +1,7 @@
 """Whether pods got what they were promised; and that nothing that pods, exporters or people write can hurt."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from ocr_operator.gpuload import dcgm, readings
 from ocr_operator.gpuload.dcgm import Source
 from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.resources import observed
+from ocr_operator.resources.demand import Demand
 from ocr_operator.resources.observed import Node, Pod
 from ocr_wire import names
 from ocr_wire import state as podstate
@@ -37,6 +39,31 @@ def state(uuid: str | None = "GPU-1", kind: str = "cuda", **device: Any) -> PodS
 def pod(promised: str = "", **spec: Any) -> Pod:
     annotations = {names.ANNOTATION_GPU_UUIDS: promised} if promised else {}
     return observed.pod(raw_pod("a", annotations=annotations, **spec))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "product", "text"),
+    [
+        ("NVIDIA-L40S", "NVIDIA L40S", ""),
+        ("NVIDIA-L40S-SHARED", "NVIDIA L40S", ""),
+        ("NVIDIA-A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB MIG 1g.10gb", ""),
+        (
+            "NVIDIA-A100,NVIDIA-L40S",
+            "Tesla T4",
+            "runs on Tesla T4, which is none of NVIDIA-A100, NVIDIA-L40S",
+        ),
+        ("NVIDIA-L40S", None, ""),
+        ("", "Tesla T4", ""),
+    ],
+)
+def test_a_pod_on_another_product_is_named(wanted: str, product: str | None, text: str) -> None:
+    annotations = {names.ANNOTATION_GPU_PRODUCTS: wanted}
+    placed = observed.pod(raw_pod("a", annotations=annotations))
+    assert verify.mismatch(placed, state(product=product), HOMES) == text
+    on_amd = replace(placed, demand=Demand(amounts=(("amd.com/gpu", 1),)))
+    assert verify.mismatch(on_amd, state(product=product), HOMES) == "", (
+        "the driver has other names than the label"
+    )
 
 
 @pytest.mark.parametrize(

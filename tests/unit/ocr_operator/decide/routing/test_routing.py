@@ -1,6 +1,7 @@
 """The awake set: small, never empty, as large as the queue needs at once, and quiet while nothing changes."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import msgspec
@@ -13,11 +14,13 @@ from ocr_operator.decide.routing import Candidate, Decision, Eligibility, Routin
 from ocr_operator.decide.routing.policies.warm_first import MIN_CALM_SECONDS
 from ocr_operator.resources import observed
 from ocr_operator.resources.spec import Routing
+from ocr_wire import routing as wire_routing
 from ocr_wire import state as podstate
 from ocr_wire.checked import Invalid
 from ocr_wire.settings import RoutingPolicy
 from tests.support import observations
 
+NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 PAGES = 2
 CALM = 30.0
 
@@ -309,12 +312,46 @@ def test_policy_all_wakes_everybody_and_back_again_they_leave_one_by_one() -> No
 def test_the_first_pod_of_a_resource_is_placed_awake_and_the_others_asleep() -> None:
     """So somebody takes requests even if the operator dies before the pods are ready."""
     read = [observed.pod(observations.raw_pod(name)) for name in "ab"]
-    state, first = routing.place(read[0], spec_with(), RoutingState())
-    assert first["value"] == "true"
-    state, second = routing.place(read[1], spec_with(), state)
-    assert second["value"] == "false"
+    state, first = routing.place(read[0], spec_with(), RoutingState(), NOW)
+    assert first[0]["value"] == "true"
+    assert explained(first) == (True, "it was placed while no other pod was awake")
+    state, second = routing.place(read[1], spec_with(), state, NOW)
+    assert second[0]["value"] == "false"
+    assert explained(second)[0] is False
+    assert "it was placed while 1 other pod was awake" in explained(second)[1]
     assert state.members == {"uid-a": "a"}
-    assert routing.place(read[1], spec_with(policy="all"), state)[1]["value"] == "true"
+    always = routing.place(read[1], spec_with(policy="all"), state, NOW)[1]
+    assert always[0]["value"] == "true"
+    assert explained(always) == (True, "each pod is awake at once")
+
+
+def explained(patch: list[dict[str, Any]]) -> tuple[bool | None, str]:
+    """What the patch writes for people, and of which time."""
+    [text] = [
+        each["value"] for each in patch if each["path"] == "/metadata/annotations/ocr-operator.io~1routing"
+    ]
+    found = wire_routing.read(text)
+    assert isinstance(found, wire_routing.Record)
+    assert found.time == NOW
+    return found.awake, found.why
+
+
+def test_a_label_goes_with_the_reason_of_the_change() -> None:
+    pod = replace(observed.pod(observations.raw_pod("a")), annotations={"of": "a placed pod"})
+    patch = routing.patch(pod, ("11 requests wait", "a joins\x1b[2J"), NOW, awake=True)
+    assert [each["op"] for each in patch] == ["test", "add", "add"]
+    assert explained(patch) == (True, "11 requests wait; a joins [2J")
+
+
+def test_a_label_that_is_mended_keeps_the_reason_that_was_given() -> None:
+    pod = replace(observed.pod(observations.raw_pod("a")), annotations={"of": "a placed pod"})
+    assert len(routing.patch(pod, (), NOW, awake=True)) == 2
+
+
+def test_the_reason_is_left_out_of_a_patch_that_could_not_add_it() -> None:
+    """Adding the whole map of annotations would erase what another program adds at the same time."""
+    pod = replace(observed.pod(observations.raw_pod("a")), annotations={})
+    assert len(routing.patch(pod, ("a joins",), NOW, awake=True)) == 2
 
 
 # --- the example of docs/awake-set.md -----------------------------------------------------------------------------

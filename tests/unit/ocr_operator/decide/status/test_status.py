@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.controllers import preemption as preemption_controller
+from ocr_operator.controllers import reconcile, reports
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import Basis, NoFit, NoFitReason, Placement
-from ocr_operator.decide.status import Event, PodSeen, Refusal, Seen
+from ocr_operator.decide.status import Edited, Event, PodSeen, Refusal, Removal, Seen, Unwritten
 from ocr_operator.decide.status import conditions as verdicts
 from ocr_operator.decide.status import pods as podviews
 from ocr_operator.pods.unreachable import Unreachable
@@ -209,6 +210,31 @@ def test_since_when_a_model_is_idle_is_told_once_it_stays_so(
     assert status.settles([each, make_seen("b", state=None)], NOW) == again
 
 
+@pytest.mark.parametrize(
+    ("lease", "reported", "again"),
+    [
+        (-299.0, False, 1.0),
+        (-300.0, True, None),
+        (4.0, False, 304.0),
+        (6.0, False, None),
+        (None, False, None),
+    ],
+)
+def test_a_lease_is_told_when_it_is_held_for_minutes(
+    lease: float | None, reported: bool, again: float | None
+) -> None:
+    raw = raw_state("a", models={"invoice-ocr": ("ready", "gpu")})
+    raw["models"][0]["idle_since"] = None
+    since = None if lease is None else NOW + timedelta(seconds=lease)
+    raw["models"][0]["oldest_lease_since"] = None if since is None else since.isoformat()
+    parsed = podstate.parse(raw)
+    assert isinstance(parsed, PodState), parsed
+    each = make_seen(state=parsed)
+    [model] = tell(each)["pods"][0]["models"]
+    assert ("oldestLeaseSince" in model) is reported
+    assert status.settles([each], NOW) == again
+
+
 def test_a_cpu_device_serves_from_host_memory() -> None:
     reported = tell(make_seen(reported={"kind": "cpu", "uuid": None, "models": {"m": ("ready", "cpu")}}))
     assert condition(reported, "Ready")[1] == "Serving"
@@ -222,7 +248,7 @@ def test_a_cpu_device_serves_from_host_memory() -> None:
         ({"ready": False}, "WaitingForPods"),
         (GATED, "WaitingForPlacement"),
         (LOOPING, "CrashLooping"),
-        (LOOPING | {"container": {"ready": False, "restartCount": 3}}, "CrashLooping"),
+        (LOOPING | {"container": {"ready": False, "restartCount": 2}}, "CrashLooping"),
         (
             {"ready": False, "container": {"state": {"waiting": {"reason": "ErrImagePull"}}}},
             "ContainerCannotStart",
@@ -252,6 +278,88 @@ def test_an_unschedulable_pod_is_named_in_the_schedulers_words() -> None:
     assert condition(reported, "Ready")[0] == "False"
 
 
+REFUSED = observed.pod(
+    raw_pod("z", ready=False)
+    | {
+        "status": {
+            "phase": "Failed",
+            "reason": "UnexpectedAdmissionError",
+            "message": "Pod was rejected: no devices",
+            "startTime": "2026-11-23T08:00:00Z",
+        }
+    }
+)
+
+
+def test_a_pod_that_its_kubelet_refused_is_told_until_another_is_ready() -> None:
+    replacement = make_seen("a", ready=False, state=None)
+    reported = tell(PodSeen(pod=REFUSED), replacement, replicas=1, ended=(REFUSED,))
+    words = "z: failed on gpu-a: UnexpectedAdmissionError: Pod was rejected: no devices"
+    assert condition(reported, "Degraded") == ("True", "PodFailed", words)
+    assert condition(reported, "Ready") == ("False", "PodFailed", f"0 of 1 replicas are ready; {words}")
+    assert [each["name"] for each in reported["pods"]] == ["a"]
+    healed = tell(PodSeen(pod=REFUSED), make_seen("a"), replicas=1, ended=(REFUSED,))
+    assert condition(healed, "Degraded")[0] == "False"
+
+
+def test_one_refused_pod_after_the_other_is_one_event() -> None:
+    first = tell(make_seen("a", ready=False, state=None), ended=(REFUSED,))
+    more = (replace(REFUSED, name="y"), REFUSED)
+    second = tell(make_seen("b", ready=False, state=None), ended=more)
+    assert [each.reason for each in status.events({}, first)] == ["PodFailed"]
+    assert status.events(first, second) == []
+
+
+def test_pods_of_a_template_that_is_no_more_are_not_told() -> None:
+    old = replace(REFUSED, owner=observed.Owner(kind="ReplicaSet", name="old", uid="old"))
+    assert condition(tell(make_seen("a", ready=False), ended=(old,)), "Degraded")[0] == "False"
+
+
+def test_settings_are_applied_once_for_each_generation_and_revision() -> None:
+    """A pod that can't be asked for a while runs with what it had."""
+    applied, away = tell(make_seen("a")), tell(make_seen("a", state=None))
+    assert [each.reason for each in status.events(away, applied)] == ["ConfigApplied"]
+    told = status.applied(applied)
+    assert told is not None
+    assert status.applied(away) is None
+    assert status.events(away, applied, announced=told) == []
+    for other in ((told[0] - 1, told[1]), (told[0], told[1] - 1), None):
+        assert [each.reason for each in status.events(away, applied, announced=other)] == ["ConfigApplied"]
+
+
+@pytest.mark.parametrize(
+    "damage", [{}, {"conditions": 1}, {"liveSettings": []}, {"conditions": [{"type": "ConfigApplied"}]}]
+)
+def test_what_was_applied_is_read_from_any_status(damage: dict[str, Any]) -> None:
+    assert status.applied(damage) is None
+
+
+def test_a_crash_loop_is_one_event() -> None:
+    """As a kubelet reports it: the first restart comes at once, a back-off before each further one."""
+    running: dict[str, Any] = {"running": {}}
+    waiting: dict[str, Any] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    steps = [(0, running), (1, running), (1, waiting), (2, running), (2, waiting), (3, running), (3, waiting)]
+    before: dict[str, Any] = {}
+    found = []
+    for restarts, state in steps:
+        container = {"ready": False, "restartCount": restarts, "state": state}
+        after = tell(make_seen("a", ready=False, state=None, container=container))
+        found += [each.reason for each in status.events(before, after)]
+        before = after
+    assert found == ["CrashLooping"]
+
+
+def test_an_init_container_that_cannot_start_is_told() -> None:
+    raw = raw_pod(
+        "a", ready=False, container={"ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+    )
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    raw["status"]["initContainerStatuses"] = [{"name": "fetch", "state": {"waiting": waiting}}]
+    reported = tell(PodSeen(pod=observed.pod(raw)))
+    words = "a: fetch: ImagePullBackOff: no such image"
+    assert condition(reported, "Degraded") == ("True", "ContainerCannotStart", words)
+
+
 def test_no_fit_is_told_word_for_word() -> None:
     reported = tell(make_seen("a"), make_seen("b", **GATED), nofits={"b": NOFIT})
     assert condition(reported, "Placed") == ("False", "InsufficientGpuMemory", NOFIT.message)
@@ -263,6 +371,41 @@ def test_no_fit_is_told_word_for_word() -> None:
 
 def test_a_gated_pod_that_nobody_looked_at_yet_is_pending() -> None:
     assert condition(tell(make_seen("b", **GATED)), "Placed") == ("False", "Pending", "not placed yet: b")
+
+
+class TestUnbound:
+    """A pod whose gate is open and that has no node, and of which the scheduler says nothing."""
+
+    def seen(self, *, placed: bool = False, gates: tuple[str, ...] = ()) -> PodSeen:
+        note = {names.ANNOTATION_PLACEMENT: json.dumps({"node": "a", "placedAt": observed.stamp(NOW)})}
+        raw = raw_pod("a", ready=False, node="", annotations=note if placed else {})
+        raw["spec"]["schedulingGates"] = [{"name": each} for each in gates]
+        return PodSeen(pod=observed.pod(raw))
+
+    def test_a_gate_that_was_opened_by_hand_is_no_placement(self) -> None:
+        """With `gpu.sharing: claim` the pod has no ResourceClaim then, and the scheduler doesn't even look at it."""
+        opened = self.seen()
+        resource, seen = make_all(opened)
+        for sharing in ("claim", "exclusive"):
+            wanted = make_deployment(replicas=1, gpu={"sharing": sharing})
+            assert condition(status.aggregate(wanted, seen, NOW), "Placed")[:2] == ("False", "Unbound")
+        late = status.aggregate(resource, seen, NOW + podviews.UNBOUND)
+        assert condition(late, "Degraded")[:2] == ("True", "Unbound")
+        assert "no scheduler takes it up" in condition(late, "Ready")[2]
+
+    def test_a_placed_pod_gets_a_minute(self) -> None:
+        placed = self.seen(placed=True)
+        resource, seen = make_all(placed)
+        soon = NOW + podviews.UNBOUND - timedelta(seconds=1)
+        early = status.aggregate(resource, seen, soon)
+        assert condition(early, "Placed")[0] == "True"
+        assert condition(early, "Degraded")[0] == "False"
+        assert status.settles([placed], soon) == 1.0
+        assert condition(status.aggregate(resource, seen, NOW + podviews.UNBOUND), "Degraded")[1] == "Unbound"
+
+    def test_other_peoples_gates_are_their_business(self) -> None:
+        resource, seen = make_all(self.seen(placed=True, gates=("kueue.x-k8s.io/admission",)))
+        assert condition(status.aggregate(resource, seen, LATER), "Degraded")[0] == "False"
 
 
 def test_a_rollout_is_not_ready_until_nothing_old_is_left() -> None:
@@ -326,6 +469,35 @@ def test_a_refused_manifest_stalls() -> None:
     assert summary(reported)["Ready"] == "False/ManifestRefused"
     assert summary(reported)["Progressing"] == "False/ManifestRefused"
     assert reported["phase"] == "Stalled"
+
+
+def test_children_that_wait_for_others_to_go_stall_nothing() -> None:
+    reported = tell(make_seen(), removal=Removal(message="Service a is being deleted"))
+    assert summary(reported)["Stalled"] == "False/AsExpected"
+    assert summary(reported)["Degraded"] == "False/AsExpected"
+    assert condition(reported, "Ready") == ("False", "WaitingForRemoval", "Service a is being deleted")
+    assert condition(reported, "Progressing") == ("True", "WaitingForRemoval", "Service a is being deleted")
+
+
+def test_what_others_set_in_children_is_told_and_harms_no_condition() -> None:
+    reported = tell(make_seen(), edited=Edited(message="Deployment a has also spec.x (by kubectl-edit)"))
+    assert condition(reported, "Progressing") == (
+        "False",
+        "Complete",
+        "the replica is up to date; Deployment a has also spec.x (by kubectl-edit)",
+    )
+    assert [each for each in reported["conditions"] if each["type"] != "Progressing"] == [
+        each for each in tell(make_seen())["conditions"] if each["type"] != "Progressing"
+    ]
+
+
+def test_children_that_are_not_written_yet_are_told_and_stall_nothing() -> None:
+    words = "Deployment a was not answered: failed calling webhook (500)"
+    reported = tell(make_seen(), unwritten=Unwritten(message=words))
+    assert condition(reported, "Ready") == ("False", "NotWritten", words)
+    assert condition(reported, "Progressing") == ("True", "NotWritten", words)
+    assert condition(reported, "Degraded") == ("True", "NotWritten", words)
+    assert summary(reported)["Stalled"] == "False/AsExpected"
 
 
 class TestUnreachable:
@@ -457,6 +629,12 @@ class TestPods:
         }
         assert "lastFailure" not in tell(make_seen())["pods"][0]
 
+    def test_a_container_that_ran_out_of_memory_and_ended_well_is_a_failure(self) -> None:
+        ended = {"reason": "OOMKilled", "exitCode": 0, "finishedAt": "2026-11-23T08:00:00Z"}
+        [entry] = tell(make_seen("a", container={"lastState": {"terminated": ended}}))["pods"]
+        assert (entry["lastFailure"]["reason"], entry["lastFailure"]["exitCode"]) == ("OOMKilled", 137)
+        assert "with exit code 0 after a process of it was killed" in entry["lastFailure"]["message"]
+
     def test_another_gpu_than_promised_is_told(self) -> None:
         promised = {names.ANNOTATION_GPU_UUIDS: "GPU-7"}
         reported = tell(make_seen("a", annotations=promised))
@@ -473,6 +651,18 @@ class TestPods:
     def test_a_model_that_gave_up_degrades(self) -> None:
         reported = tell(make_seen("a", reported={"models": {"m": ("failed", "unloaded")}}))
         assert condition(reported, "Degraded") == ("True", "ModelFailed", "a: m")
+
+    def test_a_worker_that_does_not_end_degrades_before_its_model_has_failed(self) -> None:
+        raw = raw_state("a", models={"m": ("failed", "unloaded"), "n": ("ready", "gpu")})
+        raw["models"][1]["stuck_since"] = "2026-11-23T07:59:00.5Z"
+        parsed = podstate.parse(raw)
+        assert isinstance(parsed, PodState), parsed
+        reported = tell(make_seen("a", state=parsed))
+        words = "a: n: its worker was killed at 2026-11-23T07:59:00.500Z and hasn't ended"
+        assert condition(reported, "Degraded") == ("True", "WorkerStuck", words)
+        healthy, stuck = reported["pods"][0]["models"]
+        assert stuck["stuckSince"] == "2026-11-23T07:59:00.500Z"
+        assert "stuckSince" not in healthy
 
 
 class TestTimes:
@@ -660,12 +850,17 @@ def sights(draw: st.DrawFn) -> tuple[OcrDeployment, Seen]:
     rollout = st.builds(make_rollout, st.integers(0, 5), observed=st.booleans(), updated=st.integers(0, 5))
     nofits = {each.pod.name: NOFIT for each in pods if draw(st.booleans())}
     refusal = draw(st.none() | st.just(Refusal(reason="ManifestRefused", message="no")))
+    removal = draw(st.none() | st.just(Removal(message="Service a is being deleted")))
+    unwritten = draw(st.none() | st.just(Unwritten(message="no answer")))
     return make_all(
         *pods,
         replicas=draw(st.integers(0, 5)),
         rollout=draw(st.none() | rollout),
         nofits=nofits,
         refusal=refusal,
+        removal=removal,
+        unwritten=unwritten,
+        ended=(REFUSED,) if draw(st.booleans()) else (),
     )
 
 
@@ -772,6 +967,8 @@ def code_of(judge: Callable[..., Any]) -> list[ast.AST]:
 
 PASSED_ON = {
     "refusal": {"ManifestRefused", "NameTaken"},
+    "removal": {Removal.reason},
+    "unwritten": {Unwritten.reason},
     "problems": set(podviews.REASONS),
     "nofit": {reason.value for reason in NoFitReason},
     "failed_reason": {"FailedCreate", "ProgressDeadlineExceeded"},
@@ -790,6 +987,8 @@ def possible(condition: str) -> set[str]:
                 found.add(reason)
             case ast.Attribute(attr=passed_on):
                 found |= PASSED_ON.get(passed_on, set())
+    if each := next((each for each in SCHEMA["default"]["conditions"] if each["type"] == condition), None):
+        found.add(each["reason"])
     spec = InvalidSpec(field="spec", message="x")
     stalled = status.stalled({"metadata": {"name": "a"}}, spec, NOW)["conditions"]
     return found | {each["reason"] for each in stalled if each["type"] == condition}
@@ -808,7 +1007,7 @@ def test_the_page_has_a_section_for_each_condition_and_no_other() -> None:
 def test_the_page_names_every_reason_of_an_event() -> None:
     section = PAGE.read_text(encoding="utf-8").split("## Events\n", 1)[1]
     found: set[str] = set()
-    for module in (events_module, preemption_controller):
+    for module in (events_module, preemption_controller, reconcile, reports):
         for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Name(id="Event"), keywords=keywords):
@@ -819,7 +1018,7 @@ def test_the_page_names_every_reason_of_an_event() -> None:
                     }
                 case ast.Call(func=ast.Name(id="_event"), args=[_, ast.Constant(value=str(reason)), *_]):
                     found.add(reason)
-    found |= set(events_module._RECOVERED.values())
+    found |= set(events_module._RECOVERED.values()) | set(events_module._SETTERS.values())
     assert {"PodPlaced", "NotReady", "Recovered", "GpuMemoryShort"} <= found, (
         "the reasons are read from the code"
     )

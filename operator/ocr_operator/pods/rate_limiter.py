@@ -1,0 +1,25 @@
+"""A limit of how often something may happen: some at once, then so many a second. A value; time is an argument."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimiter:
+    """A bucket of `burst` tokens that gets `rate` new ones a second; it is full at first."""
+
+    rate: float
+    burst: float
+    spent: float = 0.0
+    at: float = float("-inf")
+    """When `spent` was right."""
+
+    def spend(self, now: float) -> tuple["RateLimiter", float]:
+        """Take a token; the seconds to wait for it, 0 while there is one. A clock that goes back gives none."""
+        now = max(now, self.at)
+        spent = max(0.0, self.spent - (now - self.at) * self.rate) + 1.0
+        return replace(self, spent=spent, at=now), max(0.0, spent - self.burst) / self.rate
+
+    def take(self, now: float) -> tuple["RateLimiter", float]:
+        """Take a token if there is one, else none; the seconds until there is one, 0 if one was taken."""
+        after, wait = self.spend(now)
+        return (self if wait else after), wait

@@ -1,0 +1,227 @@
+"""The operator's process on a real API server: what kubelets, templates and other people do is in the status, in words.
+
+There are no kubelets here: the test has two Nodes, and says of the pods on them what a kubelet would say.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocr_wire import names
+from tests.support import cluster as support
+from tests.support.apiserver import Refused
+from tests.support.operators import Local
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """An operator, and a namespace of its own."""
+
+    place: support.Place
+    namespace: str
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        return self.place.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+
+    def apply(self, name: str, template: dict[str, Any] | None = None, **spec: Any) -> None:
+        """One replica that needs no GPU."""
+        models = [{"name": "pp-ocr", "engine": "rapidocr"}]
+        spec = {"models": models, "gpu": {"sharing": "none"}, "template": {"spec": template or {}}} | spec
+        body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": {"name": name}, "spec": spec}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return found
+
+    def condition(self, name: str, type_: str) -> dict[str, Any]:
+        listed = self.get("ocr", name).get("status", {}).get("conditions", [])
+        return next((each for each in listed if each["type"] == type_), {})
+
+    def events(self, name: str, reason: str) -> list[dict[str, Any]]:
+        listed = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        return [each for each in listed if (each["involvedObject"]["name"], each["reason"]) == (name, reason)]
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        label = f"{names.LABEL_DEPLOYMENT}%3D{name}"
+        found: list[dict[str, Any]] = self.place.ask(
+            f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={label}"
+        )["items"]
+        return found
+
+    def set_status(self, kind: str, name: str, status: dict[str, Any]) -> None:
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+
+    def refuse(self, name: str) -> None:
+        """What a kubelet says of a pod that it doesn't admit."""
+        for pod in self.pods(name):
+            if pod["spec"].get("nodeName") and pod["status"]["phase"] == "Pending":
+                status = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "startTime": _now()}
+                words = {"message": "Pod was rejected: Allocate failed due to no devices"}
+                self.set_status("pod", pod["metadata"]["name"], status | words)
+
+    def run(self, name: str) -> bool:
+        """What a kubelet says of a pod that is ready; whether there was one."""
+        for pod in self.pods(name):
+            if pod["spec"].get("nodeName") and pod["status"]["phase"] == "Pending":
+                ready = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
+                conditions = [*pod["status"]["conditions"], ready]
+                self.set_status(
+                    "pod", pod["metadata"]["name"], {"phase": "Running", "conditions": conditions}
+                )
+                return True
+        return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.fixture
+def scene(control_plane: support.Place, tmp_path: Path) -> Iterator[Scene]:
+    if control_plane.operator is not None:
+        pytest.skip(f"the operator {control_plane.operator} watches all namespaces of this cluster")
+    with control_plane.namespace("reported") as namespace:
+        operator = Local(control_plane, namespace, tmp_path / "operator.log")
+        try:
+            operator.start()
+            yield Scene(control_plane, namespace)
+        finally:
+            operator.close()
+
+
+@pytest.fixture
+def nodes(scene: Scene) -> Iterator[list[str]]:
+    """Two of them, ready for as long as a kubelet may be silent: 40 s."""
+    if json.loads(scene.kubectl("get", "nodes", "-o", "json"))["items"]:
+        pytest.skip("this cluster has nodes of its own")
+    made = [f"{scene.namespace}-{n}" for n in "ab"]
+    amounts = {"cpu": "8", "memory": "16Gi", "pods": "110"}
+    for name in made:
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+        scene.kubectl("create", "-f", "-", stdin=json.dumps(node))
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": _now()}
+        status = {"conditions": [ready], "capacity": amounts, "allocatable": amounts}
+        scene.set_status("node", name, status)
+    yield made
+    scene.kubectl("delete", "node", *made)
+
+
+def test_pods_that_kubelets_refuse_are_few_and_reported(scene: Scene, nodes: list[str]) -> None:
+    scene.apply("refused")
+    until(lambda: any(each["spec"].get("nodeName") for each in scene.pods("refused")), what="a pod is bound")
+
+    def failed() -> int:
+        scene.refuse("refused")
+        return sum(each["status"]["phase"] == "Failed" for each in scene.pods("refused"))
+
+    until(lambda: failed() >= 2, what="the second one comes at once")
+    began = time.monotonic()
+    while time.monotonic() - began < 12:
+        assert failed() <= 3, "the third one comes after 10 s, the fourth one after 20 s more"
+    degraded, placed = scene.condition("refused", "Degraded"), scene.condition("refused", "Placed")
+    assert (degraded["status"], degraded["reason"]) == ("True", "PodFailed")
+    assert "UnexpectedAdmissionError: Pod was rejected: Allocate failed" in degraded["message"]
+    assert placed["reason"] in {"BackOff", "NotNeeded"}
+    assert [each["count"] for each in scene.events("refused", "PodFailed")] == [1]
+
+    until(lambda: scene.run("refused"), 60, what="another pod is bound")
+    until(lambda: scene.condition("refused", "Degraded")["status"] == "False", what="it is over")
+
+
+def test_a_gate_that_was_opened_by_hand_is_no_placement(scene: Scene) -> None:
+    """Without its ResourceClaim the scheduler doesn't even look at the pod, and says nothing."""
+    scene.apply("claims", gpu={"sharing": "claim"})
+    [pod] = until(lambda: scene.pods("claims"), what="a pod")
+    until(lambda: scene.condition("claims", "Placed").get("status") == "False", what="it isn't placed")
+    gate = json.dumps([{"op": "remove", "path": "/spec/schedulingGates"}])
+    scene.kubectl("patch", "pod", pod["metadata"]["name"], "--type=json", "-p", gate)
+
+    until(lambda: scene.condition("claims", "Placed").get("reason") == "Unbound", what="it is unbound")
+    assert scene.condition("claims", "Placed")["status"] == "False"
+
+
+def test_a_pod_that_its_kubelet_cannot_prepare_is_reported_in_the_kubelets_words(
+    scene: Scene, nodes: list[str]
+) -> None:
+    """Its status says `ContainerCreating`, as that of each pod does for a while; only an Event says why."""
+    scene.apply("keyless")
+
+    def bound() -> list[dict[str, Any]]:
+        return [each for each in scene.pods("keyless") if each["spec"].get("nodeName")]
+
+    [pod] = until(bound, what="a pod is bound")
+    meta = pod["metadata"]
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "why"},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": 'MountVolume.SetUp failed for volume "keys" : secret "keys" not found',
+        "lastTimestamp": _now(),
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": scene.namespace}
+        | {"name": meta["name"], "uid": meta["uid"]},
+    }
+    scene.kubectl("create", "-f", "-", stdin=json.dumps(event))
+    waiting = {"name": names.CONTAINER, "state": {"waiting": {"reason": "ContainerCreating"}}}
+    numbers = {"ready": False, "restartCount": 0, "image": "a", "imageID": ""}
+    started = (datetime.now(UTC) - timedelta(seconds=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    status = {"phase": "Pending", "startTime": started, "containerStatuses": [waiting | numbers]}
+    scene.set_status("pod", meta["name"], status)
+
+    until(lambda: scene.condition("keyless", "Degraded").get("reason") == "ContainerCannotStart")
+    told = scene.condition("keyless", "Degraded")["message"]
+    assert told == f"{meta['name']}: FailedMount: {event['message']}"
+
+
+def test_a_template_that_cannot_be_meant_is_reported_in_the_api_servers_words(scene: Scene) -> None:
+    scene.apply("odd")
+    until(lambda: _there(scene, "odd"), what="its Deployment")
+    scene.apply("odd", {"nodeSelektor": {"gpu": "true"}})
+
+    until(lambda: scene.condition("odd", "Stalled").get("status") == "True", what="it is stalled")
+    assert (
+        ".spec.template.spec.nodeSelektor: field not declared" in scene.condition("odd", "Stalled")["message"]
+    )
+    assert scene.condition("odd", "Ready")["reason"] == "ManifestRefused"
+    assert scene.get("ocr", "odd")["status"]["observedGeneration"] == 2
+
+    scene.apply("odd", {"nodeSelector": {"gpu": "true"}})
+    until(lambda: scene.condition("odd", "Stalled").get("status") == "False", what="it goes on")
+    assert scene.get("ocr", "odd")["status"]["observedGeneration"] == 3
+
+
+def test_what_others_change_in_children_is_set_back_or_reported(scene: Scene) -> None:
+    scene.apply("edited")
+    until(lambda: _there(scene, "edited"), what="its Deployment")
+    selector = scene.get("service", "edited")["spec"]["selector"]
+
+    narrower = json.dumps({"spec": {"selector": {"version": "2"}}})
+    scene.kubectl("patch", "service", "edited", "--type=merge", "-p", narrower)
+    scene.kubectl("rollout", "pause", "deployment/edited")
+    scene.kubectl("set", "env", "deployment/edited", "EXTRA=1", "-c", names.CONTAINER)
+
+    until(lambda: scene.get("service", "edited")["spec"]["selector"] == selector, what="the selector is back")
+    until(lambda: not scene.get("deployment", "edited")["spec"].get("paused"), what="it isn't paused")
+    until(lambda: scene.events("edited", "ChildSetBack"), what="an Event of what was set back")
+    [event] = until(lambda: scene.events("edited", "ChildEdited"), what="an Event")
+    assert f"containers[{names.CONTAINER}].env[EXTRA] (by kubectl-set)" in event["message"]
+
+
+def _there(scene: Scene, name: str) -> bool:
+    with contextlib.suppress(Refused):
+        scene.place.ask(f"/apis/apps/v1/namespaces/{scene.namespace}/deployments/{name}")
+        return True
+    return False
