@@ -5,13 +5,15 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from kubectl_ocr import cli
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, connect, warn
-from kubectl_ocr.errors import Failure
+from kubectl_ocr.errors import Exit, Failure
+from ocr_wire.redaction import redact
 
 Command = Callable[[Options, Cluster], Coroutine[Any, Any, None]]
 
@@ -20,6 +22,7 @@ _MODULES: Final = {
     **dict.fromkeys(("wake", "offload", "release"), "control"),
     "timeout": "timeout",
     "read": "read",
+    "watch": "watch",
 }
 
 
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = cli.parse(sys.argv[1:] if arguments is None else arguments)
     try:
         cluster = connect(options)
-        asyncio.run(_command(options.command)(options, cluster))
+        name = "watch" if options.watch else options.command
+        asyncio.run(_command(name)(options, cluster))
     except Failure as failure:
         warn(str(failure))
         return failure.status
@@ -40,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has enough of it; the interpreter must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:  # noqa: BLE001 Python would print it itself, with whatever secret a library put into it
+        sys.stderr.write(redact(traceback.format_exc()))
+        return Exit.FAILED
     return 0
 
 

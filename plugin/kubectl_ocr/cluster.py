@@ -15,8 +15,8 @@ from kubectl_ocr import objects, text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl
-from kubectl_ocr.objects import Node, Pod, Resource, T
-from ocr_wire import names
+from kubectl_ocr.objects import Event, Node, Pod, Resource, T
+from ocr_wire import names, tokens
 from ocr_wire.checked import Invalid
 
 A = TypeVar("A")
@@ -33,10 +33,21 @@ class Cluster:
         self.kubectl = kubectl
         self._scope = tuple(scope)
 
-    async def resource(self, name: str) -> Resource:
-        """Return a resource. Raises `Failure`, with near names if there is none of that name."""
+    async def namespace(self) -> str:
+        """Return the namespace that is meant: the one that was named, or that of the context."""
+        for flag in self._scope:
+            if flag.startswith("--namespace="):
+                return flag.partition("=")[2]
+        template = "--output=jsonpath={.contexts[0].context.namespace}"
+        found = await self.kubectl.run("config", "view", "--minify", template)
+        return found.decode(errors="replace").strip() or "default"
+
+    async def resource(self, name: str, *more: str) -> Resource:
+        """Return a resource; `more` are flags of `kubectl get`. Raises `Failure`, with near names if there is none of
+        that name.
+        """
         try:
-            found = await self.kubectl.run("get", names.RESOURCE, name, "--output=json", *self._scope)
+            found = await self.kubectl.run("get", names.RESOURCE, name, "--output=json", *more, *self._scope)
         except Failure as failure:
             if failure.status is not Exit.NOT_FOUND or "not found" not in str(failure):
                 raise
@@ -56,10 +67,12 @@ class Cluster:
         selector = f"{names.LABEL_DEPLOYMENT}{'=' if deployment else ''}{deployment}"
         return _report(*objects.many(await self._list("pods", f"--selector={selector}"), Pod))
 
-    async def pod(self, name: str) -> Pod:
-        """Return a pod. Raises `Failure`, with near names if there is none of that name."""
+    async def pod(self, name: str, *more: str) -> Pod:
+        """Return a pod; `more` are flags of `kubectl get`. Raises `Failure`, with near names if there is none of that
+        name.
+        """
         try:
-            found = await self.kubectl.run("get", "pods", name, "--output=json", *self._scope)
+            found = await self.kubectl.run("get", "pods", name, "--output=json", *more, *self._scope)
         except Failure as failure:
             if failure.status is not Exit.NOT_FOUND:
                 raise
@@ -74,22 +87,44 @@ class Cluster:
     async def nodes(self) -> list[Node]:
         return _report(*objects.many(await self.kubectl.run("get", "nodes", "--output=json"), Node))
 
+    async def events(self, resource: Resource) -> list[Event]:
+        """Return the Events about a resource, of the last hour where the cluster keeps them as long as most do."""
+        meta = resource.metadata
+        about = f"--field-selector=involvedObject.kind={names.KIND},involvedObject.name={meta.name}"
+        listed = await self.kubectl.run(
+            "get", "events", "--output=json", about, f"--namespace={meta.namespace}"
+        )
+        return objects.many(listed, Event)[
+            0
+        ]  # other programs write Events, too: what can't be read is theirs
+
     async def secret(self, namespace: str, name: str, key: str) -> str:
-        """Return a value of a Secret, which is never printed. Raises `Failure` without it."""
+        """Return a text of a Secret, which is never printed. Raises `Failure` without it."""
         found = await self.kubectl.run("get", "secrets", name, "--output=json", f"--namespace={namespace}")
         body = objects.one(found, _Secret)
         data = {} if isinstance(body, Invalid) else body.data
         try:
-            return base64.b64decode(data[key], validate=True).decode()
+            return base64.b64decode(data[key], validate=True).decode("utf-8-sig")
         except (KeyError, binascii.Error, UnicodeError):
             raise Failure(f"Secret {namespace}/{name} has no key {key!r} that can be read") from None
 
-    async def patch(self, resource: Resource, kind: str, body: Any) -> Resource:
-        """Patch a resource; `kind` is merge or json."""
+    async def token(self, namespace: str, name: str, key: str) -> str:
+        """Return the first token of a Secret's text, one a line; empty where there is none. Raises `Failure`."""
+        lines = (await self.secret(namespace, name, key)).split("\n")
+        for line in (each for each in lines if not each.lstrip().startswith("#")):
+            try:
+                if found := tokens.parse(line):
+                    return found
+            except tokens.Unusable as error:
+                raise Failure(f"the token in key {key!r} of Secret {namespace}/{name} {error}") from None
+        return ""
+
+    async def patch(self, resource: Resource, kind: str, body: Any, manager: str) -> Resource:
+        """Patch a resource under the name of a field manager; `kind` is merge or json."""
         meta = resource.metadata
         found = await self.kubectl.run(
             *("patch", names.RESOURCE, meta.name, f"--type={kind}", f"--patch={json.dumps(body)}"),
-            *("--output=json", f"--namespace={meta.namespace}"),
+            *("--output=json", f"--namespace={meta.namespace}", f"--field-manager={manager}"),
         )
         return _readable(objects.one(found, Resource))
 

@@ -19,12 +19,23 @@ FILES, NO_FILES = 0, 4
 """Directives: the shell may offer files as well, or not."""
 
 _VALUED: Final = frozenset(
-    {"--context", "--kubeconfig", "--as", "-n", "--namespace", "--model", "--pod", "--within", "--exit"}
-    | {"--release", "-o", "--output", "--task", "--format", "--find-term", "--prompt"}
+    {
+        "--context",
+        "--kubeconfig",
+        "--as",
+        "-n",
+        "--namespace",
+        "--model",
+        "--pod",
+        "--within",
+        "--exit",
+        "--for",
+    }
+    | {"--release", "-o", "--output", "--task", "--format", "--find-term", "--prompt", "--pages"}
 )
 _CHOICES: Final = {
     **dict.fromkeys(("-o", "--output"), ("table", "json", "yaml")),
-    "--format": ("markdown", "text", "json"),
+    "--format": cli.FORMATS,
     "--task": tasks.WORDS,
 }
 
@@ -36,6 +47,8 @@ def wanted(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
     """Return (kind of names to ask the cluster for, known candidates, directive) for the last of the words."""
     before = words[:-1]
     last = before[-1] if before else ""
+    if last == "--output" and "read" in before:
+        return "", (), FILES  # a folder there, a format elsewhere
     if last in _VALUED:
         return _ASKED.get(last, ""), _CHOICES.get(last, ()), FILES if last == "--kubeconfig" else NO_FILES
     given = [
@@ -49,7 +62,7 @@ def wanted(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
         case [command] if command in cli.COMMANDS:
             return {"why": "pods", "top": ""}.get(command, names.RESOURCE), (), NO_FILES
         case _:
-            return "", (), FILES if given[0] == "read" and len(given) == 2 else NO_FILES
+            return "", (), FILES if given[0] == "read" else NO_FILES
 
 
 def main() -> int:

@@ -16,6 +16,8 @@ class Exit(IntEnum):
     """A permission is missing, or a token is wrong."""
     LATER = 5
     """Not now: unreachable, no pod is ready, busy, not in time. The same command may succeed later."""
+    PARTIAL = 6
+    """Some documents or pages couldn't be read, the others are."""
     NO_KUBECTL = 127
 
 

@@ -6,7 +6,7 @@ with the way out.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -51,6 +51,27 @@ class Kubectl:
             )
         return output
 
+    async def lines(self, *arguments: str, silent: float, limit: int) -> AsyncGenerator[bytes, None]:
+        """Yield the lines that a call prints, until it ends. Raises `Failure`, also after `silent` seconds without
+        any, and of a line of more than `limit` bytes.
+        """
+        process = await self._start(arguments)
+        errors = asyncio.create_task(_read(process.stderr, MAX_ERROR_BYTES))  # ends with the process
+        try:
+            kept = b""
+            while chunk := await _chunk(process.stdout, silent):
+                *lines, kept = (kept + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    yield line
+                if len(kept) > limit:
+                    raise Failure(f"kubectl {arguments[0]} printed a line of more than {limit >> 20} MiB")
+            status = await process.wait()
+        finally:
+            await _end(process)
+            said = await errors
+        if status != 0:
+            raise explain(arguments[0], said.decode(errors="replace"))
+
     @asynccontextmanager
     async def forward(self, namespace: str, pod: str, port: int) -> AsyncIterator[int]:
         """Open a local port (on 127.0.0.1) that leads to a port of the pod, for as long as the block runs."""
@@ -92,6 +113,17 @@ async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
     while chunk := await stream.read(2**16):
         kept += chunk[: limit + 1 - len(kept)]
     return bytes(kept)
+
+
+async def _chunk(stream: asyncio.StreamReader | None, silent: float) -> bytes:
+    assert stream is not None
+    try:
+        async with asyncio.timeout(silent):
+            return await stream.read(2**16)
+    except TimeoutError:
+        raise Failure(
+            f"nothing was heard of the API server for {silent:g} s: the connection is dead", Exit.LATER
+        ) from None
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -5,11 +5,12 @@ object that can't be read is reported by its name, and the others are shown.
 """
 
 from collections.abc import Collection
-from typing import Annotated, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from ocr_wire import checked, live_settings, names, placement
+from ocr_wire import checked, live_settings, names, numbers, placement, routing
 from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import IdleValues, LiveValues
 from ocr_wire.placement import Record
@@ -21,6 +22,16 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Part of an object; unknown fields are ignored."""
 
 
+class ManagedFields(_Part, frozen=True):
+    """Fields that one manager has written."""
+
+    manager: str = ""
+    operation: str = ""
+    """`Apply`, or `Update` for every other way."""
+    subresource: str = ""
+    fields_v1: dict[str, Any] = {}
+
+
 class Metadata(_Part, frozen=True):
     name: str
     namespace: str = ""
@@ -29,6 +40,8 @@ class Metadata(_Part, frozen=True):
     annotations: dict[str, str] = {}
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
+    managed_fields: list[ManagedFields] = []
+    """Only where they were asked for."""
 
 
 class ModelSpec(_Part, frozen=True):
@@ -60,6 +73,10 @@ class ModelStatus(_Part, frozen=True):
     location: str = Location.UNKNOWN
     idle_since: Time | None = None
     """When its last request ended; absent while requests run, and from operators that don't tell it."""
+    oldest_lease_since: Time | None = None
+    """When the oldest of the requests that run began, once that is long ago."""
+    stuck_since: Time | None = None
+    """When its worker was killed that hasn't ended."""
 
 
 class PodStatus(_Part, frozen=True):
@@ -80,12 +97,34 @@ class Condition(_Part, frozen=True):
     observed_generation: Counter | None = None
 
 
+class Source(msgspec.Struct, frozen=True, rename={"origin": "from"}):
+    """Effective value of a live setting, and where it comes from."""
+
+    field: str
+    value: str = ""
+    origin: str = ""
+
+
+class LiveOverride(_Part, frozen=True):
+    hash: str = ""
+    until: Time | None = None
+    rejected: str = ""
+
+
+class LiveSettings(_Part, frozen=True):
+    revision: Counter = 0
+    sources: list[Source] = []
+    override: LiveOverride | None = None
+
+
 class Status(_Part, frozen=True):
-    observed_generation: Counter | None = None
+    observed_generation: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)] | None = None
+    """Below 1 or None: the operator hasn't looked at it yet."""
     phase: str = ""
     replicas: Count = 0
     ready_replicas: Count = 0
     pods: list[PodStatus] = []
+    live_settings: LiveSettings = LiveSettings()
     conditions: list[Condition] = []
 
 
@@ -152,6 +191,18 @@ class Pod(_Part, frozen=True):
         """Return the port that its server listens on."""
         ports = [port for each in self.spec.containers if each.name == names.CONTAINER for port in each.ports]
         return next((port.container_port for port in ports if port.name == names.PORT_NAME), otherwise)
+
+
+class Event(_Part, frozen=True):
+    reason: str = ""
+    message: str = ""
+    first_timestamp: Time | None = None
+    last_timestamp: Time | None = None
+
+    @property
+    def time(self) -> datetime | None:
+        """Time at which it last happened."""
+        return self.last_timestamp or self.first_timestamp
 
 
 class _Amounts(_Part, frozen=True):
@@ -226,6 +277,16 @@ def decision(pod: Pod) -> Record | Invalid | None:
     return found
 
 
+def awake_reason(pod: Pod) -> routing.Record | Invalid | None:
+    """Return why the operator made the pod awake or asleep; None where there is no annotation."""
+    text = pod.metadata.annotations.get(names.ANNOTATION_ROUTING)
+    found = None if text is None else routing.read(text)
+    if isinstance(found, Invalid):
+        where = f"annotation {names.ANNOTATION_ROUTING} of pod {pod.metadata.name}"
+        return Invalid(f"{where} can't be read: {found}")
+    return found
+
+
 def sent_values(pod: Pod | None, models: Collection[str]) -> LiveValues:
     """Return the live settings that the operator sent to the pod for these models; empty where they can't be read."""
     text = "" if pod is None else pod.metadata.annotations.get(names.ANNOTATION_LIVE_SETTINGS, "")
@@ -246,4 +307,4 @@ def idle(resource: Resource, values: LiveValues, model: str) -> tuple[IdleValues
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else 0
+    return numbers.whole(text, 0, 10**12 - 1) or 0

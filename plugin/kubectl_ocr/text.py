@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ocr_wire.redaction import redact
+
 GOOD, BAD, DIM, BOLD, WARM = "32", "31", "2", "1", "33"
 """SGR codes, as `Cell.style`."""
 
@@ -63,8 +65,9 @@ def _add(rows: list[list[Cell]], item: Item, first: str, rest: str) -> None:
 
 
 def clean(text: str, limit: int = 1024) -> str:
-    """Return one printable line: what comes from a cluster must not move the cursor or change the terminal."""
-    line = "".join(char if char.isprintable() else " " for char in text[: limit + 1]).strip()
+    """Return one printable line without secrets: what comes from a cluster must not move the cursor or change the
+    terminal."""
+    line = "".join(char if char.isprintable() else " " for char in redact(text)[: limit + 1]).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -51,10 +51,21 @@ def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mappi
             why = (
                 f"spec.models has its own: --model {spec.name} changes it"
                 if not model and own.get(field) == now[field]
-                else "something overrides the resource; its status says what"
+                else _stronger(resource, spec.name, f"idle.{field}")
             )
             found.append(f"{text.clean(spec.name, 63)} still has {key} {said(now[field])}: {why}")
     return found
+
+
+def _stronger(resource: Resource, model: str, path: str) -> str:
+    """Return what sets a live setting of a model, and the way out."""
+    origins = {each.field: each.origin for each in resource.status.live_settings.sources}
+    origin = origins.get(f"models[{model}].{path}") or origins.get(path, "")
+    if origin == "override":
+        return f"an override says so: kubectl ocr timeout {resource.metadata.name} --clear removes it"
+    if "/" in origin:
+        return f"{text.clean(origin, 128)} overrides the resource"
+    return "something overrides the resource; its status says what"
 
 
 def said(seconds: float) -> str:

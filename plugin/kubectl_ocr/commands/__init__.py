@@ -1,7 +1,9 @@
 """What each command does: read by `cluster`, decide and draw by the pure modules, act through kubectl.
 
 - `look`: `status`, `top` and `why`, which change nothing
+- `watch`: `status -w`
 - `control`: `wake`, `offload` and `release`, of several pods at once
 - `timeout`: patches idle timeouts and waits until all ready pods work by them
-- `read`: sends a picture to a pod and prints its text
+- `read`: sends pictures and documents to pods, prints or writes their texts
+- `follow`: one document as a job of one pod
 """

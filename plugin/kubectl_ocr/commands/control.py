@@ -37,7 +37,7 @@ async def control(options: Options, cluster: Cluster) -> None:
         model_of(resource, options.model)
     chosen = ready(resource, pods, options.pod)
     secret = names.admin_secret(resource.metadata.name)
-    token = await cluster.secret(resource.metadata.namespace, secret, names.ADMIN_KEY)
+    token = await cluster.token(resource.metadata.namespace, secret, names.ADMIN_KEY)
 
     found: dict[str, tuple[Outcome, Failure | None]] = {}
     left = iter(chosen)

@@ -1,52 +1,24 @@
 """`status`, `top` and `why`: they change nothing."""
 
-import asyncio
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, warn
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Node, Pod, Resource
+from kubectl_ocr.objects import Event, Node, Pod, Resource
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.views import status as status_view
 from kubectl_ocr.views import top as top_view
 from kubectl_ocr.views import why as why_view
 
-REFRESH_SECONDS: Final = 2
-CLEAR: Final = "\x1b[H\x1b[2J"
-
 
 async def status(options: Options, cluster: Cluster) -> None:
-    if options.watch:
-        await _follow(options, cluster)
-        return
-    views = _views(*await _read(options, cluster))
-    if not views and options.output == "table":
+    found = views(*await _read(options, cluster), datetime.now(UTC))
+    if not found and options.output == "table":
         warn("no OcrDeployments here: -n chooses another namespace, -A all of them")
         return
-    emit(views, options.output, status_view.render(views, paint(), namespaces=options.everywhere))
-
-
-async def _follow(options: Options, cluster: Cluster) -> None:
-    """Read every 2 seconds and count down in between; a cluster that can't be reached is read again."""
-    resources: Sequence[Resource] = ()
-    pods: Sequence[Pod] = ()
-    problem = ""
-    while True:
-        try:
-            (resources, pods), problem = await _read(options, cluster), ""
-        except Failure as failure:
-            if failure.status is not Exit.LATER:
-                raise
-            problem = f"\n{failure}"
-        ticks = REFRESH_SECONDS if sys.stdout.isatty() else 1
-        for _ in range(ticks):
-            drawn = status_view.render(_views(resources, pods), paint(), namespaces=options.everywhere)
-            print(f"{CLEAR if sys.stdout.isatty() else ''}{drawn}{problem}", flush=True)
-            await asyncio.sleep(REFRESH_SECONDS / ticks)
+    emit(found, options.output, status_view.render(found, paint(), namespaces=options.everywhere))
 
 
 async def _read(options: Options, cluster: Cluster) -> tuple[list[Resource], list[Pod]]:
@@ -56,8 +28,9 @@ async def _read(options: Options, cluster: Cluster) -> tuple[list[Resource], lis
     return await both(cluster.resources(), cluster.pods())
 
 
-def _views(resources: Sequence[Resource], pods: Sequence[Pod]) -> list[status_view.View]:
-    now, spaces = datetime.now(UTC), status_view.pods_by_namespace(pods)
+def views(resources: Sequence[Resource], pods: Sequence[Pod], now: datetime) -> list[status_view.View]:
+    """Return the views of all resources, by name."""
+    spaces = status_view.pods_by_namespace(pods)
     order = sorted(resources, key=lambda each: (each.metadata.namespace, each.metadata.name))
     return [status_view.view(each, spaces.get(each.metadata.namespace, []), now) for each in order]
 
@@ -73,8 +46,8 @@ async def top(options: Options, cluster: Cluster) -> None:
             raise
         warn(f"only the current namespace is shown: {failure}")
         resources, pods = await both(cluster.resources(), cluster.pods())
-    views = top_view.view(resources, pods, await _nodes(cluster))
-    emit(views, options.output, top_view.render(views, paint()))
+    nodes = top_view.view(resources, pods, await _nodes(cluster))
+    emit(nodes, options.output, top_view.render(nodes, paint()))
 
 
 async def _nodes(cluster: Cluster) -> list[Node] | None:
@@ -88,9 +61,34 @@ async def _nodes(cluster: Cluster) -> list[Node] | None:
 
 
 async def why(options: Options, cluster: Cluster) -> None:
-    pod = await cluster.pod(options.name)
+    pod = await cluster.pod(options.name, "--show-managed-fields")
     if not pod.deployment:
         raise Failure(f"pod {pod.metadata.name} belongs to no OcrDeployment, so the operator didn't place it")
-    resource = await cluster.resource(pod.deployment) if pod.gated else None
-    explained = why_view.why(pod, resource)
-    emit(explained, options.output, why_view.render(explained, datetime.now(UTC), paint()))
+    resource = await _resource(cluster, pod)
+    events = [] if resource is None else await _events(cluster, resource)
+    now = datetime.now(UTC)
+    explained = why_view.why(pod, resource, events, now)
+    emit(explained, options.output, why_view.render(explained, now, paint()))
+
+
+async def _resource(cluster: Cluster, pod: Pod) -> Resource | None:
+    """Return the pod's resource; None where it is gone already."""
+    try:
+        return await Cluster(cluster.kubectl, (f"--namespace={pod.metadata.namespace}",)).resource(
+            pod.deployment
+        )
+    except Failure as failure:
+        if failure.status is not Exit.NOT_FOUND:
+            raise
+        warn(str(failure))
+        return None
+
+
+async def _events(cluster: Cluster, resource: Resource) -> list[Event]:
+    try:
+        return await cluster.events(resource)
+    except Failure as failure:
+        if failure.status is not Exit.NOT_ALLOWED:
+            raise
+        warn(f"whose memory went to whom is unknown: {failure}")
+        return []

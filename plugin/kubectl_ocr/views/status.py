@@ -10,6 +10,7 @@ from msgspec import UNSET
 from kubectl_ocr import objects, text
 from kubectl_ocr.objects import ModelStatus, Pod, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
+from ocr_wire import live_override
 from ocr_wire.conditions import HEALTHY
 from ocr_wire.live_settings import LiveValues
 from ocr_wire.states import DeviceKind, Location, State
@@ -31,6 +32,10 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     location: str
     idle_seconds: int | None
     """None: in use, or not reported."""
+    oldest_lease_seconds: int | None
+    """Age of the oldest request that runs, if that is long; None where it isn't, or isn't reported."""
+    stuck_seconds: int | None
+    """Time since its worker was killed that hasn't ended."""
     next: str | None
     """What its idle timer does next: offload or release; `stays` where there is none, None where nothing is left."""
     after_seconds: int | None
@@ -61,7 +66,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ready_replicas: int
     pods: tuple[PodView, ...]
     notes: tuple[str, ...]
-    """Conditions that aren't fine, in words."""
+    """Conditions that aren't fine, in words, and the live override."""
 
 
 def view(resource: Resource, pods: Sequence[Pod], now: datetime) -> View:
@@ -99,9 +104,7 @@ def _pod(reported: PodStatus, pod: Pod | None, resource: Resource, now: datetime
 
 
 def _model(reported: ModelStatus, resource: Resource, values: LiveValues, now: datetime) -> ModelView:
-    seconds = (
-        None if reported.idle_since is None else max(0, int((now - reported.idle_since).total_seconds()))
-    )
+    seconds = _age(reported.idle_since, now)
     timeouts, preload = objects.idle(resource, values, reported.name)
     event = _NEXT.get(reported.state)
     after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
@@ -116,15 +119,21 @@ def _model(reported: ModelStatus, resource: Resource, values: LiveValues, now: d
         state=reported.state,
         location=reported.location,
         idle_seconds=seconds,
+        oldest_lease_seconds=_age(reported.oldest_lease_since, now),
+        stuck_seconds=_age(reported.stuck_since, now),
         next=event,
         after_seconds=timeout,
         next_seconds=left,
     )
 
 
+def _age(since: datetime | None, now: datetime) -> int | None:
+    return None if since is None else max(0, int((now - since).total_seconds()))
+
+
 def _notes(resource: Resource) -> list[str]:
     generation, status = resource.metadata.generation, resource.status
-    if status.observed_generation is None:
+    if status.observed_generation is None or status.observed_generation < 1:
         return ["the operator hasn't looked at it yet: does it run, and watch this namespace?"]
     found: dict[tuple[str, str], list[str]] = {}
     for each in status.conditions:
@@ -137,7 +146,19 @@ def _notes(resource: Resource) -> list[str]:
     if status.observed_generation < generation:
         late = f"the status is about generation {status.observed_generation} of {generation}"
         notes.insert(0, f"{late}: the operator hasn't looked at the last change yet")
-    return notes
+    return notes + _override(resource)
+
+
+def _override(resource: Resource) -> list[str]:
+    """Return a note of the live override, which no field of the spec shows."""
+    live = resource.status.live_settings
+    if live.override is None:
+        return []
+    if live.override.rejected:
+        return [text.clean(f"the override isn't used: {live.override.rejected}")]
+    end = f" until {live_override.stamp(live.override.until)}" if live.override.until else ""
+    sets = [f"{each.field} {each.value}" for each in live.sources if each.origin == "override"]
+    return [text.clean(f"an override{end} sets {', '.join(sets) or 'nothing'}")]
 
 
 def render(views: Sequence[View], paint: text.Paint = text.plain, *, namespaces: bool = False) -> str:
@@ -190,7 +211,7 @@ def _pod_item(pod: PodView, generation: int) -> Item:
 
 
 def _model_item(model: ModelView) -> Item:
-    state, location = text.clean(model.state, 32), text.clean(model.location, 32)
+    location = text.clean(model.location, 32)
     then = "-" if model.next is None else model.next
     if model.next_seconds is not None:
         then += f" in {text.duration(model.next_seconds)}" if model.next_seconds else " now"
@@ -199,12 +220,21 @@ def _model_item(model: ModelView) -> Item:
     return Item(
         [
             text.clean(model.name, 63),
-            Cell(state, _STYLES.get(state, "")),
+            _state_cell(model),
             Cell(location, _STYLES.get(location, "")),
             "-" if model.idle_seconds is None else text.duration(model.idle_seconds),
             then,
         ]
     )
+
+
+def _state_cell(model: ModelView) -> Cell:
+    state = text.clean(model.state, 32)
+    if model.stuck_seconds is not None:
+        return Cell(f"{state}, stuck for {text.duration(model.stuck_seconds)}", text.BAD)
+    if model.oldest_lease_seconds is not None:
+        return Cell(f"{state}, reads for {text.duration(model.oldest_lease_seconds)}", text.WARM)
+    return Cell(state, _STYLES.get(state, ""))
 
 
 def pods_by_namespace(pods: Sequence[Pod]) -> Mapping[str, list[Pod]]:

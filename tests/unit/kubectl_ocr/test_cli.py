@@ -29,6 +29,8 @@ def test_options_of_kubectl_may_stand_before_and_after_the_command() -> None:
         ("5m --exit 1h --release never", 300, 3600, -1),
         ("-1", -1, None, None),
         ("--release 0.5", None, None, 0.5),
+        ("--exit 1h 300", 300, 3600, None),
+        ("--exit 1h -1", -1, 3600, None),
     ],
 )
 def test_idle_times(words: str, offload: float | None, exit_: float | None, release: float | None) -> None:
@@ -40,7 +42,17 @@ def test_idle_times(words: str, offload: float | None, exit_: float | None, rele
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("timeout invoices", "needs SECONDS, --exit or --release"),
+        ("timeout invoices", "needs SECONDS, --exit or --release, or --clear"),
+        ("timeout invoices 30 --for never", "more than 0"),
+        ("timeout invoices --for 2h soon", "no idle time"),
+        ("timeout invoices --for 2h 30 40", "more than it takes: 30 40"),
+        ("timeout invoices 30 --for 2h 40", "more than it takes: 40"),
+        ("timeout invoices 30 --fro 2h", "no option --fro here"),
+        ("timeout invoices 30 --for 2d", "no idle time"),
+        ("timeout invoices --for 2h", "needs SECONDS"),
+        ("timeout invoices 30 --clear", "stands alone"),
+        ("timeout invoices --clear --for 2h", "stands alone"),
+        ("timeout invoices --clear --model a", "stands alone"),
         ("timeout invoices soon", "no idle time"),
         ("timeout invoices 1e3", "no idle time"),
         ("timeout invoices 31536001", "no idle time"),
@@ -51,7 +63,8 @@ def test_idle_times(words: str, offload: float | None, exit_: float | None, rele
         ("wake invoices --mod x", "--mod"),
         ("status -w -o json", "-w follows as a table"),
         ("status -o xml", "xml"),
-        ("read invoices", "PICTURE"),
+        ("read invoices", "DOCUMENT"),
+        ("read invoices a.pdf --format docx", "say by --output DIR where it goes"),
         ("sleep invoices", "sleep"),
     ],
 )
@@ -145,3 +158,13 @@ def test_completion(words: list[str], kind: str, candidate: str, directive: int)
     asked, candidates, told = completion.wanted(words)
     assert (asked, told) == (kind, directive)
     assert any(each.startswith(candidate) for each in candidates) if candidate else not candidates
+
+
+@pytest.mark.parametrize(
+    "words", ["read invoices ''", "read invoices a.png --output ''", "read invoices a.png --find-term="]
+)
+def test_an_empty_word_is_a_variable_that_isnt_set(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(shlex.split(words))
+    assert ended.value.code == 2
+    assert "a word of the command line is empty" in capsys.readouterr().err

@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
-import json
-import stat
+import io
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,59 +15,17 @@ from aiohttp import web
 
 from kubectl_ocr import __main__ as program
 from kubectl_ocr.cli import Options
-from kubectl_ocr.cluster import Cluster
 from kubectl_ocr.commands.control import control
-from kubectl_ocr.commands.look import status
-from kubectl_ocr.commands.read import choose, read
+from kubectl_ocr.commands.read import choose, read, task
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.kubectl import Kubectl, _read, explain
+from kubectl_ocr.kubectl import _read, explain
 from kubectl_ocr.objects import Metadata, ModelSpec, ModelStatus, Pod, PodStatus, Resource, Spec, Status
 from ocr_wire import names
 from ocr_wire.errors import ErrorInfo
-from tests.support.patience import PATIENCE
+from tests.support import marks
+from tests.support.fakekubectl import Fake
 
 TOKEN = "s3cret-token"
-
-SCRIPT = """#!/bin/sh
-cd "$(dirname "$0")"
-echo "$*" >>calls
-for file in "$1 $2 $3" "$1 $2" "$1"; do
-  file=$(echo "$file" | tr / %)
-  if [ -e "$file.out" ] || [ -e "$file.err" ]; then
-    cat "$file.err" >&2 2>/dev/null
-    cat "$file.out" 2>/dev/null
-    [ -e "$file.stay" ] && exec sleep 60
-    [ ! -s "$file.err" ]; exit
-  fi
-done
-echo "nothing is known of $*" >&2
-exit 1
-"""
-
-
-class Fake:
-    """A kubectl that answers with files: the first two or three words of a call, and `.out`, `.err` or `.stay`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.program = folder / "kubectl"
-        self.program.write_text(SCRIPT)
-        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
-
-    def answers(self, call: str, out: object = "", err: str = "", *, stays: bool = False) -> None:
-        call = call.replace("/", "%")
-        (self.folder / f"{call}.out").write_text(out if isinstance(out, str) else json.dumps(out))
-        (self.folder / f"{call}.err").write_text(err)
-        (self.folder / f"{call}.stay").unlink(missing_ok=True)
-        if stays:
-            (self.folder / f"{call}.stay").touch()
-
-    def calls(self) -> str:
-        return (self.folder / "calls").read_text()
-
-    @property
-    def cluster(self) -> Cluster:
-        return Cluster(Kubectl(str(self.program)))
 
 
 @pytest.fixture
@@ -328,11 +287,45 @@ async def test_reading_sends_the_picture_and_prints_the_text(
 ) -> None:
     picture = tmp_path / "page.png"
     picture.write_bytes(b"PNG")
-    options = Options(command="read", name="invoices", file=str(picture), format="text", within=30)
+    options = Options(command="read", name="invoices", files=(str(picture),), format="text", within=30)
     async with pods(kubectl, a=lambda _: web.json_response({"text": "Total\x1b[2J 5\n\tx"})) as asked:
         await read(options, kubectl.cluster)
     assert asked == [("/ocr", f"Bearer {TOKEN}")]  # the Secret of its API keys has this one
     assert capsys.readouterr().out == "Total [2J 5\n\tx\n"
+
+
+async def test_pages_that_are_not_read_are_told_behind_the_others(
+    kubectl: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "d.gif"
+    document.write_bytes(b"GIF89a")
+    options = Options(command="read", name="invoices", files=(str(document),), within=30)
+    answer = {"text": "one", "errors": ["page 2 can't be loaded"]}
+    async with pods(kubectl, a=lambda _: web.json_response(answer)):
+        with pytest.raises(Failure, match="not all pages are read: page 2 can't be loaded") as failed:
+            await read(options, kubectl.cluster)
+    assert failed.value.status is Exit.PARTIAL
+    assert capsys.readouterr().out == "one\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        (Options(command="read"), "document"),
+        (Options(command="read", format="text"), "free"),
+        (Options(command="read", find_term="total", format="text"), "find"),
+        (Options(command="read", prompt="What is it?"), "freeform"),
+        (Options(command="read", task="ocr", find_term="total"), "ocr"),
+    ],
+)
+def test_a_term_or_a_prompt_is_for_its_task(options: Options, meant: str) -> None:
+    assert task(options) == meant
+
+
+def test_a_term_and_a_prompt_need_a_task() -> None:
+    with pytest.raises(Failure, match="say by --task") as refused:
+        task(Options(command="read", find_term="total", prompt="What is it?"))
+    assert refused.value.status is Exit.USAGE
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"", "is empty")])
@@ -343,7 +336,7 @@ async def test_a_picture_that_is_none_costs_no_call(
     if content is not None:
         picture.write_bytes(content)
     with pytest.raises(Failure, match=words):
-        await read(Options(command="read", name="invoices", file=str(picture)), kubectl.cluster)
+        await read(Options(command="read", name="invoices", files=(str(picture),)), kubectl.cluster)
 
 
 def test_the_pod_that_answers_soonest_is_read_with() -> None:
@@ -357,37 +350,61 @@ def test_the_pod_that_answers_soonest_is_read_with() -> None:
     pods = [Pod(metadata=Metadata(name=name)) for name in "abcd"]
     order = []
     while pods:
-        pods.remove(chosen := choose(resource, pods, ""))
+        [chosen] = choose(resource, pods, "")
+        pods.remove(chosen)
         order.append(chosen.metadata.name)
     assert order == ["c", "b", "d", "a"]
-    awake = Pod(metadata=Metadata(name="a", labels={names.LABEL_AWAKE: "true"}))
-    assert choose(resource, [Pod(metadata=Metadata(name="c")), awake], "m") is awake
+    awake = [Pod(metadata=Metadata(name=name, labels={names.LABEL_AWAKE: "true"})) for name in "ab"]
+    assert choose(resource, [Pod(metadata=Metadata(name="c")), *awake], "m") == awake[::-1]
 
 
-async def test_a_watch_outlives_a_cluster_that_cannot_be_reached(
+@pytest.mark.parametrize("raw", ["\ufeff{}\r\n", "# of team a\r\n\r\n  {} \r\nother\r\n"])
+async def test_a_token_is_taken_as_editors_leave_it(kubectl: Fake, raw: str) -> None:
+    async with pods(kubectl, a=done) as asked:
+        encoded = base64.b64encode(raw.format(TOKEN).encode()).decode()
+        kubectl.answers("get secrets", {"data": {"token": encoded}})
+        await control(WAKE, kubectl.cluster)
+    assert asked == [("/gpu/load", f"Bearer {TOKEN}")]
+
+
+async def test_a_token_that_no_header_takes_is_named_and_not_quoted(kubectl: Fake) -> None:
+    async with pods(kubectl, a=done):
+        encoded = base64.b64encode(f"{TOKEN}\x07".encode()).decode()
+        kubectl.answers("get secrets", {"data": {"token": encoded}})
+        with pytest.raises(Failure, match=r"the token in key 'token' of Secret .* has a character") as failed:
+            await control(WAKE, kubectl.cluster)
+    assert TOKEN not in str(failed.value)
+
+
+async def test_a_pod_that_repeats_the_token_is_not_printed(
     kubectl: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = marks.mark()
+    said = f"no {secret}, {base64.b64encode(f'x{secret}'.encode()).decode()} or token={secret}"
+    async with pods(kubectl, a=refusing(403, "wrong_token", said)):
+        encoded = base64.b64encode(secret.encode()).decode()
+        kubectl.answers("get secrets", {"data": {"token": encoded}})
+        with pytest.raises(Failure, match="refuses the token: no ") as failed:
+            await control(WAKE, kubectl.cluster)
+    told = capsys.readouterr()
+    assert not marks.leaks(told.out + told.err + str(failed.value), secret)
+
+
+class Broken(io.StringIO):
+    """Standard output that fails as a library might."""
+
+    def write(self, text: str) -> int:
+        raise ValueError(f"Illegal header value b'Bearer {TOKEN}0'")
+
+
+def test_a_fault_of_the_plugin_is_printed_without_secrets(
+    kubectl: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kubectl.answers(f"get {names.RESOURCE}", {"items": [RESOURCE]})
     kubectl.answers("get pods", {"items": []})
-    shown = ""
-
-    async def until(words: str) -> None:
-        nonlocal shown
-        async with asyncio.timeout(PATIENCE):
-            while words not in (shown := shown + capsys.readouterr().out):  # noqa: ASYNC110  a program's output
-                await asyncio.sleep(0.05)
-
-    watching = asyncio.create_task(status(Options(command="status", watch=True), kubectl.cluster))
-    try:
-        await until("invoices")
-        kubectl.answers("get pods", err="The connection to the server x was refused")
-        await until("can't be reached now")
-        shown = ""
-        kubectl.answers("get pods", {"items": []})
-        await until("\ninvoices")
-        kubectl.answers("get pods", err="error: You must be logged in to the server (Unauthorized)")
-        with pytest.raises(Failure, match="doesn't know you"):
-            async with asyncio.timeout(PATIENCE):
-                await watching
-    finally:
-        watching.cancel()
+    monkeypatch.setenv("PATH", f"{kubectl.folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "stdout", Broken())
+    assert program.main(["status"]) == Exit.FAILED
+    told = capsys.readouterr()
+    assert "ValueError: Illegal header value b'Bearer [redacted]'" in told.err
+    assert TOKEN not in told.err

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from kubectl_ocr import timeouts
-from kubectl_ocr.objects import Condition, Metadata, ModelSpec, Pod, PodState, Resource, Spec
+from kubectl_ocr.objects import (
+    Condition,
+    LiveSettings,
+    Metadata,
+    ModelSpec,
+    Pod,
+    PodState,
+    Resource,
+    Source,
+    Spec,
+    Status,
+)
 from ocr_wire import live_settings, names
 from ocr_wire.live_settings import IdleValues
 
@@ -84,6 +95,25 @@ def test_a_model_that_runs_by_another_timeout_is_named(
     for each, words in zip(found, said, strict=True):
         assert each.startswith("a still has offload after 30 s: ")
         assert words in each
+
+
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [
+        ({"idle.offloadAfterSeconds": "override"}, "kubectl ocr timeout invoices --clear removes it"),
+        ({"idle.offloadAfterSeconds": "OcrIdlePolicy/cap"}, "OcrIdlePolicy/cap overrides the resource"),
+        (
+            {"idle.offloadAfterSeconds": "spec", "models[a].idle.offloadAfterSeconds": "override"},
+            "--clear removes it",
+        ),
+    ],
+)
+def test_who_is_stronger_is_said(origins: dict[str, str], said: str) -> None:
+    sources = [Source(field, "30", origin) for field, origin in origins.items()]
+    status = Status(live_settings=LiveSettings(sources=sources))
+    told = msgspec.structs.replace(resource(ModelSpec(name="a")), status=status)
+    [found] = timeouts.differing(told, [running(a=30)], "", {"offload": 5})
+    assert said in found
 
 
 def test_what_cannot_be_known_is_no_difference() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Node, Pod, Resource
+from kubectl_ocr.objects import Event, Node, Pod, Resource
 from kubectl_ocr.views import status, top
 from kubectl_ocr.views import why as why_view
+from ocr_wire import names
 from tests.support import paths
 
 GOLDEN = paths.GOLDEN / "kubectl"
@@ -27,10 +28,11 @@ def stored(name: str, type_: type[objects.T]) -> list[objects.T]:
     return found
 
 
-RESOURCES, PODS, NODES = (
+RESOURCES, PODS, NODES, EVENTS = (
     stored("ocrdeployments", Resource),
     stored("pods", Pod),
     stored("nodes", Node),
+    stored("events", Event),
 )
 
 
@@ -42,7 +44,7 @@ def views(resources: list[Resource], pods: list[Pod]) -> list[status.View]:
 def why(name: str) -> str:
     pod = next(each for each in PODS if each.metadata.name == name)
     resource = next(each for each in RESOURCES if each.metadata.name == pod.deployment)
-    return why_view.render(why_view.why(pod, resource), NOW)
+    return why_view.render(why_view.why(pod, resource, EVENTS, NOW), NOW)
 
 
 def shown(name: str) -> str:
@@ -90,12 +92,77 @@ def test_programs_get_the_same_in_camel_case() -> None:
         "state": "ready",
         "location": "gpu",
         "idleSeconds": 11,
+        "oldestLeaseSeconds": None,
+        "stuckSeconds": None,
         "next": "offload",
         "afterSeconds": 60,  # what the pod was told, a policy's for example, and not what the resource says
         "nextSeconds": 49,
     }
     [first, *_] = msgspec.to_builtins(top.view(RESOURCES, PODS, NODES))
     assert first["gpus"][0]["freeBytes"] == (46068 - 13 * 1024) * 2**20
+
+
+def test_what_hangs_is_beside_the_state_and_in_the_reasons() -> None:
+    body = json.loads((GOLDEN / "ocrdeployments.json").read_text())["items"][0]
+    models = body["status"]["pods"][0]["models"]
+    models[0] |= {"oldestLeaseSince": "2026-11-25T07:48:00Z"}
+    models[1] |= {"oldestLeaseSince": "2026-11-25T07:00:00Z", "stuckSince": "2026-11-25T07:57:00Z"}
+    resource = msgspec.convert(body, Resource)
+    table = status.render(views([resource], PODS))
+    assert f"{models[0]['state']}, reads for 12m " in table
+    assert f"{models[1]['state']}, stuck for 3m " in table
+    pod = next(each for each in PODS if each.metadata.name == body["status"]["pods"][0]["name"])
+    told = why_view.render(why_view.why(pod, resource, (), NOW), NOW)
+    assert f"\n  ! the worker of {models[1]['name']} was killed 3m ago and hasn't ended" in told
+    assert models[0]["name"] not in told.partition("!")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("manager", "said"),
+    [
+        ("ocr-operator", "the operator wrote it: it may be newer than this plugin"),
+        ("kubectl-edit", "kubectl-edit wrote it last, and not the operator"),
+        ("", "who wrote it isn't known"),
+    ],
+)
+def test_a_decision_that_cannot_be_read_is_nobodys_fault_but_its_authors(manager: str, said: str) -> None:
+    fields: dict[str, Any] = {"f:metadata": {"f:annotations": {f"f:{names.ANNOTATION_PLACEMENT}": {}}}}
+    others = {"manager": "kubelet", "fieldsV1": {"f:metadata": {"f:annotations": {"f:other": {}}}}}
+    body = {
+        "metadata": {
+            "name": "a",
+            "annotations": {names.ANNOTATION_PLACEMENT: '{"node": 1}'},
+            "managedFields": [others, *([{"manager": manager, "fieldsV1": fields}] if manager else [])],
+        }
+    }
+    told = why_view.render(why_view.why(msgspec.convert(body, Pod), None, (), NOW), NOW)
+    assert said in told
+    assert "hand" not in told
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ({"hash": "x"}, "an override sets logLevel debug, models[a].preload true"),
+        (
+            {"until": "2026-11-25T16:05:00+02:00"},
+            "an override until 2026-11-25T14:05:00Z sets logLevel debug, models[a].preload true",
+        ),
+        ({"rejected": "values: no\x1b[2J"}, "the override isn't used: values: no [2J"),
+        (None, ""),
+    ],
+)
+def test_an_override_is_told(override: Any, said: str) -> None:
+    sources = [
+        {"field": "queue.limit", "value": "9", "from": "spec"},
+        {"field": "logLevel", "value": "debug", "from": "override"},
+        {"field": "models[a].preload", "value": "true", "from": "override"},
+    ]
+    status_ = {"observedGeneration": 1, "liveSettings": {"sources": sources, "override": override}}
+    body = {"metadata": {"name": "invoices", "generation": 1}, "status": status_}
+    resource = objects.one(json.dumps(body).encode(), Resource)
+    assert isinstance(resource, Resource)
+    assert status.view(resource, [], NOW).notes == ((said,) if said else ())
 
 
 def test_colours_change_no_column() -> None:
@@ -116,10 +183,13 @@ def test_nothing_from_the_cluster_reaches_the_terminal_raw() -> None:
     hostile = [replaced(each, HOSTILE) for each in (*body, *pods)]
     resources = [msgspec.convert(each, Resource) for each in hostile if each["kind"] == "OcrDeployment"]
     read = [msgspec.convert(each, Pod) for each in hostile if each["kind"] == "Pod"]
+    hostile_event = Event(
+        reason="GpuMemoryYielded", message=HOSTILE + " of default/a " + HOSTILE, last_timestamp=NOW
+    )
     told = [
         status.render(views(resources, read), namespaces=True),
         top.render(top.view(resources, read, NODES)),
-        *(why_view.render(why_view.why(each, resources[0]), NOW) for each in read),
+        *(why_view.render(why_view.why(each, resources[0], [hostile_event], NOW), NOW) for each in read),
     ]
     for each in told:
         assert not [char for char in each if char != "\n" and not char.isprintable()]
@@ -139,4 +209,81 @@ def replaced(value: Any, text_: str, key: str = "") -> Any:
 def test_nothing_at_all_is_a_table_too() -> None:
     empty = Resource(metadata=objects.Metadata(name="new"))
     assert "hasn't looked at it yet" in status.render([status.view(empty, [], NOW)])
+    unseen = Resource(metadata=empty.metadata, status=objects.Status(observed_generation=-1))
+    assert "hasn't looked at it yet" in status.render([status.view(unseen, [], NOW)])
     assert "no node has GPUs" in top.render(top.view([empty], [], []))
+
+
+def model_reasons(pod: dict[str, Any], reported: dict[str, Any], *events: Event, after: float = 60) -> str:
+    body = {
+        "metadata": {"name": "r", "namespace": "default"},
+        "spec": {"models": [{"name": "m"}], "idle": {"offloadAfterSeconds": after}},
+        "status": {"pods": [{"name": "p", "models": [{"name": "m", **reported}]}]},
+    }
+    about = msgspec.convert({"metadata": {"name": "p", "namespace": "default", **pod}}, Pod)
+    resource = msgspec.convert(body, Resource)
+    [found] = why_view.why(about, resource, events, NOW).models
+    return found.why
+
+
+IDLE = {"state": "offloaded", "location": "cpu", "idleSince": "2026-11-25T07:50:00Z"}
+MADE_WAY = "m of default/p makes way on GPU-1 (12Gi, priority 0) for x of b/q, which lacks 1Gi: the idlest"
+
+
+@pytest.mark.parametrize(
+    ("reported", "at", "after", "said"),
+    [
+        ({"state": "ready", "location": "gpu"}, None, 60, "in use, or until a moment ago"),
+        ({**IDLE, "state": "ready"}, None, 60, "idle for 10m"),
+        (IDLE, None, 60, "idle for 10m; leaves the GPU after 1m without a request"),
+        (
+            IDLE,
+            None,
+            3600,
+            "not on the GPU though idle for 10m only, of 1h: by a control, or for another model",
+        ),
+        (IDLE, None, -1, ""),
+        (IDLE, "2026-11-25T07:52:00Z", 60, "made way 8m ago for x of b/q, which lacks 1Gi: the idlest"),
+        (IDLE, "2026-11-25T07:20:00Z", 60, "idle for 10m; leaves"),  # it has been used since
+        ({"state": "failed", "location": "unloaded"}, None, 60, ""),
+    ],
+)
+def test_why_a_model_is_where_it_is(
+    reported: dict[str, Any], at: str | None, after: float, said: str
+) -> None:
+    when = None if at is None else datetime.fromisoformat(at)
+    event = Event(reason="GpuMemoryYielded", message=MADE_WAY, last_timestamp=when)
+    assert model_reasons({}, reported, event, after=after).startswith(said)
+
+
+def test_only_what_happened_to_this_very_pod_is_told() -> None:
+    pod = msgspec.convert({"metadata": {"name": "p", "namespace": "default"}}, Pod)
+    others = [
+        MADE_WAY.replace("default/p ", name) for name in ("default/p-2 ", "b/default/p ", "default/pp ")
+    ]
+    events = [
+        Event(reason="GpuMemoryYielded", message=each, last_timestamp=NOW) for each in (*others, MADE_WAY)
+    ]
+    [told] = why_view.why(pod, None, events, NOW).memory
+    assert told.why == MADE_WAY
+
+
+@pytest.mark.parametrize(
+    ("label", "annotation", "said"),
+    [
+        ("true", '{"awake": true, "why": "4 requests wait"}', "awake     4 requests wait"),
+        (
+            "true",
+            '{"awake": true, "why": "calm\\u001b[2J", "since": "2026-11-25T07:00:00Z"}',
+            "awake     since 1h: calm [2J",
+        ),
+        ("false", '{"awake": true, "why": "x"}', "asleep    somebody else changed its label"),
+        ("false", "{", "asleep    annotation ocr-operator.io/routing of pod p can't be read: "),
+        ("false", None, "asleep    the operator recorded no reason"),
+    ],
+)
+def test_why_a_pod_gets_requests(label: str, annotation: str | None, said: str) -> None:
+    annotations = {} if annotation is None else {names.ANNOTATION_ROUTING: annotation}
+    meta = {"name": "p", "labels": {names.LABEL_AWAKE: label}, "annotations": annotations}
+    pod = msgspec.convert({"metadata": meta}, Pod)
+    assert f"\n  {said}" in why_view.render(why_view.why(pod, None, (), NOW), NOW)
