@@ -172,10 +172,8 @@ async def operator(cluster: Cluster, log: Path) -> AsyncIterator[None]:
 
 async def measure() -> report.Result:
     with tempfile.TemporaryDirectory() as folder:
-        cluster = await asyncio.to_thread(Cluster.start, Path(folder) / "cluster")
+        cluster = await asyncio.to_thread(Cluster.start, Path(folder) / "cluster", definitions=CRDS)
         with cluster:
-            await asyncio.to_thread(cluster.kubectl, "apply", "--server-side", "-f", str(CRDS))
-            await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", "-f", str(CRDS))
             async with operator(cluster, Path(folder) / "operator.log"):
                 return await on(cluster)
 

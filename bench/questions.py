@@ -56,7 +56,7 @@ async def whole(http: aiohttp.ClientSession, ask: Ask, page: bytes) -> Answer:
     async with http.post("/ocr", data=form) as answer:
         body = await answer.json()
     if "error" in body:
-        raise Failed(body["error"]["code"])
+        raise Failed(body["code"])
     told = body["metadata"]
     counts = told["prompt_tokens"], told["completion_tokens"]
     return Answer(body["raw_text"], told["finish_reason"], *counts)

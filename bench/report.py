@@ -42,6 +42,10 @@ def at_most(what: str, value: float, unit: str, limit: float) -> Row:
     return Row(what, round(value, 4), unit, f"≤ {limit:g} {unit}", value <= limit)
 
 
+def at_least(what: str, value: float, unit: str, limit: float) -> Row:
+    return Row(what, round(value, 4), unit, f"≥ {limit:g} {unit}", value >= limit)
+
+
 def plain(what: str, value: float, unit: str) -> Row:
     return Row(what, round(value, 4), unit)
 

@@ -23,7 +23,8 @@ from bench import report
 from ocr_inference.config.settings import Config, ModelConfig, effective
 from ocr_inference.device.gpu import Device
 from ocr_inference.manager.manager import Manager, Refused
-from ocr_inference.protocol.engine import Delta, EngineError, InferRequest
+from ocr_inference.protocol.engine import Delta, EngineError, PageOptions
+from ocr_inference.protocol.page_file import Page, PageFile
 from ocr_wire.live_settings import BatchingValues, IdleValues, LiveValues, ModelValues, QueueValues
 from ocr_wire.states import State, Worker
 
@@ -130,14 +131,20 @@ def copy(image: bytes, draw: random.Random) -> bytes:
 
 
 async def read(manager: Manager, model: str, image: bytes) -> str:
-    async with manager.lease(model) as lease:
-        return (await lease.infer(InferRequest(image=image))).text
+    with PageFile.of(image) as file:
+        page = Page(file, PageOptions())
+        async with manager.lease(model, page=page) as lease:
+            return (await lease.infer(page)).text
 
 
 async def read_pieces(manager: Manager, model: str, image: bytes) -> str:
-    request = InferRequest(image=image)
-    async with manager.lease(model) as lease, contextlib.aclosing(lease.stream(request)) as pieces:
-        return "".join([piece.text async for piece in pieces if isinstance(piece, Delta)])
+    with PageFile.of(image) as file:
+        page = Page(file, PageOptions())
+        async with (
+            manager.lease(model, page=page) as lease,
+            contextlib.aclosing(lease.stream(page)) as pieces,
+        ):
+            return "".join([piece.text async for piece in pieces if isinstance(piece, Delta)])
 
 
 def weather(draw: random.Random, models: Sequence[str]) -> LiveValues:

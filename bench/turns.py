@@ -17,28 +17,30 @@ from typing import Final
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint
 from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import location
-from ocr_inference.scheduling.state import (
+from ocr_inference.scheduling.commands import (
     Acquire,
     Cancel,
     Command,
+    Finished,
+    MemoryProbed,
+    OffloadIfIdle,
+    Release,
+    Tick,
+    WorkerDied,
+)
+from ocr_inference.scheduling.lifecycle import location
+from ocr_inference.scheduling.state import (
     Done,
     Effect,
-    Finished,
     Grant,
     LeaseLost,
-    MemoryProbed,
     Model,
     NotBegun,
-    OffloadIfIdle,
     ProbeMemory,
     Reject,
-    Release,
     SchedulerState,
     StartCall,
-    Tick,
     WakeAt,
-    WorkerDied,
 )
 from ocr_operator.decide import preemption
 from ocr_operator.decide.preemption import Asked, Outcome, ReportedPod, Rules
@@ -132,14 +134,14 @@ class Server:
 
 def _model_state(model: Model) -> podstate.Model:
     lack = model.waits_for
-    busy = bool(model.leases or model.waiters)
+    busy = bool(model.leases or model.waiting)
     return podstate.Model(
         name=model.name,
         state=State(model.state.value),
         location=Location(_location(model).value),
         since=at(model.since),
         in_flight=len(model.leases),
-        waiting=len(model.waiters),
+        waiting=model.waiting,
         memory_bytes=model.footprint.device_bytes,
         idle_since=None if busy else at(model.last_activity),
         waits_for=None
@@ -320,7 +322,7 @@ class Storm:
                 self._lacks.setdefault(name, self.now)
             elif model.state is State.READY and name in self._lacks:
                 self.tally.waits.append(self.now - self._lacks.pop(name))
-            elif not model.waiters:
+            elif not model.waiting:
                 self._lacks.pop(name, None)
 
     # --- the operator -----------------------------------------------------------------------------------------
