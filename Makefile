@@ -6,7 +6,7 @@ SHELL := bash
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PY := .venv/bin/python
-EXTRAS := --extra operator --extra rapidocr
+EXTRAS := --extra operator --extra rapidocr --extra mcp
 # Vision-language models need torch, which is 5 GB: only what tests or shows them installs it.
 VLM := $(EXTRAS) --extra transformers
 # Tests of one file stay on one worker, so that a suite starts its control plane once. In the order of their folders: by
@@ -22,8 +22,10 @@ ONLY ?=
 ENGINE ?= rapidocr
 NODES ?= 3
 GPUS ?= 2
+COUNT ?= 100000
+SEED ?= 1
 
-.PHONY: help init init-vlm test-gpu bench-gpu check fmt test test-unit test-thorough test-slow demo serve cluster-up cluster-down bench crds lock images clean
+.PHONY: help init init-vlm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools vendor cluster-up cluster-down bench fuzz krew crds lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +46,7 @@ init: .venv/.synced ## Make .venv with what the operator, the server and the dem
 
 init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
 
-check: init-vlm ## Lint, format check, types, layers, dropped words, chart copy of the CRDs
+check: init-vlm check-page ## Lint, format check, types (Python and the web page's), layers, dropped words, chart copy of the CRDs
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -52,13 +54,26 @@ check: init-vlm ## Lint, format check, types, layers, dropped words, chart copy 
 	.venv/bin/pytest -q tests/unit/test_words.py
 	diff -r crds charts/ocr-operator/files
 
+PAGE_TYPES := tests/browser/types
+
+check-page: $(if $(shell command -v npm),$(PAGE_TYPES)/node_modules/.synced) ## Types of the web page's modules, where npm is
+	@if command -v npm > /dev/null; then set -x; $(PAGE_TYPES)/node_modules/.bin/tsc --project $(PAGE_TYPES); \
+	else echo "no npm here, so the types of the web page aren't checked: install Node.js" >&2; test -z "$${CI:-}"; fi
+
+$(PAGE_TYPES)/node_modules/.synced: $(PAGE_TYPES)/package-lock.json
+	npm ci --prefix $(PAGE_TYPES) --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 fmt: init ## Format, and fix what the linter can fix
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
-test: init-vlm ## All tests but the slow ones, against a real control plane (built once with Go)
+test: init-vlm ## All tests but the slow ones and those in a browser, against a real control plane (built once with Go)
 	$(PY) -m devcluster tools || test -z "$${CI:-}"
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu" --ignore tests/browser
+
+test-browser: init browser ## The web page in Chromium
+	.venv/bin/pytest -n $(WORKERS) --dist loadfile tests/browser
 
 test-unit: init ## The pure modules and devcluster, without torch, in a minute
 	.venv/bin/pytest -n 2 --dist worksteal -m "not slow and not gpu and not cluster" tests/unit tests/devcluster
@@ -85,6 +100,22 @@ bench-gpu: $(OWN_PYTHON) ## Measure weights and wakes on a CUDA device: make ben
 serve: init ## The inference server on this machine, port 8001, OCR on the CPU
 	.venv/bin/ocr-inference serve
 
+browser: ## Install what tests of the web page need, where apt and root are: Chromium and fonts of CJK
+	@if command -v chromium > /dev/null && fc-list :lang=zh | grep --quiet .; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium fonts-noto-cjk fontconfig; \
+	else echo "no Chromium here, so tests of the web page are skipped: install chromium and fonts-noto-cjk" >&2; fi
+
+standalone-tools: ## Install what tests of docs/standalone.md need, where apt and root are: nginx, Caddy, bubblewrap; starts none
+	@if command -v nginx && command -v caddy && command -v bwrap; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	  apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends nginx-light caddy bubblewrap; \
+	else echo "tests that need nginx, caddy or bwrap (bubblewrap) are skipped: install them" >&2; fi >/dev/null
+
+vendor: init ## Fetch the web page's libraries from npm again, in the versions of vendor.json
+	$(PY) -m tests.support.vendored
+
 cluster-up: init ## A throwaway Kubernetes with the operator: make cluster-up [NODES=3] [GPUS=2]
 	$(PY) -m devcluster up --nodes $(NODES) --gpus $(GPUS)
 
@@ -93,6 +124,12 @@ cluster-down: init ## Stop it
 
 bench: init-vlm ## Measure, and write bench/results/*.json: make bench [ONLY="server control"]
 	$(PY) -m bench $(ONLY)
+
+fuzz: init ## Damaged pictures and documents through what decodes and draws them: make fuzz [COUNT=100000] [SEED=1]
+	BENCH_FUZZ_COUNT=$(COUNT) BENCH_FUZZ_SEED=$(SEED) $(PY) -m bench fuzz fuzzdocuments
+
+krew: init ## Archives and manifest of kubectl ocr for krew, in dist/krew
+	$(PY) -m krew.build --uv $(UV)
 
 crds: ## Copy the canonical CRDs into the chart
 	cp crds/*.yaml charts/ocr-operator/files/

@@ -1,6 +1,7 @@
 """Fixtures of all tests, and what the summary says when cluster tests could not run."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -37,6 +38,10 @@ FOREIGN = pytest.StashKey[Foreign | None]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Find the cluster of `KUBECONFIG` if the run is meant for it, and say which it is before using it."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in a script's background: programs would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[FOREIGN] = None
     if not wanted(os.environ):
         return
@@ -116,6 +121,12 @@ def control_plane(places: support.Places) -> support.Place:
 def cluster(places: support.Places) -> support.Place:
     """Process nodes with simulated GPUs, and our definitions."""
     return places.simulated_gpus()
+
+
+@pytest.fixture(scope="module")
+def ipv6_cluster(places: support.Places) -> support.Place:
+    """Process nodes of which the last one, `gpu-b`, gives its pods an address of IPv6."""
+    return places.ipv6()
 
 
 @pytest.fixture(scope="module")

@@ -196,3 +196,27 @@ def test_inference_reads_a_page(image: Image) -> None:
     done = image.run("ocr-inference", "read", "/tmp/page.png", volumes=(f"{page}:/tmp/page.png:ro",))
     assert done.returncode == 0, done.stderr
     assert "invoice" in done.stdout.lower()
+
+
+@pytest.mark.parametrize("image", ["inference"], indirect=True)
+def test_weights_have_a_volume_of_the_user(image: Image) -> None:
+    [place] = image.config["Volumes"]
+    assert f"OCR_CACHE_DIR={place}" in image.config["Env"]
+    folder = (image.mount / place.removeprefix("/")).stat()
+    assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (65532, 65532, 0o755)
+    check = f"import os; print(os.access({place!r}, os.W_OK))"
+    assert image.run("python3", "-c", check).stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("image", ["inference"], indirect=True)
+def test_the_health_check_runs_and_says_what_is_wrong(image: Image) -> None:
+    done = image.run("python3", "-m", "ocr_inference.healthcheck")
+    assert done.returncode == 1
+    assert "http://127.0.0.1:8001/livez: " in done.stdout
+
+
+@pytest.mark.parametrize("image", ["inference"], indirect=True)
+def test_a_model_that_the_image_has_no_engine_for_is_refused_at_the_start(image: Image) -> None:
+    done = image.run("env", "MODEL_NAME=deepseek-ai/DeepSeek-OCR", "ocr-inference", "serve")
+    assert done.returncode == 2
+    assert "engine transformers lacks torch" in done.stderr

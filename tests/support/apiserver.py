@@ -23,13 +23,15 @@ def _client(kubeconfig: Path) -> Any:
     return config.new_client_from_config(config_file=str(kubeconfig))
 
 
-def request(kubeconfig: Path, method: str, path: str, body: object = None) -> Any:
+def request(
+    kubeconfig: Path, method: str, path: str, body: object = None, content_type: str = "application/json"
+) -> Any:
     """Return the parsed answer; raises `Refused`.
 
     A kubectl takes 0.1 s of CPU time, which tests that wait would spend again and again.
     """
     known = _client(kubeconfig)
-    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    headers = {"Accept": "application/json", "Content-Type": content_type}
     if token := known.configuration.get_api_key_with_prefix("BearerToken", alias="authorization"):
         headers["Authorization"] = token
     with warnings.catch_warnings():

@@ -3,13 +3,13 @@
 import contextlib
 import functools
 import os
+import socket
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import pytest
 
@@ -24,20 +24,6 @@ from tests.support.paths import CRDS
 
 NO_CONTROL_PLANE = "no control plane: "
 """Reasons of skipped cluster tests begin with it; the last line of pytest's summary counts them."""
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T | None], seconds: float = 60, what: str = "") -> T:
-    """The first true answer of `look`. A look that takes time, such as a kubectl, is asked half of the time at most."""
-    deadline = time.monotonic() + seconds
-    began = time.monotonic()
-    while not (answer := look()):
-        now = time.monotonic()
-        assert now < deadline, f"not within {seconds} s: {what or look}"
-        time.sleep(max(0.05, now - began))
-        began = time.monotonic()
-    return answer
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,13 @@ def unavailable() -> str | None:
 
 @contextlib.contextmanager
 def started(
-    directory: Path, *, nodes: int = 0, gpus: int = 2, operator: bool = False, defined: bool = False
+    directory: Path,
+    *,
+    nodes: int = 0,
+    gpus: int = 2,
+    operator: bool = False,
+    ipv6: bool = False,
+    defined: bool = False,
 ) -> Iterator[Cluster]:
     """A cluster for a fixture; `defined`, it has our resource definitions from the beginning.
 
@@ -102,7 +94,12 @@ def started(
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
     with Cluster.start(
-        directory, nodes=nodes, gpus=gpus, operator=operator, definitions=CRDS if defined else None
+        directory,
+        nodes=nodes,
+        gpus=gpus,
+        operator=operator,
+        ipv6=ipv6,
+        definitions=CRDS if defined else None,
     ) as cluster:
         yield cluster
 
@@ -151,6 +148,16 @@ class Places:
         if self._foreign is None:
             return of(self._clusters.get("cluster", nodes=2, gpus=2, defined=True))
         return self._at(self._foreign.lacks_simulated_gpus(2, 2) or self._foreign.lacks_definitions())
+
+    def ipv6(self) -> Place:
+        """Two process nodes with simulated GPUs, the second one for pods of the address `::1`."""
+        if not socket.has_dualstack_ipv6():
+            pytest.skip("this machine has no IPv6")
+        if self._foreign is not None:
+            pytest.skip(
+                f"not in the cluster {self._foreign.context}: a process node of IPv6 can't be added to it"
+            )
+        return of(self._clusters.get("ipv6", nodes=2, gpus=1, ipv6=True, defined=True))
 
     def pods(self) -> Place:
         """Nodes that run our pods, with whatever GPUs, and our definitions."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from tests.support import pod_schema
+
 
 def _mark(plural: str, test: str) -> str:
     page = f"tests/unit/ocr_operator/resources/{test}.py"
@@ -27,7 +29,9 @@ def default(schema: Schema) -> Any:
 
 
 def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
-    """Every field below `schema`, items of lists as `[]`, with its own schema."""
+    """Every field below `schema`, items of lists as `[]`, with its own schema; Kubernetes' own fields aren't ours."""
+    if pod_schema.OPEN in schema:
+        return
     for name, part in schema.get("properties", {}).items():
         yield f"{path}.{name}", part
         yield from fields(part, f"{path}.{name}")
@@ -58,7 +62,7 @@ def _section(path: str, schema: Schema, level: int, live: bool) -> Iterator[str]
     yield f"| --- | --- | --- |{' --- |' if live else ''} --- |"
     nested = []
     for name, part in whole["properties"].items():
-        if "properties" in part.get("items", part):
+        if "properties" in part.get("items", part) and pod_schema.OPEN not in part:
             nested.append((name, part))
         required = " (required)" if name in whole.get("required", []) else ""
         cells = [f"`{name}`{required}", _type(part), _default(part)]

@@ -5,8 +5,8 @@ import io
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +14,8 @@ from PIL import Image
 from ocr_inference.config.settings import Config, Effective, ModelConfig, effective
 from ocr_inference.device.gpu import Device
 from ocr_inference.manager.manager import Manager
-from ocr_inference.protocol.engine import InferRequest, PageResult
+from ocr_inference.protocol.engine import InferRequest, PageOptions, PageResult
+from ocr_inference.protocol.page_file import Page, PageFile
 from ocr_wire.live_settings import IdleValues, LiveValues, QueueValues
 from ocr_wire.state import Model
 from tests.support.patience import PATIENCE
@@ -30,6 +31,16 @@ def picture(width: int = 40, height: int = 20, color: str = "white", kind: str =
 
 def page(color: str = "white") -> InferRequest:
     return InferRequest(image=picture(color=color))
+
+
+@contextmanager
+def handed(request: InferRequest | None = None) -> Iterator[Page]:
+    """The page as the server passes it on; its file is closed when the block ends."""
+    request = request or page()
+    assert isinstance(request.image, bytes)
+    options = PageOptions(**{name: getattr(request, name) for name in PageOptions.__struct_fields__})
+    with PageFile.of(request.image) as file:
+        yield Page(file, options)
 
 
 def make_config(*models: ModelConfig, queue_limit: int = 64) -> Config:
@@ -78,8 +89,9 @@ async def read(
     request: InferRequest | None = None,
     deadline: float | None = None,
 ) -> PageResult:
-    async with manager.lease(model, deadline) as lease:
-        return await lease.infer(request or page())
+    with handed(request) as sent:
+        async with manager.lease(model, deadline, page=sent) as lease:
+            return await lease.infer(sent)
 
 
 def seen(manager: Manager, model: str = "alpha") -> Model:

@@ -72,6 +72,20 @@ class EngineSuite:
         assert (unloaded.device_bytes, unloaded.host_bytes, host.size) == (0, 0, 0)
         assert engine.load() == loaded
 
+    def test_a_clean_up_changes_no_answer(self, make: Callable[[], Engine]) -> None:
+        engine = make()
+        engine.clean_up()
+        engine.load()
+        first = answer(engine)
+        engine.clean_up()
+        again = answer(engine)
+        assert (again.text, again.lines) == (first.text, first.lines)
+        engine.offload()
+        engine.clean_up()
+        engine.restore()
+        assert answer(engine).text == first.text
+        assert engine.device_use() is None, "there is no CUDA device here"
+
     def test_a_fresh_process_restores_from_the_host_tier(self, make: Callable[[], Engine]) -> None:
         loader = make()
         loader.load()

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ocr_operator.kube import api
 from ocr_operator.kube.informer import raw
 
@@ -29,6 +31,8 @@ class FakeKube:
         self.calls: Counter[str] = Counter()
         self.undefined: set[api.Kind] = set()
         """Kinds whose definition isn't there: a watch of one is told so, and ends in waiting."""
+        self.deaf: set[api.Kind] = set()
+        """Kinds whose watches are broken: no change is told until `list_again`."""
         self.fail: Callable[[str, api.Ref], None] = lambda verb, ref: None
 
     async def get(self, ref: api.Ref) -> api.Json:
@@ -55,10 +59,32 @@ class FakeKube:
         finally:
             self._watchers.remove(watcher)
 
+    def list_again(self, *kinds: api.Kind) -> None:
+        """Watches of these kinds begin anew: what happened while they were `deaf` shows in the list alone."""
+        self.deaf -= set(kinds)
+        for kind, namespace, selector, queue in self._watchers:
+            if kind in kinds:
+                queue.put_nowait(api.Listed(self._select(kind, namespace, selector)))
+
+    def backup(self) -> Callable[[], None]:
+        """Return the restore of everything as it is now, versions included; every watch begins anew then."""
+        objects = copy.deepcopy(self._objects)
+        newest = next(self._versions)
+
+        def restore() -> None:
+            self._objects = copy.deepcopy(objects)
+            self._versions = itertools.count(newest)
+            self.list_again(*api.KINDS)
+
+        return restore
+
     async def apply(self, manifest: api.Json) -> api.Json:
         ref = api.ref_of(manifest)
         await self._call("apply", ref)
         body = {key: value for key, value in manifest.items() if key != "status"}
+        version = manifest["metadata"].get("resourceVersion")
+        if version and version != self._found(ref)["metadata"]["resourceVersion"]:
+            raise api.Conflict(ref, 409, "the object has been modified")
         return self._apply(ref, body, "")
 
     async def apply_status(self, ref: api.Ref, status: api.Json, *, resource_version: str) -> api.Json:
@@ -68,8 +94,8 @@ class FakeKube:
             raise api.Conflict(ref, 409, "the object has been modified")
         return self._apply(ref, {"status": status}, "status")
 
-    async def patch(self, ref: api.Ref, operations: Sequence[api.Json]) -> api.Json:
-        await self._call("patch", ref)
+    async def patch(self, ref: api.Ref, operations: Sequence[api.Json], *, subresource: str = "") -> api.Json:
+        await self._call(f"patch{subresource}", ref)
         body = copy.deepcopy(self._found(ref))
         for operation in operations:
             body = _operate(ref, body, operation)
@@ -82,9 +108,12 @@ class FakeKube:
             raise api.Conflict(ref, 409, f"{ref} already exists")
         return self._store(ref, copy.deepcopy(dict(manifest)))
 
-    async def delete(self, ref: api.Ref, *, uid: str) -> None:
+    async def delete(self, ref: api.Ref, *, uid: str, resource_version: str = "") -> None:
         await self._call("delete", ref)
-        if self._found(ref)["metadata"]["uid"] != uid:
+        meta = self._found(ref)["metadata"]
+        if resource_version and (uid, resource_version) != (meta["uid"], meta["resourceVersion"]):
+            raise api.Conflict(ref, 409, "it isn't as it was")
+        if meta["uid"] != uid:
             raise api.NotFound(ref, 409, "another object of that name")
         body = self._objects.pop(ref)
         body["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -102,9 +131,9 @@ class FakeKube:
 
     def _select(self, kind: api.Kind, namespace: str, selector: str) -> list[api.Json]:
         return [
-            copy.deepcopy(body)
+            _shaped(body, kind)
             for ref, body in self._objects.items()
-            if ref.kind == kind and _selected(body, namespace, selector)
+            if ref.kind.name == kind.name and _selected(body, kind, namespace, selector)
         ]
 
     def _apply(self, ref: api.Ref, body: Mapping[str, Any], subresource: str) -> api.Json:
@@ -134,19 +163,35 @@ class FakeKube:
 
     def _tell(self, before: api.Json | None, body: api.Json, type_: Any) -> None:
         for kind, namespace, selector, queue in self._watchers:
-            if api.kind_of(body) != kind:
+            if body["kind"] != kind.name or kind in self.deaf:
                 continue
-            was = before is not None and _selected(before, namespace, selector)
-            now = _selected(body, namespace, selector)
-            item = raw(copy.deepcopy(body))
+            was = before is not None and _selected(before, kind, namespace, selector)
+            now = _selected(body, kind, namespace, selector)
+            item = raw(_shaped(body, kind))
             if now:
                 queue.put_nowait(api.Changed(type_ if was or type_ == "DELETED" else "ADDED", item))
             elif was:
                 queue.put_nowait(api.Changed("DELETED", item))
 
 
-def _selected(body: api.Json, namespace: str, selector: str) -> bool:
+def _shaped(body: api.Json, kind: api.Kind) -> dict[str, Any]:
+    if kind.shape is None:
+        return copy.deepcopy(dict(body))
+    found: dict[str, Any] = msgspec.to_builtins(msgspec.convert(body, kind.shape))
+    return found | {"apiVersion": kind.api_version, "kind": kind.name}
+
+
+def _selected(body: api.Json, kind: api.Kind, namespace: str, selector: str) -> bool:
     meta = body["metadata"]
+    for part in filter(None, kind.fields.split(",")):
+        path, differs, value = part.partition("!=")
+        if not differs:
+            path, _, value = part.partition("=")
+        found: Any = body
+        for key in path.split("."):
+            found = found.get(key, "") if isinstance(found, Mapping) else ""
+        if (found == value) is bool(differs):
+            return False
     if namespace and meta.get("namespace", "") != namespace:
         return False
     labels = meta.get("labels") or {}

@@ -137,8 +137,10 @@ class FakePod:
             await runner.cleanup()
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        if self.answer_state is not None:
-            return await self.answer_state(request)
+        return await (self.answer_state or self.answer)(request)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The state stream."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self.streams += 1

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from devcluster.services import routing
 from devcluster.supervisor.bootstrap import EXPORTER_NAMESPACE, path_of
 from devcluster.tools import kubectl
-from tests.support import apiserver
-from tests.support.paths import CRDS
+from tests.support import apiserver, definitions
 
 OPT_IN: Final = "OCR_TEST_CLUSTER"
 OPERATOR_IMAGE: Final = "OCR_TEST_OPERATOR_IMAGE"
@@ -67,7 +65,7 @@ class Foreign:
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(said.stdout)
         self.images: Final = images(environ)
-        self._made: list[dict[str, Any]] = []
+        self._made: list[str] = []
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return its output; a failure raises DevclusterError with what it printed."""
@@ -138,13 +136,13 @@ class Foreign:
 
     def lacks_definitions(self) -> str | None:
         """Have the API server serve our definitions; why not, where it serves others."""
-        for definition in definitions():
+        for definition in definitions.read():
             name = definition["metadata"]["name"]
             found = self._find(path_of(definition))
             if found is None:
                 self.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(definition))
-                self._made.append(definition)
-                self.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{name}")
+                self._made.append(f"crd/{name}")
+                definitions.established(self.kubectl, f"crd/{name}")
             elif not contains(found["spec"], definition["spec"]):
                 return f"its definition {name} isn't the one of crds/: apply that, or take another cluster"
         return None
@@ -152,7 +150,7 @@ class Foreign:
     def lacks_emptiness(self) -> str | None:
         """Remove the definitions that we made; why they and the chart's objects can't all be absent, where so."""
         self.tidy()
-        for definition in definitions():
+        for definition in definitions.read():
             if self._find(path_of(definition)) is not None:
                 return f"it has the definition {definition['metadata']['name']} already"
         if self._find("/apis/rbac.authorization.k8s.io/v1/clusterroles/ocr-operator") is not None:
@@ -161,8 +159,9 @@ class Foreign:
 
     def tidy(self) -> None:
         """Remove the definitions that we made, and with them all their resources."""
-        while self._made:
-            self.kubectl("delete", "--timeout=60s", f"crd/{self._made.pop()['metadata']['name']}")
+        if self._made:
+            definitions.remove(self.kubectl, *self._made)
+            self._made.clear()
 
     def _find(self, path: str) -> dict[str, Any] | None:
         try:
@@ -180,10 +179,6 @@ def images(environ: Mapping[str, str]) -> tuple[str, str] | None:
     if any(found) and not all(found):
         raise pytest.UsageError(f"set both {OPERATOR_IMAGE} and {INFERENCE_IMAGE}, or none")
     return found if all(found) else None
-
-
-def definitions() -> list[dict[str, Any]]:
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CRDS.glob("*.yaml"))]
 
 
 def contains(found: Any, part: Any) -> bool:

@@ -1,6 +1,7 @@
 """Workers forked by real forkservers, and what is asked of every engine that has a forkserver."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -23,30 +24,31 @@ async def workers(
     forkservers: Forkservers, count: int = 1, engine: str = "fake", **options: float | str
 ) -> AsyncIterator[list[Worker]]:
     """Workers of models `m0`, `m1`, …, each with a host tier; killed at the end."""
-    tiers = [HostTier.create("test") for _ in range(count)]
     specs = [ModelSpec(name=f"m{index}", engine=engine, options=options) for index in range(count)]
-    started = await asyncio.gather(
-        *(Worker.start(spec, tier, forkservers) for spec, tier in zip(specs, tiers, strict=True))
-    )
-    async with asyncio.TaskGroup() as tasks:
-        for worker in started:
-            tasks.create_task(worker.run())
-        try:
-            yield started
-        finally:
+    with contextlib.ExitStack() as tiers:
+        hosts = [tiers.enter_context(contextlib.closing(HostTier.create("test"))) for _ in range(count)]
+        started = await asyncio.gather(
+            *(Worker.start(spec, host, forkservers) for spec, host in zip(specs, hosts, strict=True))
+        )
+        async with asyncio.TaskGroup() as tasks:
             for worker in started:
-                worker.kill()
-    for tier in tiers:
-        tier.close()
+                tasks.create_task(worker.run())
+            try:
+                yield started
+            finally:
+                for worker in started:
+                    worker.kill("the test is over")
 
 
 async def texts(started: Sequence[Worker], image: bytes | None = None) -> list[str]:
     """Load all and have each read the same page."""
     await asyncio.gather(*(worker.call("load") for worker in started))
     request = engines.page() if image is None else InferRequest(image=image)
-    jobs = [
-        worker.infer(request, max_pages=1, max_wait_seconds=0.0, limit_seconds=PATIENCE) for worker in started
-    ]
+    with engines.handed(request) as sent:
+        jobs = [
+            worker.infer(sent, max_pages=1, max_wait_seconds=0.0, limit_seconds=PATIENCE)
+            for worker in started
+        ]
     pages = await asyncio.gather(*jobs)
     return [page.text for page in pages if isinstance(page, PageResult)]
 

@@ -8,6 +8,7 @@ token, ranges, and the commit in every answer. huggingface_hub's own `snapshot_d
 import hashlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -117,6 +119,10 @@ class Hub:
         self.large = 1024
         """From this size on, and for weights, files are stored as LFS objects."""
         self.seen: list[Seen] = []
+        self.lists_names_only = False
+        """Whether listings have neither sizes nor hashes, as those of some mirrors."""
+        self.tags = True
+        """Whether answers with a file say its hash."""
         self.listed: dict[str, dict[str, Any]] = {}
         """Lies in the listing: file → fields of its entry."""
         self._repos: dict[str, _Repo] = {}
@@ -198,10 +204,18 @@ def git_hash(data: bytes) -> str:
 
 
 @contextmanager
-def serving() -> Iterator[Hub]:
-    """A hub on two ports of loopback, which are two origins, until the block ends."""
+def serving(certificate: Path | None = None) -> Iterator[Hub]:
+    """A hub on two ports of loopback, which are two origins, until the block ends; with TLS if there is a certificate,
+    whose key lies beside it."""
     front, back = _Server(("127.0.0.1", 0), _Front), _Server(("127.0.0.1", 0), _Back)
-    hub = Hub(f"http://127.0.0.1:{front.server_port}", f"http://127.0.0.1:{back.server_port}")
+    scheme = "http"
+    if certificate is not None:
+        scheme = "https"
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, f"{certificate}.key")
+        for server in (front, back):
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+    hub = Hub(f"{scheme}://127.0.0.1:{front.server_port}", f"{scheme}://127.0.0.1:{back.server_port}")
     threads = []
     for server in (front, back):
         server.hub = hub
@@ -367,7 +381,7 @@ class _Front(_Handler):
         for name, data in files.items():
             entry = hub.entry(name, data)
             sibling = {"rfilename": entry["path"]}
-            if blobs:
+            if blobs and not hub.lists_names_only:
                 sibling |= {"size": entry["size"], "blobId": entry["oid"]}
                 if lfs := entry.get("lfs"):
                     sibling["lfs"] = {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": 134}
@@ -392,15 +406,16 @@ class _Front(_Handler):
         if not hub.is_large(name, data):
             fault = hub.fault(name)
             if not self.failing(fault):
-                self.file(data, fault, {"ETag": f'"{git_hash(data)}"', "X-Repo-Commit": commit})
+                tag = {"ETag": f'"{git_hash(data)}"'} if hub.tags else {}
+                self.file(data, fault, {**tag, "X-Repo-Commit": commit})
             return
         digest = sha256(data)
         headers = {
             "Location": f"{hub.cdn}/cdn/{name}?digest={digest}&{SIGNATURE}",
             "X-Repo-Commit": commit,
-            "X-Linked-Etag": f'"{digest}"',
-            "X-Linked-Size": str(len(data)),
         }
+        if hub.tags:
+            headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))}
         self.body(b"", 302, headers)
 
 
@@ -417,7 +432,7 @@ class _Back(_Handler):
         name, data = found
         fault = self.server.hub.fault(name)
         if not self.failing(fault):
-            self.file(data, fault, {"ETag": f'"{sha256(data)}"'})
+            self.file(data, fault, {"ETag": f'"{sha256(data)}"'} if self.server.hub.tags else {})
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,6 +84,12 @@ class Server:
         raise AssertionError(f"the watch ended before {name} had {wanted}")
 
 
+def refusal(body: Any) -> dict[str, Any]:
+    """The error of an answer in either shape, as OpenAI's object."""
+    error = body["error"]
+    return error if isinstance(error, dict) else {**body, "message": error}
+
+
 def form(picture: bytes | None, field: str = "file", **fields: str) -> aiohttp.FormData:
     data = aiohttp.FormData(fields, default_to_multipart=True)
     if picture is not None:
@@ -107,16 +113,41 @@ def turn(picture: bytes | None = None, text: str | None = None, role: str = "use
     return {"role": role, "content": parts}
 
 
-@asynccontextmanager
-async def process(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
+def process(*arguments: str, **environ: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """The real command; killed when the block ends, if it still runs."""
+    return _started((sys.executable, "-m", "ocr_inference", *arguments), environ)
+
+
+def process_with_input(
+    data: bytes, *arguments: str
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """The same, with `data` on its standard input."""
+    return _started((sys.executable, "-m", "ocr_inference", *arguments), {}, data)
+
+
+def process_with_open_files(
+    files: int, *arguments: str, limit: str = "-n"
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """The same, allowed to open so many files; `limit` is an option of `ulimit`, such as `-Sn` for the soft one."""
+    command = ("sh", "-c", f'ulimit {limit} {files}; exec "$@"', "sh", sys.executable, "-m", "ocr_inference")
+    return _started((*command, *arguments), {})
+
+
+@asynccontextmanager
+async def _started(
+    command: tuple[str, ...], environ: dict[str, str], stdin: bytes | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ocr_inference", *arguments),
+        *command,
         env={**os.environ, "OCR_HOST": "127.0.0.1", "PORT": "0", "OCR_DEVICE": "cpu", **environ},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        stdin=None if stdin is None else asyncio.subprocess.PIPE,
     )
     try:
+        if stdin is not None and started.stdin is not None:
+            started.stdin.write(stdin)
+            started.stdin.close()
         yield started
     finally:
         if started.returncode is None:

@@ -59,6 +59,19 @@ int nvmlShutdown(void) {
 
 const char *nvmlErrorString(int code) { return code == 28 ? "GPU not found" : "Unknown Error"; }
 
+int nvmlSystemGetDriverVersion(char *to, unsigned size) {
+    int answer = asked("nvmlSystemGetDriverVersion", "");
+    if (!answer)
+        snprintf(to, size, "580.65.06");
+    return answer;
+}
+
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    int answer = asked("nvmlSystemGetCudaDriverVersion_v2", "");
+    *version = 13000;
+    return answer;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     int answer = asked("nvmlDeviceGetCount_v2", "");
     *count = 0;

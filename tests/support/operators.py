@@ -18,7 +18,8 @@ from devcluster.supervisor.bootstrap import EXPORTER_NAMESPACE
 from devcluster.tools.toolbox import Toolbox
 from ocr_wire import names
 from tests.support import fakepod
-from tests.support.cluster import Place, until
+from tests.support.cluster import Place
+from tests.support.waiting import until
 
 PORT = fakepod.free_port()
 """Of inference servers in tests: on process nodes other programs of this machine may have 8001 on all addresses."""
@@ -43,7 +44,9 @@ class Runs(Protocol):
 class Local:
     """A process on this machine, with the rights of the kubeconfig's user."""
 
-    def __init__(self, place: Place, namespaces: str, log: Path, **settings: str) -> None:
+    def __init__(
+        self, place: Place, namespaces: str, log: Path, *, pod_name: str = "", **settings: str
+    ) -> None:
         self.log = log
         self._environ = os.environ | {
             "KUBECONFIG": str(place.kubeconfig),
@@ -52,6 +55,7 @@ class Local:
             "OCR_OPERATOR_SCRAPE_SECONDS": "1",
             "OCR_OPERATOR_HOST": "127.0.0.1",
             "OCR_OPERATOR_PORT": "0",
+            "POD_NAME": pod_name,
             **{f"OCR_OPERATOR_{name.upper()}": value for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +69,21 @@ class Local:
     def end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return its exit status once it has ended."""
+        assert self._process is not None
         return self._process.wait(timeout=15)
+
+    def pause(self) -> None:
+        """Let it stand still, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -165,7 +183,7 @@ def image_values(image: str) -> Mapping[str, str]:
 
 
 class Operator:
-    """An operator and the namespace that it watches, with one resource, `invoices`."""
+    """An operator and the namespace that it watches, with a resource `invoices`, and others if need be."""
 
     def __init__(self, place: Place, namespace: str, runs: Runs) -> None:
         self.place, self.namespace, self._runs = place, namespace, runs
@@ -179,11 +197,11 @@ class Operator:
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         return self.place.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
-    def apply(self, **spec: Any) -> None:
+    def apply(self, resource: str = "invoices", **spec: Any) -> None:
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
-            "metadata": {"name": "invoices"},
+            "metadata": {"name": resource},
             "spec": {
                 "models": [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}],
                 "gpu": {"sharing": "shared" if self.place.images is None else "none"},
@@ -208,9 +226,9 @@ class Operator:
             for each in body.get("status", {}).get("conditions", [])
         )
 
-    def pods(self) -> dict[str, dict[str, Any]]:
-        """Those of the resource, by name."""
-        path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={names.LABEL_DEPLOYMENT}%3Dinvoices"
+    def pods(self, resource: str = "invoices") -> dict[str, dict[str, Any]]:
+        """Those of a resource, by name."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={names.LABEL_DEPLOYMENT}%3D{resource}"
         return {each["metadata"]["name"]: each for each in self.place.ask(path)["items"]}
 
     def server(self, pod: dict[str, Any]) -> int:

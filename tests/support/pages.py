@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -31,6 +32,11 @@ def invoice(image_format: str = "PNG") -> bytes:
 def blank(width: int = 64, height: int = 48, shade: int = 255) -> bytes:
     """The cheapest picture that is one; the shade tells one from another."""
     return encoded(Image.new("L", (width, height), shade), "PNG")
+
+
+def noise(width: int, height: int) -> bytes:
+    """A picture that can't be compressed: three bytes a pixel."""
+    return encoded(Image.frombytes("RGB", (width, height), Random(1).randbytes(3 * width * height)), "PNG")
 
 
 def encoded(image: Image.Image, image_format: str) -> bytes:
@@ -62,4 +68,12 @@ def pdf(pages: int = 2) -> bytes:
     first, *rest = [Image.open(io.BytesIO(invoice())) for _ in range(pages)]
     out = io.BytesIO()
     first.save(out, "PDF", save_all=True, append_images=rest, resolution=144)
+    return out.getvalue()
+
+
+def tiff(pages: int = 2) -> bytes:
+    """A TIFF whose pages are blank, each of another shade."""
+    first, *rest = [Image.new("L", (64, 48), 255 - page) for page in range(pages)]
+    out = io.BytesIO()
+    first.save(out, "TIFF", save_all=True, append_images=rest)
     return out.getvalue()

@@ -34,6 +34,8 @@ from tests.support.patience import PATIENCE
 MIB = 2**20
 PORT = fakepod.free_port()
 EXPORTER_PORT = fakepod.free_port()
+PRIORITIES = {"high": 10}
+"""PriorityClasses."""
 
 
 async def until(holds: Callable[[], Any], *, within: float = PATIENCE, what: str = "") -> Any:
@@ -56,6 +58,16 @@ class Stage:
     pods: dict[str, FakePod] = field(default_factory=dict)
     controller: Controller | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    refuses: set[str] = field(default_factory=set)
+    """Nodes whose kubelets refuse every pod."""
+    binds: bool = True
+    """Whether the scheduler works."""
+    rolling: set[str] = field(default_factory=set)
+    """Deployments whose roll-outs don't come to an end."""
+    starts: bool = True
+    """Whether kubelets start pods."""
+    collects: bool = True
+    """Whether the garbage collector works."""
     clock: Callable[[], datetime] = field(default_factory=lambda: partial(datetime.now, UTC))
     """The wall clock of an operator that is started, for tests that set it."""
     _servers: dict[str, contextlib.AsyncExitStack] = field(default_factory=dict)
@@ -65,13 +77,13 @@ class Stage:
 
     # The user
 
-    async def apply(self, name: str = "invoices", **spec: Any) -> None:
+    async def apply(self, name: str = "invoices", *, namespace: str = "default", **spec: Any) -> None:
         """`kubectl apply` of a resource with one model that asks for 1 GiB."""
         models = [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "1Gi"}]
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
-            "metadata": {"name": name, "namespace": "default"},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": {
                 "replicas": 2,
                 "models": models,
@@ -85,6 +97,10 @@ class Stage:
             await self.kube.patch(ref, [{"op": "replace", "path": "/spec", "value": body["spec"]}])
         except api.NotFound:
             await self.kube.create(body)
+
+    async def delete(self, name: str = "invoices") -> None:
+        """`kubectl delete` of a resource."""
+        await self._delete(self.resource(name))
 
     def resource(self, name: str = "invoices") -> dict[str, Any]:
         return self.objects(api.OCR_DEPLOYMENT).get(name, {})
@@ -137,8 +153,8 @@ class Stage:
 
     # The operator
 
-    async def start(self, **overrides: Any) -> None:
-        """A fresh operator, as after a restart: it remembers nothing."""
+    async def start(self, kube: Any = None, **overrides: Any) -> None:
+        """A fresh operator, as after a restart: it remembers nothing. `kube`: the API server as it sees it."""
         quick = {"scrape_seconds": 0.1, "exporter_port": EXPORTER_PORT, "resync_seconds": 5.0} | overrides
         idle_timeout = quick.pop("idle_timeout", 1.0)
         ready = asyncio.Event()
@@ -147,7 +163,7 @@ class Stage:
             async with wire.session() as session, asyncio.TaskGroup() as tasks:
                 self.registry = CollectorRegistry()
                 self.controller = Controller(
-                    self.kube,
+                    kube or self.kube,
                     session,
                     Settings(**quick),
                     metrics=Metrics(self.registry),
@@ -157,7 +173,6 @@ class Stage:
                     idle_timeout=idle_timeout,
                 )
                 tasks.create_task(self.controller.run())
-                tasks.create_task(self._watch(self.controller))
                 ready.set()
 
         self._operator = asyncio.create_task(run())
@@ -172,15 +187,6 @@ class Stage:
                 self._operator.result()
             self._operator = None
 
-    async def _watch(self, controller: Controller) -> None:
-        async for event in self.kube.watch(api.OCR_DEPLOYMENT):
-            match event:
-                case api.Listed(items):
-                    for item in items:
-                        controller.cluster.observe(None, item)
-                case api.Changed(type_, item):
-                    controller.cluster.observe(type_, item)
-
     # Kubernetes
 
     async def play(self) -> None:
@@ -192,6 +198,8 @@ class Stage:
                 while True:
                     await self._deployments()
                     await self._pods()
+                    if self.collects:
+                        await self._collect()
                     await asyncio.sleep(0.005)
             finally:
                 for server in list(self._servers.values()):
@@ -229,6 +237,9 @@ class Stage:
                         "name": f"exporter-{node}",
                         "namespace": "gpu-operator",
                         "labels": {"app": "nvidia-dcgm-exporter"},
+                        "ownerReferences": [
+                            {"kind": "DaemonSet", "name": "exporter", "uid": "ds", "controller": True}
+                        ],
                     },
                     "spec": {"nodeName": node},
                     "status": {"phase": "Running", "podIP": ip},
@@ -250,7 +261,7 @@ class Stage:
     async def _deployments(self) -> None:
         pods = self.objects(api.POD)
         for name, deployment in self.objects(api.DEPLOYMENT).items():
-            mine = [pod for pod in pods.values() if _deployment_of(pod) == name]
+            mine = [pod for pod in pods.values() if _deployment_of(pod) == name and not _failed(pod)]
             wanted = deployment["spec"]["replicas"]
             for _ in range(wanted - len(mine)):
                 template = deployment["spec"]["template"]
@@ -261,15 +272,39 @@ class Stage:
                         "metadata": {
                             **template["metadata"],
                             "name": f"{name}-{next(self._names):03}",
-                            "namespace": "default",
+                            "namespace": deployment["metadata"]["namespace"],
+                            "ownerReferences": [
+                                {"kind": "ReplicaSet", "name": name, "uid": f"rs-{name}", "controller": True}
+                            ],
                         },
-                        "spec": template["spec"],
+                        "spec": {"priority": PRIORITIES.get(template["spec"].get("priorityClassName"), 0)}
+                        | template["spec"],
                         "status": {"phase": "Pending"},
                     }
                 )
-            for pod in mine[wanted:]:
+            more = sorted(mine, key=_end_order)[: max(0, len(mine) - wanted)]
+            for pod in more or [each for each in mine if _outdated(each, deployment)][:1]:
                 await self.kube.delete(api.ref_of(pod), uid=pod["metadata"]["uid"])
-            await self._patch(deployment, "/status", _rolled_out(deployment, mine))
+            await self._patch(
+                deployment, "/status", _rolled_out(deployment, mine, done=name not in self.rolling)
+            )
+
+    async def _collect(self) -> None:
+        """Remove the children of resources that are gone, and the pods of Deployments that are."""
+        owners = {body["metadata"]["uid"] for body in self.objects(api.OCR_DEPLOYMENT).values()}
+        for kind in (api.DEPLOYMENT, api.SERVICE, api.SECRET):
+            for child in self.objects(kind).values():
+                references = child["metadata"].get("ownerReferences") or ()
+                if any(each["kind"] == names.KIND and each["uid"] not in owners for each in references):
+                    await self._delete(child)
+        deployments = self.objects(api.DEPLOYMENT)
+        for pod in self.objects(api.POD).values():
+            if (name := _deployment_of(pod)) and name not in deployments:
+                await self._delete(pod)
+
+    async def _delete(self, body: Mapping[str, Any]) -> None:
+        with contextlib.suppress(api.NotFound):
+            await self.kube.delete(api.ref_of(body), uid=body["metadata"]["uid"])
 
     async def _pods(self) -> None:
         pods = {name: pod for name, pod in self.objects(api.POD).items() if _deployment_of(pod)}
@@ -281,10 +316,20 @@ class Stage:
             if pod["spec"].get("schedulingGates"):
                 continue
             if not pod["spec"].get("nodeName"):
+                if not self.binds:
+                    continue
                 await self._patch(pod, "/spec/nodeName", _pinned(pod) or next(iter(self.gpus)))
-            elif name not in self._started:
+            elif self.starts and name not in self._started:
                 self._started.add(name)
-                await self._run(name, pod)
+                if pod["spec"]["nodeName"] in self.refuses:
+                    status = {
+                        "phase": "Failed",
+                        "reason": "UnexpectedAdmissionError",
+                        "message": "no devices",
+                    }
+                    await self._patch(pod, "/status", status)
+                else:
+                    await self._run(name, pod)
 
     async def _run(self, name: str, pod: Mapping[str, Any]) -> None:
         ip = fakepod.address()
@@ -315,9 +360,21 @@ class Stage:
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
+def _end_order(pod: Mapping[str, Any]) -> tuple[bool, bool, int, str]:
+    """As a ReplicaSet ends pods: without a node, not ready, of a low cost, younger ones first."""
+    conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions") or ()}
+    cost = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_DELETION_COST, "0")
+    name = "".join(chr(0x10FFFF - ord(each)) for each in pod["metadata"]["name"])
+    return bool(pod["spec"].get("nodeName")), conditions.get("Ready") == "True", int(cost), name
+
+
 def _deployment_of(pod: Mapping[str, Any]) -> str:
     name: str = (pod["metadata"].get("labels") or {}).get(names.LABEL_DEPLOYMENT, "")
     return name
+
+
+def _failed(pod: Mapping[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Failed"
 
 
 def _pinned(pod: Mapping[str, Any]) -> str:
@@ -326,7 +383,13 @@ def _pinned(pod: Mapping[str, Any]) -> str:
     return node
 
 
-def _rolled_out(deployment: Mapping[str, Any], pods: list[dict[str, Any]]) -> dict[str, Any]:
+def _outdated(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
+    """By its containers: placement changes other things of a pod."""
+    found: bool = pod["spec"]["containers"] != deployment["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def _rolled_out(deployment: Mapping[str, Any], pods: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
     ready = sum(bool(pod["status"].get("containerStatuses")) for pod in pods)
     return {
         "observedGeneration": deployment["metadata"]["generation"],
@@ -334,7 +397,13 @@ def _rolled_out(deployment: Mapping[str, Any], pods: list[dict[str, Any]]) -> di
         "updatedReplicas": len(pods),
         "readyReplicas": ready,
         "availableReplicas": ready,
-        "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}],
+        "conditions": [
+            {
+                "type": "Progressing",
+                "status": "True",
+                "reason": "NewReplicaSetAvailable" if done else "ReplicaSetUpdated",
+            }
+        ],
     }
 
 

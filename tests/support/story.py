@@ -3,27 +3,29 @@
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.scheduling import scheduler
-from ocr_inference.scheduling.lifecycle import Event
-from ocr_inference.scheduling.state import (
+from ocr_inference.scheduling.commands import (
     Acquire,
     AdminRequest,
     Command,
+    Finished,
+    MemoryProbed,
+    OffloadIfIdle,
+    Progressed,
+    Release,
+    Tick,
+)
+from ocr_inference.scheduling.lifecycle import Event
+from ocr_inference.scheduling.state import (
     Done,
     Effect,
-    Finished,
     Grant,
-    MemoryProbed,
     Model,
     NotBegun,
-    OffloadIfIdle,
     ProbeMemory,
-    Progressed,
     Reason,
     Reject,
-    Release,
     SchedulerState,
     StartCall,
-    Tick,
     WakeAt,
 )
 from ocr_wire.states import State

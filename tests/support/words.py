@@ -69,7 +69,7 @@ NAMES: Final[Mapping[str, str]] = {
     "hangs": "unschedulable",
     "homes": "gpu_to_node",
     "others_bytes": "external_bytes",
-    "room": "memory_plan, available_bytes",
+    "room": "memory_plan, memory_left",
     "silence": "idle_timeout",
     "spot": "placement",
     "stands": "eligibility",

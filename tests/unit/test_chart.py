@@ -15,6 +15,7 @@ import yaml
 
 from devcluster.progress import Progress
 from devcluster.tools.toolbox import Toolbox
+from ocr_operator.decide import ownership
 from ocr_operator.decide.placement import POLICIES
 from ocr_operator.kube import api
 from ocr_operator.settings import Settings
@@ -130,7 +131,7 @@ def test_every_value_is_used_by_a_template() -> None:
         assert name in used or (parent in whole and f".{part}" in templates), name
 
 
-@pytest.mark.parametrize("field", ["placement_policy", "log_level", "log_format"])
+@pytest.mark.parametrize("field", ["counted_pods", "placement_policy", "log_level", "log_format"])
 def test_words_of_a_setting_are_those_of_its_value(field: str) -> None:
     [setting] = [each for each in fields(Settings) if each.name == field]
     value = re.sub(r"_(\w)", lambda found: found[1].upper(), field)
@@ -164,9 +165,34 @@ def test_default_release_is_these_objects(render: Render) -> None:
         ("CustomResourceDefinition", "ocrdeployments.ocr-operator.io"),
         ("CustomResourceDefinition", "ocridlepolicies.ocr-operator.io"),
         ("Deployment", "ocr-operator"),
+        ("PodDisruptionBudget", "ocr-operator"),
+        ("Role", "ocr-operator-leader"),
+        ("RoleBinding", "ocr-operator-leader"),
         ("Service", "ocr-operator-metrics"),
         ("ServiceAccount", "ocr-operator"),
+        ("ValidatingAdmissionPolicy", "ocr-operator-template"),
+        ("ValidatingAdmissionPolicyBinding", "ocr-operator-template"),
     ]
+
+
+@pytest.mark.parametrize("plural", [names.PLURAL, names.POLICY_PLURAL])
+def test_definition_fits_into_the_annotation_of_kubectl_apply(plural: str) -> None:
+    definition = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text(encoding="utf-8"))
+    assert len(json.dumps(definition, separators=(",", ":"))) < 128 * 1024, "262144 bytes are all annotations"
+
+
+@pytest.mark.cluster
+def test_unknown_fields_of_templates_are_told_refused_or_ignored(render: Render) -> None:
+    for action in ("Warn", "Deny"):
+        documents = render(unknownTemplateFields=action)
+        binding = only(documents, "ValidatingAdmissionPolicyBinding")["spec"]
+        policy = only(documents, "ValidatingAdmissionPolicy", binding["policyName"])["spec"]
+        assert binding["validationActions"] == [action]
+        assert policy["failurePolicy"] == "Ignore"
+        longest = max(len(each["expression"]) for each in policy["variables"])
+        assert longest < 10_000, "the API server compiled one of 65,000 characters for half a minute"
+    for values in ({"unknownTemplateFields": "Ignore"}, {"crds": {"enabled": False}}):
+        assert not [each for each in render(**values) if each["kind"].startswith("Validating")]
 
 
 @pytest.mark.cluster
@@ -209,7 +235,10 @@ def test_operator_pod_meets_the_restricted_pod_security_standard(render: Render)
 @pytest.mark.cluster
 def test_there_is_one_operator_at_a_time(render: Render) -> None:
     spec = only(render(), "Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert (spec["replicas"], spec["strategy"]) == (
+        2,
+        {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+    )
 
 
 @pytest.mark.cluster
@@ -240,22 +269,65 @@ def test_role_covers_each_kind_that_the_operator_touches(render: Render) -> None
 def test_role_is_no_wider_than_needed(render: Render) -> None:
     role = only(render(), "ClusterRole", "ocr-operator")
     assert verbs(role, "secrets") == {"get", "create", "patch"}
-    assert verbs(role, names.PLURAL) == {"get", "list", "watch"}
+    assert verbs(role, names.PLURAL) == {"get", "list", "watch", "patch"}
     assert verbs(role, f"{names.PLURAL}/status") == {"get", "patch", "update"}
     assert verbs(role, names.POLICY_PLURAL) == {"get", "list", "watch"}
     assert verbs(role, f"{names.POLICY_PLURAL}/status") == {"get", "patch", "update"}
     assert verbs(role, "nodes") == verbs(role, "namespaces") == {"get", "list", "watch"}
     assert verbs(role, "resourceclaims") == {"get", "create", "delete"}
     assert verbs(role, "pods") == {"get", "list", "watch", "patch", "delete"}
+    assert verbs(role, "pods/status") == {"patch"}
+    assert verbs(role, "events") == {"create", "patch", "list"}
+    for volumes in ("persistentvolumes", "persistentvolumeclaims", "storageclasses"):
+        assert verbs(role, volumes) == {"get"}
+    leases = [rule for rule in role["rules"] if "leases" in rule["resources"]]
+    assert [(rule["verbs"], rule.get("resourceNames")) for rule in leases] == [
+        (["create"], None),
+        (["get", "patch"], [ownership.LEASE_NAME]),
+    ]
     resources = {resource for rule in role["rules"] for resource in rule["resources"]}
     assert resources == {kind.plural for kind in api.KINDS} | {
         f"{names.PLURAL}/status",
         f"{names.PLURAL}/finalizers",
         f"{names.POLICY_PLURAL}/status",
+        "pods/status",
     }
     assert not [
         rule for rule in role["rules"] if "*" in rule["verbs"] + rule["resources"] + rule["apiGroups"]
     ]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("namespaces", [[], ["invoices"]])
+def test_replicas_elect_by_a_lease_of_the_release_that_they_may_write(
+    render: Render, namespaces: list[str]
+) -> None:
+    documents = render(watchNamespaces=namespaces, fullnameOverride="mine")
+    environment = {each["name"]: each.get("value") for each in operator_container(documents)["env"]}
+    assert environment["OCR_OPERATOR_LEASE"] == "ocr-system/mine-leader"
+    role = only(documents, "Role", "mine-leader")
+    assert role["metadata"]["namespace"] == "ocr-system"
+    assert [(rule["verbs"], rule.get("resourceNames")) for rule in role["rules"]] == [
+        (["create"], None),
+        (["get", "patch"], ["mine-leader"]),
+    ]
+    assert only(documents, "RoleBinding", "mine-leader")["roleRef"]["name"] == "mine-leader"
+
+
+@pytest.mark.cluster
+def test_one_of_several_replicas_stays_while_nodes_are_drained(render: Render) -> None:
+    documents = render()
+    budget = only(documents, "PodDisruptionBudget")["spec"]
+    pod = only(documents, "Deployment")["spec"]["template"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    [spread] = pod["spec"]["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == (
+        "kubernetes.io/hostname",
+        "ScheduleAnyway",
+    )
+    for values in ({"replicas": 1}, {"podDisruptionBudget": {"enabled": False}}):
+        assert not [each for each in render(**values) if each["kind"] == "PodDisruptionBudget"]
 
 
 @pytest.mark.cluster
@@ -265,24 +337,66 @@ def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespac
     assert {resource for rule in without_namespace for resource in rule["resources"]} == {
         "nodes",
         "namespaces",
+        "persistentvolumes",
+        "storageclasses",
         names.POLICY_PLURAL,
         f"{names.POLICY_PLURAL}/status",
     }
-    roles = {d["metadata"]["namespace"]: d["rules"] for d in documents if d["kind"] == "Role"}
+    leader = "ocr-operator-leader"
+    roles = {
+        d["metadata"]["namespace"]: d["rules"]
+        for d in documents
+        if d["kind"] == "Role" and d["metadata"]["name"] != leader
+    }
     everywhere = only(render(), "ClusterRole", "ocr-operator")["rules"]
     in_namespace = [rule for rule in everywhere if rule not in without_namespace]
     pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
-    assert roles == {"invoices": in_namespace, "forms": in_namespace, "gpu-operator": pods}
+    events = [{"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}]
+    expected = {
+        "invoices": in_namespace,
+        "forms": in_namespace,
+        "gpu-operator": pods,
+        "ocr-system": events,
+    }
+    assert roles == expected
     bindings = [d for d in documents if d["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
     account = {"kind": "ServiceAccount", "name": "ocr-operator", "namespace": "ocr-system"}
-    assert [binding["subjects"] for binding in bindings] == [[account]] * 4
+    assert [binding["subjects"] for binding in bindings] == [[account]] * 6
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("exporters", ["", "invoices"])
+@pytest.mark.parametrize("exporters", ["", "invoices", "*"])
 def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Render, exporters: str) -> None:
     documents = render(watchNamespaces=["invoices"], exporterNamespace=exporters)
-    assert [d["metadata"]["namespace"] for d in documents if d["kind"] == "Role"] == ["invoices"]
+    assert [d["metadata"]["name"] for d in documents if d["kind"] == "Role"] == [
+        "ocr-operator",
+        "ocr-operator-leader",
+        "ocr-operator-events",
+    ]
+
+
+@pytest.mark.cluster
+def test_all_pods_are_read_only_where_all_of_them_count(render: Render) -> None:
+    values: dict[str, Any] = {"watchNamespaces": ["invoices"]}
+    assert not verbs(only(render(**values), "ClusterRole", "ocr-operator"), "pods")
+    role = only(render(**values, countedPods="all"), "ClusterRole", "ocr-operator")
+    assert verbs(role, "pods") == {"get", "list", "watch"}
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("namespaces", "scope"), [([], "*"), (["forms", "a", "forms"], "a,forms")])
+def test_release_says_which_namespaces_it_watches(render: Render, namespaces: list[str], scope: str) -> None:
+    role = only(render(watchNamespaces=namespaces), "ClusterRole", "ocr-operator")
+    assert role["metadata"]["annotations"] == {"ocr-operator.io/watch-namespaces": scope}
+
+
+@pytest.mark.cluster
+def test_role_for_events_is_not_made_where_the_releases_namespace_is_watched(render: Render) -> None:
+    documents = render(watchNamespaces=["ocr-system"])
+    assert {d["metadata"]["name"] for d in documents if d["kind"] == "Role"} == {
+        "ocr-operator",
+        "ocr-operator-leader",
+    }
 
 
 @pytest.mark.cluster
@@ -314,11 +428,14 @@ def test_own_exporter_is_looked_for_in_the_releases_namespace(render: Render) ->
 
 @pytest.mark.cluster
 def test_prometheus_and_its_token_reach_the_operator(render: Render) -> None:
-    documents = render(prometheus={"url": "http://prometheus:9090", "tokenSecretName": "reader"})
+    documents = render(
+        prometheus={"url": "http://prometheus:9090", "tokenSecretName": "reader", "matchers": 'cluster="eu"'}
+    )
     container = operator_container(documents)
     environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
     settings = Settings.from_env(environ)
     assert settings.prometheus_url == "http://prometheus:9090"
+    assert settings.prometheus_matchers == 'cluster="eu"'
     [mount] = [each for each in container["volumeMounts"] if each["name"] == "prometheus"]
     assert settings.prometheus_token_file == f"{mount['mountPath']}/token"
     volumes = only(documents, "Deployment")["spec"]["template"]["spec"]["volumes"]
@@ -337,6 +454,15 @@ def test_placement_policy_reaches_the_operator(render: Render, policy: str) -> N
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("seconds", [-1, 0, 600])
+def test_time_until_pods_are_the_schedulers_reaches_the_operator(render: Render, seconds: int) -> None:
+    container = operator_container(render(leaveToSchedulerSeconds=seconds, upgradesAtOnce=7))
+    environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert Settings.from_env(environ).upgrades_at_once == 7
+    assert Settings.from_env(environ).leave_to_scheduler_seconds == seconds
+
+
+@pytest.mark.cluster
 def test_only_the_operator_may_write_a_status_and_only_administrators_a_policy(render: Render) -> None:
     documents = render()
     for person in ("ocr-operator-viewer", "ocr-operator-editor"):
@@ -351,7 +477,11 @@ def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render
         entries = operator_container(render(**values))["env"]
         return Settings.from_env({entry["name"]: entry["value"] for entry in entries if "value" in entry})
 
-    assert settings() == Settings()
+    ours: dict[str, Any] = {
+        "identity": "ocr-system/ocr-operator",
+        "lease": "ocr-system/ocr-operator-leader",
+    }
+    assert settings() == Settings(**ours)
     assert settings(
         watchNamespaces=["invoices", "forms"],
         logLevel="debug",
@@ -360,12 +490,13 @@ def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render
         extraEnv=[{"name": "OCR_OPERATOR_SCRAPE_SECONDS", "value": "1"}],
     ) == Settings(
         watch_namespaces=("invoices", "forms"),
-        exporter_namespace="invoices",
+        exporter_namespace=("invoices",),
         log_level="debug",
         log_format="json",
         inference_image="ghcr.io/ocr-operator/ocr-inference:9",
         image_pull_policy="Never",
         scrape_seconds=1.0,
+        **ours,
     )
 
 
@@ -409,6 +540,8 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
         ({"logLevel": "loud"}, "'/logLevel'"),
         ({"prometheus": {"url": "prometheus:9090"}}, "'/prometheus/url'"),
         ({"placementPolicy": "random"}, "'/placementPolicy'"),
+        ({"upgradesAtOnce": -1}, "'/upgradesAtOnce'"),
+        ({"leaveToSchedulerSeconds": -2}, "'/leaveToSchedulerSeconds'"),
         ({"watchNamespaces": "default"}, "'/watchNamespaces'"),
         ({"watchNamespaces": ["Not a name"]}, "'/watchNamespaces/0'"),
         ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),
