@@ -13,6 +13,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 from tests.support import cluster as support
+from tests.support.descriptors import page_files
 from tests.support.foreign import OPT_IN, Foreign, wanted
 
 # What several tests share explains its failures as tests do.
@@ -100,6 +101,15 @@ def end_clusters(request: pytest.FixtureRequest, clusters: support.Clusters) -> 
         item.path == request.path for item in request.session.items if item.get_closest_marker("cluster")
     ):
         clusters.end()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_pages() -> Iterator[None]:
+    """Pages that a file's tests leave open are a fault, and would fail whichever file counts them next."""
+    before = page_files(collect=False)
+    yield
+    if page_files(collect=False) > before:
+        assert page_files() <= before, "pages are open that nobody uses any more"
 
 
 @pytest.fixture(scope="session")

@@ -174,6 +174,7 @@ async def serving(settings: Settings, config: Config, environ: Mapping[str, str]
             finally:
                 app[appkeys.LATEST_STATE].encoded.close()
                 await runner.cleanup()
+                app[appkeys.FILES].close()
     finally:
         listener.close()
 

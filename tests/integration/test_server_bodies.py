@@ -5,7 +5,6 @@ import base64
 import gc
 import io
 import json
-import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from yarl import URL
 from ocr_inference.errors import ApiError
 from ocr_inference.manager.manager import Refused
 from tests.support import inference, pages
+from tests.support.descriptors import page_files
 from tests.support.engines import Faults
 from tests.support.inference import Server, turn
 from tests.support.patience import PATIENCE
@@ -34,9 +34,8 @@ def large(shade: int = 0) -> bytes:
 
 
 def files() -> int:
-    """How many pages this process has open in files in memory."""
-    links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
-    return sum("memfd:ocr-page" in os.readlink(link) for link in links if link.is_symlink())
+    """How many pages this process has open: none waits for a collection of garbage."""
+    return page_files(collect=False)
 
 
 async def until(server: Server, metric: str, value: float) -> None:
@@ -429,6 +428,13 @@ queue: {{deadlineSeconds: 2}}
             gc.enable()
         assert (frames, left) == (set(), [])
         assert files() == 0
+
+
+async def test_kept_files_go_with_their_server() -> None:
+    async with inference.server(inference.FAKE) as server:
+        assert (await server.json("POST", "/v1/files", data=inference.form(pages.blank())))[0] == 200
+        assert files() == 1
+    assert files() == 0
 
 
 async def test_documents_of_jobs_go_with_their_server() -> None:

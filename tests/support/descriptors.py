@@ -19,9 +19,9 @@ def _numbers(pid: int) -> set[int]:
     return {int(name) for name in os.listdir(folder) if os.path.lexists(f"{folder}/{name}")}
 
 
-def page_files(pid: int | None = None) -> int:
-    """Number of pages that a process has open; in this one, no more than are in use."""
-    if pid is None:
+def page_files(pid: int | None = None, *, collect: bool = True) -> int:
+    """Number of pages that a process has open; in this one, no more than are in use, unless `collect` is false."""
+    if pid is None and collect:
         gc.collect()
     folder, count = f"/proc/{pid or os.getpid()}/fd", 0
     for number in _numbers(pid or os.getpid()):
