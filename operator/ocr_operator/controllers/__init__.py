@@ -8,6 +8,7 @@
 - `workqueue`: one pass at a time for each key, failed ones again.
 - `controller`: the parts put together.
 - `reconcile`: one pass over a resource, step by step.
+- `faults`: what becomes of a fault of the operator itself in a pass.
 - `context`: what passes act with and remember.
 - `awake`: the step that labels the pods that get requests.
 - `deletion_costs`: says of pods which are ended first when there are to be fewer.

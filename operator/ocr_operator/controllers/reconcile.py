@@ -18,10 +18,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from ocr_operator.controllers import deletion_costs, overrides, room, startups
+from ocr_operator.controllers import deletion_costs, faults, overrides, room, startups
 from ocr_operator.controllers.awake import Router
 from ocr_operator.controllers.children import obstacle
 from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
+from ocr_operator.controllers.faults import Contained
 from ocr_operator.controllers.placing import Placer
 from ocr_operator.controllers.wave import HOLDS
 from ocr_operator.decide import placement, status
@@ -88,10 +89,7 @@ class Reconciler:
             except api.KubeError:
                 raise
             except Exception as error:
-                what = (
-                    f"the operator fails on this resource ({type(error).__name__}); its log has the traceback"
-                )
-                await self._record(key, Event(type="Warning", reason="OperatorFault", message=what))
+                await faults.report(self._context, self._caches.get(key), key, faults.fault(error))
                 raise
             finally:
                 self._context.wave.passed(key)
@@ -165,6 +163,7 @@ class _ResourcePass:
         self._key = (resource.namespace, resource.name)
         self._obstacle: Refusal | Removal | Unwritten | None = None
         self._edited: Edited | None = None
+        self._steps = Contained()
         self._confirmed = False
         """The API server has shown in this pass that the resource is there."""
         self._nofits: Mapping[str, NoFit] = {}
@@ -177,7 +176,7 @@ class _ResourcePass:
         live = await self._advance()
         waits = [self._doubt_secret(), failed.fades(cache.failure_history, clock.time())]
         children = self._context.children
-        token = await self._tolerated(children.token(self._resource, self._confirm))
+        token = await self._steps.run(self._tolerated(children.token(self._resource, self._confirm)))
         if token is not None:
             queue_threshold = self._resource.spec.routing.max_queue_per_pod
             self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
@@ -189,19 +188,22 @@ class _ResourcePass:
             rank = partial(deletion_costs.write, self._links, self._key, self._own(), self._writer)
             has_room = partial(room.for_one_more, self._context, self._resource)
             ensured = children.ensure(self._resource, token, self._confirm, rank, has_room)
-            found = await self._tolerated(ensured)
+            found = await self._steps.run(self._tolerated(ensured))
             if isinstance(found, Edited):
                 self._edited = found
             else:
                 self._obstacle = self._obstacle or found
-        waits += [await startups.read_warnings(clock, cache, self._own()), await self._place(live)]
+        waits += [
+            await startups.read_warnings(clock, cache, self._own()),
+            await self._steps.run(self._place(live)),
+        ]
         waits.append(await self._report(live))
         cache.report.edited(self._edited or Edited(), clock.time())
         await self._context.reporter.record_events(cache.report, self._body)
         await overrides.remove_ended(self._context, self._cache, self._body)
         waits.append(overrides.seconds_left(self._override, self._context.now()))
-        if self._writer.first_error is not None:
-            raise self._writer.first_error
+        if (error := self._steps.first or self._writer.first_error) is not None:
+            raise error
         if self._obstacle is not None:
             waits.append(REFUSED_SECONDS if isinstance(self._obstacle, Refusal) else REMOVAL_SECONDS)
         return min((each for each in waits if each is not None), default=None)
@@ -356,6 +358,7 @@ class _ResourcePass:
             removal=self._obstacle if isinstance(self._obstacle, Removal) else None,
             edited=self._edited,
             unwritten=self._obstacle if isinstance(self._obstacle, Unwritten) else None,
+            fault=self._steps.fault,
         )
 
     def _rollout(self, child: api.Json) -> Rollout:

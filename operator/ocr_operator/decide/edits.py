@@ -90,7 +90,7 @@ def _step(key: str) -> Step:
         return text
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # what keys of items are is up to who applied them
         return text
     return found if isinstance(found, Mapping) else text
 

@@ -15,15 +15,16 @@ docs/status.md has every condition, reason and phase. The modules:
 - `policy`: the status of an OcrIdlePolicy.
 """
 
-from ocr_operator.decide.status.aggregate import aggregate, stalled
+from ocr_operator.decide.status.aggregate import aggregate, faulty, stalled
 from ocr_operator.decide.status.events import Event, applied, events
 from ocr_operator.decide.status.pods import settles
 from ocr_operator.decide.status.policy import policy
-from ocr_operator.decide.status.types import Edited, PodSeen, Refusal, Removal, Seen, Unwritten
+from ocr_operator.decide.status.types import Edited, Fault, PodSeen, Refusal, Removal, Seen, Unwritten
 
 __all__ = [
     "Edited",
     "Event",
+    "Fault",
     "PodSeen",
     "Refusal",
     "Removal",
@@ -32,6 +33,7 @@ __all__ = [
     "aggregate",
     "applied",
     "events",
+    "faulty",
     "policy",
     "settles",
     "stalled",

@@ -8,7 +8,7 @@ import msgspec
 
 from ocr_operator.decide.status import conditions, pods
 from ocr_operator.decide.status.conditions import Verdict
-from ocr_operator.decide.status.types import Seen
+from ocr_operator.decide.status.types import Fault, Seen
 from ocr_operator.resources import observed
 from ocr_operator.resources.live_override import LiveOverride
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
@@ -97,6 +97,32 @@ def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dic
         "conditions": renewed(before, verdicts, generation, now),
     }
     return {"selector": f"{names.LABEL_DEPLOYMENT}={name}", **before, **fixed}
+
+
+def faulty(body: Mapping[str, Any], fault: Fault, now: datetime) -> dict[str, Any]:
+    """The status of a resource on which the operator fails: what was known before, and what is wrong; the same again
+    changes nothing. The generation that it is about stays: nothing shows that what the resource says now is done.
+    """
+    meta, before = body.get("metadata"), body.get("status")
+    meta = meta if isinstance(meta, Mapping) else {}
+    before = before if isinstance(before, Mapping) else {}
+    known = previous(before)
+    reported = known.get("Degraded", {})
+    if (reported.get("reason"), reported.get("message")) == (fault.reason, fault.message):
+        return dict(before)
+    generation = meta.get("generation")
+    bad = Verdict("True", fault.reason, fault.message)
+    verdicts = {
+        "Ready": Verdict("False", fault.reason, fault.message),
+        "Progressing": bad,
+        "Degraded": bad,
+    }
+    fixed = {
+        "observedGeneration": before.get("observedGeneration", NOT_SEEN),
+        "phase": "Stalled" if known.get("Stalled", {}).get("status") == "True" else "Degraded",
+        "conditions": renewed(before, verdicts, generation if isinstance(generation, int) else 0, now),
+    }
+    return {"selector": f"{names.LABEL_DEPLOYMENT}={meta.get('name')}", **before, **fixed}
 
 
 def renewed(

@@ -90,7 +90,7 @@ def ready(now: View) -> Verdict:
     """
     if now.seen.refusal:
         return Verdict("False", now.seen.refusal.reason, now.seen.refusal.message)
-    if late := now.seen.removal or now.seen.unwritten:
+    if late := now.seen.removal or now.seen.unwritten or now.seen.fault:
         return Verdict("False", late.reason, late.message)
     if now.wanted == 0:
         return Verdict("True", "ScaledToZero", "no replicas are wanted")
@@ -106,7 +106,7 @@ def progressing(now: View) -> Verdict:
     """True while the operator or Kubernetes still works towards the spec; not kstatus' `Reconciling`."""
     if now.seen.refusal:
         return Verdict("False", now.seen.refusal.reason, "waits for a change of the resource")
-    if late := now.seen.removal or now.seen.unwritten:
+    if late := now.seen.removal or now.seen.unwritten or now.seen.fault:
         return Verdict("True", late.reason, late.message)
     if now.wanted == 0:
         left = Verdict("True", "ScalingDown", f"{_pods(len(now.pods))} left")
@@ -127,7 +127,7 @@ def _rolled_out(now: View) -> Verdict:
 
 def degraded(now: View) -> Verdict:
     """True while something is wrong that doesn't pass by waiting a moment."""
-    if failure := now.seen.refusal or now.seen.unwritten:
+    if failure := now.seen.refusal or now.seen.unwritten or now.seen.fault:
         return Verdict("True", failure.reason, failure.message)
     if blocked := _blocked(now):
         return Verdict("True", blocked.reason, blocked.message)

@@ -52,6 +52,14 @@ class Unwritten:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """The operator itself fails on the resource."""
+
+    reason: ClassVar[str] = "OperatorFault"
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Edited:
     """Changes of children that are of others."""
@@ -83,4 +91,5 @@ class Seen:
     refusal: Refusal | None = None
     removal: Removal | None = None
     unwritten: Unwritten | None = None
+    fault: Fault | None = None
     edited: Edited | None = None

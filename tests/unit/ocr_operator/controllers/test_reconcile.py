@@ -892,7 +892,56 @@ async def test_terminating_resource_is_left_to_the_garbage_collector(desk: Desk)
     assert not desk.cluster.children(KEY)
 
 
-async def test_fault_of_ours_is_named_in_an_event_of_the_resource(desk: Desk) -> None:
+@pytest.mark.parametrize("kind", [api.SERVICE, api.DEPLOYMENT, api.SECRET], ids=lambda each: each.name)
+async def test_status_and_placement_go_on_beside_a_fault_of_ours(desk: Desk, kind: api.Kind) -> None:
+    def fail(verb: str, ref: api.Ref) -> None:
+        if ref.kind == kind and verb in ("apply", "create"):
+            raise LookupError("odd")
+
+    desk.kube.fail = fail
+    await desk.make(gpu={"sharing": "none"})
+    await gated(desk)
+    for _ in range(3):
+        with contextlib.suppress(LookupError):
+            await desk.reconcile()
+
+    told = {each: (await desk.condition(each))["reason"] for each in ("Ready", "Degraded")}
+    assert told == {"Ready": "OperatorFault", "Degraded": "OperatorFault"}
+    [event] = [each for each in await desk.kube.find(api.EVENT) if each["reason"] == "OperatorFault"]
+    assert event["message"] == (await desk.condition("Degraded"))["message"]
+    [pod] = desk.cluster.pods_of(KEY)
+    assert not pod.gated, "placement goes on"
+    written = desk.kube.calls["apply_status"]
+    with contextlib.suppress(LookupError):
+        await desk.reconcile()
+    assert desk.kube.calls["apply_status"] == written, "the same fault is told once"
+
+    desk.kube.fail = lambda verb, ref: None
+    await reconciled(desk)
+    assert (await desk.condition("Degraded"))["status"] == "False"
+    assert len(desk.cluster.children(KEY)) == 3
+
+
+async def test_fault_of_ours_outside_of_steps_is_in_the_status_too(desk: Desk) -> None:
+    await desk.make(gpu={"sharing": "none"})
+    await reconciled(desk)
+
+    def fail(verb: str, ref: api.Ref) -> None:
+        if ref.kind == api.POD:
+            raise LookupError("odd")
+
+    await gated(desk)
+    desk.kube.fail = fail
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
+    for _ in range(3):
+        with contextlib.suppress(LookupError, ExceptionGroup):
+            await desk.reconcile()
+    degraded = await desk.condition("Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "OperatorFault")
+    assert "LookupError" in degraded["message"]
+
+
+async def test_fault_of_ours_that_no_status_can_say_is_named_in_an_event(desk: Desk) -> None:
     await desk.make()
 
     def fail(verb: str, ref: api.Ref) -> None:

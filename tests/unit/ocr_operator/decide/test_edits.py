@@ -110,7 +110,8 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.text(max_size=8) | st.sampled_from(["f:spec", "f:a", ".", "k:{}", "k:1", 'k:{"name":"a"}']),
+            st.text(max_size=8)
+            | st.sampled_from(["f:spec", "f:a", ".", "k:{}", "k:1", 'k:{"name":"a"}', "k:" + "[" * 5000]),
             inner,
             max_size=3,
         )
@@ -122,3 +123,10 @@ JSON = st.recursive(
 @given(st.lists(JSON | st.builds(lambda fields: {"manager": "x", "fieldsV1": fields}, JSON)))
 def test_no_record_fails(managed: list[Any]) -> None:
     assert isinstance(told(*managed), str)
+
+
+def test_key_of_an_item_that_is_nested_beyond_reason_is_no_item_of_ours() -> None:
+    added = entry({"f:spec": {"f:template": {"k:" + "[" * 5000 + "]" * 5000: {"f:image": {}}}}})
+    assert told(added) == ""
+    item = {**WANTED, "metadata": {"name": "invoices", "managedFields": [added]}}
+    assert not edits.overwrites_template(WANTED, item)

@@ -20,7 +20,7 @@ from ocr_operator.controllers import preemption as preemption_controller
 from ocr_operator.controllers import reconcile, reports
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import Basis, NoFit, NoFitReason, Placement
-from ocr_operator.decide.status import Edited, Event, PodSeen, Refusal, Removal, Seen, Unwritten
+from ocr_operator.decide.status import Edited, Event, Fault, PodSeen, Refusal, Removal, Seen, Unwritten
 from ocr_operator.decide.status import conditions as verdicts
 from ocr_operator.decide.status import pods as podviews
 from ocr_operator.pods.unreachable import Unreachable
@@ -489,6 +489,35 @@ def test_what_others_set_in_children_is_told_and_harms_no_condition() -> None:
     assert [each for each in reported["conditions"] if each["type"] != "Progressing"] == [
         each for each in tell(make_seen())["conditions"] if each["type"] != "Progressing"
     ]
+
+
+def test_a_fault_of_the_operator_is_told_and_what_was_known_stays() -> None:
+    before, fault = tell(make_seen("a")), Fault(message="the operator fails")
+    body = {"metadata": {"name": "invoices", "generation": 2}, "status": before}
+    reported = status.faulty(body, fault, LATER)
+    assert summary(reported) == summary(before) | {
+        "Ready": "False/OperatorFault",
+        "Progressing": "True/OperatorFault",
+        "Degraded": "True/OperatorFault",
+    }
+    assert (reported["observedGeneration"], reported["phase"]) == (before["observedGeneration"], "Degraded")
+    for kept in ("pods", "locations", "liveSettings", "selector", "replicas"):
+        assert reported[kept] == before[kept]
+    again = status.faulty(body | {"status": reported}, fault, LATER + timedelta(hours=1))
+    assert again == reported
+    assert [each.reason for each in status.events(before, reported)] == ["NotReady", "OperatorFault"]
+    summed = summary(tell(make_seen(), fault=fault))
+    assert {kind for kind, each in summed.items() if each.endswith("/OperatorFault")} == {
+        "Ready",
+        "Progressing",
+        "Degraded",
+    }
+
+
+@pytest.mark.parametrize("body", [{}, {"metadata": 1, "status": []}, {"metadata": {"generation": "x"}}])
+def test_a_fault_of_the_operator_is_told_of_any_body(body: dict[str, Any]) -> None:
+    reported = status.faulty(body, Fault(message="the operator fails"), NOW)
+    assert summary(reported)["Degraded"] == "True/OperatorFault"
 
 
 def test_children_that_are_not_written_yet_are_told_and_stall_nothing() -> None:
@@ -969,6 +998,7 @@ PASSED_ON = {
     "refusal": {"ManifestRefused", "NameTaken"},
     "removal": {Removal.reason},
     "unwritten": {Unwritten.reason},
+    "fault": {Fault.reason},
     "problems": set(podviews.REASONS),
     "nofit": {reason.value for reason in NoFitReason},
     "failed_reason": {"FailedCreate", "ProgressDeadlineExceeded"},
