@@ -1,6 +1,7 @@
 """An operator of a newer version: resources without an image of their own are rolled out a few at a time."""
 
 import asyncio
+from functools import partial
 
 from ocr_operator.kube import api
 from ocr_wire import names
@@ -13,6 +14,10 @@ def on(cluster: Stage, image: str) -> str:
     """The resources whose pods are made with that image."""
     found = cluster.objects(api.DEPLOYMENT).items()
     return "".join(name for name, each in sorted(found) if image_of(each) == image)
+
+
+def everywhere(cluster: Stage, image: str) -> bool:
+    return on(cluster, image) == "".join(ALL)
 
 
 def image_of(deployment: api.Json) -> str:
@@ -76,3 +81,26 @@ async def test_upgrade_can_be_all_at_once() -> None:
         cluster.rolling = set(ALL)
         await cluster.start(inference_image="image:2", upgrades_at_once=0)
         await until(lambda: on(cluster, "image:2") == "abcde")
+
+
+async def test_resource_that_was_broken_before_keeps_no_place_for_ever() -> None:
+    """Its failure says nothing of the new version, so neither this wave nor that of the next version waits for it."""
+    async with stage(inference_image="image:1") as cluster:
+        cluster.failing = {"a", "b"}
+        for name in ALL:
+            await cluster.apply(name, replicas=1, gpu={"sharing": "none"})
+        await until(lambda: all(cluster.holds("Ready", name=name) for name in "cde"))
+        for image in ("image:2", "image:3"):
+            await cluster.kill()
+            await cluster.start(inference_image=image, upgrades_at_once=1)
+            await until(partial(everywhere, cluster, image))
+        await until(lambda: (count(cluster, "waiting"), count(cluster, "failing")) == (0, 0))
+
+        await cluster.kill()
+        cluster.rolling = {"c"}
+        await cluster.start(inference_image="image:4", upgrades_at_once=1)
+        await until(lambda: on(cluster, "image:4") == "c")
+        cluster.failing.add("c")
+        await until(lambda: count(cluster, "failing") == 1)
+        await asyncio.sleep(0.3)
+        assert on(cluster, "image:4") == "c", "it worked before: the version may be what broke it"

@@ -64,6 +64,8 @@ class Stage:
     """Whether the scheduler works."""
     rolling: set[str] = field(default_factory=set)
     """Deployments whose roll-outs don't come to an end."""
+    failing: set[str] = field(default_factory=set)
+    """Deployments whose pods aren't ready for so long that their roll-outs have failed."""
     starts: bool = True
     """Whether kubelets start pods."""
     collects: bool = True
@@ -286,7 +288,9 @@ class Stage:
             for pod in more or [each for each in mine if _outdated(each, deployment)][:1]:
                 await self.kube.delete(api.ref_of(pod), uid=pod["metadata"]["uid"])
             await self._patch(
-                deployment, "/status", _rolled_out(deployment, mine, done=name not in self.rolling)
+                deployment,
+                "/status",
+                _rolled_out(deployment, mine, done=name not in self.rolling, failed=name in self.failing),
             )
 
     async def _collect(self) -> None:
@@ -389,8 +393,11 @@ def _outdated(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
     return found
 
 
-def _rolled_out(deployment: Mapping[str, Any], pods: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
-    ready = sum(bool(pod["status"].get("containerStatuses")) for pod in pods)
+def _rolled_out(
+    deployment: Mapping[str, Any], pods: list[dict[str, Any]], *, done: bool, failed: bool
+) -> dict[str, Any]:
+    ready = 0 if failed else sum(bool(pod["status"].get("containerStatuses")) for pod in pods)
+    reason = "NewReplicaSetAvailable" if done else "ReplicaSetUpdated"
     return {
         "observedGeneration": deployment["metadata"]["generation"],
         "replicas": len(pods),
@@ -400,8 +407,8 @@ def _rolled_out(deployment: Mapping[str, Any], pods: list[dict[str, Any]], *, do
         "conditions": [
             {
                 "type": "Progressing",
-                "status": "True",
-                "reason": "NewReplicaSetAvailable" if done else "ReplicaSetUpdated",
+                "status": "False" if failed else "True",
+                "reason": "ProgressDeadlineExceeded" if failed else reason,
             }
         ],
     }

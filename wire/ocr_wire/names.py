@@ -70,7 +70,9 @@ ANNOTATION_ROLLED_BY: Final = f"{GROUP}/rolled-by"
 """On the child Deployment: why its template was written last; see `RESOURCE_CHANGED`."""
 RESOURCE_CHANGED: Final = "resource"
 DEFAULTS_CHANGED: Final = "operator"
-"""The values of that annotation: a change of the resource, or of what the operator adds to it."""
+DEFAULTS_CHANGED_BROKEN: Final = "operator-broken"
+"""The values of that annotation: a change of the resource, or of what the operator adds to it, while the pods were all
+ready or while they weren't."""
 
 CONFIG_DIR: Final = "/etc/ocr-inference"
 CONFIG_FILE: Final = "config.yaml"

@@ -128,7 +128,7 @@ class Children:
                     return Refusal(reason="NameTaken", message="; ".join(todo.blocked)[:MAX_MESSAGE])
                 return Removal(message="; ".join(todo.waits)[:MAX_MESSAGE])
             if turn.held is not None and self._wave.take(key, turn.held):
-                turn = _Turn(names.DEFAULTS_CHANGED)
+                turn = _Turn(waves.turn_of(turn.held))
                 todo = self._plan(resource.uid, turn.of(desired), owned)
             waits = any(pod.gated for pod in self._cluster.pods_of(key))
             changes = _writes_deployment(todo) and turn.held is None

@@ -76,15 +76,26 @@ def held(wanted: Manifest, child: Manifest) -> dict[str, Any]:
     return {**wanted, "metadata": meta, "spec": spec | {"template": mapping(child, "spec").get("template")}}
 
 
+def turn_of(child: Manifest) -> str:
+    """Return the word with which a child is written whose turn it is."""
+    return names.DEFAULTS_CHANGED if is_sound(child) else names.DEFAULTS_CHANGED_BROKEN
+
+
 def holds(child: Manifest | None) -> bool:
     """Return whether a resource has a place in the wave: what the operator has changed is rolled out, and isn't yet so
     far that all pods are of the new template and were ready.
+
+    A roll-out that fails keeps its place if all pods were ready before it: then it may be the operator's new version
+    that breaks them, and others are kept from it. Where they weren't, a failure says nothing of the version.
     """
     if child is None or mapping(child, "metadata").get("deletionTimestamp"):
         return False
-    if _annotations(child).get(names.ANNOTATION_ROLLED_BY) != names.DEFAULTS_CHANGED:
+    word = _annotations(child).get(names.ANNOTATION_ROLLED_BY)
+    if word not in (names.DEFAULTS_CHANGED, names.DEFAULTS_CHANGED_BROKEN):
         return False
     seen = rollout(child)
+    if word == names.DEFAULTS_CHANGED_BROKEN and seen.observed and seen.failed:
+        return False
     return not (seen.observed and (seen.available_once or seen.wanted == 0))
 
 
@@ -110,7 +121,7 @@ def turns(waiting: Collection[Waiting], holding: Collection[Key], budget: int) -
 
     1. Those that hold a place: they need no other, and what comes may be the cure.
     2. As many of the rest as there are places, those first whose pods are all ready: one that wasn't before its
-       roll-out may never be, and its place is lost to the others until it is mended.
+       roll-out may never be, and it has its place until that has failed, which takes minutes.
     Each by namespace and name.
     """
     again = sorted(each.key for each in waiting if each.key in holding)

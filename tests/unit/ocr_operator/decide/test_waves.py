@@ -174,6 +174,31 @@ def test_place_is_held_until_all_pods_were_ready_once(status: dict[str, Any], ex
     assert not waves.holds(rolling), "a person's change needs no place"
 
 
+@pytest.mark.parametrize(
+    ("available", "reason", "status", "expected"),
+    [
+        (0, "ReplicaSetUpdated", "True", True),
+        (0, "ProgressDeadlineExceeded", "False", False),
+        (1, "NewReplicaSetAvailable", "True", False),
+    ],
+    ids=["rolls out", "failed", "mended by it"],
+)
+def test_resource_that_was_broken_before_holds_its_place_until_its_roll_out_has_failed(
+    available: int, reason: str, status: str, expected: bool
+) -> None:
+    before = child(resource())
+    assert waves.turn_of(before) == names.DEFAULTS_CHANGED
+    before["status"]["availableReplicas"] = 0
+    rolling = child(resource(), NEW, waves.turn_of(before))
+    condition = {"type": "Progressing", "status": status, "reason": reason}
+    rolling["status"] |= {"availableReplicas": available, "conditions": [condition]}
+    assert waves.holds(rolling) is expected
+    rolling["status"]["observedGeneration"] = 0
+    assert waves.holds(rolling), (
+        "its controller hasn't seen the new template: the failure is of the one before"
+    )
+
+
 @given(
     st.lists(st.tuples(KEYS, st.booleans()), unique_by=lambda each: each[0]), st.sets(KEYS), st.integers(0, 5)
 )
