@@ -25,7 +25,7 @@ GPUS ?= 2
 COUNT ?= 100000
 SEED ?= 1
 
-.PHONY: help init init-vlm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools vendor cluster-up cluster-down bench fuzz krew crds lock images clean
+.PHONY: help init init-vlm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,10 @@ standalone-tools: ## Install what tests of docs/standalone.md need, where apt an
 	  apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends nginx-light caddy bubblewrap; \
 	else echo "tests that need nginx, caddy or bwrap (bubblewrap) are skipped: install them" >&2; fi >/dev/null
 
+promtool: init ## promtool into .venv, where apt is, of Debian's prometheus: tests play the chart's alerts with it; nothing is installed
+	@test -x .venv/bin/promtool || { folder="$$(mktemp --directory)"; cd "$$folder" && apt-get update --quiet > /dev/null \
+	  && apt-get download --quiet prometheus && dpkg-deb --extract prometheus_*.deb . && cp usr/bin/promtool "$(CURDIR)/.venv/bin/" && rm -r "$$folder"; }
+
 vendor: init ## Fetch the web page's libraries from npm again, in the versions of vendor.json
 	$(PY) -m tests.support.vendored
 
@@ -131,8 +135,11 @@ fuzz: init ## Damaged pictures and documents through what decodes and draws them
 krew: init ## Archives and manifest of kubectl ocr for krew, in dist/krew
 	$(PY) -m krew.build --uv $(UV)
 
-crds: ## Copy the canonical CRDs into the chart
+crds: ## Copy the canonical CRDs into the charts
 	cp crds/*.yaml charts/ocr-operator/files/
+
+chart: init ## Make the table of values in the chart's README, and the defaults of absent keys, from its values.yaml
+	$(PY) -m tests.support.chart_docs
 
 lock: ## Resolve pyproject.toml into uv.lock
 	$(UV) lock

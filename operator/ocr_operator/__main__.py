@@ -10,9 +10,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import kopf
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
@@ -24,7 +25,7 @@ from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.settings import VERSION, InvalidSetting, Settings
-from ocr_wire import names, redaction
+from ocr_wire import names, redaction, tokens
 from ocr_wire.arguments import parser_class
 from ocr_wire.sparse import Sparse, loop_errors
 
@@ -94,12 +95,17 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
             ready=controller.ready,
             registry=registry,
             note=controller.note,
+            metrics_token=_token(settings.metrics_token_file),
         ) as port:
             log.info("started version=%s port=%d", VERSION, port)
             with logs.counted(metrics.faults):
                 if not await _served(client, settings, stopping):
                     return 0
                 return await _work(handlers.Work(controller.run, stopping), client, settings, stopping)
+
+
+def _token(file: str) -> Callable[[], str] | None:
+    return (lambda: tokens.parse(Path(file).read_bytes())) if file else None
 
 
 async def _work(work: handlers.Work, client: kube.Client, settings: Settings, stopping: asyncio.Event) -> int:

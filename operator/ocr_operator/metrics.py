@@ -3,9 +3,30 @@
 No label has values from outside (names of resources, messages): the number of series is bounded.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ConditionCounts(Collector):
+    """Counts of resources by condition and status, made at a scrape by one look at all of them."""
+
+    NAME: Final = "ocr_operator_conditions"
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Mapping[tuple[str, str], int]] = dict
+        """Returns the numbers, by condition and status."""
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self.NAME, "Resources, by condition.", labels=["condition", "status"])
+        for labels, count in self.read().items():
+            family.add_metric(labels, count)
+        yield family
 
 
 class Metrics:
@@ -14,6 +35,8 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
+        self.conditions = ConditionCounts()
+        registry.register(self.conditions)
         self.policies = Gauge("ocr_operator_policies", "Known OcrIdlePolicies.", registry=registry)
         self.reconciles = Counter(
             "ocr_operator_reconciles", "Passes over one resource or policy.", ["result"], registry=registry

@@ -5,6 +5,8 @@ for nothing: the oldest one makes way for the newest, and no client can keep the
 """
 
 import asyncio
+import hmac
+import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +24,8 @@ SILENT_SECONDS: Final = 75.0
 """Time after which a connection without a complete request is closed; longer than the keep-alive of scrapers."""
 _BACKLOG: Final = 64
 _FILES: Final = 1 << 16
+
+log = logging.getLogger(__name__)
 
 
 def raise_open_files() -> None:
@@ -41,10 +45,12 @@ async def serve(
     ready: Callable[[], bool],
     registry: CollectorRegistry,
     note: Callable[[], str] = lambda: "",
+    metrics_token: Callable[[], str] | None = None,
     silent_seconds: float = SILENT_SECONDS,
 ) -> AsyncIterator[int]:
     """Serve until left; yields the port, which is a free one for 0. An empty host is all addresses, of IPv6 and IPv4.
-    `unhealthy_reason` is empty while all is well; `note` is what `/readyz` says besides."""
+    `unhealthy_reason` is empty while all is well; `note` is what `/readyz` says besides. `metrics_token` reads the
+    bearer token that `/metrics` asks for; None asks for none, and an empty or unreadable one refuses every request."""
 
     async def livez(_: web.Request) -> web.Response:
         wrong = unhealthy_reason()
@@ -55,6 +61,10 @@ async def serve(
         return web.Response(text=said) if ready() else web.Response(status=503, text="not every watch is up")
 
     async def metrics(request: web.Request) -> web.Response:
+        if metrics_token is not None and not await _knows(request, metrics_token):
+            return web.Response(
+                status=401, text="the bearer token is another one", headers={"WWW-Authenticate": "Bearer"}
+            )
         encode, media_type = choose_encoder(accept.metrics(",".join(request.headers.getall("Accept", ()))))
         return web.Response(body=encode(registry), headers={"Content-Type": media_type, "Vary": "Accept"})
 
@@ -79,6 +89,21 @@ async def serve(
     finally:
         await runner.cleanup()
         listener.close()
+
+
+async def _knows(request: web.Request, token: Callable[[], str]) -> bool:
+    """Whether a request has the token; compared in a time that tells nothing of it."""
+    try:
+        wanted = await asyncio.to_thread(token)
+    except (OSError, ValueError) as error:
+        log.warning("nobody may read /metrics, for its token can't be read: %s", error)
+        return False
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return (
+        bool(wanted)
+        and scheme.lower() == "bearer"
+        and hmac.compare_digest(given.strip().encode(errors="surrogateescape"), wanted.encode())
+    )
 
 
 class _Connection(web.RequestHandler):

@@ -36,6 +36,8 @@ class Settings:
     """The image of pods whose resource names none."""
     image_pull_policy: str = field(default="", metadata={"one_of": ("", "Always", "IfNotPresent", "Never")})
     """Of inference pods; empty leaves it to Kubernetes."""
+    image_pull_secrets: tuple[str, ...] = field(default=(), metadata={"separator": ","})
+    """Comma-separated names of pull secrets that inference pods have beside those of their template."""
     watch_namespaces: tuple[str, ...] = field(default=(), metadata={"separator": ","})
     """Comma-separated; empty is all of them."""
     counted_pods: str = field(default="watched", metadata={"one_of": ("watched", "all")})
@@ -87,6 +89,8 @@ class Settings:
     """Address to listen at; empty is all of the machine, of IPv6 and IPv4."""
     port: int = field(default=8080, metadata={"least": 0, "most": 65_535})
     """Of `/metrics`, `/livez` and `/readyz`; 0 takes any free one."""
+    metrics_token_file: str = ""
+    """A file with the bearer token that `/metrics` asks for; read anew for each request."""
     log_level: str = field(default="info", metadata={"one_of": ("debug", "info", "warning", "error")})
     log_format: str = field(default="text", metadata={"one_of": ("text", "json")})
 

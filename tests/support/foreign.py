@@ -24,6 +24,9 @@ INFERENCE_IMAGE: Final = "OCR_TEST_INFERENCE_IMAGE"
 
 
 _OPERATORS: Final = "/apis/apps/v1/deployments?labelSelector=app.kubernetes.io/name%3Docr-operator"
+_ROLES: Final = (
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles?labelSelector=app.kubernetes.io/name%3Docr-operator"
+)
 
 
 def wanted(environ: Mapping[str, str]) -> bool:
@@ -153,7 +156,7 @@ class Foreign:
         for definition in definitions.read():
             if self._find(path_of(definition)) is not None:
                 return f"it has the definition {definition['metadata']['name']} already"
-        if self._find("/apis/rbac.authorization.k8s.io/v1/clusterroles/ocr-operator") is not None:
+        if self.request("GET", _ROLES)["items"]:
             return "the chart is installed in it"
         return None
 

@@ -1,11 +1,10 @@
 """The Helm chart: what it renders, what it refuses, and that it says the same as its README and the operator."""
 
+import functools
 import json
-import os
 import re
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,60 +12,30 @@ from typing import Any
 import pytest
 import yaml
 
-from devcluster.progress import Progress
-from devcluster.tools.toolbox import Toolbox
 from ocr_operator.decide import ownership
 from ocr_operator.decide.placement import POLICIES
 from ocr_operator.kube import api
 from ocr_operator.settings import Settings
 from ocr_wire import names
+from tests.support import chart_docs, charts
+from tests.support.chart_docs import CHART
+from tests.support.charts import only
 from tests.support.paths import ROOT
-from tests.support.patience import PATIENCE
 
-CHART = ROOT / "charts" / "ocr-operator"
-Documents = list[dict[str, Any]]
+Documents = charts.Documents
 Render = Callable[..., Documents]
-
-
-@pytest.fixture(scope="module")
-def helm() -> Path:
-    found = Toolbox(os.environ, Progress(sys.stderr)).find(("helm",))
-    if found is None:
-        reason = "helm is neither on PATH nor built: run `python -m devcluster tools`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found["helm"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+CLUSTER_NAME = "ocr-operator.ocr-system"
 
 
 @pytest.fixture
-def run(helm: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def call(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        file = tmp_path / "values.yaml"
-        file.write_text(yaml.safe_dump(values or {}), encoding="utf-8")
-        # Not the user's own plugins, caches and registries.
-        environment = {"PATH": os.defpath, "HOME": str(tmp_path), "HELM_NO_PLUGINS": "1"}
-        command = [str(helm), *arguments, "--values", str(file)]
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-
-    return call
+def run(tmp_path: Path) -> Run:
+    return functools.partial(charts.run, tmp_path)
 
 
 @pytest.fixture
-def render(run: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
-    def call(**values: Any) -> Documents:
-        done = run("template", "ocr-operator", str(CHART), "--namespace", "ocr-system", values=values)
-        assert done.returncode == 0, done.stderr
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-    return call
-
-
-def only(documents: Documents, kind: str, name: str | None = None) -> dict[str, Any]:
-    [found] = [d for d in documents if d["kind"] == kind and name in {None, d["metadata"]["name"]}]
-    return found
+def render(tmp_path: Path) -> Render:
+    return lambda **values: charts.render(tmp_path, values)
 
 
 def operator_container(documents: Documents) -> dict[str, Any]:
@@ -79,18 +48,10 @@ def verbs(role: dict[str, Any], resource: str) -> set[str]:
     return {verb for rule in role["rules"] if resource in rule["resources"] for verb in rule["verbs"]}
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the values that a person sets; a security context is set as a whole."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value and key not in {"nodeSelector", "resources"} | WHOLE:
-            yield from leaves(value, f"{name}.")
-        else:
-            yield name
-
-
-WHOLE = {"podSecurityContext", "securityContext"}
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+OF_PARENTS = {"global", "enabled"}
+"""Of charts that have this one as a part: their `global` has more, their condition is for Helm alone."""
+OPEN = {"affinity", "resources", "global"}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 
@@ -102,20 +63,35 @@ def test_chart_carries_the_canonical_definitions() -> None:
     assert copies == canonical, "run `make crds`"
 
 
-def test_readme_has_a_row_for_each_value_and_no_other() -> None:
-    readme = (CHART / "README.md").read_text(encoding="utf-8")
-    table = readme.split("\n## Values\n", 1)[1].split("\n## ", 1)[0]
-    rows = re.findall(r"^\| `([\w.]+)` \|", table, flags=re.MULTILINE)
-    assert rows == list(leaves(VALUES))
+@pytest.mark.parametrize("path", [chart_docs.README, chart_docs.DEFAULTS], ids=lambda path: path.name)
+def test_what_is_made_from_the_values_is_as_they_are(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == chart_docs.generated()[path], "run `make chart`"
+
+
+def test_row_of_the_readme_has_name_default_and_text() -> None:
+    group = "a:\n  # -- first line\n  # and second\n  b: 2\n  c: x\n"
+    source = f"# Not about a value.\n\n{group}# -- whole\n# @default -- much\nd:\n  e: [1]\n"
+    assert chart_docs.table(source).splitlines()[2:] == [
+        "| `a.b` | `2` | first line and second |",
+        "| `a.c` | `x` | |",
+        "| `d` | much | whole |",
+    ]
+
+
+def test_every_value_has_a_name_that_a_template_can_have_absent() -> None:
+    """Each template begins by giving absent keys their defaults."""
+    for template in (CHART / "templates").iterdir():
+        if not template.name.startswith("_"):
+            assert template.read_text("utf-8").startswith('{{- include "ocr-operator.fill" . }}\n'), template
 
 
 def test_schema_names_each_value_and_is_closed_at_every_level() -> None:
     def check(schema: dict[str, Any], values: dict[str, Any], path: str) -> None:
         assert schema["additionalProperties"] is False, path
-        assert set(schema["properties"]) - {"global"} == set(values), path
+        assert set(schema["properties"]) - OF_PARENTS == set(values) - OF_PARENTS, path
         for key, value in values.items():
             inner = schema["properties"][key]
-            if isinstance(value, dict) and "properties" in inner and key not in {"affinity", "resources"}:
+            if isinstance(value, dict) and "properties" in inner and key not in OPEN:
                 check(inner, value, f"{path}{key}.")
 
     check(SCHEMA, VALUES, "")
@@ -125,8 +101,9 @@ def test_every_value_is_used_by_a_template() -> None:
     templates = "".join(path.read_text(encoding="utf-8") for path in (CHART / "templates").iterdir())
     used = set(re.findall(r"\.Values\.([\w.]+)", templates))
     # `.Values.image` is handed over whole: then the parts of it are found by their own names.
-    whole = {name.rpartition(".")[0] for name in leaves(VALUES)} & used
-    for name in leaves(VALUES):
+    leaves = [each.name for each in chart_docs.values(chart_docs.VALUES.read_text(encoding="utf-8"))]
+    whole = {name.rpartition(".")[0] for name in leaves} & used
+    for name in leaves:
         parent, _, part = name.rpartition(".")
         assert name in used or (parent in whole and f".{part}" in templates), name
 
@@ -150,7 +127,7 @@ def test_chart_and_project_have_one_version() -> None:
 
 
 @pytest.mark.cluster
-def test_lint_is_clean(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_lint_is_clean(run: Run) -> None:
     done = run("lint", str(CHART), "--strict", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -158,10 +135,10 @@ def test_lint_is_clean(run: Callable[..., subprocess.CompletedProcess[str]]) -> 
 @pytest.mark.cluster
 def test_default_release_is_these_objects(render: Render) -> None:
     assert sorted((d["kind"], d["metadata"]["name"]) for d in render()) == [
-        ("ClusterRole", "ocr-operator"),
-        ("ClusterRole", "ocr-operator-editor"),
-        ("ClusterRole", "ocr-operator-viewer"),
-        ("ClusterRoleBinding", "ocr-operator"),
+        ("ClusterRole", "ocr-operator-editor.ocr-system"),
+        ("ClusterRole", "ocr-operator-viewer.ocr-system"),
+        ("ClusterRole", "ocr-operator.ocr-system"),
+        ("ClusterRoleBinding", "ocr-operator.ocr-system"),
         ("CustomResourceDefinition", "ocrdeployments.ocr-operator.io"),
         ("CustomResourceDefinition", "ocridlepolicies.ocr-operator.io"),
         ("Deployment", "ocr-operator"),
@@ -170,8 +147,8 @@ def test_default_release_is_these_objects(render: Render) -> None:
         ("RoleBinding", "ocr-operator-leader"),
         ("Service", "ocr-operator-metrics"),
         ("ServiceAccount", "ocr-operator"),
-        ("ValidatingAdmissionPolicy", "ocr-operator-template"),
-        ("ValidatingAdmissionPolicyBinding", "ocr-operator-template"),
+        ("ValidatingAdmissionPolicy", "ocr-operator-template.ocr-system"),
+        ("ValidatingAdmissionPolicyBinding", "ocr-operator-template.ocr-system"),
     ]
 
 
@@ -258,7 +235,7 @@ def test_selectors_find_the_operator_pod(render: Render) -> None:
 
 @pytest.mark.cluster
 def test_role_covers_each_kind_that_the_operator_touches(render: Render) -> None:
-    role = only(render(), "ClusterRole", "ocr-operator")
+    role = only(render(), "ClusterRole", CLUSTER_NAME)
     for kind in api.KINDS:
         group = kind.api_version.rpartition("/")[0]
         granted = [r for r in role["rules"] if kind.plural in r["resources"] and group in r["apiGroups"]]
@@ -267,7 +244,7 @@ def test_role_covers_each_kind_that_the_operator_touches(render: Render) -> None
 
 @pytest.mark.cluster
 def test_role_is_no_wider_than_needed(render: Render) -> None:
-    role = only(render(), "ClusterRole", "ocr-operator")
+    role = only(render(), "ClusterRole", CLUSTER_NAME)
     assert verbs(role, "secrets") == {"get", "create", "patch"}
     assert verbs(role, names.PLURAL) == {"get", "list", "watch", "patch"}
     assert verbs(role, f"{names.PLURAL}/status") == {"get", "patch", "update"}
@@ -333,7 +310,7 @@ def test_one_of_several_replicas_stays_while_nodes_are_drained(render: Render) -
 @pytest.mark.cluster
 def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespace(render: Render) -> None:
     documents = render(watchNamespaces=["invoices", "forms"], exporterNamespace="gpu-operator")
-    without_namespace = only(documents, "ClusterRole", "ocr-operator")["rules"]
+    without_namespace = only(documents, "ClusterRole", CLUSTER_NAME)["rules"]
     assert {resource for rule in without_namespace for resource in rule["resources"]} == {
         "nodes",
         "namespaces",
@@ -348,7 +325,7 @@ def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespac
         for d in documents
         if d["kind"] == "Role" and d["metadata"]["name"] != leader
     }
-    everywhere = only(render(), "ClusterRole", "ocr-operator")["rules"]
+    everywhere = only(render(), "ClusterRole", CLUSTER_NAME)["rules"]
     in_namespace = [rule for rule in everywhere if rule not in without_namespace]
     pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
     events = [{"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}]
@@ -378,15 +355,15 @@ def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Ren
 @pytest.mark.cluster
 def test_all_pods_are_read_only_where_all_of_them_count(render: Render) -> None:
     values: dict[str, Any] = {"watchNamespaces": ["invoices"]}
-    assert not verbs(only(render(**values), "ClusterRole", "ocr-operator"), "pods")
-    role = only(render(**values, countedPods="all"), "ClusterRole", "ocr-operator")
+    assert not verbs(only(render(**values), "ClusterRole", CLUSTER_NAME), "pods")
+    role = only(render(**values, countedPods="all"), "ClusterRole", CLUSTER_NAME)
     assert verbs(role, "pods") == {"get", "list", "watch"}
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize(("namespaces", "scope"), [([], "*"), (["forms", "a", "forms"], "a,forms")])
 def test_release_says_which_namespaces_it_watches(render: Render, namespaces: list[str], scope: str) -> None:
-    role = only(render(watchNamespaces=namespaces), "ClusterRole", "ocr-operator")
+    role = only(render(watchNamespaces=namespaces), "ClusterRole", CLUSTER_NAME)
     assert role["metadata"]["annotations"] == {"ocr-operator.io/watch-namespaces": scope}
 
 
@@ -465,7 +442,7 @@ def test_time_until_pods_are_the_schedulers_reaches_the_operator(render: Render,
 @pytest.mark.cluster
 def test_only_the_operator_may_write_a_status_and_only_administrators_a_policy(render: Render) -> None:
     documents = render()
-    for person in ("ocr-operator-viewer", "ocr-operator-editor"):
+    for person in ("ocr-operator-viewer.ocr-system", "ocr-operator-editor.ocr-system"):
         role = only(documents, "ClusterRole", person)
         for what in (f"{names.PLURAL}/status", f"{names.POLICY_PLURAL}/status", names.POLICY_PLURAL):
             assert verbs(role, what) <= {"get", "list", "watch"}
@@ -553,16 +530,14 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
         ),
     ],
 )
-def test_wrong_values_are_refused_by_name(
-    run: Callable[..., subprocess.CompletedProcess[str]], values: dict[str, Any], complaint: str
-) -> None:
+def test_wrong_values_are_refused_by_name(run: Run, values: dict[str, Any], complaint: str) -> None:
     done = run("template", "ocr-operator", str(CHART), values=values)
     assert done.returncode != 0
     assert complaint in done.stderr
 
 
 @pytest.mark.cluster
-def test_older_kubernetes_is_refused(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_older_kubernetes_is_refused(run: Run) -> None:
     done = run("template", "ocr-operator", str(CHART), "--kube-version", "1.29.9")
     assert done.returncode != 0
     assert "1.30" in done.stderr
@@ -599,7 +574,7 @@ def test_every_value_reaches_the_pod(render: Render) -> None:
 
 
 @pytest.mark.cluster
-def test_notes_name_the_next_commands(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_notes_name_the_next_commands(run: Run) -> None:
     done = run(
         "install",
         "mine",

@@ -1,3 +1,22 @@
+{{/*
+Gives absent keys of the values what they stand for: null takes a key away, and `--reuse-values` brings the values of an older chart,
+which had fewer. Each template begins with it, since Helm renders them in any order and they share the values.
+*/}}
+{{- define "ocr-operator.fill" -}}
+{{- include "ocr-operator.fillIn" (list .Values (include "ocr-operator.defaults" . | fromYaml)) }}
+{{- end }}
+{{- define "ocr-operator.fillIn" -}}
+{{- $values := first . }}
+{{- range $key, $default := last . }}
+{{- $found := index $values $key }}
+{{- if kindIs "invalid" $found }}
+{{- $_ := set $values $key $default }}
+{{- else if and (kindIs "map" $default) (kindIs "map" $found) }}
+{{- include "ocr-operator.fillIn" (list $found $default) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The chart's name, or its override. */}}
 {{- define "ocr-operator.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
@@ -15,6 +34,11 @@
 {{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* The base of the names of what has no namespace: the same release may be in two namespaces. Neither part has a dot. */}}
+{{- define "ocr-operator.clusterName" -}}
+{{- printf "%s.%s" (include "ocr-operator.fullname" .) .Release.Namespace }}
 {{- end }}
 
 {{/* What selects the operator's pod: never changes between versions. */}}
@@ -63,13 +87,53 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* An image reference of (dict "image" <values> "default" <tag>): the digest wins over the tag. */}}
+{{/* An image reference of (dict "image" <values> "root" $): the digest wins over the tag. What is before the first slash is a registry where
+it has a dot or a port, as everywhere. */}}
 {{- define "ocr-operator.image" -}}
-{{- if .image.digest }}
-{{- printf "%s@%s" .image.repository .image.digest }}
-{{- else }}
-{{- printf "%s:%s" .image.repository (default .default .image.tag) }}
+{{- $repository := .image.repository }}
+{{- with .root.Values.global.imageRegistry }}
+{{- $parts := splitList "/" $repository }}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}
+{{- $parts = rest $parts }}
 {{- end }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) }}
+{{- end }}
+{{- if .image.digest }}
+{{- printf "%s@%s" $repository .image.digest }}
+{{- else }}
+{{- printf "%s:%s" $repository (default .root.Chart.AppVersion .image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* The names of all pull secrets, as JSON; a parent chart may give them as names. */}}
+{{- define "ocr-operator.pullSecrets" -}}
+{{- $names := list }}
+{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
+{{- $names = append $names (ternary .  (dig "name" "" (ternary dict . (kindIs "string" .))) (kindIs "string" .)) }}
+{{- end }}
+{{- $names | uniq | toJson }}
+{{- end }}
+{{- define "ocr-operator.imagePullSecrets" -}}
+{{- with include "ocr-operator.pullSecrets" . | fromJsonArray }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What selects the inference pods of every resource; with watchNamespaces, of those there. */}}
+{{- define "ocr-operator.inferencePods" -}}
+matchLabels:
+  app.kubernetes.io/name: ocr-inference
+  app.kubernetes.io/managed-by: ocr-operator
+{{- end }}
+
+{{/* Labels of the operator's pods: a person's win over the chart's, but not over those in selectors. */}}
+{{- define "ocr-operator.podLabels" -}}
+{{- $labels := include "ocr-operator.labels" . | fromYaml }}
+{{- $selector := include "ocr-operator.selectorLabels" . | fromYaml }}
+{{- mergeOverwrite $labels (deepCopy .Values.podLabels) $selector | toYaml }}
 {{- end }}
 
 {{/* The namespaces that this release watches, for other releases: "*" is all of them. */}}
@@ -83,11 +147,14 @@ and without the permission to read ClusterRoles, there is nothing to compare wit
 */}}
 {{- define "ocr-operator.refuseOverlap" -}}
 {{- if .Values.refuseOverlap }}
-{{- $name := include "ocr-operator.fullname" . }}
+{{- $name := include "ocr-operator.clusterName" . }}
+{{- $release := printf "%s/%s" .Release.Namespace .Release.Name }}
 {{- $ours := splitList "," (include "ocr-operator.scope" .) }}
 {{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items }}
-{{- $theirs := index (default dict .metadata.annotations) "ocr-operator.io/watch-namespaces" }}
-{{- if and $theirs (ne .metadata.name $name) }}
+{{- $annotations := default dict .metadata.annotations }}
+{{- $theirs := index $annotations "ocr-operator.io/watch-namespaces" }}
+{{- $by := printf "%s/%s" (index $annotations "meta.helm.sh/release-namespace") (index $annotations "meta.helm.sh/release-name") }}
+{{- if and $theirs (ne .metadata.name $name) (ne $by $release) }}
 {{- $other := .metadata.name }}
 {{- range splitList "," $theirs }}
 {{- if or (eq . "*") (has "*" $ours) (has . $ours) }}

@@ -19,7 +19,7 @@ from ocr_operator.gpuload import trust
 from ocr_operator.kube import api, informer
 from ocr_operator.kube.informer import Informer
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources import live_override, observed, policies, spec
+from ocr_operator.resources import conditions, live_override, observed, policies, spec
 from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.observed import Key, Namespace, Node, Pod
 from ocr_operator.resources.policies import Policy
@@ -76,6 +76,7 @@ class ClusterState:
             on_loss=on_loss, namespaces=where,
         )  # fmt: skip
         metrics.resources.set_function(lambda: len(self.resources))
+        metrics.conditions.read = lambda: conditions.counts(self.resources)
         self.pods: Informer[Pod] = Informer(
             kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=on_loss,
             group=lambda pod: (pod.namespace, pod.deployment), namespaces=counted, selector=OURS,

@@ -133,7 +133,9 @@ class Controller:
         self._children = Children(
             fence,
             self.cluster,
-            defaults=Defaults(settings.inference_image, settings.image_pull_policy or None),
+            defaults=Defaults(
+                settings.inference_image, settings.image_pull_policy or None, settings.image_pull_secrets
+            ),
             wave=self._wave,
             metrics=metrics,
             new_token=partial(secrets.token_urlsafe, 32),

@@ -11,6 +11,7 @@
 - `tenant`: what is kept of each pod on a node.
 - `observed`: pods, nodes, namespaces and roll-outs, as the API server has them.
 - `live_override`: live settings that count for a while, from an annotation of the resource.
+- `conditions`: numbers of resources by condition.
 - `effective`: which live setting wins.
 - `live_settings`: their values, revision and envelope.
 """

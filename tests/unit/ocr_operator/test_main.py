@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter
 from ocr_operator import logs, probes
 from ocr_operator.controllers import handlers
 from ocr_operator.metrics import Metrics
+from ocr_wire import tokens
 from ocr_wire.redaction import Redactor
 from tests.support import marks, prometheus
 from tests.support.patience import PATIENCE
@@ -79,7 +80,7 @@ def test_lines_are_for_people_or_for_machines() -> None:
 
 
 @asynccontextmanager
-async def probed(host: str = "127.0.0.1", **more: float) -> AsyncIterator[int]:
+async def probed(host: str = "127.0.0.1", **more: object) -> AsyncIterator[int]:
     """The port of probes that have nothing to say."""
     quiet = {"unhealthy_reason": lambda: "", "ready": lambda: True, "registry": CollectorRegistry()}
     async with probes.serve(host, 0, **quiet, **more) as port:  # type: ignore[arg-type]  # mixed on purpose
@@ -213,6 +214,31 @@ def test_lines_with_a_traceback_are_counted_by_their_module() -> None:
         return registry.get_sample_value("ocr_operator_faults_total", {"module": module})
 
     assert (count("pods.wire"), count("other")) == (1, 1)
+
+
+async def test_metrics_are_told_to_who_has_the_token_and_probes_to_all(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+
+    def token() -> str:
+        return tokens.parse(file.read_bytes())
+
+    async with probed(metrics_token=token) as port, aiohttp.ClientSession() as http:
+
+        async def get(path: str, authorization: str = "") -> int:
+            headers = {"Authorization": authorization} if authorization else {}
+            async with http.get(f"http://127.0.0.1:{port}{path}", headers=headers) as response:
+                return response.status
+
+        assert await get("/metrics", "Bearer ") == 401, "there is no file yet"
+        file.write_text("\n")
+        assert await get("/metrics", "Bearer ") == 401, "an empty token is none"
+        file.write_text("a-token\n")
+        assert await get("/metrics", "Bearer a-token") == await get("/metrics", "bearer a-token") == 200
+        for wrong in ("", "Bearer another", "Basic a-token", "Bearer a-tokenx", "Bearer ä"):
+            assert await get("/metrics", wrong) == 401
+        file.write_text("another")
+        assert await get("/metrics", "Bearer another") == 200, "it can be rotated"
+        assert await get("/livez") == await get("/readyz") == 200
 
 
 async def until_cancelled(ended: list[str]) -> None:

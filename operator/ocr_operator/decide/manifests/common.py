@@ -20,6 +20,8 @@ class Defaults:
     """The inference image where `server.image` isn't set."""
     image_pull_policy: str | None = None
     """None leaves it to Kubernetes: Always for `:latest`, IfNotPresent otherwise."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets in the resource's namespace; the template may name more."""
 
 
 def all_pods_service_name(name: str) -> str:

@@ -156,6 +156,8 @@ def _pod(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:
         "containers": [_container(spec, defaults)],
         "volumes": _volumes(resource),
     }
+    if defaults.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": each} for each in defaults.image_pull_secrets]
     if spec.gpu.sharing != "none":
         pod |= _on_gpu_nodes(spec.gpu)
     if spec.gpu.sharing == "claim":

@@ -387,3 +387,16 @@ def test_pods_that_are_placed_by_name_leave_their_least_number_of_domains_to_pla
     older = raw_pod(gated=True, topologySpreadConstraints=[constraint, {**constraint, "topologyKey": "host"}])
     parsed = observed.pod(older)
     assert placement.request(resource, parsed).spread == parsed.spread, "of another template"
+
+
+def test_pull_secrets_of_the_operator_stand_beside_those_of_the_template() -> None:
+    defaults = manifests.Defaults("i", image_pull_secrets=("registry", "mirror"))
+
+    def secrets(**spec: Any) -> Any:
+        made = manifests.desired(resources.make_deployment(**spec), defaults, "t")[-1]
+        return made["spec"]["template"]["spec"].get("imagePullSecrets")
+
+    assert secrets() == [{"name": "registry"}, {"name": "mirror"}]
+    own = {"spec": {"imagePullSecrets": [{"name": "team"}, {"name": "mirror"}]}}
+    assert secrets(template=own) == [{"name": "registry"}, {"name": "mirror"}, {"name": "team"}]
+    assert secrets(template={"spec": {"imagePullSecrets": None}}) is None, "the resource says none"

@@ -1,0 +1,249 @@
+"""Monitors, alerts, dashboard and network policies of the chart: off by default, and about what there is."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ocr_operator.decide import manifests
+from tests.support import charts, resources
+from tests.support.chart_docs import CHART
+from tests.support.charts import Documents, only
+from tests.support.paths import DOCS, ROOT
+from tests.support.patience import PATIENCE
+
+Render = Callable[..., Documents]
+ALERTS: dict[str, Any] = yaml.safe_load((CHART / "monitoring" / "alerts.yaml").read_text(encoding="utf-8"))
+DASHBOARD: dict[str, Any] = json.loads((CHART / "monitoring" / "dashboard.json").read_text(encoding="utf-8"))
+ON = {"enabled": True}
+RULES = {"prometheusRule": ON | {"runbookUrl": "https://runbooks.example/"}}
+RUNBOOKS = {
+    "gpu-memory-high",
+    "leader-lost",
+    "model-stuck-loading",
+    "no-fit",
+    "page-stuck",
+    "settings-not-applied",
+    "worker-deaths",
+}
+"""A failure each, that somebody is woken for."""
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Render:
+    return lambda **values: charts.render(tmp_path, values)
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for group in ALERTS["groups"] for rule in group["rules"]]
+
+
+def queries() -> Iterator[str]:
+    """Every query of the alerts and of the dashboard."""
+    for rule in alerts():
+        yield rule["expr"]
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", ()):
+            yield target["expr"]
+    for variable in DASHBOARD["templating"]["list"]:
+        yield variable.get("definition", "")
+
+
+def documented() -> set[str]:
+    """The series that our pages name: those of a histogram, too."""
+    found: set[str] = set()
+    for page in ("metrics.md", "metrics-server.md", "gpu-exporter.md"):
+        rows = re.findall(r"^\| `([A-Za-z_]\w+)`.*$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+        found.update(rows)
+    return found | {f"{name}_bucket" for name in found if name.endswith("_seconds")}
+
+
+def series(query: str) -> set[str]:
+    """The names of series in a query: what is neither a function, a label nor a word of the language."""
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", query)
+    bare = re.sub(r"\b(by|on|without|ignoring)\s*\([^)]*\)", "", bare)
+    bare = bare.replace("label_values(ocr_build_info, namespace)", "ocr_build_info")
+    words = set(re.findall(r"\b[A-Za-z_]\w*\b(?!\s*\()", bare))
+    return words - {"or", "and", "unless", "by", "on", "sum", "max", "count"}
+
+
+def test_names_of_series_are_found_in_a_query() -> None:
+    query = 'sum by (le, pod) (rate(a_bucket{b="c"}[5m])) > 0 unless on (pod) max(d) or absent(e)'
+    assert series(query) == {"a_bucket", "d", "e"}
+
+
+def test_every_series_that_is_asked_for_is_documented() -> None:
+    asked = set().union(*map(series, queries()))
+    assert len(asked) > 30
+    assert asked - documented() == set()
+
+
+def test_each_failure_has_one_alert_and_a_runbook() -> None:
+    found = [rule["annotations"]["runbook"] for rule in alerts()]
+    assert sorted(found) == sorted(RUNBOOKS)
+    for rule in alerts():
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["annotations"].keys() == {"runbook", "summary", "description"}
+        camel = "".join(word.title() for word in rule["annotations"]["runbook"].split("-"))
+        assert rule["alert"].lower() == f"ocr{camel}".lower()
+
+
+def test_alerts_are_documented() -> None:
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(Ocr\w+)` \| (\w+) \|", page, re.MULTILINE))
+    assert rows == {rule["alert"]: rule["labels"]["severity"] for rule in alerts()}
+
+
+def test_panels_have_ids_and_places_of_their_own() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["datasource"]["uid"] == "${datasource}", "whatever the data source is called"
+
+
+@pytest.mark.cluster
+def test_all_of_it_is_off_by_default(render: Render) -> None:
+    assert not {each["kind"] for each in render()} & {
+        *("NetworkPolicy", "PodMonitor", "ServiceMonitor", "PrometheusRule", "ConfigMap"),
+    }
+
+
+@pytest.mark.cluster
+def test_rules_are_those_of_the_file_with_links_threshold_and_labels(render: Render) -> None:
+    rule = {
+        "prometheusRule": ON
+        | {"gpuMemoryPercent": 80, "labels": {"release": "p"}, "alertLabels": {"team": "t"}}
+    }
+    found = only(render(metrics=rule), "PrometheusRule")
+    assert found["metadata"]["labels"]["release"] == "p"
+    rendered = {each["alert"]: each for group in found["spec"]["groups"] for each in group["rules"]}
+    assert rendered.keys() == {each["alert"] for each in alerts()}
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["version"]
+    for each in alerts():
+        book = each["annotations"]["runbook"]
+        made = rendered[each["alert"]]
+        assert made["annotations"]["runbook_url"].endswith(f"/blob/v{version}/docs/runbooks/{book}.md")
+        assert made["labels"] == each["labels"] | {"team": "t"}
+        assert made["expr"] == each["expr"].replace("> 95", "> 80")
+    assert rendered["OcrGpuMemoryHigh"]["expr"].count("> 80") == 2
+
+
+@pytest.mark.cluster
+def test_alerts_fire_when_they_should_and_not_before(render: Render, tmp_path: Path) -> None:
+    """Played by promtool with the rules as they are installed."""
+    tool = charts.promtool()
+    (tmp_path / "rules.yaml").write_text(
+        yaml.safe_dump(only(render(metrics=RULES), "PrometheusRule")["spec"])
+    )
+    (tmp_path / "alerts.yaml").write_text(
+        (ROOT / "tests" / "golden" / "alerts.yaml").read_text(encoding="utf-8")
+    )
+    promtool(tool, tmp_path, "check", "rules", "rules.yaml")
+    promtool(tool, tmp_path, "test", "rules", "alerts.yaml")
+
+
+@pytest.mark.cluster
+def test_queries_of_the_dashboard_are_prometheus_own_language(tmp_path: Path) -> None:
+    tool = charts.promtool()
+    asked = [
+        each.replace("$__rate_interval", "5m") for each in queries() if not each.startswith("label_values")
+    ]
+    rules = [{"record": f"query_{place}", "expr": each} for place, each in enumerate(filter(None, asked))]
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    promtool(tool, tmp_path, "check", "rules", "queries.yaml")
+
+
+def promtool(tool: Path, folder: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [str(tool), *arguments], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.cluster
+def test_dashboard_is_found_by_the_sidecar_of_grafana(render: Render) -> None:
+    board = {"dashboard": ON | {"annotations": {"grafana_folder": "OCR"}}}
+    found = only(render(metrics=board), "ConfigMap")
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["metadata"]["annotations"] == {"grafana_folder": "OCR"}
+    assert json.loads(found["data"]["ocr-operator.json"]) == DASHBOARD
+
+
+@pytest.mark.cluster
+def test_scrapes_have_the_token_that_the_operator_asks_for(render: Render) -> None:
+    documents = render(metrics={"tokenSecretName": "scraper", "serviceMonitor": ON})
+    [endpoint] = only(documents, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"] == {"credentials": {"name": "scraper", "key": "token"}}
+    pod = only(documents, "Deployment")["spec"]["template"]["spec"]
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "metrics"]
+    variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert variables["OCR_OPERATOR_METRICS_TOKEN_FILE"] == f"{mount['mountPath']}/token"
+    assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == ["scraper"]
+
+
+def inference_pod() -> dict[str, Any]:
+    """The template of a pod as the operator makes it."""
+    made = manifests.desired(resources.make_deployment(), manifests.Defaults("i"), "t")[-1]
+    found: dict[str, Any] = made["spec"]["template"]
+    return found
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("namespaces", [[], ["forms", "invoices"]])
+def test_pod_monitor_finds_the_pods_that_the_operator_makes(render: Render, namespaces: list[str]) -> None:
+    monitor = only(render(watchNamespaces=namespaces, metrics={"podMonitor": ON}), "PodMonitor")["spec"]
+    assert monitor["namespaceSelector"] == ({"matchNames": namespaces} if namespaces else {"any": True})
+    pod = inference_pod()
+    assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert set(monitor["podTargetLabels"]) <= pod["metadata"]["labels"].keys()
+    ports = {each["name"] for each in pod["spec"]["containers"][0]["ports"]}
+    assert {each["port"] for each in monitor["podMetricsEndpoints"]} <= ports
+
+
+@pytest.mark.cluster
+def test_network_policies_let_the_operator_clients_and_scrapers_in(render: Render) -> None:
+    scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    policy = {"enabled": True, "scrapers": [scraper]}
+    documents = render(watchNamespaces=["invoices"], networkPolicy=policy)
+    own = only(documents, "NetworkPolicy", "ocr-operator")["spec"]
+    deployment = only(documents, "Deployment")["spec"]["template"]
+    labels = deployment["metadata"]["labels"]
+    assert own["podSelector"]["matchLabels"].items() <= labels.items()
+    port = deployment["spec"]["containers"][0]["ports"][0]["name"]
+    assert own["ingress"] == [{"ports": [{"port": port, "protocol": "TCP"}], "from": [scraper]}]
+
+    made = only(documents, "NetworkPolicy", "ocr-operator-inference")
+    pod = inference_pod()
+    assert made["metadata"]["namespace"] == "invoices"
+    assert made["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    [rule] = made["spec"]["ingress"]
+    assert rule["ports"] == [{"port": pod["spec"]["containers"][0]["ports"][0]["name"], "protocol": "TCP"}]
+    operator, *others = rule["from"]
+    assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ocr-system"}
+    assert operator["podSelector"]["matchLabels"].items() <= labels.items()
+    assert others == [scraper, {"podSelector": {}}]
+    assert made["spec"]["policyTypes"] == own["policyTypes"] == ["Ingress"]
+
+
+@pytest.mark.cluster
+def test_network_policies_of_pods_are_where_they_are_asked_for(render: Render) -> None:
+    client = {"podSelector": {"matchLabels": {"app": "intake"}}}
+    documents = render(networkPolicy={"enabled": True, "namespaces": ["a", "b"], "clients": [client]})
+    found = [each for each in documents if each["kind"] == "NetworkPolicy"]
+    assert [each["metadata"]["namespace"] for each in found] == ["ocr-system", "a", "b"]
+    assert "from" not in found[0]["spec"]["ingress"][0], "everybody in the cluster may scrape the operator"
+    assert found[1]["spec"]["ingress"][0]["from"][1:] == [client]
+    alone = [each for each in render(networkPolicy=ON) if each["kind"] == "NetworkPolicy"]
+    assert [each["metadata"]["namespace"] for each in alone] == ["ocr-system"]
