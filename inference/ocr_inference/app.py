@@ -53,6 +53,7 @@ from ocr_inference.connections.owner import Connections
 from ocr_inference.connections.phases import Phase
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.documents.places import Places
+from ocr_inference.engines import unusable
 from ocr_inference.errors import MCP_PATH, ApiError
 from ocr_inference.jobs import making
 from ocr_inference.jobs.owner import Jobs
@@ -290,6 +291,7 @@ def create_manager(
         effective,
         device,
         environ=environ,
+        unusable=unusable({each.name: each.engine for each in config.models}),
         cuda_engines=[info.name for info in engines.ENGINES if info.uses_cuda],
         standby_engines=[info.name for info in engines.ENGINES if info.stands_by],
         accounting=memory_accounting.of(settings, device, os.getpid()),

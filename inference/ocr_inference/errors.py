@@ -119,6 +119,7 @@ REFUSALS: Mapping[str, Rule] = {
     "no_fit": Rule(507, "no_fit"),
     "out_of_memory": Rule(507, "out_of_memory"),
     "gpu_memory": Rule(503, "gpu_memory", retry=True),
+    "engine_missing": Rule(503, "engine_missing"),
     "model_busy": Rule(409, "model_busy", retry=True),
 }
 """Answers to a request that got no lease."""
@@ -161,6 +162,6 @@ def of(
         param=param,
         retry_after_seconds=after,
         # OpenAI's clients try again after every status from 500 on, but for this header.
-        headers={"x-should-retry": "false"} if rule.status == 507 else None,
+        headers={"x-should-retry": "false"} if rule.status in (503, 507) and not rule.retry else None,
         suggestions=suggestions,
     )

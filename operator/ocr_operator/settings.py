@@ -34,6 +34,8 @@ class Settings:
 
     inference_image: str = f"ghcr.io/ocr-operator/ocr-inference:{VERSION}"
     """The image of pods whose resource names none."""
+    inference_image_cuda: str = f"ghcr.io/ocr-operator/ocr-inference:{VERSION}-cuda"
+    """The image of such pods whose models need PyTorch, as those of engine transformers do."""
     image_pull_policy: str = field(default="", metadata={"one_of": ("", "Always", "IfNotPresent", "Never")})
     """Of inference pods; empty leaves it to Kubernetes."""
     image_pull_secrets: tuple[str, ...] = field(default=(), metadata={"separator": ","})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,29 @@ async def test_a_real_page_is_read_and_the_weights_go_back(tmp_path: Path) -> No
         wanted = {"generation": 2, "revision": 2, "values": {"idle": {"releaseAfterSeconds": 0}}}
         await server.json("PUT", "/v1/settings", json=wanted)
         await server.until("pp-ocr", state="unloaded", location="unloaded", host_bytes=0)
+
+
+async def test_a_server_without_the_engines_of_its_models_is_never_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in an image that is built without torch; other models of a server are served on."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    needs_torch = "{name: vlm, engine: transformers, source: {path: /nowhere}}"
+    async with inference.server(f"models: [{needs_torch}]") as server:
+        async with server.http.get("/livez") as alive, server.http.get("/readyz") as ready:
+            assert (alive.status, ready.status) == (200, 503)
+            assert "engine transformers lacks torch: use an image of target cuda" in await ready.text()
+        failure = (await server.model("vlm"))["last_failure"]
+        assert failure["reason"] == "EngineMissing"
+        async with server.http.post("/ocr", data=inference.form(pages.blank())) as answer:
+            assert (answer.status, answer.headers.get("Retry-After")) == (503, None)
+            assert (await answer.json())["code"] == "engine_missing"
+        assert (await server.model("vlm"))["loads"] == 0
+    async with inference.server(f"models: [{needs_torch}, {{name: quick, engine: fake}}]") as server:
+        async with server.http.get("/readyz") as ready:
+            assert ready.status == 200
+        status, _ = await server.read(pages.blank(), model="quick")
+        assert status == 200
 
 
 async def test_many_requests_to_a_sleeping_model_wake_it_once() -> None:

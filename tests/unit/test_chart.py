@@ -1,6 +1,7 @@
 """The Helm chart: what it renders, what it refuses, and that it says the same as its README and the operator."""
 
 import functools
+import itertools
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ import yaml
 from ocr_operator.decide import ownership
 from ocr_operator.decide.placement import POLICIES
 from ocr_operator.kube import api
-from ocr_operator.settings import Settings
+from ocr_operator.settings import VERSION, Settings
 from ocr_wire import names
 from tests.support import chart_docs, charts
 from tests.support.chart_docs import CHART
@@ -102,10 +103,9 @@ def test_every_value_is_used_by_a_template() -> None:
     used = set(re.findall(r"\.Values\.([\w.]+)", templates))
     # `.Values.image` is handed over whole: then the parts of it are found by their own names.
     leaves = [each.name for each in chart_docs.values(chart_docs.VALUES.read_text(encoding="utf-8"))]
-    whole = {name.rpartition(".")[0] for name in leaves} & used
     for name in leaves:
-        parent, _, part = name.rpartition(".")
-        assert name in used or (parent in whole and f".{part}" in templates), name
+        parents, part = list(itertools.accumulate(name.split("."), "{}.{}".format))[:-1], name.split(".")[-1]
+        assert name in used or (used.intersection(parents) and f".{part}" in templates), name
 
 
 @pytest.mark.parametrize("field", ["counted_pods", "placement_policy", "log_level", "log_format"])
@@ -471,6 +471,7 @@ def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render
         log_level="debug",
         log_format="json",
         inference_image="ghcr.io/ocr-operator/ocr-inference:9",
+        inference_image_cuda="ghcr.io/ocr-operator/ocr-inference:9-cuda",
         image_pull_policy="Never",
         scrape_seconds=1.0,
         **ours,
@@ -505,6 +506,28 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert container["image"] == f"registry.example/ocr@{digest}"
     assert environment["OCR_OPERATOR_INFERENCE_IMAGE"] == "ghcr.io/ocr-operator/ocr-inference:3.0"
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ({"repository": "here/ocr", "digest": "sha256:" + "0" * 64}, f"here/ocr:{VERSION}-cuda"),
+        ({"tag": "3", "cuda": {"repository": "there/torch"}}, "there/torch:3-cuda"),
+        ({"cuda": {"tag": "4"}}, "ghcr.io/ocr-operator/ocr-inference:4"),
+        (
+            {"repository": "here/ocr", "cuda": {"digest": "sha256:" + "1" * 64}},
+            "here/ocr@sha256:" + "1" * 64,
+        ),
+        ({"cuda": None}, f"ghcr.io/ocr-operator/ocr-inference:{VERSION}-cuda"),
+    ],
+)
+def test_the_image_with_pytorch_is_named_after_the_other_one(
+    render: Render, values: dict[str, Any], image: str
+) -> None:
+    container = operator_container(render(inferenceImage=values))
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["OCR_OPERATOR_INFERENCE_IMAGE_CUDA"] == image
 
 
 @pytest.mark.cluster

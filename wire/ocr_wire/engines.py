@@ -5,7 +5,7 @@ enumeration and the rules of the resource's definition, tables of the documentat
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -57,6 +57,8 @@ class EngineInfo:
     """Whether each checkpoint has a family of its own, which its pages name."""
     source: Literal["needed", "refused", "optional"]
     """Whether a model has to say where its weights come from."""
+    image: Literal["cpu", "cuda"] = "cpu"
+    """The smallest image that has its libraries (`IMAGES`)."""
     takes_dtype: bool = False
     """Whether a model may choose the number type of its weights, and the attention's implementation."""
     uses_cuda: bool = False
@@ -86,6 +88,7 @@ ENGINES: Final = (
         family="chat",
         knows_family=True,
         source="needed",
+        image="cuda",
         takes_dtype=True,
         uses_cuda=True,
         stands_by=True,
@@ -131,6 +134,10 @@ NAMES: Final = tuple(BY_NAME)
 PUBLIC: Final = tuple(each.name for each in ENGINES if each.public)
 """What a resource's `engine` may be, in the order of its definition."""
 
+IMAGES: Final = ("cpu", "cuda")
+"""The images of the server, by the targets that `Dockerfile.inference` builds them by; each has what those before it
+have."""
+
 Engine = Literal["transformers", "rapidocr"]
 """`PUBLIC` as a type; a test compares the two, since a type can't be made from values."""
 
@@ -158,6 +165,20 @@ def broken_rules(
         for field, value in (("dtype", dtype), ("attention", attention)):
             if value != "auto":
                 yield field, f"engine {engine} takes no {field}: leave it out, or auto"
+
+
+def image_of(used: Iterable[str]) -> str:
+    """Return the smallest image that has all these engines. One that isn't known is in the largest."""
+    ranks = [IMAGES.index(BY_NAME[name].image) if name in BY_NAME else len(IMAGES) - 1 for name in used]
+    return IMAGES[max(ranks, default=0)]
+
+
+def why_missing(engine: str, lacks: Iterable[str]) -> str:
+    """Return the sentence about an engine without its packages, with the way out in a cluster and of a shell."""
+    info = BY_NAME[engine]
+    image = f"target {info.image} of Dockerfile.inference (spec.server.image, or the chart's inferenceImage)"
+    without = f"pip install 'ocr-operator[{info.extra}]'"
+    return f"engine {engine} lacks {', '.join(lacks)}: use an image of {image}; without containers, {without}"
 
 
 def bad_options(engine: str, given: Mapping[str, OptionValue]) -> Iterator[tuple[str, str]]:

@@ -52,6 +52,9 @@ class Worker(_Word):
     UNKNOWN = "unknown"
 
 
+ENGINE_MISSING: Final = "EngineMissing"
+"""Reason of the failure of a model whose engine isn't installed where it is served: it can't ever be loaded there."""
+
 STATES: Final = tuple(each for each in State if each is not State.UNKNOWN)
 LOCATIONS: Final = tuple(each for each in Location if each is not Location.UNKNOWN)
 """The words that a server of this version says."""

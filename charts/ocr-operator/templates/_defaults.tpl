@@ -15,6 +15,10 @@ inferenceImage:
   tag: ''
   digest: ''
   pullPolicy: ''
+  cuda:
+    repository: ''
+    tag: ''
+    digest: ''
 imagePullSecrets: []
 replicas: 2
 watchNamespaces: []

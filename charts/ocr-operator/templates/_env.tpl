@@ -29,6 +29,8 @@
   value: {{ .Values.countedPods | quote }}
 - name: OCR_OPERATOR_INFERENCE_IMAGE
   value: {{ include "ocr-operator.image" (dict "image" .Values.inferenceImage "root" .) | quote }}
+- name: OCR_OPERATOR_INFERENCE_IMAGE_CUDA
+  value: {{ include "ocr-operator.cudaImage" . | quote }}
 {{- with .Values.inferenceImage.pullPolicy }}
 - name: OCR_OPERATOR_IMAGE_PULL_POLICY
   value: {{ . | quote }}

@@ -105,6 +105,14 @@ it has a dot or a port, as everywhere. */}}
 {{- end }}
 {{- end }}
 
+{{/* The image of inference pods whose models need PyTorch: what isn't said is that of the other one, its tag with -cuda. */}}
+{{- define "ocr-operator.cudaImage" -}}
+{{- $image := .Values.inferenceImage }}
+{{- $repository := default $image.repository $image.cuda.repository }}
+{{- $tag := default (printf "%s-cuda" (default .Chart.AppVersion $image.tag)) $image.cuda.tag }}
+{{- include "ocr-operator.image" (dict "image" (dict "repository" $repository "tag" $tag "digest" $image.cuda.digest) "root" .) }}
+{{- end }}
+
 {{/* The names of all pull secrets, as JSON; a parent chart may give them as names. */}}
 {{- define "ocr-operator.pullSecrets" -}}
 {{- $names := list }}

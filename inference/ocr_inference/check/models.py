@@ -1,6 +1,5 @@
 """Reads what the configured models need: libraries, checkpoints on the disk, memory."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -19,8 +18,7 @@ Need = Literal["gpuMemory", "checkpoint"]
 def installed(config: Config) -> Iterator[Engine]:
     """Yield the engines of the models, with the libraries that they lack. Imports none of them."""
     for name in dict.fromkeys(model.engine for model in config.models):
-        lacks = tuple(each for each in engines.LIBRARIES[name] if importlib.util.find_spec(each) is None)
-        yield Engine(name=name, missing=lacks, extra=BY_NAME[name].extra)
+        yield Engine(name=name, missing=engines.missing(name), extra=BY_NAME[name].extra)
 
 
 def read(model: ModelConfig, device: Device, environ: Mapping[str, str], cache_dir: Path) -> Model:

@@ -13,6 +13,7 @@ from ocr_inference.check.facts import (
     Model,
     SourceState,
 )
+from ocr_wire.engines import why_missing
 
 GIB = 1 << 30
 BFLOAT16_CAPABILITY = (8, 0)
@@ -90,9 +91,7 @@ def _device(facts: Facts) -> Iterator[Finding]:
 def _engines(engines: Iterable[Engine]) -> Iterator[Finding]:
     for engine in engines:
         if engine.missing:
-            lacks = ", ".join(engine.missing)
-            way_out = f"pip install 'ocr-operator[{engine.extra}]', or an image that is built with it"
-            yield Finding("problem", "engines", f"engine {engine.name} lacks {lacks}: {way_out}")
+            yield Finding("problem", "engines", why_missing(engine.name, engine.missing))
 
 
 def _torch(facts: Facts) -> Iterator[Finding]:

@@ -9,6 +9,7 @@
 """
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -22,6 +23,19 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "fake": (),
 }
 """Packages that each engine imports beyond what the server needs; its extra brings them."""
+
+
+def missing(engine: str) -> tuple[str, ...]:
+    """Return the packages of an engine that can't be found here. Imports none of them."""
+    return tuple(each for each in LIBRARIES.get(engine, ()) if importlib.util.find_spec(each) is None)
+
+
+def unusable(models: Mapping[str, str]) -> dict[str, str]:
+    """Return why models can never be loaded by this installation, by name; `models` has their engines."""
+    lacks = {name: missing(engine) for name, engine in models.items()}
+    return {
+        name: engines.why_missing(models[name], libraries) for name, libraries in lacks.items() if libraries
+    }
 
 
 def create(spec: ModelSpec, host: HostTier, report: Report = lambda _: None) -> Engine:

@@ -41,6 +41,7 @@ from ocr_inference.scheduling.state import (
     Closed,
     Done,
     Effect,
+    FailureRecord,
     Grant,
     KillWorker,
     LeaseLost,
@@ -55,6 +56,7 @@ from ocr_inference.scheduling.state import (
 )
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.limits import LIMITS, Limits
+from ocr_wire import states
 from ocr_wire.states import State
 
 __all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
@@ -75,6 +77,7 @@ class Manager:
         device: Device,
         *,
         environ: Mapping[str, str],
+        unusable: Mapping[str, str] | None = None,
         cuda_engines: Iterable[str] = (),
         standby_engines: Iterable[str] = (),
         accounting: MemoryAccounting | None = None,
@@ -88,7 +91,8 @@ class Manager:
     ) -> None:
         """Prepare to serve the models of `config` on `device`.
 
-        Workers inherit from `environ`. `cuda_engines` compute on a CUDA device; models of other engines stay in host
+        Workers inherit from `environ`. `unusable` models are never loaded: their engine is missing, which the text
+        says. `cuda_engines` compute on a CUDA device; models of other engines stay in host
         memory beside it. With `forkserver`, workers are forked from processes that have their imports done, and models
         of `standby_engines` have standbys in deep idle. A page that isn't read `stuck_seconds` after its deadline
         ends its worker, as a call does that makes no progress for the time of the `limits`. `now` must be the event
@@ -118,9 +122,12 @@ class Manager:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._ended = asyncio.Event()
+        self._unusable = unusable or {}
         models = {
             each.name: Model(
                 name=each.name,
+                unusable=self._unusable.get(each.name, ""),
+                last_failure=self._missing(each.name),
                 policy=effective.models[each.name],
                 declared_bytes=each.gpu_memory_bytes if self._specs[each.name].device != "cpu" else 0,
                 since=now(),
@@ -147,6 +154,14 @@ class Manager:
     def unhealthy_reason(self) -> str | None:
         """Why the process should be restarted; None where it needn't."""
         return stuck.unhealthy_reason(self._state, self._hopeless_seconds)
+
+    @property
+    def unready_reason(self) -> str | None:
+        """Why no request can be served for as long as this process runs: no model can ever be loaded."""
+        models = self._state.models
+        if not models or not all(each.unusable for each in models.values()):
+            return None
+        return "; ".join(dict.fromkeys(self._unusable[name] for name in models))
 
     def refuse_when_full(self) -> None:
         """Raise `Refused` where a new request can't queue: before its body is read, so that it takes no memory."""
@@ -273,6 +288,10 @@ class Manager:
         if model not in self._specs:
             message = f"no model {model!r}; there are {', '.join(self._specs)}"
             raise Refused(Refusal(Reason.UNKNOWN_MODEL, message))
+
+    def _missing(self, model: str) -> FailureRecord | None:
+        why = self._unusable.get(model)
+        return None if why is None else FailureRecord(states.ENGINE_MISSING, why, self.now())
 
     # --- the owner task ---------------------------------------------------------------------------------------
 

@@ -98,7 +98,9 @@ def _became_ready(model: Model, call: str, seconds: float, now: float) -> Model:
 
 
 def _failed(state: SchedulerState, model: Model, call: str, failure: Failure, now: float) -> End:
-    model, why = replace(model, last_failure=_record(call, failure, now)), f"{call} failed"
+    why = f"{call} failed"
+    if not _has_cause(model):
+        model = replace(model, last_failure=_record(call, failure, now))
     if call not in ("load", "restore"):
         return End(model, Event.FAIL, why)
     no_room, refusal = failure.kind is FailureKind.OUT_OF_MEMORY, None
@@ -118,6 +120,12 @@ def _failed(state: SchedulerState, model: Model, call: str, failure: Failure, no
         # Ending the worker frees what the attempt left on the device; a restore doesn't write to host memory.
         return End(again, Event.UNDONE, "the device lacks memory", refusal, exits=True)
     return End(again, Event.FAIL, why, refusal)
+
+
+def _has_cause(model: Model) -> bool:
+    """Whether another failure brought the model where it is being unloaded: that one is the last failure to know of."""
+    cause = model.last_failure
+    return model.state is State.UNLOADING and cause is not None and cause.time == model.since
 
 
 def _second_try(state: SchedulerState, model: Model, now: float) -> Model | None:

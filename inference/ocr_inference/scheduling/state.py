@@ -32,6 +32,8 @@ class Reason(StrEnum):
     """Other processes hold the memory that the model needs, and didn't free it in time."""
     OUT_OF_MEMORY = "out_of_memory"
     """Memory ran out while the model was loaded or restored, though nothing else held any; waiting doesn't help."""
+    ENGINE_MISSING = "engine_missing"
+    """The packages of the model's engine aren't installed; waiting doesn't help."""
     MODEL_BUSY = "model_busy"
     """The model is in use; answers an offload that was to happen at once or not at all."""
 
@@ -118,6 +120,8 @@ class Model:
     policy: ModelPolicy
     declared_bytes: int | None = None
     """Device memory while ready, as configured; None: what the last load took counts."""
+    unusable: str = ""
+    """Why this process can never load it: its engine isn't installed. Empty where it may."""
     state: State = State.UNLOADED
     since: float = 0.0
     unloading_from: State | None = None

@@ -24,6 +24,7 @@ def preload_at(model: Model, *, draining: bool) -> float:
     wanted = model.policy.preload and not model.preload_suppressed and not draining
     if (
         not wanted
+        or model.unusable
         or model.state not in memory_plan.OFF_DEVICE
         or model.running
         or model.waiting

@@ -1,7 +1,8 @@
 """Decides which requests may queue for a lease, and which waiters are refused.
 
-A waiter is refused when its deadline passes, when its model failed to load a moment ago or can never fit, and when
-other processes didn't free memory in time (`external_usage`), or while its worker doesn't end (`stuck`).
+A request for a model whose engine isn't installed is never queued. A waiter is refused when its deadline passes, when
+its model failed to load a moment ago or can never fit, and when other processes didn't free memory in time
+(`external_usage`), or while its worker doesn't end (`stuck`).
 """
 
 import itertools
@@ -107,6 +108,8 @@ def full(state: SchedulerState) -> Refusal | None:
 def _refused_at_once(state: SchedulerState, command: Acquire, model: Model) -> Refusal | None:
     if state.draining:
         return Refusal(Reason.DRAINING, "the server is shutting down", 1.0)
+    if model.unusable:
+        return Refusal(Reason.ENGINE_MISSING, f"model {model.name} can't be loaded: {model.unusable}")
     if too_large := _no_fit(state, model):
         return too_large
     ready = model.state is State.READY and model.admin_request is None and not model.waiting

@@ -134,7 +134,10 @@ class Controller:
             fence,
             self.cluster,
             defaults=Defaults(
-                settings.inference_image, settings.image_pull_policy or None, settings.image_pull_secrets
+                settings.inference_image,
+                settings.image_pull_policy or None,
+                settings.image_pull_secrets,
+                settings.inference_image_cuda,
             ),
             wave=self._wave,
             metrics=metrics,

@@ -66,6 +66,27 @@ def test_rules_of_engines_are_those_of_the_definition() -> None:
     assert found == stated
 
 
+@pytest.mark.parametrize(
+    ("used", "image"),
+    [
+        (["rapidocr"], "cpu"),
+        (["transformers"], "cuda"),
+        (["rapidocr", "transformers"], "cuda"),
+        ([], "cpu"),
+        (["of-tomorrow"], "cuda"),
+    ],
+)
+def test_the_smallest_image_that_has_all_engines_is_chosen(used: list[str], image: str) -> None:
+    assert engines.image_of(used) == image
+
+
+def test_an_engine_without_its_packages_names_the_image_that_has_them() -> None:
+    said = engines.why_missing("transformers", ("torch", "tokenizers"))
+    assert said.startswith("engine transformers lacks torch, tokenizers: use an image of target cuda of ")
+    assert "spec.server.image" in said
+    assert said.endswith("pip install 'ocr-operator[transformers]'")
+
+
 def test_what_an_engine_takes_breaks_no_rule() -> None:
     for info in engines.ENGINES:
         good = info.source != "refused"

@@ -69,9 +69,13 @@ async def livez(request: web.Request) -> web.Response:
 
 @documented("Whether requests are accepted", tag=Tag.LOOK, answers=TEXT, others={503: TEXT})
 async def readyz(request: web.Request) -> web.Response:
-    """Answer whether requests are accepted, also when nothing is loaded: the first request loads."""
-    if request.app[MANAGER].snapshot().draining:
+    """Answer whether requests are accepted, also when nothing is loaded: the first request loads. Where the engine of
+    no model is installed, none ever is."""
+    manager = request.app[MANAGER]
+    if manager.snapshot().draining:
         return web.Response(text="draining\n", status=503)
+    if (reason := manager.unready_reason) is not None:
+        return web.Response(text=f"{reason}\n", status=503)
     return web.Response(text="ok\n")
 
 

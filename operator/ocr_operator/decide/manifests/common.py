@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ocr_operator.decide.manifests.asked import digest
-from ocr_operator.resources.spec import OcrDeployment
+from ocr_operator.resources.spec import OcrDeployment, Spec
 from ocr_operator.settings import FIELD_MANAGER
-from ocr_wire import names
+from ocr_wire import engines, names
 
 Manifest = dict[str, Any]
 
@@ -22,6 +22,13 @@ class Defaults:
     """None leaves it to Kubernetes: Always for `:latest`, IfNotPresent otherwise."""
     image_pull_secrets: tuple[str, ...] = ()
     """Names of Secrets in the resource's namespace; the template may name more."""
+    image_cuda: str = ""
+    """The inference image for models whose engines need the larger one (`engines.IMAGES`); empty: `image`."""
+
+    def image_of(self, spec: Spec) -> str:
+        """Return the image of a resource's pods."""
+        needed = engines.image_of(model.engine for model in spec.models)
+        return spec.server.image or (self.image_cuda if needed == "cuda" else "") or self.image
 
 
 def all_pods_service_name(name: str) -> str:

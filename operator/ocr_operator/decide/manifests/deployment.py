@@ -181,7 +181,7 @@ def _on_gpu_nodes(gpu: Gpu) -> dict[str, Any]:
 def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": names.CONTAINER,
-        "image": spec.server.image or defaults.image,
+        "image": defaults.image_of(spec),
         "args": ["serve", "--config", f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"],
         "ports": [{"name": names.PORT_NAME, "containerPort": spec.server.port, "protocol": "TCP"}],
         "env": _env(spec),

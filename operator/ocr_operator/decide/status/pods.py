@@ -11,7 +11,7 @@ from ocr_operator.gpuload.readings import GpuNodes
 from ocr_operator.pods.unreachable import Unreachable
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Container, Pod
-from ocr_wire import names
+from ocr_wire import names, states
 from ocr_wire.placement import UUID
 from ocr_wire.state import Model, PodState
 from ocr_wire.states import DeviceKind, State
@@ -64,6 +64,7 @@ REASONS: Final = (
     "Unschedulable",
     "Unbound",
     "WrongGpu",
+    states.ENGINE_MISSING,
     "WorkerStuck",
     "ModelFailed",
     "Unreachable",
@@ -121,7 +122,7 @@ def problem(each: PodSeen, now: datetime) -> Problem | None:
 
     1. the scheduler finds no node, or is silent  2. a container can't start  3. or ends again and again, or its
     kubelet can't prepare the pod  4. the server can't be asked though the pod is ready  5. another GPU than promised
-    6. a worker that can't be killed  7. a model gave up
+    6. an image without a model's engine  7. a worker that can't be killed  8. a model gave up
     """
     pod, reported = each.pod, state(each)
     if pod.terminating:
@@ -172,9 +173,13 @@ def ended(pod: Pod) -> Problem:
 
 
 def _reported(pod: Pod, reported: PodState, gpu_nodes: GpuNodes) -> Problem | None:
-    """Return what the pod itself reports: numbers 5 to 7 of `problem`."""
+    """Return what the pod itself reports: numbers 5 to 8 of `problem`."""
     if wrong := verify.mismatch(pod, reported, gpu_nodes):
         return Problem(reason="WrongGpu", pod=pod.name, message=wrong)
+    for model in reported.models:
+        if model.last_failure is not None and model.last_failure.reason == states.ENGINE_MISSING:
+            message = f"{model.name}: {clean(model.last_failure.message)}"
+            return Problem(reason=states.ENGINE_MISSING, pod=pod.name, message=message)
     for model in reported.models:
         if model.stuck_since is not None:
             what = f"its worker was killed at {_precise(model.stuck_since)} and hasn't ended"

@@ -13,7 +13,8 @@ def test_every_reason_and_every_failure_has_a_rule() -> None:
 def test_every_rule_has_a_type_and_those_that_pass_say_when() -> None:
     for rule in (*errors.REFUSALS.values(), *errors.FAILURES.values(), errors.UNKNOWN):
         assert rule.status in errors.TYPES
-        assert rule.retry == (rule.status in {429, 503} or rule.code == "model_busy")
+        passes = rule.status in {429, 503} or rule.code == "model_busy"
+        assert rule.retry == (passes and rule.code != "engine_missing")
         assert (errors.of(rule, "m").retry_after_seconds is not None) == rule.retry
 
 

@@ -63,6 +63,50 @@ def test_a_failing_load_rejects_its_waiters_and_is_not_repeated_by_itself() -> N
     assert (failure.reason, failure.message) == ("LoadFailed", "no such file")
 
 
+def test_an_unload_that_fails_after_a_load_leaves_the_loads_failure() -> None:
+    story = Story()
+    story.ask()
+    story.now += 1
+    story.end(outcome=BROKEN)
+    story.now += 1
+    story.end(outcome=Failure(kind=FailureKind.FAILED, message="nothing to unload"))
+    failure = story.scheduler_state.models["a"].last_failure
+    assert failure is not None
+    assert (failure.reason, failure.message) == ("LoadFailed", "no such file")
+
+
+def test_an_unload_that_fails_by_itself_is_the_last_failure() -> None:
+    story = Story()
+    story.ask()
+    story.end(outcome=BROKEN)
+    story.end()
+    story.now += 5
+    ticket = story.make_ready()
+    story.do(Release(ticket))
+    story.now += 5
+    story.admin(Event.UNLOAD)
+    story.end(outcome=Failure(kind=FailureKind.FAILED, message="won't go"))
+    failure = story.scheduler_state.models["a"].last_failure
+    assert failure is not None
+    assert (failure.reason, failure.message) == ("UnloadFailed", "won't go")
+
+
+def test_a_model_whose_engine_is_missing_is_never_loaded() -> None:
+    story = Story({"a": policy(preload=True)})
+    missing = replace(story.scheduler_state.models["a"], unusable="engine x lacks y", state=State.UNLOADED)
+    story.scheduler_state = replace(
+        story.scheduler_state, models={"a": replace(missing, running=None, worker=None)}
+    )
+    story.started.clear()
+    ticket = story.ask()
+    assert story.refused(ticket) is Reason.ENGINE_MISSING
+    answer = story.answers[ticket]
+    assert isinstance(answer, Reject)
+    assert answer.refusal.message == "model a can't be loaded: engine x lacks y"
+    story.wait_until(10_000)
+    assert story.started == []
+
+
 def test_loads_that_go_on_failing_back_off() -> None:
     story = Story()
     for failures in range(1, 9):

@@ -658,6 +658,21 @@ class TestPods:
         }
         assert "lastFailure" not in tell(make_seen())["pods"][0]
 
+    def test_an_image_without_a_models_engine_is_told_before_the_pod_is_ready(self) -> None:
+        failure = {
+            "reason": "EngineMissing",
+            "message": "engine transformers lacks torch",
+            "time": "2026-11-23T08:30:00Z",
+            "exit_code": None,
+        }
+        reported = tell(make_seen("a", ready=False, reported={"failure": failure}))
+        assert condition(reported, "Degraded") == (
+            "True",
+            "EngineMissing",
+            "a: invoice-ocr: engine transformers lacks torch",
+        )
+        assert condition(reported, "Ready")[:2] == ("False", "EngineMissing")
+
     def test_a_container_that_ran_out_of_memory_and_ended_well_is_a_failure(self) -> None:
         ended = {"reason": "OOMKilled", "exitCode": 0, "finishedAt": "2026-11-23T08:00:00Z"}
         [entry] = tell(make_seen("a", container={"lastState": {"terminated": ended}}))["pods"]
