@@ -20,6 +20,7 @@ Command = Callable[[Options, Cluster], Coroutine[Any, Any, None]]
 _MODULES: Final = {
     **dict.fromkeys(("status", "top", "why"), "look"),
     **dict.fromkeys(("wake", "offload", "release"), "control"),
+    "doctor": "doctor",
     "timeout": "timeout",
     "read": "read",
     "watch": "watch",

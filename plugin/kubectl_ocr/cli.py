@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "status": "resources, their pods, GPUs and models, with idle countdowns",
     "top": "GPUs by node: who is on them and what is resident",
     "why": "why a pod is on its GPU or waits, gets requests, lost its GPU memory",
+    "doctor": "whether the cluster has what OcrDeployments need, and the way out",
     "wake": "load or restore a model, without a page",
     "offload": "move models from the GPU to host memory",
     "release": "drop models from the GPU and host memory",
@@ -34,6 +35,9 @@ _EXAMPLES: Final = {
   kubectl ocr top                         all namespaces, where that is allowed
   kubectl ocr top -n team-a""",
     "why": "  kubectl ocr why invoices-59d8b84b99-5ztl9",
+    "doctor": """\
+  kubectl ocr doctor                      the current namespace, and what it needs of the cluster
+  kubectl ocr doctor -n team-a -o json""",
     "wake": """\
   kubectl ocr wake invoices               the default model, in every ready pod
   kubectl ocr wake invoices --pod invoices-59d8b84b99-5ztl9 --model deepseek-ocr""",
@@ -59,8 +63,9 @@ _EXAMPLES: Final = {
 }
 
 _STATUSES: Final = """\
-exit status: 0 done; 1 refused; 2 usage, or a value that isn't right; 3 no such thing; 4 not allowed; 5 not now,
-may succeed later; 6 some pages or documents couldn't be read; 127 no kubectl. docs/kubectl-plugin.md has more."""
+exit status: 0 done; 1 refused, or doctor found a problem; 2 usage, or a value that isn't right; 3 no such thing;
+4 not allowed; 5 not now, may succeed later; 6 some pages or documents couldn't be read; 127 no kubectl.
+docs/kubectl-plugin.md has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     for name in ("wake", "offload", "release", "read"):
         made[name].add_argument("--pod", default="", help="this pod of the resource")
-    for name in ("status", "top", "why", "wake", "offload", "release", "timeout"):
+    for name in ("status", "top", "why", "doctor", "wake", "offload", "release", "timeout"):
         made[name].add_argument(
             "-o", "--output", choices=("table", "json", "yaml"), default="table", help="default: table"
         )

@@ -60,7 +60,7 @@ def wanted(words: Sequence[str]) -> tuple[str, Sequence[str], int]:
         case []:
             return "", tuple(f"{name}\t{text}" for name, text in cli.COMMANDS.items()), NO_FILES
         case [command] if command in cli.COMMANDS:
-            return {"why": "pods", "top": ""}.get(command, names.RESOURCE), (), NO_FILES
+            return {"why": "pods", "top": "", "doctor": ""}.get(command, names.RESOURCE), (), NO_FILES
         case _:
             return "", (), FILES if given[0] == "read" else NO_FILES
 

@@ -56,10 +56,17 @@ class Server(_Part, frozen=True):
     api_keys_secret_name: str = ""
 
 
+class GpuSpec(_Part, frozen=True):
+    sharing: str = "exclusive"
+    resource_name: str = names.RESOURCE_GPU
+    runtime_class_name: str = ""
+
+
 class Spec(_Part, frozen=True):
     models: list[ModelSpec] = []
     idle: IdleValues = IdleValues()
     server: Server = Server()
+    gpu: GpuSpec = GpuSpec()
 
 
 class Gpu(_Part, frozen=True):
@@ -146,9 +153,16 @@ class Port(_Part, frozen=True):
     name: str = ""
 
 
+class Variable(_Part, frozen=True):
+    name: str
+    value: str = ""
+
+
 class Container(_Part, frozen=True):
     name: str
+    image: str = ""
     ports: list[Port] = []
+    env: list[Variable] = []
 
 
 class PodSpec(_Part, frozen=True):
@@ -157,9 +171,24 @@ class PodSpec(_Part, frozen=True):
     containers: list[Container] = []
 
 
+class _Waiting(_Part, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class _ContainerState(_Part, frozen=True):
+    waiting: _Waiting | None = None
+
+
+class ContainerStatus(_Part, frozen=True):
+    name: str
+    state: _ContainerState = _ContainerState()
+
+
 class PodState(_Part, frozen=True):
     phase: str = ""
     conditions: list[Condition] = []
+    container_statuses: list[ContainerStatus] = []
 
 
 class Pod(_Part, frozen=True):
@@ -207,6 +236,7 @@ class Event(_Part, frozen=True):
 
 class _Amounts(_Part, frozen=True):
     capacity: dict[str, str] = {}
+    allocatable: dict[str, str] = {}
 
 
 class Node(_Part, frozen=True):
@@ -218,6 +248,10 @@ class Node(_Part, frozen=True):
         """Number of GPUs that the node announces."""
         return _number(self.status.capacity.get(names.RESOURCE_GPU, ""))
 
+    def usable(self, resource: str) -> int:
+        """Return how many devices of a resource pods may have: a device plugin takes out what is broken."""
+        return _number(self.status.allocatable.get(resource, ""))
+
     @property
     def product(self) -> str:
         return self.metadata.labels.get(names.LABEL_GPU_PRODUCT, "")
@@ -226,6 +260,63 @@ class Node(_Part, frozen=True):
     def gpu_memory_bytes(self) -> int:
         """Memory of each of its GPUs; 0 where no label has it."""
         return _number(self.metadata.labels.get(names.LABEL_GPU_MEMORY, "")) * 2**20
+
+
+class _Template(_Part, frozen=True):
+    spec: PodSpec = PodSpec()
+
+
+class _DeploymentSpec(_Part, frozen=True):
+    replicas: Count = 1
+    template: _Template = _Template()
+
+
+class _DeploymentStatus(_Part, frozen=True):
+    ready_replicas: Count = 0
+
+
+class Deployment(_Part, frozen=True):
+    """Deployment of apps/v1: the operator's."""
+
+    metadata: Metadata
+    spec: _DeploymentSpec = _DeploymentSpec()
+    status: _DeploymentStatus = _DeploymentStatus()
+
+    @property
+    def version(self) -> str:
+        return self.metadata.labels.get("app.kubernetes.io/version", "")
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    def variable(self, name: str) -> str:
+        """Return a variable of its containers; empty where it isn't set."""
+        found = (each for container in self.spec.template.spec.containers for each in container.env)
+        return next((each.value for each in found if each.name == name), "")
+
+
+class _LeaseSpec(_Part, frozen=True):
+    holder_identity: str | None = None
+    lease_duration_seconds: Count = 15
+    renew_time: Time | None = None
+
+
+class Lease(_Part, frozen=True):
+    metadata: Metadata
+    spec: _LeaseSpec = _LeaseSpec()
+
+    def held(self, now: datetime) -> str:
+        """Return its holder; empty where it has none, or one that hasn't renewed it in time."""
+        holder, renewed = self.spec.holder_identity or "", self.spec.renew_time
+        late = renewed is None or (now - renewed).total_seconds() > 2 * self.spec.lease_duration_seconds
+        return "" if late else holder
+
+
+class Named(_Part, frozen=True):
+    """Object of which only labels matter, such as a definition or a RuntimeClass."""
+
+    metadata: Metadata
 
 
 class _List(_Part, frozen=True):

@@ -106,6 +106,21 @@ def gpus(cluster: support.Place) -> None:
 
 
 @pytest.mark.usefixtures("gpus")
+def test_doctor_finds_what_a_cluster_of_process_nodes_lacks(user: User) -> None:
+    """They need no RuntimeClass, and have none: on nodes with containers the pods would be refused."""
+    shown = user.types("doctor", "-o", "json", status=Exit.FAILED)
+    report, _, said = shown.rpartition("kubectl ocr: ")
+    checks = {each["check"]: each for each in json.loads(report)["checks"]}
+    assert {name for name, each in checks.items() if each["level"] == "problem"} == {"runtime class"}
+    assert said.strip() == "problems: runtime class"
+    assert "owns " + user.namespace in checks["namespace"]["message"]
+    assert "works" in checks["operator"]["message"]
+    assert re.search(r"reads the load of [1-9]\d* GPU", checks["GPU load"]["message"])
+    assert "NVIDIA" in checks["labels"]["message"]
+    assert checks["images"]["message"].startswith("pulled: ghcr.io/ocr-operator/ocr-inference:")
+
+
+@pytest.mark.usefixtures("gpus")
 def test_status_top_and_why_tell_where_everything_is(user: User) -> None:
     first, second = user.pods()
     told = user.types("status")
