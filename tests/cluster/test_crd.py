@@ -294,34 +294,16 @@ def test_scale_changes_replicas_and_shows_the_selector(unwatched: Api) -> None:
 
 def test_autoscaler_finds_the_scale_of_a_resource_and_changes_it(unwatched: Api) -> None:
     """By Kubernetes' own controller; fewer than `minReplicas` need no metrics to be too few."""
-    create(unwatched, resources.make_body("autoscaled"))
+    text = (ROOT / "examples" / "hpa.yaml").read_text(encoding="utf-8")
+    resource, scaler = yaml.safe_load_all(text)
+    assert "replicas" not in resource["spec"], "they are the autoscaler's"
+    create(unwatched, resource)
     status = json.dumps({"status": {"replicas": 1, "selector": "ocr-operator.io/deployment=autoscaled"}})
     unwatched.kubectl("patch", "ocr/autoscaled", "--subresource=status", "--type=merge", "-p", status)
-    scaler = {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "autoscaled"},
-        "spec": {
-            "scaleTargetRef": {
-                "apiVersion": names.API_VERSION,
-                "kind": names.KIND,
-                "name": "autoscaled",
-            },
-            "minReplicas": 2,
-            "maxReplicas": 4,
-            "metrics": [
-                {
-                    "type": "Pods",
-                    "pods": {
-                        "metric": {"name": "ocr_queue_length"},
-                        "target": {"type": "AverageValue", "averageValue": "4"},
-                    },
-                }
-            ],
-        },
-    }
     unwatched.kubectl("create", "-f", "-", stdin=json.dumps(scaler))
     until(lambda: unwatched.kubectl("get", "ocr/autoscaled", "-o", "jsonpath={.spec.replicas}") == "2")
+    unwatched.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(resource))
+    assert unwatched.kubectl("get", "ocr/autoscaled", "-o", "jsonpath={.spec.replicas}") == "2"
 
 
 # --- manifests ----------------------------------------------------------------------------------------------------

@@ -103,11 +103,11 @@ def scene(control_plane: support.Place, tmp_path: Path) -> Iterator[Scene]:
 
 @pytest.fixture
 def nodes(scene: Scene) -> Iterator[list[str]]:
-    """Two of them, ready for as long as a kubelet may be silent: 40 s."""
+    """Two of them with a GPU each, ready for as long as a kubelet may be silent: 40 s."""
     if json.loads(scene.kubectl("get", "nodes", "-o", "json"))["items"]:
         pytest.skip("this cluster has nodes of its own")
     made = [f"{scene.namespace}-{n}" for n in "ab"]
-    amounts = {"cpu": "8", "memory": "16Gi", "pods": "110"}
+    amounts = {"cpu": "8", "memory": "16Gi", "pods": "110", "nvidia.com/gpu": "1"}
     for name in made:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
         scene.kubectl("create", "-f", "-", stdin=json.dumps(node))
@@ -184,6 +184,40 @@ def test_a_pod_that_its_kubelet_cannot_prepare_is_reported_in_the_kubelets_words
     until(lambda: scene.condition("keyless", "Degraded").get("reason") == "ContainerCannotStart")
     told = scene.condition("keyless", "Degraded")["message"]
     assert told == f"{meta['name']}: FailedMount: {event['message']}"
+
+
+def test_a_pod_that_never_ends_is_replaced_and_holds_its_gpu_until_it_is_gone(
+    scene: Scene, nodes: list[str]
+) -> None:
+    """No kubelet ends it, so it stays in `Terminating`: its node may be lost with it, or its processes hang."""
+    scene.apply("stuck", gpu={"sharing": "exclusive"})
+
+    def bound() -> list[dict[str, Any]]:
+        return [
+            each
+            for each in scene.pods("stuck")
+            if each["spec"].get("nodeName") and "deletionTimestamp" not in each["metadata"]
+        ]
+
+    seen: list[dict[str, Any]] = []
+    for _ in nodes:
+        [pod] = until(bound, what="a pod is bound")
+        until(lambda: scene.run("stuck"), what="it is ready")
+        until(lambda: scene.condition("stuck", "Ready").get("status") == "True", what="the resource is, too")
+        status = scene.get("ocr", "stuck")["status"]
+        assert [each["name"] for each in status["pods"]] == [pod["metadata"]["name"]], "no other one counts"
+        assert (status["replicas"], status["readyReplicas"]) == (1, 1)
+        scene.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+        seen.append(pod)
+    assert len({each["spec"]["nodeName"] for each in seen}) == 2, "its GPU isn't given away"
+
+    until(lambda: scene.condition("stuck", "Placed").get("reason") == "InsufficientGpus", what="none is left")
+    assert scene.condition("stuck", "Ready")["status"] == "False"
+    assert len(scene.pods("stuck")) == 3, "one waits, for two that end"
+    first = seen[0]["metadata"]["name"]
+    scene.kubectl("delete", "pod", first, "--force", "--grace-period=0")
+    [third] = until(bound, what="the one that waits is placed")
+    assert third["spec"]["nodeName"] == seen[0]["spec"]["nodeName"]
 
 
 def test_a_template_that_cannot_be_meant_is_reported_in_the_api_servers_words(scene: Scene) -> None:

@@ -60,6 +60,15 @@ class ControlPlane:
         self._stop()
         self._start()
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody answers within the block."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
     def _stop(self) -> None:
         for name, number in STOPPED.items():
             if (mine := self._started.pop(name, None)) is not None:
