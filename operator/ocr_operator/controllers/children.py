@@ -7,6 +7,7 @@ import base64
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.wave import Wave
@@ -16,7 +17,7 @@ from ocr_operator.decide.status import Edited, Refusal, Removal, Unwritten
 from ocr_operator.decide.waves import Cause
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources.spec import OcrDeployment
+from ocr_operator.resources.spec import OcrDeployment, Spec
 from ocr_wire import names, tokens
 
 MAX_MESSAGE = 1000
@@ -34,12 +35,37 @@ class _Compared:
     plan: plan.Plan
 
     def fits(self, seals: Sequence[object], owned: Sequence[api.Json]) -> bool:
-        """Return whether these are the same objects, which nothing changes in place, and what is wanted is the same."""
+        """Return whether these are the same objects, but for what they report, and what is wanted is the same."""
         return (
             seals == self.seals
             and len(owned) == len(self.owned)
-            and all(each is known for each, known in zip(owned, self.owned, strict=True))
+            and all(_alike(each, known) for each, known in zip(owned, self.owned, strict=True))
         )
+
+
+_REPORTED: Final = frozenset({"resourceVersion", "generation"})
+"""Metadata that changes with a status."""
+
+
+def _alike(new: api.Json, known: api.Json) -> bool:
+    if new is known:
+        return True
+    (meta, rest), (known_meta, known_rest) = _without_status(new), _without_status(known)
+    return meta == known_meta and rest == known_rest
+
+
+def _without_status(item: api.Json) -> tuple[api.Json, api.Json]:
+    meta = {key: value for key, value in item["metadata"].items() if key not in _REPORTED}
+    return meta, {key: value for key, value in item.items() if key not in ("metadata", "status")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Manifests, and what they were made from: most passes want the same ones."""
+
+    made_from: tuple[int, Spec, str, bool]
+    """Generation, effective spec, token, and whether a roll-out begins with a new pod."""
+    manifests: Sequence[api.Json]
 
 
 Confirm = Callable[[], Awaitable[None]]
@@ -86,11 +112,13 @@ class Children:
         self._new_token = new_token
         self._secrets: dict[str, api.Json] = {}
         self._compared: dict[str, _Compared] = {}
+        self._wanted: dict[str, _Wanted] = {}
 
     def forget(self, uid: str) -> None:
         """The Secret is read again, or never needed again."""
         self._secrets.pop(uid, None)
         self._compared.pop(uid, None)
+        self._wanted.pop(uid, None)
 
     async def token(self, resource: OcrDeployment, confirm: Confirm) -> str:
         """The admin token of the resource's pods. Its Secret is made here: only one of two operators wins."""
@@ -101,10 +129,7 @@ class Children:
         """Return the Secret of that name; one that is the resource's own, and stays, isn't read again."""
         known = self._secrets.get(resource.uid)
         if known is None:
-            wanted = manifests.desired(resource, self._defaults, fresh)
-            known = await self._get_or_create(
-                next(each for each in wanted if each["kind"] == api.SECRET.name), confirm
-            )
+            known = await self._get_or_create(manifests.admin_secret(resource, fresh), confirm)
             if plan.is_settled(known, resource.uid):
                 self._secrets[resource.uid] = known
         return known
@@ -116,7 +141,7 @@ class Children:
         key = (resource.namespace, resource.name)
         child = self._cluster.child_deployment(key)
         new_first = rollouts.new_first(child)
-        desired = manifests.desired(resource, self._defaults, token, new_first=new_first)
+        desired = self._desired(resource, token, new_first=new_first)
         owned = [*self._cluster.children(key), await self._secret(resource, token, confirm)]
         owned += await self._foreign(desired, owned)
         turn = _turn(resource, desired, owned)
@@ -133,7 +158,7 @@ class Children:
             waits = any(pod.gated for pod in self._cluster.pods_of(key))
             changes = _writes_deployment(todo) and turn.held is None
             if rollouts.asks_for_room(child, changes=changes, waits=waits):
-                desired = manifests.desired(resource, self._defaults, token, new_first=await has_room())
+                desired = self._desired(resource, token, new_first=await has_room())
                 todo = self._plan(resource.uid, turn.of(desired), owned)
             return await self._write(resource, todo, confirm, rank)
         finally:
@@ -160,6 +185,14 @@ class Children:
                 self._cluster.answered(answer)
         texts = ("; ".join(each)[:MAX_MESSAGE] for each in (todo.edits, todo.drifts))
         return Edited(*texts) if todo.edits or todo.drifts else None
+
+    def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool) -> Sequence[api.Json]:
+        made_from = (resource.generation, resource.spec, token, new_first)
+        known = self._wanted.get(resource.uid)
+        if known is None or known.made_from != made_from:
+            found = manifests.desired(resource, self._defaults, token, new_first=new_first)
+            known = self._wanted[resource.uid] = _Wanted(made_from, found)
+        return known.manifests
 
     def _plan(self, uid: str, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> plan.Plan:
         seals = [plan.seal(each) for each in desired]

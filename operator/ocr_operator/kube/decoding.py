@@ -18,6 +18,8 @@ MAX_BYTES: Final = 32 * 2**20
 MAX_LEVELS: Final = 128
 """Levels that are decoded. A pod has about 20, and Python gives up near 1,000, with those of its own calls."""
 
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 """A string, also one without an end, or a bracket. Possessive: what was read once isn't read again."""
 _NAME: Final = re.compile(rb'"name": ?"([-.a-z0-9]{1,253})"')
@@ -152,7 +154,7 @@ def _decoded(raw: bytes, decoder: msgspec.json.Decoder[T], *, free_form: bool) -
 
 def shallow(raw: bytes, levels: int = MAX_LEVELS) -> bytes:
     """Return a JSON text with null in the place of everything that lies deeper than `levels`."""
-    if raw.count(b"{") + raw.count(b"[") <= levels:
+    if raw.count(b"{") + raw.count(b"[") <= levels or not _may_be_deeper(raw, levels):
         return raw
     parts: list[bytes] = []
     level = start = 0
@@ -167,6 +169,19 @@ def shallow(raw: bytes, levels: int = MAX_LEVELS) -> bytes:
                 if level == levels:
                     start = token.end()
     return b"".join((*parts, raw[start:])) if parts else raw
+
+
+def _may_be_deeper(raw: bytes, levels: int) -> bool:
+    """Return whether a text may have more levels: no for nearly all, in a fraction of the time that tokens take.
+
+    Each round takes one level, or two, from the brackets, the innermost ones first.
+    """
+    brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
+    for _ in range(levels // 2):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return bool(brackets)
 
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])

@@ -18,7 +18,7 @@ from ocr_operator.decide.manifests.secret import admin_secret
 from ocr_operator.decide.manifests.service import all_pods_service, service
 from ocr_operator.resources.spec import OcrDeployment
 
-__all__ = ["Defaults", "Manifest", "all_pods_service_name", "claim", "desired"]
+__all__ = ["Defaults", "Manifest", "admin_secret", "all_pods_service_name", "claim", "desired"]
 
 
 def desired(
