@@ -23,8 +23,10 @@ from ocr_operator.resources.observed import Key, Pod
 CONCURRENT_PATCHES: Final = 32
 """Of pods, per resource: 500 pods are stamped in about half a second without a burst on the API server."""
 
-FIRST_WORDS_SECONDS: Final = 3.0
-"""After a start, for pods to say how they are: their streams are opened at once, and tell all in the first message."""
+FIRST_WORDS_SECONDS: Final = 1.0
+"""For a pod that is ready to say how it is: its stream is opened at once, and tells all in the first message."""
+START_SECONDS: Final = 3.0
+"""The same after a start of the operator, when all pods have something to say."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Context:
         return ResourceCache(
             body["metadata"]["uid"],
             applied=status.applied(before),
-            silent_until=self.time() + FIRST_WORDS_SECONDS if before.get("pods") else float("-inf"),
+            hold_until=self.time() + START_SECONDS if before.get("pods") else None,
         )
 
 
@@ -68,8 +70,10 @@ class ResourceCache:
     report: Report = field(default_factory=Report)
     applied: tuple[int, int] | None = None
     """The last generation and revision that were reported as applied: urgent news, once each."""
-    silent_until: float = float("-inf")
-    """Until then the status of another process isn't replaced because of pods that weren't heard yet."""
+    hold_until: float | None = None
+    """Until then the status waits for the first words of pods; None while there is nothing to wait for."""
+    unheard: frozenset[str] = frozenset()
+    """UIDs of pods that were waited for in vain."""
     secret_doubted: float = float("-inf")
     """When the Secret was last read because of a hint that it is another one by now."""
     removed_override: str = ""
@@ -83,12 +87,21 @@ class ResourceCache:
     failure_history: failed.FailureHistory = field(default_factory=dict)
 
     def first_words(self, pods: Sequence[status.PodSeen], time: float) -> float | None:
-        """Return for how long the status stays as another process wrote it: no pod was heard yet, and what they are
-        about to say is mostly what it has. None where nothing is waited for.
+        """Return for how long the status stays as it is: pods that became ready weren't heard yet, and what they are
+        about to say is better than that nothing is known. None where nothing is waited for.
         """
-        left = self.silent_until - time
-        silent = any(each.state is None and each.pod.ready for each in pods)
-        return left if left > 0 and silent else None
+        silent = {
+            each.pod.uid for each in pods if each.state is None and each.pod.ready and not each.pod.gated
+        }
+        if silent <= self.unheard:
+            self.hold_until = None
+            return None
+        if self.hold_until is None:
+            self.hold_until = time + FIRST_WORDS_SECONDS
+        if self.hold_until > time:
+            return self.hold_until - time
+        self.hold_until, self.unheard = None, frozenset(silent)
+        return None
 
 
 class PodWriter:

@@ -11,7 +11,7 @@ import aiohttp
 from ocr_operator.gpuload import readings
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.gpuload.exporters import Exporters
-from ocr_operator.gpuload.merged import PODS, MergedReadings
+from ocr_operator.gpuload.merged import MergedReadings
 from ocr_operator.gpuload.prometheus import Prometheus
 from ocr_operator.gpuload.readings import NO_GPU_NODES
 from ocr_operator.gpuload.trust import Trust
@@ -50,6 +50,8 @@ class GpuSources:
             labels=namespace_labels,
         )
         self._merged = MergedReadings()
+        self._said: frozenset[str] = frozenset()
+        """Sources that aren't pods, as of the last `settle`."""
         self._exporters = Exporters(
             session,
             exporter_pods,
@@ -93,9 +95,9 @@ class GpuSources:
             asked = self._prometheus.readings()
             scraped = [each for one in said.values() for each in one]
             said["prometheus"] = readings.believed(scraped, asked, now) if scraped else asked
-        gone = [each for each in self._merged.sources if each not in said and not each.startswith(PODS)]
-        for source in gone:
+        for source in self._said - said.keys():
             self._merged.set(source, ())
+        self._said = frozenset(said)
         for source, each in said.items():
             self._merged.set(source, each)
         self._merged.know(self.gpu_nodes)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
-from ocr_operator.controllers.context import Context
+from ocr_operator.controllers.context import FIRST_WORDS_SECONDS, Context
 from ocr_operator.controllers.fence import Fence, NotOurs
 from ocr_operator.controllers.reconcile import REFUSED_SECONDS, Reconciler
 from ocr_operator.controllers.recorder import Recorder
@@ -293,7 +293,7 @@ async def test_pods_cause_some_status_writes_at_once_and_then_one_a_second(desk:
     await desk.reconcile()
     written, wait = 0, None
     while wait is None:
-        await desk.pod(observations.raw_pod(name=f"invoices-{written}", annotations={}))
+        await desk.pod(observations.raw_pod(name=f"invoices-{written}", ready=False, annotations={}))
         wait = await desk.reconcile()
         written += wait is None
 
@@ -316,6 +316,31 @@ async def test_writes_of_changes_of_the_spec_hold_up_those_of_pods_for_a_second_
     await desk.reconcile()
 
     assert [each["name"] for each in (await desk.status())["pods"]] == ["invoices-7c9-abc"]
+
+
+async def test_a_pod_that_becomes_ready_is_given_a_second_to_say_how_it_is(desk: Desk) -> None:
+    """Nobody is told for a moment that nothing is known of a pod, at each of its starts."""
+    await desk.make()
+    await desk.reconcile()
+    await desk.pod(observations.raw_pod("one", annotations={}))
+    before = await desk.status()
+
+    assert await desk.reconcile() == pytest.approx(FIRST_WORDS_SECONDS)
+    assert await desk.status() == before
+    desk.seconds += FIRST_WORDS_SECONDS / 2
+    await desk.pod(observations.raw_pod("other", annotations={}))
+    assert await desk.reconcile() == pytest.approx(FIRST_WORDS_SECONDS / 2), (
+        "one that comes later waits no longer"
+    )
+
+    desk.seconds += FIRST_WORDS_SECONDS / 2
+    await desk.reconcile()
+    assert (await desk.status())["readyReplicas"] == 2
+    desk.seconds += PACE
+    await desk.pod(observations.raw_pod("third", ready=False, annotations={}))
+    await desk.reconcile()
+    names_ = [each["name"] for each in (await desk.status())["pods"]]
+    assert names_ == ["one", "other", "third"], "those that were waited for in vain hold up nothing"
 
 
 async def test_refused_child_is_a_condition_and_tried_again_later(desk: Desk) -> None:
@@ -503,9 +528,17 @@ async def test_children_that_stay_the_same_are_compared_once(desk: Desk) -> None
     await reconciled(desk)
     assert desk.kube.calls["apply"] == before
 
-    desk.cluster.deployments.put({**child, "metadata": {**child["metadata"], "resourceVersion": "99"}})
+    def put(version: str, **parts: object) -> None:
+        meta = {**child["metadata"], "resourceVersion": version}
+        desk.cluster.deployments.put({**child, "metadata": meta, **parts})
+
+    put("98", status={"replicas": 1, "readyReplicas": 1})
     await reconciled(desk)
-    assert desk.kube.calls["apply"] > before, "another state of it is another matter"
+    assert desk.kube.calls["apply"] == before, "what it reports makes it no other object"
+
+    put("99", spec={**child["spec"], "replicas": 8})
+    await reconciled(desk)
+    assert desk.kube.calls["apply"] > before
 
 
 async def test_status_that_is_refused_is_an_event(desk: Desk) -> None:
