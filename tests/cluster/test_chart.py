@@ -210,7 +210,9 @@ def test_second_release_is_refused_where_another_watches_its_namespaces(
 def test_second_release_with_namespaces_of_its_own_is_installed(bare: Bare, helm: Helm, notes: str) -> None:
     helm("upgrade", "ocr-operator", str(CHART), f"--set=watchNamespaces={{{bare.invoices}}}")
     second = ("install", "second", str(CHART), "--dry-run=server", "--set=crds.enabled=false")
-    helm(*second, f"--set=watchNamespaces={{{bare.elsewhere}}}")
+    own = f"--set=watchNamespaces={{{bare.elsewhere}}}"
+    assert "may promise the same GPU memory twice" in helm(*second, own)
+    assert "the same GPU memory" not in helm(*second, own, "--set=countedPods=all")
     with pytest.raises(AssertionError, match=f"watches namespace {bare.invoices} already"):
         helm(*second, f"--set=watchNamespaces={{{bare.elsewhere},{bare.invoices}}}")
     with pytest.raises(AssertionError, match=f"watches namespace {bare.invoices} already"):

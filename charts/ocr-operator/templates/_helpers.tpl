@@ -149,6 +149,18 @@ matchLabels:
 {{- .Values.watchNamespaces | uniq | sortAlpha | join "," | default "*" }}
 {{- end }}
 
+{{/* The ClusterRole of another release, which has namespaces of its own; empty where there is none, or none can be seen. */}}
+{{- define "ocr-operator.neighbour" -}}
+{{- $name := include "ocr-operator.clusterName" . }}
+{{- $found := "" }}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items }}
+{{- if and (index (default dict .metadata.annotations) "ocr-operator.io/watch-namespaces") (ne .metadata.name $name) }}
+{{- $found = .metadata.name }}
+{{- end }}
+{{- end }}
+{{- $found }}
+{{- end }}
+
 {{/*
 Fails where another release watches one of this one's namespaces. Its ClusterRole says which: in what `helm template` renders,
 and without the permission to read ClusterRoles, there is nothing to compare with.
