@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -106,18 +107,69 @@ def gpus(cluster: support.Place) -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_doctor_finds_what_a_cluster_of_process_nodes_lacks(user: User) -> None:
-    """They need no RuntimeClass, and have none: on nodes with containers the pods would be refused."""
-    shown = user.types("doctor", "-o", "json", status=Exit.FAILED)
-    report, _, said = shown.rpartition("kubectl ocr: ")
-    checks = {each["check"]: each for each in json.loads(report)["checks"]}
-    assert {name for name, each in checks.items() if each["level"] == "problem"} == {"runtime class"}
-    assert said.strip() == "problems: runtime class"
+def test_doctor_finds_a_cluster_well_and_names_what_a_resource_lacks(user: User) -> None:
+    checks = {each["check"]: each for each in json.loads(user.types("doctor", "-o", "json"))["checks"]}
+    assert {name for name, each in checks.items() if each["level"] == "problem"} == set()
     assert "owns " + user.namespace in checks["namespace"]["message"]
     assert "works" in checks["operator"]["message"]
     assert re.search(r"reads the load of [1-9]\d* GPU", checks["GPU load"]["message"])
     assert "NVIDIA" in checks["labels"]["message"]
     assert checks["images"]["message"].startswith("pulled: ghcr.io/ocr-operator/ocr-inference:")
+    user.apply("letters", replicas=0, gpu={"sharing": "shared", "runtimeClassName": "none-such"})
+    try:
+        shown = user.types("doctor", status=Exit.FAILED)
+    finally:
+        user.cluster.kubectl("-n", user.namespace, "delete", "ocr/letters")
+    assert "no RuntimeClass of the name in letters (none-such)" in shown
+    assert shown.endswith("kubectl ocr: problems: runtime class\n")
+
+
+def runbook_commands() -> list[str]:
+    """Commands of kubectl itself in the pages for whoever is on call."""
+    pages = [*sorted((ROOT / "docs" / "runbooks").glob("*.md")), ROOT / "docs" / "operations.md"]
+    lines = (line for page in pages for line in page.read_text(encoding="utf-8").splitlines())
+    found = [line.removeprefix("$ ") for line in lines if re.match(r"\$ kubectl (?!ocr )", line)]
+    assert len(found) > 20
+    return sorted(set(found))
+
+
+DRY = frozenset({"patch", "delete", "scale", "label", "annotate", "apply", "create"})
+
+
+@pytest.mark.usefixtures("gpus")
+def test_commands_of_the_runbooks_are_understood_by_kubectl_and_the_api_server(user: User) -> None:
+    """Those that change something as a dry run by the server, the others as they stand."""
+    pod, wrong = user.pods()[0], []
+    [operator] = user.cluster.kubectl(
+        "-n", user.namespace, "get", "deployment", "-l", "app.kubernetes.io/name=ocr-operator", "-o", "name"
+    ).split()
+    for command in runbook_commands():
+        words = shlex.split(command.replace("invoices-59d8b84b99-5ztl9", pod))[1:]
+        words = [word.replace("deployment/ocr-operator", operator.replace(".apps", "")) for word in words]
+        words = [user.namespace if word == "ocr-system" else word for word in words]
+        words = [
+            f"{operator.partition('/')[2]}-leader" if word == "ocr-operator-leader" else word
+            for word in words
+        ]
+        verb = next(word for word in words if word not in {"-n", user.namespace})
+        if verb in DRY or "restart" in words:
+            words.append("--dry-run=server" if verb in DRY else "--dry-run=client")
+        if verb == "rollout":
+            words = [word for word in words if not word.startswith("--dry-run")]
+            words[words.index("restart")] = "status"
+        scope = [] if {"-n", "-A"} & set(words) else ["-n", user.namespace]
+        done = subprocess.run(
+            ["kubectl", *scope, *words],
+            env=user.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        gone = verb == "patch" and "schedulingGates" in command  # this pod's gate is open already
+        if done.returncode != 0 and not gone:
+            wrong.append(f"{command}\n    {done.stderr.strip()}")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.usefixtures("gpus")

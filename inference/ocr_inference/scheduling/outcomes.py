@@ -155,14 +155,14 @@ def _external_usage_grew(state: SchedulerState) -> bool:
 
 def reason(call: str, failure: Failure) -> str:
     """Return the failure's reason in CamelCase, as in Kubernetes conditions."""
-    return _REASONS.get(failure.kind) or f"{call.capitalize()}Failed"
+    return REASONS.get(failure.kind) or f"{call.capitalize()}Failed"
 
 
 def _record(call: str, failure: Failure, now: float) -> FailureRecord:
     return FailureRecord(reason(call, failure), failure.message, now, failure.exit_code)
 
 
-_REASONS = {
+REASONS = {
     FailureKind.WORKER_DIED: "WorkerDied",
     FailureKind.OUT_OF_MEMORY: "OutOfMemory",
     FailureKind.SOURCE_UNAVAILABLE: "SourceUnavailable",

@@ -125,7 +125,12 @@ def test_examples_of_the_help_are_understood(capsys: pytest.CaptureFixture[str])
 
 
 def test_what_the_pages_show_is_understood() -> None:
-    pages = [ROOT / "README.md", ROOT / "docs" / "kubectl-plugin.md"]
+    docs = ROOT / "docs"
+    pages = [
+        ROOT / "README.md",
+        *(docs / f"{each}.md" for each in ("kubectl-plugin", "operations", "gpu-clusters")),
+    ]
+    pages += sorted((docs / "runbooks").glob("*.md"))
     shown = [
         line.removeprefix("$ kubectl ocr ")
         for page in pages
