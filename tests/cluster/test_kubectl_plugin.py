@@ -133,7 +133,7 @@ def runbook_commands() -> list[str]:
     return sorted(set(found))
 
 
-DRY = frozenset({"patch", "delete", "scale", "label", "annotate", "apply", "create"})
+DRY = frozenset({"patch", "delete", "scale", "label", "annotate", "apply", "create", "drain"})
 
 
 @pytest.mark.usefixtures("gpus")

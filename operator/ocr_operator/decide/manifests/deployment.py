@@ -21,6 +21,9 @@ USER: Final = 65532
 GRACE_SECONDS: Final = 120
 """From SIGTERM to SIGKILL: time to finish the requests that run. Fixed, because deadlines are live."""
 _UUIDS: Final = f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']"
+_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+"""Annotation of cluster-autoscaler: volumes on the node that may be lost with it. It removes no node with a pod that has
+others: one with an idle pod would stay for ever. A volume of the resource's own template is its author's to name."""
 STARTUP_SECONDS: Final = 120
 """For the import of a runtime from a cold disk. Models load later, on the first request."""
 _BORN_AWAKE: Final = {names.LABEL_AWAKE: names.AWAKE}
@@ -68,6 +71,7 @@ def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, A
         pod = _any_number_of_domains(pod)
     annotations = {
         "kubectl.kubernetes.io/default-container": names.CONTAINER,
+        _SAFE_TO_EVICT: ",".join(_local_volumes(spec.cache)),
         **{
             key: value
             for key, value in extra.metadata.annotations.items()
@@ -276,6 +280,11 @@ def _volumes(resource: OcrDeployment) -> list[dict[str, Any]]:
     if keys := resource.spec.server.api_keys_secret_name:
         volumes.append({"name": "keys", "secret": {"secretName": keys}})
     return volumes
+
+
+def _local_volumes(cache: Cache) -> list[str]:
+    """List our volumes that are on the node: files of a moment, and weights that are downloaded again."""
+    return ["tmp"] if cache.persistent_volume_claim else ["cache", "tmp"]
 
 
 def _cache(cache: Cache) -> dict[str, Any]:

@@ -420,3 +420,15 @@ def test_the_image_has_the_engines_of_all_models(engines: list[str], image: str 
     defaults = manifests.Defaults("small", image_cuda="large")
     pod = manifests.desired(resource, defaults, TOKEN)[-1]["spec"]["template"]["spec"]
     assert container(pod)["image"] == chosen
+
+
+def test_volumes_on_the_node_may_be_lost_unless_the_resource_says_otherwise() -> None:
+    key = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+
+    def said(**spec: Any) -> Any:
+        return make_deployment_spec(**spec)["template"]["metadata"]["annotations"][key]
+
+    assert said() == said(cache={"hostPath": {"path": "/weights"}}) == "cache,tmp"
+    assert said(cache={"persistentVolumeClaim": {"claimName": "weights"}}) == "tmp"
+    own = {"metadata": {"annotations": {key: "cache,tmp,mine"}}}
+    assert said(template=own) == "cache,tmp,mine"
