@@ -23,7 +23,7 @@ GRACE_SECONDS: Final = 120
 _UUIDS: Final = f"metadata.annotations['{names.ANNOTATION_GPU_UUIDS}']"
 _SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 """Annotation of cluster-autoscaler: volumes on the node that may be lost with it. It removes no node with a pod that
-has others: one with an idle pod would stay for ever. A volume of the resource's own template is its author's to name."""
+has others, so one with an idle pod would stay for ever. Volumes of the resource's own template are for it to name."""
 STARTUP_SECONDS: Final = 120
 """For the import of a runtime from a cold disk. Models load later, on the first request."""
 _BORN_AWAKE: Final = {names.LABEL_AWAKE: names.AWAKE}
