@@ -53,6 +53,7 @@ check: init-vlm check-page ## Lint, format check, types (Python and the web page
 	.venv/bin/lint-imports
 	.venv/bin/pytest -q tests/unit/test_words.py
 	diff -r crds charts/ocr-operator/files
+	diff -r crds charts/ocr-operator-crds/crds
 
 PAGE_TYPES := tests/browser/types
 
@@ -137,6 +138,7 @@ krew: init ## Archives and manifest of kubectl ocr for krew, in dist/krew
 
 crds: ## Copy the canonical CRDs into the charts
 	cp crds/*.yaml charts/ocr-operator/files/
+	cp crds/*.yaml charts/ocr-operator-crds/crds/
 
 chart: init ## Make the table of values in the chart's README, and the defaults of absent keys, from its values.yaml
 	$(PY) -m tests.support.chart_docs

@@ -1,10 +1,15 @@
 """An operator of a newer version: resources without an image of their own are rolled out a few at a time."""
 
 import asyncio
+import copy
 from functools import partial
+from typing import Any
+
+import yaml
 
 from ocr_operator.kube import api
 from ocr_wire import names
+from tests.support.paths import ROOT
 from tests.support.stage import Stage, stage, until
 
 ALL = ("a", "b", "c", "d", "e")
@@ -104,3 +109,48 @@ async def test_resource_that_was_broken_before_keeps_no_place_for_ever() -> None
         await until(lambda: count(cluster, "failing") == 1)
         await asyncio.sleep(0.3)
         assert on(cluster, "image:4") == "c", "it worked before: the version may be what broke it"
+
+
+async def test_children_of_the_first_version_keep_their_pods_until_their_turn() -> None:
+    """As they are found after an upgrade: stored resources, and children that no wave has ever seen."""
+    frozen = ROOT / "tests" / "frozen" / "v0.1.0"
+    children = [*yaml.safe_load_all((frozen / "children.yaml").read_text(encoding="utf-8"))]
+    names_of = {each["metadata"]["name"] for each in children if each["kind"] == "Deployment"}
+    async with stage(operator=False) as cluster:
+        cluster.rolling = set(names_of)
+        uids = {}
+        for resource in yaml.safe_load_all((frozen / "resources.yaml").read_text(encoding="utf-8")):
+            name = resource["metadata"]["name"]
+            if name in names_of:
+                resource["metadata"]["namespace"] = "default"
+                resource["status"] = {"observedGeneration": 1}
+                uids[name] = (await cluster.kube.create(resource))["metadata"]["uid"]
+        assert uids.keys() == names_of
+        for child in children:
+            child["metadata"]["namespace"] = "default"
+            [owner] = child["metadata"]["ownerReferences"]
+            owner["uid"] = uids[owner["name"]]
+            await cluster.kube.create(child)
+
+        def templates() -> dict[str, Any]:
+            found = cluster.objects(api.DEPLOYMENT)
+            return {name: found[name]["spec"]["template"] for name in sorted(names_of)}
+
+        before = copy.deepcopy(templates())
+        await cluster.start(inference_image="image:2", upgrades_at_once=1)
+
+        def changed() -> list[str]:
+            return [name for name, template in templates().items() if template != before[name]]
+
+        others = len(names_of) - 1
+        await until(
+            lambda: (len(changed()), count(cluster, "waiting")) == (1, others), what="each had a pass"
+        )
+        assert count(cluster, "rolling") == 1
+        [first] = changed()
+        cluster.rolling -= {first}
+        await until(
+            lambda: (len(changed()), count(cluster, "waiting")) == (2, others - 1), what="the next one"
+        )
+        kept = cluster.objects(api.SERVICE)
+        assert {f"{name}{part}" for name in names_of for part in ("", "-all")} <= kept.keys()

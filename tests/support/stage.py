@@ -27,6 +27,7 @@ from ocr_operator.pods import wire
 from ocr_operator.settings import Settings
 from ocr_wire import names
 from tests.support import fakepod
+from tests.support.authorized import Authorized
 from tests.support.fakekube import FakeKube
 from tests.support.fakepod import FakePod
 from tests.support.patience import PATIENCE
@@ -72,10 +73,15 @@ class Stage:
     """Whether the garbage collector works."""
     clock: Callable[[], datetime] = field(default_factory=lambda: partial(datetime.now, UTC))
     """The wall clock of an operator that is started, for tests that set it."""
+    authorized: Authorized = field(init=False)
+    """What the operator calls: the API server, as far as the chart's role goes."""
     _servers: dict[str, contextlib.AsyncExitStack] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
     _names: Any = field(default_factory=lambda: itertools.count(1))
     _operator: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.authorized = Authorized(self.kube)
 
     # The user
 
@@ -165,7 +171,7 @@ class Stage:
             async with wire.session() as session, asyncio.TaskGroup() as tasks:
                 self.registry = CollectorRegistry()
                 self.controller = Controller(
-                    kube or self.kube,
+                    kube or self.authorized,
                     session,
                     Settings(**quick),
                     metrics=Metrics(self.registry),
@@ -440,3 +446,4 @@ async def played(ours: AnyStage, operator: bool, settings: Mapping[str, Any]) ->
         await asyncio.wait([playing])
         if not playing.cancelled():
             playing.result()
+    assert ours.authorized.denied == [], "the chart's role doesn't grant them"
