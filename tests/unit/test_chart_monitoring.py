@@ -93,6 +93,12 @@ def test_each_failure_has_one_alert_and_a_runbook() -> None:
         assert rule["alert"].lower() == f"ocr{camel}".lower()
 
 
+def test_runbook_of_each_alert_is_there() -> None:
+    for rule in alerts():
+        page = DOCS / "runbooks" / f"{rule['annotations']['runbook']}.md"
+        assert page.is_file(), page
+
+
 def test_alerts_are_documented() -> None:
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(Ocr\w+)` \| (\w+) \|", page, re.MULTILINE))
