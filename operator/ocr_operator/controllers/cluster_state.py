@@ -120,7 +120,7 @@ class ClusterState:
         self.exporters: list[Informer[Pod]] = [
             Informer(
                 kube, api.POD, observed.pod, time=time, on_loss=on_loss,
-                namespaces=exporters_in or where,
+                namespaces=exporters_in or counted,
                 selector=selector,
             )
             for selector in settings.exporter_selectors

@@ -35,6 +35,7 @@ from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import SPACING_SECONDS, WorkQueue
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.preemption import Rules
+from ocr_operator.gpuload import trust
 from ocr_operator.gpuload.sources import GpuSources
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
@@ -203,6 +204,10 @@ class Controller:
                     "scheduler, and what they were promised of GPUs doesn't count",
                     ", ".join(self._settings.watch_namespaces),
                 )
+                if not set(self._settings.exporter_namespace) - {trust.EVERYWHERE}:
+                    log.info(
+                        "nor are exporters in other namespaces: OCR_OPERATOR_EXPORTER_NAMESPACE has to name theirs"
+                    )
             await self._first_scrape()
             tasks.create_task(self.gpus.run())
             tasks.create_task(self._resync())

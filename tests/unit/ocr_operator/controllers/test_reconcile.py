@@ -1060,6 +1060,28 @@ async def test_promises_of_other_releases_count_where_their_pods_are_seen(counte
         assert isinstance(choice, answer)
 
 
+@pytest.mark.parametrize(
+    ("counted", "named", "found"),
+    [("all", (), 1), ("all", ("*",), 1), ("watched", ("*",), 0), ("watched", ("gpu-operator",), 1)],
+)
+async def test_exporters_are_found_where_pods_are_seen(
+    counted: str, named: tuple[str, ...], found: int
+) -> None:
+    raw = observations.raw_pod("exporter")
+    raw["metadata"] |= {"namespace": "gpu-operator", "labels": {"app": "nvidia-dcgm-exporter"}}
+    kube = FakeKube()
+    await kube.create({**raw, "apiVersion": "v1", "kind": "Pod"})
+    settings: Any = {"counted_pods": counted, "exporter_namespace": named}
+    async with at_work(kube, watch_namespaces=("default",), **settings) as desk:
+        tasks = [asyncio.create_task(each.run()) for each in desk.cluster.exporters]
+        for each in desk.cluster.exporters:
+            await asyncio.wait_for(each.synced.wait(), PATIENCE)
+        assert len(desk.cluster.exporter_pods()) == found
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
 @pytest.mark.parametrize("whose", [Whose.OTHERS, Whose.UNKNOWN])
 async def test_nothing_is_written_in_a_namespace_that_is_not_ours(whose: Whose) -> None:
     async with at_work() as desk:
