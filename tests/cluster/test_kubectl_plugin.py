@@ -124,6 +124,40 @@ def test_doctor_finds_a_cluster_well_and_names_what_a_resource_lacks(user: User)
     assert shown.endswith("kubectl ocr: problems: runtime class\n")
 
 
+@pytest.mark.usefixtures("gpus")
+def test_a_pod_whose_image_lacks_the_engine_says_so_and_is_never_ready(user: User) -> None:
+    """As with an image that is built without torch: the program of this one finds none, whatever is installed."""
+    program = "import sys; sys.modules['torch'] = None; from ocr_inference.__main__ import main; main()"
+    without = {"name": "ocr-inference", "command": ["python", "-c", program]}
+    user.apply(
+        "reports",
+        models=[
+            {"name": "vlm", "engine": "transformers", "source": {"path": "/nowhere"}, "gpuMemory": "1Gi"}
+        ],
+        template={"spec": {"terminationGracePeriodSeconds": 2, "containers": [without]}},
+    )
+    try:
+        degraded = (
+            "--for=jsonpath={.status.conditions[?(@.type=='Degraded')].reason}=EngineMissing",
+            "--timeout=100s",
+        )
+        user.cluster.kubectl("-n", user.namespace, "wait", "ocr/reports", *degraded)
+        [told] = json.loads(user.types("status", "reports", "-o", "json"))
+        shown = user.types("doctor", status=Exit.FAILED)
+        ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status} {.status.readyReplicas}"
+        assert user.cluster.kubectl("-n", user.namespace, "get", "ocr/reports", "-o", ready).strip() in (
+            "False 0",
+            "False",
+        )
+    finally:
+        user.cluster.kubectl("-n", user.namespace, "delete", "ocr/reports")
+    assert any(
+        "engine transformers lacks torch: use an image of target cuda" in note for note in told["notes"]
+    )
+    assert "reports: EngineMissing: reports-" in shown
+    assert shown.endswith("kubectl ocr: problems: pods\n")
+
+
 def runbook_commands() -> list[str]:
     """Commands of kubectl itself in the pages for whoever is on call."""
     pages = [*sorted((ROOT / "docs" / "runbooks").glob("*.md")), ROOT / "docs" / "operations.md"]
