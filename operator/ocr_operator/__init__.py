@@ -2,6 +2,7 @@
 
 - `__main__`: the command; puts the parts together and ends them.
 - `controllers`: what causes a pass, one pass, and its writes.
+- `selftest`: a test of an installation from inside the cluster.
 - `decide`: all decisions, pure.
 - `gpuload`: what every GPU carries.
 - `pods`: the wire to inference pods.

@@ -24,7 +24,7 @@ from ocr_operator.controllers.controller import Controller
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
-from ocr_operator.settings import VERSION, InvalidSetting, Settings
+from ocr_operator.settings import FIELD_MANAGER, VERSION, InvalidSetting, Settings
 from ocr_wire import names, redaction, tokens
 from ocr_wire.arguments import parser_class
 from ocr_wire.sparse import Sparse, loop_errors
@@ -115,6 +115,8 @@ async def _work(work: handlers.Work, client: kube.Client, settings: Settings, st
             registry=handlers.registry(work, client.credentials),
             settings=handlers.settings(),
             standalone=True,
+            # Unused, as there are no peers. kopf would ask for the user's name, and a container's user has none.
+            identity=FIELD_MANAGER,  # type: ignore[arg-type]
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,
             stop_flag=stopping,

@@ -56,11 +56,20 @@ def run(
 
 
 def render(folder: Path, values: dict[str, Any], *arguments: str, chart: Path = CHART) -> Documents:
-    """The objects of a release `ocr-operator` in the namespace `ocr-system`."""
-    where = ("template", "ocr-operator", str(chart), "--namespace", "ocr-system")
+    """The objects of a release `ocr-operator` in the namespace `ocr-system`; those of `helm test` are no part of it."""
+    where = ("template", "ocr-operator", str(chart), "--namespace", "ocr-system", "--no-hooks")
     done = run(folder, *where, *arguments, values=values)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def hooks(folder: Path, values: dict[str, Any]) -> Documents:
+    """The objects of `helm test`."""
+    where = ("template", "ocr-operator", str(CHART), "--namespace", "ocr-system")
+    done = run(folder, *where, values=values)
+    assert done.returncode == 0, done.stderr
+    found = [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [each for each in found if "helm.sh/hook" in each["metadata"].get("annotations", {})]
 
 
 def only(documents: Documents, kind: str, name: str | None = None) -> dict[str, Any]:

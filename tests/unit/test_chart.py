@@ -40,6 +40,11 @@ def render(tmp_path: Path) -> Render:
     return lambda **values: charts.render(tmp_path, values)
 
 
+@pytest.fixture
+def hooks(tmp_path: Path) -> Render:
+    return lambda **values: charts.hooks(tmp_path, values)
+
+
 def operator_container(documents: Documents) -> dict[str, Any]:
     [container] = only(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert isinstance(container, dict)
@@ -83,7 +88,7 @@ def test_row_of_the_readme_has_name_default_and_text() -> None:
 
 def test_every_value_has_a_name_that_a_template_can_have_absent() -> None:
     """Each template begins by giving absent keys their defaults."""
-    for template in (CHART / "templates").iterdir():
+    for template in (CHART / "templates").rglob("*.*"):
         if not template.name.startswith("_"):
             assert template.read_text("utf-8").startswith('{{- include "ocr-operator.fill" . }}\n'), template
 
@@ -101,7 +106,7 @@ def test_schema_names_each_value_and_is_closed_at_every_level() -> None:
 
 
 def test_every_value_is_used_by_a_template() -> None:
-    templates = "".join(path.read_text(encoding="utf-8") for path in (CHART / "templates").iterdir())
+    templates = "".join(path.read_text(encoding="utf-8") for path in (CHART / "templates").rglob("*.*"))
     used = set(re.findall(r"\.Values\.([\w.]+)", templates))
     # `.Values.image` is handed over whole: then the parts of it are found by their own names.
     leaves = [each.name for each in chart_docs.values(chart_docs.VALUES.read_text(encoding="utf-8"))]
@@ -647,3 +652,52 @@ def test_notes_name_the_next_commands(run: Run) -> None:
     resource = yaml.safe_load(example)
     assert (resource["apiVersion"], resource["kind"]) == (names.API_VERSION, names.KIND)
     assert "kubectl --namespace forms apply" in notes
+
+
+# --- helm test -----------------------------------------------------------------------------------------------------
+
+
+def test_helm_test_is_a_pod_and_its_rights_and_leaves_nothing(hooks: Render) -> None:
+    documents = hooks()
+    kinds = ["Pod", "Role", "RoleBinding", "ServiceAccount"]
+    assert sorted(document["kind"] for document in documents) == kinds
+    for document in documents:
+        annotations = document["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "test"
+        assert set(annotations["helm.sh/hook-delete-policy"].split(",")) == {
+            "before-hook-creation",
+            "hook-succeeded",
+        }
+        weight = int(annotations.get("helm.sh/hook-weight", 0))
+        assert (weight == 0) == (document["kind"] == "Pod"), "its rights come before it"
+
+
+def test_helm_test_may_do_what_its_program_does_and_no_more(hooks: Render) -> None:
+    role = only(hooks(), "Role")
+    assert verbs(role, "ocrdeployments") == {"create", "get", "patch", "delete"}
+    assert verbs(role, "services") == {"get"}
+    assert verbs(role, "pods") == {"list"}
+    named = {tuple(rule.get("resourceNames", ())) for rule in role["rules"]}
+    assert named == {(), ("ocr-selftest",)}
+    [every] = [rule for rule in role["rules"] if rule["verbs"] == ["create"]]
+    assert "resourceNames" not in every, "RBAC can't bind creating to a name"
+
+
+def test_helm_test_runs_as_the_operator_does_where_it_watches(hooks: Render, render: Render) -> None:
+    values = {"watchNamespaces": ["invoices", "forms"], "imagePullSecrets": [{"name": "pull"}]}
+    documents = hooks(**values)
+    pod = only(documents, "Pod")
+    assert pod["metadata"]["namespace"] == "ocr-system"
+    assert only(documents, "Role")["metadata"]["namespace"] == "invoices"
+    [subject] = only(documents, "RoleBinding")["subjects"]
+    assert subject["namespace"] == "ocr-system"
+    [container] = pod["spec"]["containers"]
+    operator = operator_container(render(**values))
+    assert container["args"] == ["--namespace=invoices"]
+    assert container["command"][-1] == "ocr_operator.selftest"
+    assert (container["image"], container["securityContext"]) == (
+        operator["image"],
+        operator["securityContext"],
+    )
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
+    assert pod["spec"]["securityContext"]["runAsNonRoot"]
