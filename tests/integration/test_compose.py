@@ -78,6 +78,7 @@ def test_services_are_what_the_docs_say(compose: Composed) -> None:
         assert service["profiles"] == [name]
         assert service["image"] == f"ocr-inference:{name}"
         assert service["build"]["dockerfile"] == "Dockerfile.inference"
+        assert service["build"]["target"] == {"cpu": "cpu", "gpu": "cuda"}[name]
         assert service["cap_drop"] == ["ALL"]
         assert service["healthcheck"]["test"] == ["CMD", *IMAGE.healthcheck]
         assert service["stop_grace_period"] == "30s", "longer than OCR_DRAIN_SECONDS"

@@ -28,7 +28,7 @@ _BY_ROOT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
 @dataclass(frozen=True)
 class Image:
-    """What the last stage of a Dockerfile says."""
+    """What the stage `runtime` of a Dockerfile says, which its targets are made of."""
 
     environ: Mapping[str, str]
     user: int
@@ -41,7 +41,8 @@ class Image:
 
 def image(dockerfile: Path) -> Image:
     """Read a Dockerfile whose instructions are in the form of `exec`."""
-    text = dockerfile.read_text(encoding="utf-8").rpartition("\nFROM ")[2].replace("\\\n", " ")
+    stages = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").split("\nFROM ")
+    [text] = [stage for stage in stages if re.match(r"\S+ AS runtime\n", stage)]
 
     def after(instruction: str) -> str:
         *_, last = re.finditer(rf"^ *{instruction} +(.+)$", text, re.MULTILINE)

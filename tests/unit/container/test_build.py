@@ -1,0 +1,99 @@
+"""`make images`: which builder is used, what it is told, and what is said where there is none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from container import build
+from container.build import IMAGES, NoBuilder
+from tests.support.paths import ROOT
+
+NONE = dict.fromkeys(build.BUILDERS, "not installed")
+
+
+def run(*arguments: str, path: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, ROOT / "container" / "build.py", *arguments],
+        env={**os.environ, "PATH": f"{path}:/usr/bin-none"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+
+
+def test_first_builder_that_works_is_used() -> None:
+    assert build.choose("", {**NONE, "podman": None, "buildah": None}.__getitem__) == "podman"
+    assert build.choose("buildah", {**NONE, "podman": None, "buildah": None}.__getitem__) == "buildah"
+
+
+def test_without_a_builder_each_one_says_why_and_a_way_out_is_named() -> None:
+    with pytest.raises(NoBuilder) as error:
+        build.choose("", {**NONE, "docker": "installed, but doesn't work: no engine"}.__getitem__)
+    for words in (
+        "docker: installed, but doesn't work: no engine",
+        "podman: not installed",
+        "apt-get install",
+    ):
+        assert words in str(error.value)
+
+
+def test_a_docker_without_its_engine_is_passed_over(tmp_path: Path) -> None:
+    program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
+    done = run(path=tmp_path)
+    assert done.returncode == 1
+    assert "docker: installed, but doesn't work: Cannot connect to the Docker daemon" in done.stderr
+    program(tmp_path, "buildah", 'echo "$@" >> "$0.log"')
+    done = run("--registry=registry.example/ocr", "--tag=7", "--push", path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "buildah.log").read_text()
+    for name in ("ocr-operator:7", "ocr-inference:7"):
+        assert f"--tag=registry.example/ocr/{name} ." in told
+        assert f"push registry.example/ocr/{name}" in told
+    assert "cuda" not in told
+
+
+def test_failed_build_fails_and_pushes_nothing(tmp_path: Path) -> None:
+    program(tmp_path, "podman", 'echo "$@" >> "$0.log"; test "$1" != build')
+    done = run("--push", "--only=operator", path=tmp_path)
+    assert done.returncode == 1
+    assert "operator: `podman build` failed" in done.stderr
+    assert "push" not in (tmp_path / "podman.log").read_text()
+
+
+def test_unknown_image_is_named(tmp_path: Path) -> None:
+    done = run("--only=vllm", path=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "no image 'vllm': there are operator, cpu, cuda\n")
+
+
+@pytest.mark.parametrize("builder", build.BUILDERS)
+@pytest.mark.parametrize("which", IMAGES)
+def test_each_image_is_a_target_of_its_file(builder: str, which: str) -> None:
+    image = IMAGES[which]
+    text = (ROOT / image.file).read_text(encoding="utf-8")
+    assert f" AS {image.target}\n" in text
+    [command] = build.commands(builder, image, "name", {"VERSION": "1"}, push=False)
+    assert command[0] == builder
+    assert f"--target={image.target}" in command
+    assert ("--format=docker" in command) == (builder != "docker")
+    assert "ARG BASE_IMAGE=" + build.base_of(image, {}) in text
+    assert build.base_of(image, {"BASE_IMAGE": "a"}) == "a"
+    assert build.base_of(image, {"BASE_IMAGE": "a", "RUNTIME_IMAGE": "b"}) == "b"
+
+
+def test_names_are_those_of_the_chart_and_of_the_release() -> None:
+    values = (ROOT / "charts" / "ocr-operator" / "values.yaml").read_text(encoding="utf-8")
+    for which in build.USUAL:
+        assert f"repository: {build.REGISTRY}/{IMAGES[which].repository}\n" in values
+    release = (ROOT / ".github" / "workflows" / "release.yaml").read_text(encoding="utf-8")
+    for image in IMAGES.values():
+        entry = f"name: {image.repository}, file: {image.file}, target: {image.target}"
+        assert f"{entry}, suffix: {image.suffix or chr(34) * 2}}}" in release
