@@ -22,7 +22,7 @@ from ocr_wire import numbers
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     root = argparse.ArgumentParser(
-        prog="python -m devcluster", description="A throwaway Kubernetes without containers."
+        prog="python -m devcluster", description="A throwaway Kubernetes, without containers or with them."
     )
     commands = root.add_subparsers(dest="command", required=True)
 
@@ -37,9 +37,26 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     up = command("up", "Start a cluster, return when it is ready, and leave it running.")
-    up.add_argument("--nodes", type=numbers.argument(0, 9999), default=3, help="process nodes (default: 3)")
+    up.add_argument("--nodes", type=numbers.argument(0, 9999), help="nodes (default: 3; with containers 1)")
     up.add_argument(
-        "--gpus", type=numbers.argument(0, 9999), default=2, help="simulated GPUs of each node (default: 2)"
+        "--gpus",
+        type=numbers.argument(0, 9999),
+        help="simulated GPUs of each node (default: 2; with containers 0)",
+    )
+    up.add_argument(
+        "--runtime",
+        choices=("process", "containerd"),
+        default="process",
+        help="what a pod is: processes, or containers on one real node, for which this must be root",
+    )
+    up.add_argument(
+        "--image",
+        dest="images",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="archives of images (docker save) that the node with containers has",
     )
     up.add_argument("--no-operator", dest="operator", action="store_false", help="don't install the operator")
     up.add_argument(
@@ -55,6 +72,15 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def sizes(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Return the numbers of nodes and of GPUs that `up` is asked for, or those that fit its runtime."""
+    nodes, gpus = (1, 0) if arguments.runtime == "containerd" else (3, 2)
+    return (
+        nodes if arguments.nodes is None else arguments.nodes,
+        gpus if arguments.gpus is None else arguments.gpus,
+    )
+
+
 def run(arguments: argparse.Namespace, output: TextIO) -> int:
     """Carry out one command and return the exit status."""
     directory: Path = arguments.dir.resolve()
@@ -65,13 +91,19 @@ def run(arguments: argparse.Namespace, output: TextIO) -> int:
     match arguments.command:
         case "up":
             began = time.monotonic()
-            operator = arguments.operator and arguments.nodes > 0
+            containers = arguments.runtime == "containerd"
+            nodes, gpus = sizes(arguments)
+            if arguments.images and not containers:
+                raise DevclusterError("process nodes run no images: --image goes with --runtime containerd")
+            operator = arguments.operator and nodes > 0
             cluster = Cluster.up(
                 directory,
-                nodes=arguments.nodes,
-                gpus=arguments.gpus,
+                nodes=nodes,
+                gpus=gpus,
                 operator=operator,
                 ipv6=arguments.ipv6,
+                containers=containers,
+                images=arguments.images,
                 say=say,
             )
             say(f"{cluster.url} is ready after {duration(time.monotonic() - began)}")

@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -14,15 +14,17 @@ from typing import Final, Self
 import msgspec
 import yaml
 
+from devcluster.container import host, requirements
 from devcluster.errors import DevclusterError, StartFailed
 from devcluster.machine import processes
 from devcluster.machine.layout import CHECKOUT, Layout, State
 from devcluster.progress import Progress
-from devcluster.supervisor.order import NODE_NAMES, Order, Report
+from devcluster.supervisor.order import NODE_NAMES, ContainerTools, Order, Report
 from devcluster.tools.kubectl import Kubectl
 from devcluster.tools.toolbox import Toolbox
 
-_STOP_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 180.0
+"""Processes end within seconds. On a busy machine most of a minute goes by until the files of images are removed."""
 _MOST_GPUS: Final = 64
 
 
@@ -59,16 +61,21 @@ class Cluster:
         ipv6: bool = False,
         definitions: Path | None = None,
         node_grace_seconds: int = 0,
+        containers: bool = False,
+        images: Sequence[Path] = (),
         say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
         """Start a cluster in the folder and return when all of it is ready; without nodes it is a control plane alone.
 
         With `ipv6` the pods of the last node have the address `::1`, all of them, and only pods that tolerate its taint
         come there. The CustomResourceDefinitions in the folder `definitions` are served before any controller runs.
+        With `containers` there is one node, a real one, that has the images of these archives.
         Nodes are lost after `node_grace_seconds` of silence: a client that plays a thousand of them renews no Leases.
         Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part fails.
         """
         order = _order(directory.resolve(), nodes, gpus, operator=operator, ipv6=ipv6, detached=False)
+        if containers:
+            order = _with_containers(order, images)
         order = msgspec.structs.replace(order, node_grace_seconds=node_grace_seconds)
         if definitions is not None:
             texts = (path.read_text(encoding="utf-8") for path in sorted(definitions.glob("*.yaml")))
@@ -84,21 +91,28 @@ class Cluster:
         gpus: int = 2,
         operator: bool = True,
         ipv6: bool = False,
+        containers: bool = False,
+        images: Sequence[Path] = (),
         say: Callable[[str], None] = say_on_stderr,
     ) -> Self:
         """Start a cluster that outlives this process, or return the one that runs in the folder already."""
         directory = directory.resolve()
         state = running(directory)
         if state is not None and state.phase == "ready":
-            if (len(state.nodes), state.gpus, state.operator, state.ipv6) != (nodes, gpus, operator, ipv6):
+            there = (len(state.nodes), state.gpus, state.operator, state.ipv6, state.containers)
+            if there != (nodes, gpus, operator, ipv6, containers):
+                kind = (
+                    f"{', with IPv6' if state.ipv6 else ''}{', with containers' if state.containers else ''}"
+                )
                 raise DevclusterError(
                     f"another cluster runs in {directory} ({len(state.nodes)} nodes of {state.gpus} GPUs, "
-                    f"{'with' if state.operator else 'without'} the operator"
-                    f"{', with IPv6' if state.ipv6 else ''}): end it with `down` first"
+                    f"{'with' if state.operator else 'without'} the operator{kind}): end it with `down` first"
                 )
             say(f"A cluster runs in {directory} already")
             return cls(directory)
         order = _order(directory, nodes, gpus, operator=operator, ipv6=ipv6, detached=True)
+        if containers:
+            order = _with_containers(order, images)
         supervisor = _launch(order, say)
         assert supervisor.stdin is not None
         assert supervisor.stdout is not None
@@ -203,6 +217,8 @@ def down(directory: Path) -> bool:
     if state is not None:
         processes.end([state.supervisor], grace_seconds=_STOP_SECONDS)
         processes.sweep(state.marks(layout), grace_seconds=1.0)
+        if state.node_network is not None:
+            host.clear(state.node_network)
     layout.remove()
     return state is not None
 
@@ -232,6 +248,29 @@ def _order(directory: Path, nodes: int, gpus: int, *, operator: bool, ipv6: bool
         gpus=gpus,
         ipv6=ipv6,
         detached=detached,
+    )
+
+
+def _with_containers(order: Order, images: Sequence[Path]) -> Order:
+    if order.nodes != 1 or order.gpus or order.ipv6:
+        raise DevclusterError(
+            "a machine is one node with containers: without simulated GPUs, and without IPv6"
+        )
+    if (why := requirements.missing()) is not None:
+        raise DevclusterError(why)
+    if absent := [path for path in images if not path.is_file()]:
+        raise DevclusterError(f"no archive of images: {absent[0]}")
+    tools = {name: str(path) for name, path in Toolbox(os.environ, Progress(sys.stderr)).real_node().items()}
+    return msgspec.structs.replace(
+        order,
+        containers=ContainerTools(
+            kubelet=tools["kubelet"],
+            containerd=tools["containerd"],
+            shim=tools["containerd-shim-runc-v2"],
+            ctr=tools["ctr"],
+            pause=tools["pause"],
+            images=tuple(str(path.resolve()) for path in images),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from devcluster.controlplane import access
 from devcluster.machine.addresses import Block, free_port
 from devcluster.machine.layout import Layout
+from devcluster.machine.network import NodeNetwork
 from devcluster.tools.toolbox import ControlPlaneTools
 
 _SOCKET: Final = "unix://client:0"
@@ -19,8 +20,7 @@ _SOCKET: Final = "unix://client:0"
 
 _PEER_SOCKET: Final = "unix://peer:0"
 
-_CONTROLLERS: Final = (
-    "*",
+_PROCESS_NODES: Final = (
     # Endpoints and EndpointSlices with loopback addresses, which all pods here have, are refused by the API server as
     # invalid. These controllers would try again for ever, with a Warning event on the Service each time. Nothing here
     # needs endpoints: the service proxy finds pods by itself.
@@ -59,6 +59,8 @@ class ControlPlane:
     users: Mapping[str, access.User]
     node_grace_seconds: int = 0
     """Silence of a node after which it counts as lost; 0 is Kubernetes' default."""
+    network: NodeNetwork | None = None
+    """That of a real node, whose pods must reach the API server; None: everything is at loopback addresses."""
 
     @classmethod
     def plan(
@@ -69,8 +71,13 @@ class ControlPlane:
         nodes: tuple[str, ...],
         *,
         node_grace_seconds: int = 0,
+        network: NodeNetwork | None = None,
     ) -> "ControlPlane":
         """Return a control plane with a port and credentials."""
+        if network is not None:  # the address and port of the Service `kubernetes`
+            return cls(
+                layout, tools, network.api_server, 443, access.users(nodes), node_grace_seconds, network
+            )
         address = block.api_server
         port = free_port(address, 6443)
         return cls(layout, tools, address, port, access.users(nodes), node_grace_seconds)
@@ -135,8 +142,11 @@ class ControlPlane:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--authorization-mode=Node,RBAC",
                 "--enable-admission-plugins=NodeRestriction",
-                "--service-cluster-ip-range=10.96.0.0/17",  # as many as the service proxy has addresses
-                "--endpoint-reconciler-type=none",  # its own endpoint is a loopback address, which is refused
+                # As many as the service proxy has addresses.
+                f"--service-cluster-ip-range={self.network.services if self.network else '10.96.0.0/17'}",
+                # Its own endpoint would be a loopback address, or a cluster IP: both are refused.
+                "--endpoint-reconciler-type=none",
+                *self._to_kubelet,
                 "--kubelet-preferred-address-types=InternalIP",
                 "--profiling=false",
             ),
@@ -152,7 +162,7 @@ class ControlPlane:
                 (
                     str(self.tools.kube_controller_manager),
                     f"--kubeconfig={self.layout.credentials('system:kube-controller-manager')}",
-                    f"--controllers={','.join(_CONTROLLERS)}",
+                    f"--controllers={','.join(('*', *(() if self.network else _PROCESS_NODES)))}",
                     f"--root-ca-file={self.layout.authority}",
                     f"--service-account-private-key-file={self._signing_key}",
                     "--use-service-account-credentials=true",
@@ -169,6 +179,19 @@ class ControlPlane:
                 ),
             ),
         )
+
+    @property
+    def kubelet_client(self) -> tuple[Path, Path]:
+        """Certificate and key that a kubelet asks the API server for; the supervisor makes both."""
+        folder = self.layout.directory / "credentials"
+        return folder / "kubelet-client.crt", folder / "kubelet-client.key"
+
+    @property
+    def _to_kubelet(self) -> tuple[str, ...]:
+        if self.network is None:
+            return ()
+        certificate, key = self.kubelet_client
+        return (f"--kubelet-client-certificate={certificate}", f"--kubelet-client-key={key}")
 
     @property
     def _signing_key(self) -> Path:

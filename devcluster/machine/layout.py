@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from devcluster.errors import DevclusterError
+from devcluster.machine.network import NodeNetwork
 
 CHECKOUT: Final = Path(__file__).parents[2]
 """The folder that holds `devcluster`, the chart and the definitions: where `python -m devcluster…` is run."""
@@ -126,7 +127,14 @@ class State(msgspec.Struct, frozen=True):
     gpus: int = 0
     operator: bool = False
     ipv6: bool = False
+    containers: bool = False
+    """The node is a real one, which took more of this machine than processes and this folder."""
     processes: tuple[ProcessRecord, ...] = ()
+
+    @property
+    def node_network(self) -> NodeNetwork | None:
+        """The real node's part of the machine."""
+        return NodeNetwork(int(self.network.split(".")[1])) if self.containers else None
 
     def marks(self, layout: Layout) -> list[str]:
         """The `NAME=value` in the environment of every process of this cluster, pods' processes included."""

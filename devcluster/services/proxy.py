@@ -1,8 +1,9 @@
 """Services lead to pods: a kube-proxy in user space, `python -m devcluster.services.proxy`.
 
 The API server refuses loopback addresses in endpoints, so this finds a Service's pods itself, by its selector and
-their readiness. A cluster IP 10.96.a.b is served at 127.<cluster>.128+a.b, on the Service's own ports. Each
-connection goes to a random pod, as with kube-proxy; one that refuses it is no answer, and another pod is tried.
+their readiness. A cluster IP 10.96.a.b is served at 127.<cluster>.128+a.b, on the Service's own ports, or at itself
+where a real node has made it an address of the machine. Each connection goes to a random pod, as with kube-proxy;
+one that refuses it is no answer, and another pod is tried.
 """
 
 import argparse
@@ -155,7 +156,9 @@ async def _run(kubeconfig: Path, network: str, record: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m devcluster.services.proxy", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
-    parser.add_argument("--network", required=True, help="the cluster's block, such as 127.77")
+    parser.add_argument(
+        "--network", default="", help="the cluster's block, such as 127.77; empty: cluster IPs"
+    )
     parser.add_argument("--record", type=Path, required=True, help="file that lists Services and addresses")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")

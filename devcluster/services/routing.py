@@ -37,7 +37,12 @@ class Service(model.Part, frozen=True):
 
 
 def address(cluster_ip: str, network: str) -> str:
-    """Return the address that serves a cluster IP, one each; `network` is the cluster's `127.N`."""
+    """Return the address that serves a cluster IP, one each; `network` is the cluster's `127.N`.
+
+    Where there is none, cluster IPs are the machine's own and serve themselves.
+    """
+    if not network:
+        return cluster_ip
     *_, third, fourth = cluster_ip.split(".")
     return f"{network}.{128 + int(third)}.{fourth}"
 

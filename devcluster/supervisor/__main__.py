@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from devcluster.container import host
 from devcluster.errors import DevclusterError, StartFailed
 from devcluster.machine import processes
 from devcluster.machine.layout import Layout, State
@@ -52,6 +53,8 @@ def _take(layout: Layout) -> int:
     state = State.load(layout)
     if state is not None:
         processes.sweep(state.marks(layout), grace_seconds=1.0)
+        if state.node_network is not None:
+            host.clear(state.node_network)
     layout.clear()
     return descriptor
 

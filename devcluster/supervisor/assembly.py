@@ -21,10 +21,12 @@ from devcluster.kube.api import Access, Api
 from devcluster.machine import processes
 from devcluster.machine.addresses import Block, claim_ipv6
 from devcluster.machine.layout import CHECKOUT, CLUSTER_MARK, Layout, ProcessRecord, State
+from devcluster.machine.network import NodeNetwork
 from devcluster.machine.processes import Child
 from devcluster.progress import duration
 from devcluster.supervisor import bootstrap, helm, readiness
 from devcluster.supervisor.order import NODE_NAMES, Order
+from devcluster.supervisor.realnode import RealNode
 from devcluster.tools.toolbox import ControlPlaneTools
 
 _START_SECONDS: Final = 120.0
@@ -47,6 +49,7 @@ class Assembly:
         self._ipv6_claim = claim_ipv6() if order.ipv6 else None
         self._environment = {**os.environ, CLUSTER_MARK: order.id}
         self._nodes = NODE_NAMES[: order.nodes]
+        network = NodeNetwork(self._block.number) if order.containers else None
         self._plan = ControlPlane.plan(
             self._layout,
             ControlPlaneTools(
@@ -58,6 +61,12 @@ class Assembly:
             self._block,
             NODE_NAMES,
             node_grace_seconds=order.node_grace_seconds,
+            network=network,
+        )
+        self._real = (
+            RealNode(order.containers, self._plan, network, self._nodes[0])
+            if order.containers is not None and network is not None
+            else None
         )
         self._children: dict[str, Child] = {}
         self._phase: Literal["starting", "ready", "stopping"] = "starting"
@@ -66,6 +75,8 @@ class Assembly:
         """Bring everything up, in the order in which the parts need each other."""
         began = time.monotonic()
         self._plan.write_secrets()
+        if self._real is not None:
+            self._real.prepare()
         self._run(self._plan.etcd)
         await self._until("etcd", self._etcd_answers)
         self._run(self._plan.api_server)
@@ -77,7 +88,9 @@ class Assembly:
             # The nodes take about as long as the controllers: let them start together.
             for component in self._plan.controllers:
                 self._run(component)
-            for position, name in enumerate(self._nodes, start=1):
+            if self._real is not None:
+                await self._run_real_node(self._real)
+            for position, name in enumerate(self._nodes if self._real is None else (), start=1):
                 self._run_node(position, name)
             if self._nodes:
                 self._run_proxy()
@@ -109,6 +122,8 @@ class Assembly:
                 break
             processes.end(leftovers, grace_seconds=0.0)
             _reap_adopted()
+        if self._real is not None:
+            self._real.clear()
         self._layout.clear(keep_logs=failed)
 
     async def _define(self, api: Api) -> None:
@@ -130,7 +145,7 @@ class Assembly:
             await self._until(
                 name, functools.partial(readiness.condition, api, f"/api/v1/nodes/{name}", "Ready")
             )
-        for resource in bootstrap.OBJECTS:
+        for resource in bootstrap.OBJECTS if self._real is None else ():
             await api.apply(bootstrap.path_of(resource), resource, manager=_MANAGER)
         if self._order.gpus:
             await self._until(self._nodes[0], lambda: readiness.exporters_ready(api, len(self._nodes)))
@@ -191,13 +206,24 @@ class Assembly:
             )
         )
 
+    async def _run_real_node(self, node: RealNode) -> None:
+        self._run(node.containerd)
+        await self._until("containerd", node.answers)
+        for command in node.imports:
+            done = Child.spawn(
+                "images", command, log=self._layout.log("images"), cwd=CHECKOUT, environment=self._environment
+            )
+            if await done.exited != 0:
+                raise StartFailed(f"{command[-1]} can't be imported:\n{processes.tail(done.log)}")
+        self._run(node.kubelet)
+
     def _run_proxy(self) -> None:
         command = (
             sys.executable,
             "-m",
             "devcluster.services.proxy",
             f"--kubeconfig={self._layout.kubeconfig}",
-            f"--network=127.{self._block.number}",
+            f"--network={'' if self._real else f'127.{self._block.number}'}",
             f"--record={self._layout.services}",
         )
         self._adopt(
@@ -284,6 +310,7 @@ class Assembly:
             gpus=self._order.gpus,
             operator=self._order.helm is not None,
             ipv6=self._order.ipv6,
+            containers=self._real is not None,
             processes=tuple(
                 ProcessRecord(
                     child.name, child.identity, child.exited.result() if child.exited.done() else None

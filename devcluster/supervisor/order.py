@@ -9,6 +9,17 @@ NODE_NAMES: Final = tuple(f"gpu-{letter}" for letter in string.ascii_lowercase)
 """Each has credentials in every cluster, whether it is started or not."""
 
 
+class ContainerTools(msgspec.Struct, frozen=True):
+    """Programs of a real node, and archives of images that it has from the start."""
+
+    kubelet: str
+    containerd: str
+    shim: str
+    ctr: str
+    pause: str
+    images: tuple[str, ...] = ()
+
+
 class Order(msgspec.Struct, frozen=True):
     """Order to start a cluster, and where. `id` marks every process of the cluster."""
 
@@ -23,6 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     nodes: int
     gpus: int
     detached: bool
+    containers: ContainerTools | None = None
+    """None: nodes are processes, and so are their pods."""
     ipv6: bool = False
     """The pods of the last node have the address `::1`."""
     definitions: tuple[dict[str, Any], ...] = ()

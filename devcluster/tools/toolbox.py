@@ -19,6 +19,7 @@ from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
 from devcluster.tools import gobuild
 
+REAL_NODE: Final = ("kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "pause")
 CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 _PINS: Final = Path(__file__).parent
@@ -42,11 +43,8 @@ class Module:
     def key(self) -> str:
         """The key of the cache, which changes with everything that changes the programs."""
         digest = hashlib.sha256()
-        for part in (
-            (self.folder / "go.mod").read_bytes(),
-            (self.folder / "go.sum").read_bytes(),
-            *map(str.encode, self.flags),
-        ):
+        files = sorted(path for path in self.folder.iterdir() if path.is_file())
+        for part in (*(path.read_bytes() for path in files), *map(str.encode, self.flags)):
             digest.update(hashlib.sha256(part).digest())
         return f"{self.name}-{platform.machine()}-{digest.hexdigest()[:12]}"
 
@@ -58,7 +56,7 @@ KUBERNETES: Final = Module(
     "kubernetes",
     {
         name: f"k8s.io/kubernetes/cmd/{name}"
-        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
     },
     (
         "-trimpath",
@@ -66,11 +64,21 @@ KUBERNETES: Final = Module(
         # Without these the programs call themselves v0.0.0-master.
         f"{_STRIP} -X {_VERSION}.gitVersion=v1.36.3 -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=36",
     ),
-    540,
+    834,
 )
 ETCD: Final = Module("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}, ("-trimpath", "-ldflags", _STRIP), 50)
 HELM: Final = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"}, ("-trimpath", "-ldflags", _STRIP), 210)
-MODULES: Final = (KUBERNETES, ETCD, HELM)
+CONTAINERD: Final = Module(
+    "containerd",
+    {
+        name: f"github.com/containerd/containerd/v2/cmd/{name}"
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+    ("-trimpath", "-ldflags", f"{_STRIP} -X github.com/containerd/containerd/v2/version.Version=v2.2.9"),
+    94,
+)
+PAUSE: Final = Module("pause", {"pause": "devcluster/tools/pause"}, ("-trimpath", "-ldflags", _STRIP), 10)
+MODULES: Final = (KUBERNETES, ETCD, HELM, CONTAINERD, PAUSE)
 
 
 @dataclass(frozen=True)
@@ -109,21 +117,28 @@ class Toolbox:
     def kubectl(self) -> Path:
         return self.provide(("kubectl",))["kubectl"]
 
-    def find(self, names: Sequence[str]) -> dict[str, Path] | None:
-        """Return programs that belong together, all from one place, without building; None when some are missing."""
+    def real_node(self) -> dict[str, Path]:
+        """Return the programs of a real node. Never those of PATH: what a machine runs has versions of its own."""
+        return self.provide(REAL_NODE, anywhere=False)
+
+    def find(self, names: Sequence[str], *, anywhere: bool = True) -> dict[str, Path] | None:
+        """Return programs that belong together, all from one place, without building; None when some are missing.
+
+        Not `anywhere` is the cache alone.
+        """
         assets = self._environment.get("KUBEBUILDER_ASSETS")
         places = [assets] if assets else []
         places.append(self._environment.get("PATH", os.defpath))
-        for place in places:
+        for place in places if anywhere else ():
             found = {name: shutil.which(name, path=place) for name in names}
             if all(found.values()):
                 return {name: Path(path).absolute() for name, path in found.items() if path}
         cached = {name: self._cached(name) for name in names}
         return cached if all(path.is_file() for path in cached.values()) else None
 
-    def provide(self, names: Sequence[str]) -> dict[str, Path]:
+    def provide(self, names: Sequence[str], *, anywhere: bool = True) -> dict[str, Path]:
         """Return the programs, after building those that the cache lacks."""
-        found = self.find(names)
+        found = self.find(names, anywhere=anywhere)
         if found is not None:
             return found
         missing = [module for module in MODULES if self._missing(module, names)]

@@ -35,7 +35,8 @@ def killed(tmp_path: Path) -> Path:
 
 def test_defaults_are_those_of_the_documentation() -> None:
     up = cli.parser().parse_args(["up"])
-    assert (up.nodes, up.gpus, up.operator, up.dir) == (3, 2, True, Path(".devcluster"))
+    assert (*cli.sizes(up), up.operator, up.dir) == (3, 2, True, Path(".devcluster"))
+    assert cli.sizes(cli.parser().parse_args(["up", "--runtime=containerd"])) == (1, 0)
     assert not cli.parser().parse_args(["up", "--no-operator"]).operator
 
 
