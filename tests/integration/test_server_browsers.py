@@ -5,6 +5,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from ocr_wire.live_settings import MAX_STEP
 from tests.support import inference, pages
 
 EVIL = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
@@ -129,11 +130,11 @@ async def test_api_keys_without_an_admin_token_close_the_controls(
 
 async def test_the_last_revision_is_out_of_reach() -> None:
     async with inference.server() as server:
-        for revision in (2**63 - 1, 2**53 + 1):
+        for revision in (2**63 - 1, 2**53 + 1, 2**53, MAX_STEP + 1):
             status, body = await server.json("PUT", "/v1/settings", json=declared(revision))
             assert (status, body["error"]["param"]) == (422, "revision")
-        assert (await server.json("PUT", "/v1/settings", json=declared(1)))[0] == 200
-        assert (await server.json("PUT", "/v1/settings", json=declared(2**53)))[0] == 200
+        for revision in (1, MAX_STEP + 1, 2 * MAX_STEP + 1):
+            assert (await server.json("PUT", "/v1/settings", json=declared(revision)))[0] == 200
 
 
 def declared(revision: int) -> dict[str, object]:

@@ -249,6 +249,30 @@ async def test_settings_take_nothing_from_the_query(server: Server) -> None:
     assert after["settings"] == before["settings"]
 
 
+@pytest.mark.parametrize("kind", [*TYPES, "application/x-www-form-urlencoded"])
+async def test_settings_of_another_type_do_nothing(server: Server, kind: str | None) -> None:
+    _, before = await server.json("GET", "/v1/state")
+    body = {"generation": 1, "revision": 9, "values": {"idle": {"offloadAfterSeconds": 1}}}
+    sent: dict[str, Any] = {"skip_auto_headers": ["Content-Type"]}
+    if kind is not None:
+        sent = {"headers": {"Content-Type": kind}}
+    status, answer = await server.json("PUT", "/v1/settings", data=json.dumps(body).encode(), **sent)
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+    _, after = await server.json("GET", "/v1/state")
+    assert after["settings"] == before["settings"]
+
+
+async def test_settings_with_a_key_twice_do_nothing(server: Server) -> None:
+    _, before = await server.json("GET", "/v1/state")
+    body = b'{"generation": 1, "revision": 9, "values": {"idle": {}, "idle": {"offloadAfterSeconds": 1}}}'
+    headers = {"Content-Type": "application/json"}
+    status, answer = await server.json("PUT", "/v1/settings", data=body, headers=headers)
+    assert (status, answer["error"]["code"]) == (422, "invalid_settings")
+    assert "'idle' twice" in answer["error"]["message"]
+    _, after = await server.json("GET", "/v1/state")
+    assert after["settings"] == before["settings"]
+
+
 async def test_the_fields_of_a_page_count_in_the_query_once(server: Server) -> None:
     async def read(form: aiohttp.FormData, **query: str) -> tuple[int, Any]:
         return await server.json("POST", "/ocr", data=form, params=query)

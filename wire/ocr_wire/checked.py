@@ -1,6 +1,7 @@
 """JSON from outside, turned into types: bounded, and with the place of a fault in its message."""
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -63,6 +64,22 @@ def decode(body: str | bytes, limit: int) -> Any:
         return Invalid(f"is not valid JSON: {text.clean(str(error), 200)}")
     problem = oversized(value)
     return value if problem is None else problem
+
+
+def repeated(body: str | bytes) -> Invalid | None:
+    """Return which key an object of a JSON text has twice, which `decode` has read: one value would count, and nobody
+    could say which was meant."""
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        names: set[str] = set()
+        for name, _ in pairs:
+            if name in names:
+                found.append(name)
+            names.add(name)
+
+    found: list[str] = []
+    json.loads(body, object_pairs_hook=note)
+    return Invalid(f"has the key {text.shown(found[0])!r} twice in one object") if found else None
 
 
 def read(body: str | bytes, decoder: msgspec.json.Decoder[T], limit: int) -> T | Invalid:

@@ -24,6 +24,8 @@ MAX_BYTES: Final = 65_536
 MAX_REVISION: Final = 2**53
 """Highest revision that a pod takes: up to it every JSON library reads exactly. One raised a second reaches it in 285
 million years."""
+MAX_STEP: Final = 2**32
+"""How far a pod lets a revision rise at once: one that was sent by mistake or malice must leave newer ones."""
 MAX_IGNORED: Final = 32
 """Paths of ignored fields that an echo names; the last one then says how many more there are."""
 MAX_PATH: Final = 200
@@ -136,11 +138,13 @@ def parse(body: str | bytes, models: Collection[str]) -> Received | Invalid:
 
     What isn't known, at any depth, is ignored and named in the envelope's `ignored`: it comes from a newer program.
     So are settings of models that the pod doesn't have, which is one of an older template then. A bad value of what is
-    known is refused by its path, and with it all the others.
+    known is refused by its path, and with it all the others; so is a key that an object has twice.
     """
     raw = checked.decode(body, MAX_BYTES)
     if isinstance(raw, Invalid):
         return raw
+    if (twice := checked.repeated(body)) is not None:
+        return twice
     found = _read(raw)
     if isinstance(found, Invalid):
         return found

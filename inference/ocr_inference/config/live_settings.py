@@ -12,7 +12,7 @@ from ocr_inference.config.settings import Config, Effective, effective
 from ocr_inference.errors import ApiError
 from ocr_inference.protocol.latest import Latest
 from ocr_wire.checked import Invalid
-from ocr_wire.live_settings import MAX_BYTES, Envelope, Received, parse
+from ocr_wire.live_settings import MAX_BYTES, MAX_STEP, Envelope, Received, parse
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,13 @@ class LiveSettingsOwner:
                 409,
                 "stale_revision",
                 f"revision {new.revision} is older than {held.revision}, which is in force",
+                param="revision",
+            )
+        if new.revision > held.revision + MAX_STEP:
+            raise ApiError(
+                422,
+                "invalid_settings",
+                f"revision: expected at most {MAX_STEP} above {held.revision}, which is in force; got {new.revision}",
                 param="revision",
             )
         if new.revision == held.revision:

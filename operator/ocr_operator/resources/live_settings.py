@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from ocr_operator.resources import spec as specs
-from ocr_wire.live_settings import MAX_REVISION, digest
+from ocr_wire.live_settings import MAX_STEP, digest
 from ocr_wire.text import Counter, whole
 
-MAX_REPORTED: Final = MAX_REVISION // 2
-"""A pod that reports more than this is broken or hostile, and must not use up the counter: pods refuse revisions above
-`MAX_REVISION`, so the half of them that is left is for us to go on with."""
+MAX_REPORTED: Final = MAX_STEP // 2
+"""A pod that reports more than this is broken or hostile, and must not use up the counter: no pod lets it rise by more
+than `MAX_STEP` at once. One raised a second reaches this in 68 years."""
 
 _Hash = Annotated[str, msgspec.Meta(pattern=whole(r"^[0-9a-f]{16}$"), max_length=16)]
 

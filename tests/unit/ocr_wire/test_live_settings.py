@@ -203,6 +203,8 @@ DEEP = '{"a":' * 5000 + "1" + "}" * 5000
         (sent([]), "values", "expected `object`"),
         ('{"generation":1,"revision":1,"values":' + DEEP + "}", "", "nested"),
         (sent({"x": json.loads("[" * 40 + "]" * 40)}), "values.x" + "[0]" * 30, "nested deeper than 32"),
+        ('{"generation":1,"revision":1,"revision":2,"values":{}}', "", "'revision' twice"),
+        ('{"generation":1,"revision":1,"values":{"a":{"b":1,"b":1}}}', "", "'b' twice"),
         ('{"generation":1,"revision":1,"values":{"a":1e999}}', "", "number out of range"),
         (sent({"x": [10**300]}), "values.x[0]", "too large a number"),
         (sent({"idle": {"offloadAfterSeconds": 10**300}}), "values.idle.offloadAfterSeconds", "too large a number"),

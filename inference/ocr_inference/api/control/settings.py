@@ -26,4 +26,6 @@ class SettingsBody(Struct, frozen=True):
 @documented("Declare the live settings", tag=Tag.CONTROL, takes=json(SettingsBody), answers=json(Envelope))
 async def put(request: web.Request) -> web.Response:
     fields.merged(request.query.items(), ())  # settings of one model stand in the body, not in the query
+    if request.body_exists:
+        forms.json_size(request, MAX_BODY_BYTES)
     return respond(request.app[LIVE_SETTINGS].declare(bytes(await forms.read_body(request, MAX_BODY_BYTES))))
