@@ -1,5 +1,6 @@
 """Files of pages are made by a process that may die: the file, or why there is none."""
 
+import asyncio
 import io
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ import pytest
 from ocr_inference.documents import exporting
 from ocr_inference.documents.exporter import Order, Origin
 from ocr_inference.documents.formats.kinds import Format
+from ocr_inference.documents.previews import MAX_BYTES, SECONDS, preview
 from ocr_inference.errors import ApiError
 from ocr_inference.protocol.page_file import PageFile
 from tests.support import pages as pictures
@@ -72,11 +74,26 @@ async def test_why_there_is_none(wanted: Order, document: bytes, code: str) -> N
         ("import os; os.kill(os.getpid(), 9)", "was ended by signal 9"),
         ("print('nothing')", "ended with exit code 0"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "more processor time"),
+        (
+            "import sys, time; sys.stdin.read(); print('x' * 100_000, flush=True); time.sleep(3600)",
+            "isn't understood",
+        ),
     ],
-    ids=["killed", "nonsense", "no end"],
+    ids=["killed", "nonsense", "no end", "too many words"],
 )
 async def test_a_process_that_dies_is_an_answer(program: str, words: str) -> None:
     results = [RESULT] * 1000  # more than the pipe holds
     with pytest.raises(ApiError, match=words) as raised:
         await made(order(Format.DOCX), results, b"", program=("-c", program))
     assert raised.value.code == "export_failed"
+
+
+async def test_a_process_that_draws_too_much_is_an_answer() -> None:
+    program = (
+        "-c",
+        f"import os, time\nfor _ in range({MAX_BYTES >> 20} + 1): os.write(1, bytes(1 << 20))\ntime.sleep(3600)",
+    )
+    with PageFile.of(pictures.blank()) as file, pytest.raises(ApiError, match="sent too much") as raised:
+        async with asyncio.timeout(SECONDS / 2):  # of the processes' own limit
+            await preview(file, 0, 800, 10_000_000, program)
+    assert raised.value.code == "invalid_page"

@@ -17,11 +17,12 @@ import msgspec
 
 from ocr_inference import errors
 from ocr_inference.documents.exporter import Made, Order
-from ocr_inference.documents.rendering import plain_environment
+from ocr_inference.documents.rendering import SaidTooMuch, plain_environment, said
 from ocr_inference.errors import ApiError
 from ocr_inference.protocol.page_file import PageFile
 
 PROGRAM: Final = ("-I", "-W", "ignore", "-m", "ocr_inference.documents.exporter")
+MAX_ANSWER_BYTES: Final = 1 << 16
 SECONDS: Final = 120.0
 """How long nothing may go on; what it may take of a processor is bounded by the process itself."""
 
@@ -84,7 +85,6 @@ async def _make(
 
 async def _talk(process: asyncio.subprocess.Process, order: Order, results: Iterable[bytes]) -> Made:
     assert process.stdin is not None
-    assert process.stdout is not None
     # A process that has ended takes nothing more; how it ended is known below.
     with suppress(BrokenPipeError, ConnectionResetError):
         for line in chain((msgspec.json.encode(order),), results):
@@ -94,10 +94,13 @@ async def _talk(process: asyncio.subprocess.Process, order: Order, results: Iter
                 await process.stdin.drain()
         process.stdin.close()
     async with asyncio.timeout(SECONDS + 60):
-        said = await process.stdout.read()
+        try:
+            answer = await said(process, MAX_ANSWER_BYTES)
+        except SaidTooMuch:
+            raise _failed("its process sent what isn't understood") from None
         code = await process.wait()
     try:
-        return msgspec.json.decode(said, type=Made)
+        return msgspec.json.decode(answer, type=Made)
     except msgspec.DecodeError:
         if code == -signal.SIGXCPU:
             raise _failed("a page took more processor time than it may take") from None

@@ -17,7 +17,7 @@ MAX_MESSAGE: Final = 1000
 
 
 _Status = Annotated[int, Meta(ge=400, le=599)]
-_Code = Annotated[str, Meta(pattern=r"^[a-z_]{1,40}$")]
+_Code = Annotated[str, Meta(pattern=r"^[a-z_]{1,40}\Z")]
 _Message = Annotated[str, Meta(max_length=MAX_MESSAGE)]
 
 

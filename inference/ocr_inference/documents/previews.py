@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ocr_inference import errors, limits
 from ocr_inference.documents import bounds, kinds
-from ocr_inference.documents.rendering import plain_environment
+from ocr_inference.documents.rendering import SaidTooMuch, plain_environment, said
 from ocr_inference.errors import ApiError
 from ocr_inference.protocol.page import MAX_SIDE
 from ocr_inference.protocol.page_file import PageFile
@@ -25,6 +25,8 @@ from ocr_inference.protocol.page_file import PageFile
 MIN_WIDTH, MAX_WIDTH = 16, 2400
 """Pixels."""
 QUALITY: Final = 80
+MAX_BYTES: Final = 64 << 20
+"""Most bytes of a picture: no list and no viewer has a use for a larger one."""
 SECONDS: Final = 60.0
 CPU_SECONDS: Final = 30
 PROGRAM: Final = ("-I", "-W", "ignore", "-m", "ocr_inference.documents.previews")
@@ -62,10 +64,10 @@ async def preview(
         raise errors.of(errors.FAILURES["out_of_descriptors"], message) from error
     try:
         async with asyncio.timeout(SECONDS):
-            out, _ = await process.communicate()
+            out = await said(process, MAX_BYTES)
         drawn = msgspec.msgpack.decode(out, type=Preview)
-    except (TimeoutError, msgspec.DecodeError):
-        message = f"page {index + 1} can't be drawn: its process ended or took too long"
+    except (TimeoutError, SaidTooMuch, msgspec.DecodeError):
+        message = f"page {index + 1} can't be drawn: its process ended, took too long or sent too much"
         raise ApiError(422, "invalid_page", message) from None
     finally:
         if process.returncode is None:

@@ -25,6 +25,7 @@ END_SECONDS: Final = 10.0
 _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "FONTCONFIG_FILE", "FONTCONFIG_PATH")
 _MAX_BYTES_A_PIXEL: Final = 4
 _HEADER_BYTES: Final = 4096
+_PIECE_BYTES: Final = 1 << 16
 
 
 class Died(Exception):
@@ -139,6 +140,22 @@ def _is_picture(rendered: Rendered, file: PageFile) -> bool:
     if not all(1 <= side <= MAX_SIDE for side in sides) or not messages.is_sealed(file.fileno()):
         return False
     return file.size <= sides[0] * sides[1] * _MAX_BYTES_A_PIXEL + sides[1] * 4 + _HEADER_BYTES
+
+
+class SaidTooMuch(Exception):
+    """Output of a process that is longer than any that it should have."""
+
+
+async def said(process: asyncio.subprocess.Process, most_bytes: int) -> bytes:
+    """Return all that a process writes to its standard output, until it closes that; raises `SaidTooMuch`. Like a
+    picture of it, its output may be anything: it may have been taken over."""
+    assert process.stdout is not None
+    out = bytearray()
+    while piece := await process.stdout.read(_PIECE_BYTES):
+        out += piece
+        if len(out) > most_bytes:
+            raise SaidTooMuch
+    return bytes(out)
 
 
 def plain_environment() -> dict[str, str]:
