@@ -59,6 +59,18 @@ async def test_a_client_finds_the_tools_and_uses_them(mode: str) -> None:
         assert [each["id"] for each in models.structured_content["models"]] == ["quick", "slow"]
 
 
+async def test_a_call_with_very_many_values_is_refused() -> None:
+    """Each costs the SDK as much as a whole call of ours."""
+    headers = {"Accept": "application/json, text/event-stream"}
+    async with inference.server() as server:
+        for count, status in ((900, 200), (1001, 413)):
+            arguments = {f"k{number}": "," * 10 for number in range(count)}
+            called = {"name": "ocr_image", "arguments": arguments}
+            call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": called}
+            async with server.http.post("/mcp", json=call, headers=headers) as response:
+                assert response.status == status, await response.text()
+
+
 @both_modes
 async def test_a_pdf_is_read_page_by_page_and_tells_its_progress(mode: str) -> None:
     told: list[tuple[float, float | None, str | None]] = []

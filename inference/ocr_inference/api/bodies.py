@@ -6,21 +6,23 @@ takes what its head says (`Content-Length`); one that doesn't say so takes as mu
 Bodies of other calls are small, and no budget makes them wait.
 
 Time: a body ends within `Times.total` and never pauses for longer than `Times.stall`; while others wait for their
-turn, it makes way if it hardly comes.
+turn, it makes way if it hardly comes. What its parsing takes of the loop is taken in `turns`.
 """
 
 import asyncio
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-from aiohttp import HttpVersion11, MultipartReader, web
+from aiohttp import HttpVersion11, MultipartReader, StreamReader, web
 
 from ocr_inference import errors
 from ocr_inference.api import upload_budget
 from ocr_inference.api.upload_budget import Budget, Claim, TooManyWait
+from ocr_inference.connections.turns import Turns, Work
 from ocr_inference.errors import ApiError
 from ocr_inference.metrics import Uploads
 from ocr_inference.protocol.page_file import PageFile
@@ -28,6 +30,8 @@ from ocr_inference.protocol.page_file import PageFile
 MAX_WAITING: Final = 256
 """Bodies that wait at a time; one more is refused at once."""
 RETRY_AFTER_SECONDS: Final = 5.0
+MAX_LINES: Final = 2048
+"""Lines of a form outside of its fields' contents: boundaries, heads, and what stands before the first boundary."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Bodies:
 
     def __init__(self, limit: int, times: Times = Times(), *, most_waiting: int = MAX_WAITING) -> None:
         """Prepare; `limit` is at least what the largest body takes."""
+        self.turns: Final = Turns()
+        """Of all work that grows with what clients send."""
         self._budget = Budget(limit, most_waiting)
         self._times = times
         self._turns: dict[int, asyncio.Event] = {}
@@ -131,7 +137,7 @@ class Bodies:
         body = None
         try:
             async with asyncio.timeout(None) as limit:
-                body = Body(request, limit, self._times)
+                body = Body(request, limit, self._times, self.turns.work())
                 self._reading.add(body)
                 yield body
         except TimeoutError:
@@ -204,10 +210,11 @@ def _busy(limit: int) -> ApiError:
 class Body:
     """Body of one request, inside a `reading` block."""
 
-    def __init__(self, request: web.Request, limit: asyncio.Timeout, times: Times) -> None:
+    def __init__(self, request: web.Request, limit: asyncio.Timeout, times: Times, work: Work) -> None:
         self.received = 0
         """Bytes so far."""
         self._request = request
+        self._work = work
         self._limit = limit
         self._stall_seconds = times.stall
         self._began = asyncio.get_running_loop().time()
@@ -221,6 +228,7 @@ class Body:
 
     async def piece(self) -> bytes:
         """Return what has arrived, or wait for more; nothing at the end. Raises 400 where the connection has ended."""
+        await self._work.pause()
         try:
             piece = await self._request.content.readany()
         except RuntimeError:
@@ -231,7 +239,9 @@ class Body:
 
     async def parts(self) -> MultipartReader:
         """Return a reader of the form's parts; say `progressed` after each piece that it brings."""
-        return await self._request.multipart()
+        content = _FormContent(self._request, self._work)
+        # Not `Request.multipart`, which reads the content as it is; the limits of a part's head are the same.
+        return MultipartReader(self._request.headers, cast("StreamReader", content))
 
     def progressed(self, size: int) -> None:
         """Note that a piece has arrived, and let the next one have its time."""
@@ -244,6 +254,43 @@ class Body:
         if self._end and not self._limit.expired():
             self._end = 0.0
             self._limit.reschedule(0.0)
+
+
+class _FormContent:
+    """Content of a form, as aiohttp's reader of forms uses it, in turns and with few lines: the reader goes through
+    lines without a pause as long as there are some, and through any number of them before the first boundary."""
+
+    def __init__(self, request: web.Request, work: Work) -> None:
+        self._content = request.content
+        self._has_length = request.content_length is not None
+        self._work = work
+        self._lines = 0
+
+    async def readline(self, *, max_line_length: int | None = None) -> bytes:
+        """Return a line; raises `ValueError` after too many of them."""
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise ValueError(f"it has more than {MAX_LINES} lines besides its fields' contents")
+        await self._work.pause()
+        return await self._content.readline(max_line_length=max_line_length)
+
+    async def read(self, size: int) -> bytes:
+        await self._work.pause()
+        if self._has_length:
+            return await self._content.read(size)
+        # `read` would collect that many bytes, however small the chunks are in which they come.
+        data = await self._content.readany()
+        if len(data) > size:
+            self.unread_data(data[size:])
+        return data[:size]
+
+    def unread_data(self, data: bytes) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp's own reader goes on using it
+            self._content.unread_data(data)
+
+    def at_eof(self) -> bool:
+        return self._content.at_eof()
 
 
 async def _let_send(request: web.Request) -> None:

@@ -5,6 +5,7 @@
 - `phases`: what a connection does, and which one ends when; pure.
 - `connection`: one connection, in aiohttp's protocol.
 - `owner`: accepts them and ends them.
+- `turns`: work on the loop that grows with what clients send, done in turns.
 - `resets`: clients that leave while they are answered.
 - `listening`: the socket that they arrive at.
 """

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -11,21 +12,30 @@ import msgspec
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from ocr_inference.connections.phases import MIN_PROGRESS_BYTES, Ending, Kind, Phase, Seen
+from ocr_inference.connections.turns import Turns
 from ocr_inference.errors import ApiError
 
 Render = Callable[[ApiError | None, web.BaseRequest], web.Response]
 """Makes the answer of an error; None is a fault of ours, which is in the log."""
 
-BUFFER_BYTES: Final = 1 << 16
-"""Bytes of a body after which a connection that isn't read from stops receiving; those of one receive come on top."""
+BUFFER_BYTES: Final = 1 << 12
+"""Bytes of a body after which a connection that isn't read from stops receiving; those of one receive come on top.
+Besides, aiohttp parses one chunk at a time for each 16 of them: 256, which take a millisecond."""
+LINGER_SECONDS: Final = 10.0
+"""Time for which a body is read on and dropped after its answer: a client that still sends would lose the answer if the
+connection were reset."""
+_OVER: Final = (TimeoutError, RuntimeError, ConnectionError, HttpProcessingError, web.RequestPayloadError)
+"""What ends the reading of a body: its time is over, the connection is, or what comes is no body."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Owner(Protocol):
     """Owner of all connections, as one of them sees it."""
+
+    turns: Turns
 
     def now(self) -> float: ...
 
@@ -66,6 +76,7 @@ class Connection(web.RequestHandler):
             # A compressed body would be larger inside than its limit outside; pictures are compressed already.
             auto_decompress=False,
             read_bufsize=BUFFER_BYTES,
+            lingering_time=0,  # `_drop_rest` does it, in turns
         )
         self._owner = owner
         self._render = render
@@ -134,7 +145,7 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         self._writer = request.writer
         try:
-            return await super().finish_response(request, resp, start_time)
+            answered = await super().finish_response(request, resp, start_time)
         finally:
             self._finished += request.writer.output_size
             self._writer = None
@@ -147,6 +158,19 @@ class Connection(web.RequestHandler):
                 self.force_close()  # When the answer is sent: nothing follows.
             elif self.seen.phase is not Phase.CLOSING:
                 self._enter(Phase.IDLE)
+        await self._drop_rest(request.content)
+        return answered
+
+    async def _drop_rest(self, content: StreamReader) -> None:
+        """Read the rest of a body whose request was answered before its end, for a while."""
+        if content.is_eof() or self._wire is None or self._wire.is_closing():
+            return
+        work = self._owner.turns.work()
+        with suppress(*_OVER):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not content.is_eof():
+                    await content.readany()
+                    await work.pause()
 
     def handle_error(
         self,

@@ -16,6 +16,7 @@ from ocr_inference.connections.connection import Connection, Render
 from ocr_inference.connections.limits import Limits
 from ocr_inference.connections.phases import Ending, Kind, Phase
 from ocr_inference.connections.resets import Resets
+from ocr_inference.connections.turns import Turns
 from ocr_wire.sparse import Sparse
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Connections:
         self._limits = limits
         self._render = render
         self.ended = ended
+        self.turns = Turns()
         self._all: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
         """Those of them without a request, in the order in which they began to wait."""

@@ -62,10 +62,7 @@ async def send(
         await response.prepare(request)
         return response
     if format_ not in MADE_APART:
-        pieces = as_json() if format_ is Format.JSON else _markdown(chosen)
-        await response.prepare(request)
-        for piece in pieces:
-            await response.write(piece)
+        await _write(request, response, as_json() if format_ is Format.JSON else _markdown(chosen))
         return response
     with ExitStack() as files:
         origins = _origins(request.app, chosen, files) if format_ is Format.PDF else {}
@@ -78,10 +75,17 @@ async def send(
                 await exporting.make(order, results, tuple(origins.values()), out)
             reserved.shrink(out.size)
             response.content_length = out.size
-            await response.prepare(request)
-            for piece in out.pieces():
-                await response.write(piece)
+            await _write(request, response, out.pieces())
     return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, pieces: Iterable[bytes]) -> None:
+    """Send pieces as they are made, in turns: a client that takes them at once would leave no pause between them."""
+    await response.prepare(request)
+    work = request.app[BODIES].turns.work()
+    for piece in pieces:
+        await response.write(piece)
+        await work.pause()
 
 
 def _markdown(chosen: Sequence[Chosen]) -> Iterator[bytes]:

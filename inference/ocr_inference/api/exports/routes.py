@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from ocr_inference.api import forms, jsonbody
-from ocr_inference.api.appkeys import JOBS
+from ocr_inference.api.appkeys import BODIES, JOBS
 from ocr_inference.api.exports import making
 from ocr_inference.api.exports.making import Chosen
 from ocr_inference.api.jobs import found
@@ -43,7 +43,10 @@ class ExportBody(Struct, frozen=True, forbid_unknown_fields=True):
 async def export(request: web.Request) -> web.StreamResponse:
     forms.json_size(request, MAX_BYTES)
     body = jsonbody.decode(await forms.read_body(request, MAX_BYTES), ExportBody)
-    chosen = [_chosen(request, number, each) for number, each in enumerate(body.pages)]
+    chosen, work = [], request.app[BODIES].turns.work()
+    for number, each in enumerate(body.pages):
+        chosen.append(_chosen(request, number, each))
+        await work.pause()
     return await making.send(request, body.format, chosen, body.filename, lambda: _json(chosen))
 
 

@@ -171,8 +171,10 @@ async def results(request: web.Request) -> web.StreamResponse:
     response.content_length = sum(map(len, pieces))
     await response.prepare(request)
     if request.method != "HEAD":
+        work = request.app[BODIES].turns.work()
         for piece in pieces:
             await response.write(piece)
+            await work.pause()
     return response
 
 

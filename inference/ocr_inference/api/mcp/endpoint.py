@@ -66,6 +66,7 @@ async def mcp(request: web.Request) -> web.StreamResponse:
         sent = Sent(files.enter_context(reserved.file()), most)
         await forms.copy_body(request, forms.most_json_bytes(most), sent.add)
         reserved.shrink(sent.size)
+        await asyncio.to_thread(sent.refuse_many)
         speak = await asyncio.to_thread(_protocol)
         return await asgi.respond(request, speak, sent.text, {"caller": Caller(request, sent, reserved)})
 
