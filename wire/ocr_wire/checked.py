@@ -67,8 +67,8 @@ def decode(body: str | bytes, limit: int) -> Any:
 
 
 def repeated(body: str | bytes) -> Invalid | None:
-    """Return which key an object of a JSON text has twice, which `decode` has read: one value would count, and nobody
-    could say which was meant."""
+    """Return which key an object of a JSON text has twice, which `decode` has read: it took the last value, and the
+    first one may be meant."""
 
     def note(pairs: list[tuple[str, Any]]) -> None:
         names: set[str] = set()

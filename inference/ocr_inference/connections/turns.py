@@ -1,4 +1,4 @@
-"""Work on the event loop that grows with what a client sends, done in turns, so that it holds up nobody else.
+"""Work on the event loop that grows with what a client sends, done in turns, so that other requests go on meanwhile.
 
     work = turns.work()
     while piece := await content.readany():
@@ -6,9 +6,9 @@
         await work.pause()
 
 The bytes of a body don't tell what they cost: a megabyte takes milliseconds in one piece, and seconds as a million
-chunks or lines of one byte. So processor time is counted. Who has used a slice of it waits until the loop has been
-around, and of several who wait one goes on in each round, the one first that has waited longest. Probes, other requests
-and answers have their time in between, however many clients send such bodies.
+chunks or lines of one byte. So processor time is counted. A request that has used a slice of it waits until the loop
+has been around, and of several that wait one goes on in each round, the one first that has waited longest. Probes,
+other requests and answers have their time in between, however many clients send such bodies.
 """
 
 import asyncio
