@@ -228,8 +228,8 @@ def _states(facts: Facts, reasons: frozenset[str]) -> Iterator[str]:
 def _images(facts: Facts) -> _Found:
     if bad := list(_states(facts, _PULLS)):
         way_out = (
-            "images aren't published: make push REGISTRY=…, with ONLY=cuda for engine transformers, and set inferenceImage "
-            "of the chart; for a private registry its imagePullSecrets"
+            "images aren't published: make push REGISTRY=…, with ONLY=cuda for engine transformers, and set "
+            "inferenceImage of the chart; for a private registry its imagePullSecrets"
         )
         return "problem", _some(bad, "; "), way_out
     servers = (
