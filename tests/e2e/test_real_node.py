@@ -281,7 +281,9 @@ def test_annotation_counts_while_the_operator_is_down(node: Node) -> None:
         before = identity(pod)
         sent = live_settings.read(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])
         assert isinstance(sent, live_settings.Envelope)
-        values = sent.values | {"idle": {**sent.values["idle"], "offloadAfterSeconds": 80}}
+        of_model = sent.values["models"]["pages"]
+        idle = {**of_model["idle"], "offloadAfterSeconds": 80}
+        values = sent.values | {"models": {"pages": of_model | {"idle": idle}}}
         newer = live_settings.envelope(sent.generation, sent.revision + 1, values)
         node.kubectl(
             "annotate",
