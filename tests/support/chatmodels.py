@@ -241,14 +241,24 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def make(folder: Path, model_type: str, *, seed: int = 0, dtype: str = "bfloat16") -> Path:
+def make(
+    folder: Path,
+    model_type: str,
+    *,
+    seed: int = 0,
+    dtype: str = "bfloat16",
+    sizes: Mapping[str, Any] | None = None,
+) -> Path:
+    """`sizes` replace those of the configuration, a part (`text_config`, `vision_config`) at a time."""
     kind = KINDS[model_type]
-    config = AutoConfig.for_model(model_type, **kind.config)
+    resized = {part: kind.config[part] | fields for part, fields in (sizes or {}).items()}
+    config = AutoConfig.for_model(model_type, **{**kind.config, **resized})
     model = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
     checkpoints.randomise(model, seed)
     checkpoints.save(model.to(getattr(torch, dtype)), folder, None, 1 << 40)
     special = dict(enumerate(kind.special, start=500))
-    checkpoints.tokenizer(special, SIZE).save(str(folder / "tokenizer.json"))
+    vocabulary = config.get_text_config(decoder=True).vocab_size
+    checkpoints.tokenizer(special, vocabulary).save(str(folder / "tokenizer.json"))
     checkpoints.write_json(folder / "tokenizer_config.json", kind.tokenizer)
     checkpoints.write_json(folder / "preprocessor_config.json", kind.preprocessor)
     if kind.processor:

@@ -17,14 +17,23 @@ class Option:
     """Option of an engine, by which a FILE's `options` are read; its default says of which type it is."""
 
     name: str
-    default: int | float | str
+    default: OptionValue
     low: float = 0
     high: float = 0
     meaning: str = ""
     """For documentation; empty in engines that are for tests."""
 
+    @property
+    def row(self) -> str:
+        """Default and values, as cells of a table."""
+        if isinstance(self.default, bool):
+            return f"{str(self.default).lower()} | true, false"
+        return f"{self.default} | {self.low:g} – {self.high:g}"
+
     def fault(self, value: OptionValue) -> str | None:
         """Return what is wrong with a value, as the end of a sentence about the option; None if nothing is."""
+        if isinstance(self.default, bool):
+            return None if isinstance(value, bool) else f"is true or false, not {repr(value)[:80]}"
         if isinstance(self.default, str):
             return None if isinstance(value, str) else f"is text, not {repr(value)[:80]}"
         is_whole = isinstance(self.default, int)
@@ -97,6 +106,11 @@ ENGINES: Final = (
         options=(
             Option("max_batch", 32, 1, 256, "pages at once, where `batching.maxPages` allows as many"),
             _THREADS,
+            Option(
+                "pack_weights",
+                True,
+                meaning="on a CPU, a second copy of the text decoder's weights for fast steps while the model is ready",
+            ),
         ),
     ),
     EngineInfo(

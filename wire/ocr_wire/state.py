@@ -119,6 +119,8 @@ class Model(_Part, frozen=True, kw_only=True):
     memory_bytes: Count = 0
     """On the device."""
     host_bytes: Count = 0
+    packed_bytes: Count = 0
+    """Second copies of weights that a CPU computes with, beside `host_bytes`."""
     loads: Count = 0
     wakes: Count = 0
     """Restores from host memory."""

@@ -90,6 +90,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """`checkpoint`: the size of its files, and pages need some more."""
     weight_bytes: int | None = None
     """Size of its files, which host memory holds, too; null where it isn't known."""
+    packed_bytes: int | None = 0
+    """The most that a second copy of its weights takes, which a CPU computes with; null where that isn't known."""
     fits: Fits = "unknown"
     source: SourceState
     source_problem: str | None = None

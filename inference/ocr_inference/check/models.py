@@ -10,7 +10,7 @@ from ocr_inference.check.facts import Device, Engine, Model, SourceState
 from ocr_inference.checkpoints.sources import cache, checking
 from ocr_inference.config.settings import Config, ModelConfig
 from ocr_inference.protocol.engine import EngineError
-from ocr_wire.engines import BY_NAME
+from ocr_wire.engines import BY_NAME, with_defaults
 
 Need = Literal["gpuMemory", "checkpoint"]
 
@@ -36,12 +36,18 @@ def read(model: ModelConfig, device: Device, environ: Mapping[str, str], cache_d
         need_bytes=need,
         need_from=need_from,
         weight_bytes=weight_bytes,
+        packed_bytes=weight_bytes if on == "cpu" and _packs(model) else 0,
         fits=verdict.fits(need, total, device.memory_free_bytes) if known else "unknown",
         source=source,
         source_problem=problem,
         dtype=model.dtype,
         attention=model.attention,
     )
+
+
+def _packs(model: ModelConfig) -> bool:
+    wanted = with_defaults(model.engine, model.options).get("pack_weights", False)
+    return bool(wanted) and model.dtype in ("auto", "float32")
 
 
 def _need(model: ModelConfig, weight_bytes: int | None) -> tuple[int | None, Need | None]:

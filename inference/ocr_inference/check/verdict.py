@@ -121,8 +121,21 @@ def _model(facts: Facts, model: Model) -> Iterator[Finding]:
             f"{name} has {size(model.weight_bytes)} of weights, which host memory holds, too, and "
             f"{size(facts.limits.memory_left_bytes)} are left: raise the container's memory limit",
         )
+    elif model.weight_bytes is not None and model.packed_bytes:
+        yield _packing(facts, model.weight_bytes, model.packed_bytes, name)
     if device.kind is not None:
         yield from _precision(facts, model, name)
+
+
+def _packing(facts: Facts, weight_bytes: int, packed_bytes: int, name: str) -> Finding:
+    copy = (
+        f"{name} computes with a second copy of its weights, {size(packed_bytes)} at most, while it is ready"
+    )
+    left = facts.limits.memory_left_bytes
+    if weight_bytes + packed_bytes + SPARE_BYTES > left:
+        message = f"{copy}; {size(left)} are left, so it may do without and write more slowly"
+        return Finding("warning", "models", f"{message}: raise the container's memory limit")
+    return Finding("note", "models", f"{copy}; options.pack_weights: false spares it and writes more slowly")
 
 
 def _limits(facts: Facts) -> Iterator[Finding]:

@@ -165,6 +165,8 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 
     device_bytes: int = 0
     host_bytes: int = 0
+    packed_bytes: int = 0
+    """Second copies of weights that a CPU computes with, in the worker's memory, beside `host_bytes`."""
     image_failure: Failure | None = None
     """Why a load couldn't keep the weights that it converted; the model is ready all the same."""
 

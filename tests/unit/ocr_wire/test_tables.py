@@ -106,7 +106,7 @@ def test_every_option_of_a_public_engine_is_documented() -> None:
     told = (DOCS / "server-settings.md").read_text()
     for info in engines.ENGINES:
         for each in info.options:
-            row = f"| `{info.name}` | `{each.name}` | {each.default} | {each.low:g} – {each.high:g} | {each.meaning} |"
+            row = f"| `{info.name}` | `{each.name}` | {each.row} | {each.meaning} |"
             assert row in told or not info.public
 
 
@@ -118,6 +118,8 @@ def test_every_option_of_a_public_engine_is_documented() -> None:
         ("rapidocr", {"threads": True}, "option threads is a whole number from 0 to 256, not True"),
         ("rapidocr", {"threads": 257}, "option threads is a whole number from 0 to 256, not 257"),
         ("transformers", {"max_batch": 0}, "option max_batch is a whole number from 1 to 256, not 0"),
+        ("transformers", {"pack_weights": 1}, "option pack_weights is true or false, not 1"),
+        ("transformers", {"pack_weights": "no"}, "option pack_weights is true or false, not 'no'"),
         ("fake", {"load_seconds": "1"}, "option load_seconds is a number from -1 to 1.09951e+12, not '1'"),
         ("fake", {"faults_file": 3}, "option faults_file is text, not 3"),
     ],

@@ -14,5 +14,6 @@
 - `loading`: weights from source to host tier and device.
 - `torchweights`: a model bound to a flat buffer.
 - `devices`: flat buffers on devices.
+- `packing`: second copies of weights, laid out for a CPU.
 - `memory`: torch's errors and caches.
 """

@@ -23,7 +23,7 @@ from transformers.utils import logging as library_logging
 
 from ocr_inference import limits
 from ocr_inference.engines import pictures
-from ocr_inference.engines.transformers import generation, memory, vision
+from ocr_inference.engines.transformers import generation, memory, packing, vision
 from ocr_inference.engines.transformers.generation import Generator, Prompt, Written
 from ocr_inference.engines.transformers.inputs import Inputs
 from ocr_inference.engines.transformers.loading import Weights
@@ -317,7 +317,8 @@ def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngin
     # Bars are no lines of a log, and what it warns of are its defaults; what matters is reported or raised.
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    weights = Weights(spec, host, report, os.environ)
+    terms = packing.Terms() if options["pack_weights"] else None
+    weights = Weights(spec, host, report, os.environ, terms)
     return TransformersEngine(weights, int(options["max_batch"]), lambda: memory.device_use(weights.device))
 
 

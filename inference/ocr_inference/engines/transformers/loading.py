@@ -12,14 +12,16 @@ from typing import Literal
 import torch
 import transformers
 
+from ocr_inference import limits
 from ocr_inference.checkpoints import sources
 from ocr_inference.checkpoints.sources import Checkpoint, faults
 from ocr_inference.checkpoints.weights import image, layout, reading
 from ocr_inference.checkpoints.weights.header import BadWeights
 from ocr_inference.checkpoints.weights.layout import Layout
 from ocr_inference.checkpoints.weights.reading import OnRange
-from ocr_inference.engines.transformers import checkpoints, devices, memory, torchweights
+from ocr_inference.engines.transformers import checkpoints, devices, memory, packing, torchweights
 from ocr_inference.engines.transformers.checkpoints import Opened
+from ocr_inference.engines.transformers.packing import PackedWeights
 from ocr_inference.engines.transformers.torchweights import FlatModel
 from ocr_inference.protocol.engine import (
     EngineError,
@@ -39,13 +41,23 @@ class Weights:
     """Weights of one model, whole or gone: every method ends with the model in the place that it names, or raises and
     leaves it on the host if that was filled, else nowhere."""
 
-    def __init__(self, spec: ModelSpec, host: HostTier, report: Report, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        host: HostTier,
+        report: Report,
+        environ: Mapping[str, str],
+        terms: packing.Terms | None = None,
+    ) -> None:
+        """Prepare; `terms` are those on which weights are packed where a CPU computes with them, None for never."""
+        self._terms = terms if spec.device == "cpu" else None
         self._spec = spec
         self._host = host
         self._report = report
         self._environ = environ
         self._opened: Opened | None = None
         self._flat: FlatModel | None = None
+        self._packed: PackedWeights | None = None
         self._image_failure: Failure | None = None
         """Why the last load couldn't keep what it had converted."""
 
@@ -78,6 +90,7 @@ class Weights:
             self._close()
             raise
         memory.freeze()
+        self._pack()
 
     def stand_by(self) -> None:
         """Prepare a restore except for the device, in a process that never loaded; nothing where only CUDA knows in
@@ -88,11 +101,13 @@ class Weights:
     def restore(self) -> None:
         """Restore from the host tier to the device, also in a process that never loaded."""
         self._sealed().to_device()
+        self._pack()
 
     def offload(self) -> None:
         """Offload; all that pages took must be freed before: references to it would keep it on the device."""
         assert self._flat is not None
         memory.collect()
+        self._drop_packed()
         self._flat.drop_device()
 
     def pin(self) -> None:
@@ -111,7 +126,10 @@ class Weights:
         if on_device:
             on_device = max(on_device, memory.peak_bytes(self.device))
         return Footprint(
-            device_bytes=on_device, host_bytes=self._host.size, image_failure=self._image_failure
+            device_bytes=on_device,
+            host_bytes=self._host.size,
+            packed_bytes=0 if self._packed is None else self._packed.nbytes,
+            image_failure=self._image_failure,
         )
 
     # --- parts ------------------------------------------------------------------------------------------------
@@ -155,10 +173,34 @@ class Weights:
         if self._flat is None:
             # A new process has nothing to free, and a collection would copy the pages that its forkserver froze.
             return
+        self._drop_packed()
+        self._packed = None
         self._flat.close()
         self._flat = self._opened = None
         memory.unfreeze()
         memory.release(self.device)
+
+    def _pack(self) -> None:
+        """Pack the weights for the CPU, where that is wanted and memory is left; without, decoding is slower."""
+        if (terms := self._terms) is None:
+            return
+        name, opened = self._spec.name, self.opened
+        if (reason := packing.unfit(opened.dtype)) is not None:
+            log.info("model %s: weights aren't packed for the CPU: %s", name, reason)
+            return
+        if self._packed is None:
+            self._packed = PackedWeights(opened.model, terms.least_elements)
+        try:
+            limits.require_memory(self._packed.nbytes_packed + terms.spare_bytes, "packing the weights")
+            self._packed.pack()
+        except Exception as error:
+            if not memory.ran_out(error):
+                raise
+            log.warning("model %s: weights aren't packed, so decoding is slower: %s", name, error)
+
+    def _drop_packed(self) -> None:
+        if self._packed is not None:
+            self._packed.drop()
 
     def _load_as_is(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
         with reading.Checkpoint.open(checkpoint.folder, within=Path("/")) as files:

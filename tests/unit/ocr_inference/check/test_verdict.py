@@ -146,6 +146,14 @@ CASES = {
     "host memory": Case(
         model(weight_bytes=20 * GIB), "problem", "models", "raise the container's memory limit"
     ),
+    "packed copies": Case(
+        model(on="cpu", weight_bytes=4 * GIB, packed_bytes=4 * GIB),
+        *("note", "models", "a second copy of its weights, 4.0 GiB at most"),
+    ),
+    "packed copies without room": Case(
+        model(on="cpu", weight_bytes=8 * GIB, packed_bytes=8 * GIB),
+        *("warning", "models", "16.0 GiB are left, so it may do without and write more slowly"),
+    ),
     "checkpoint": Case(
         model(source="incomplete", source_problem="config.json: is missing"),
         "problem",

@@ -1,0 +1,241 @@
+"""Packed weights on a CPU: the same answers, the same bits after any cycle, memory that comes and goes with them."""
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra `transformers`")
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ocr_inference.engines.transformers import checkpoints as opening
+from ocr_inference.engines.transformers import engine as transformers
+from ocr_inference.engines.transformers import packing
+from ocr_inference.engines.transformers.engine import TransformersEngine
+from ocr_inference.engines.transformers.loading import Weights
+from ocr_inference.engines.transformers.packing import PackedWeights, Terms
+from ocr_inference.protocol.engine import Failure, InferRequest, ModelSpec, PageResult
+from ocr_inference.protocol.host_tier import HostTier
+from tests.support import greedy
+from tests.support.engines import picture
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(packing.unfit(torch.float32) is not None, reason="nothing is packed on this machine"),
+    # Processors of transformers hand Pillow's pictures to numpy in a way that numpy will drop.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+ANY = Terms(least_elements=0, spare_bytes=0)
+"""Terms for tiny checkpoints: the weights of real models are larger than all of theirs."""
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Two, so that a single row's work is shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Bench:
+    """Engines of one model on a CPU, with its host tier."""
+
+    def __init__(self, path: Path, cache: Path, **fields: object) -> None:
+        self.host = HostTier.create("test")
+        self.spec = ModelSpec(
+            name="m", engine="transformers", device="cpu", path=str(path), cache_dir=str(cache), **fields
+        )  # type: ignore[arg-type]
+
+    def engine(self, terms: Terms | None = ANY) -> TransformersEngine:
+        weights = Weights(self.spec, self.host, lambda _: None, os.environ, terms)
+        return TransformersEngine(weights, 8, lambda: None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A checkpoint of a kind, made once."""
+    base = tmp_path_factory.mktemp("checkpoints")
+
+    def get(kind: str) -> Path:
+        if not (base / kind).exists():
+            (base / kind).mkdir()
+            greedy.make(base / kind, kind)
+        return base / kind
+
+    return get
+
+
+def pages(kind: str) -> list[InferRequest]:
+    """Of different sizes and lengths."""
+    size = "small" if kind.startswith("deepseek") else None
+    return [
+        InferRequest(image=picture(60, 40, "red"), task="free", max_tokens=12, resolution=size),
+        InferRequest(image=greedy.page(300, 400), task="document", max_tokens=30, resolution=size),
+        InferRequest(image=picture(90, 200, "green"), task="free", max_tokens=20, resolution=size),
+    ]
+
+
+def generated(path: Path, requests: Sequence[InferRequest]) -> list[str]:
+    """Texts by transformers' own `generate`, a page at a time."""
+    opened = opening.open(path)
+    model = opened.converted()
+    return [opened.decode(greedy.write(model, opened.prepare(each), opened)) for each in requests]
+
+
+def texts(results: Sequence[PageResult | Failure]) -> list[str]:
+    assert all(isinstance(each, PageResult) for each in results), results
+    return [each.text for each in results if isinstance(each, PageResult)]
+
+
+@pytest.mark.parametrize("kind", sorted(greedy.CASES))
+def test_together_alone_and_after_any_cycle_it_writes_what_generate_writes(
+    kind: str, folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    requests = pages(kind)
+    wanted = generated(folder(kind), requests)
+    bench = Bench(folder(kind), tmp_path)
+    engine = bench.engine()
+    loaded = engine.load()
+    assert 0 < loaded.packed_bytes < loaded.host_bytes
+    assert texts(engine.infer(requests)) == wanted
+    assert texts([engine.infer([request])[0] for request in requests]) == wanted
+    assert engine.offload().packed_bytes == 0
+    assert engine.restore() == loaded
+    assert texts(engine.infer(requests)) == wanted
+    engine.offload()
+    successor = bench.engine()
+    assert successor.stand_by().packed_bytes == 0
+    assert successor.restore().packed_bytes == loaded.packed_bytes
+    assert texts(successor.infer(requests)) == wanted
+    assert successor.unload().packed_bytes == 0
+
+
+def test_after_any_cycle_it_computes_the_same_bits(folder: Callable[[str], Path], tmp_path: Path) -> None:
+    bench = Bench(folder("qwen2_5_vl"), tmp_path)
+    engine = bench.engine()
+    engine.load()
+    before = computed(engine)
+    for _ in range(2):
+        engine.offload()
+        engine.restore()
+        assert all(map(torch.equal, before, computed(engine)))
+    engine.offload()
+    successor = bench.engine()
+    successor.restore()
+    assert all(map(torch.equal, before, computed(successor)))
+
+
+@torch.inference_mode()
+def computed(engine: TransformersEngine) -> list[torch.Tensor]:
+    """What the last layer makes of one row, a few and many."""
+    head = engine._weights.opened.model.get_output_embeddings()
+    rows = torch.randn(200, head.in_features, generator=torch.Generator().manual_seed(1))
+    return [head(rows[:count]) for count in (1, 2, 8, 33, 200)]
+
+
+def test_only_what_steps_use_is_packed(folder: Callable[[str], Path], tmp_path: Path) -> None:
+    engine = Bench(folder("qwen2_5_vl"), tmp_path).engine()
+    packed_bytes = engine.load().packed_bytes
+    model = engine._weights.opened.model
+    replaced = [name for name, module in model.named_modules() if "forward" in vars(module)]
+    assert replaced
+    assert not [name for name in replaced if "visual" in name]
+    assert packed_bytes == sum(model.get_submodule(name).weight.nbytes for name in replaced)
+    engine.offload()
+    assert not [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+
+def test_nothing_is_packed_where_it_gains_nothing_or_is_switched_off(
+    folder: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder("lighton_ocr")
+    too_small = Bench(path, tmp_path).engine(Terms(spare_bytes=0))
+    assert too_small.load().packed_bytes == 0
+    off = Bench(path, tmp_path, options={"pack_weights": False})
+    assert transformers.create(off.spec, off.host, lambda _: None).load().packed_bytes == 0
+    half = Bench(path, tmp_path, dtype="bfloat16").engine()
+    with caplog.at_level(logging.INFO):
+        assert half.load().packed_bytes == 0
+    assert "only float32 was measured" in caplog.text
+
+
+def test_a_model_is_ready_without_copies_for_which_memory_is_missing(
+    folder: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder("lighton_ocr")
+    engine = Bench(path, tmp_path).engine(Terms(least_elements=0, spare_bytes=1 << 60))
+    assert engine.load().packed_bytes == 0
+    assert "weights aren't packed, so decoding is slower" in caplog.text
+    assert texts(engine.infer(pages("lighton_ocr"))) == generated(path, pages("lighton_ocr"))
+
+
+# --- layers -----------------------------------------------------------------------------------------------------
+
+
+class Decoder(nn.Module):
+    """As much of a model as packing needs."""
+
+    def __init__(self, *layers: nn.Linear) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def get_decoder(self) -> nn.Module:
+        return self
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.layers[-1]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sizes", [(64, 96), (1024, 2049), (1536, 2048)])
+@torch.inference_mode()
+def test_any_number_of_rows_gives_what_the_layer_gives(sizes: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(*sizes, bias=bias)
+    plain = nn.Linear(*sizes, bias=bias)
+    plain.load_state_dict(layer.state_dict())
+    packed = PackedWeights(Decoder(layer), 0)  # type: ignore[arg-type]
+    packed.pack()
+    wide = torch.randn(300, 2 * sizes[0])
+    for count in (0, 1, 2, 3, 31, 32, 33, 48, 90, 128, 129, 300):
+        for rows in (wide[:count, : sizes[0]].contiguous(), wide[:count, ::2]):
+            wanted = functional.linear(rows, plain.weight, plain.bias)
+            assert torch.allclose(layer(rows), wanted, atol=2e-5)
+            assert torch.allclose(layer(rows[None]), wanted[None], atol=2e-5)
+            assert torch.allclose(layer(rows[:, None]), wanted[:, None], atol=2e-5)
+    packed.drop()
+    assert torch.equal(layer(wide[:3, : sizes[0]]), plain(wide[:3, : sizes[0]]))
+
+
+def test_memory_comes_with_the_copies_and_goes_with_them() -> None:
+    layers = [nn.Linear(1024, 1024 + 256 * (number % 4), bias=False) for number in range(24)]
+    packed = PackedWeights(Decoder(*layers), 1 << 19)  # type: ignore[arg-type]
+    before = resident()
+    for _ in range(3):
+        packed.pack()
+        held = resident() - before
+        assert packed.nbytes == packed.nbytes_packed == sum(layer.weight.nbytes for layer in layers)
+        assert 0.9 * packed.nbytes < held < 1.2 * packed.nbytes + 8 * MIB
+        with torch.inference_mode():
+            for layer in layers:
+                layer(torch.randn(16, 1024))
+        total = packed.nbytes
+        packed.drop()
+        assert packed.nbytes == 0
+        assert resident() - before < 0.1 * total + 8 * MIB
+
+
+def resident() -> int:
+    """Bytes of this process's own memory."""
+    gc.collect()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
