@@ -136,6 +136,8 @@ def steps(folder: Path) -> dict[str, list[float]]:
                     written[side] = tokens
                 if written["packed"] != written["plain"]:
                     raise RuntimeError(f"{model}, {rows} rows: other tokens with packed weights")
+            done = {key: values for key, values in samples.items() if f"{model} {rows} rows" in key}
+            print(json.dumps(done), file=sys.stderr, flush=True)
     return samples
 
 

@@ -65,7 +65,7 @@ class PackedWeights:
             return
         try:
             for layer in self._layers:
-                layer.forward = _Forward(layer)
+                layer.forward = _Forward(layer)  # type: ignore[method-assign]
         except BaseException:
             self.drop()
             raise
@@ -87,7 +87,7 @@ def unfit(dtype: torch.dtype) -> str | None:
         return f"only float32 was measured with it, this is {str(dtype).removeprefix('torch.')}"
     if platform.machine() not in ("x86_64", "AMD64"):
         return f"it was measured on x86-64 only, this is {platform.machine()}"
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this torch is built without oneDNN"
     return None
 
@@ -95,7 +95,8 @@ def unfit(dtype: torch.dtype) -> str | None:
 def _layers(model: PreTrainedModel, least_elements: int) -> list[nn.Linear]:
     """Return the linear layers that decoding steps use. A vision tower has hundreds of rows at a time, for which the
     arrangement in each call costs little."""
-    found = [*model.get_decoder().modules(), model.get_output_embeddings()]
+    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
+    found = [*decoder.modules(), model.get_output_embeddings()]  # type: ignore[no-untyped-call]
     return [
         each
         for each in dict.fromkeys(found)
@@ -126,7 +127,7 @@ class _Forward:
             return self._product(input)
         flat = input.reshape(rows, input.shape[-1])
         padded = functional.pad(flat, (0, 0, 0, -rows % _ROUND))
-        parts = [self._product(part) for part in padded.split(_MOST_ROWS)]
+        parts = [self._product(part) for part in torch.split(padded, _MOST_ROWS)]
         out = parts[0] if len(parts) == 1 else torch.cat(parts)
         return out[:rows].view(*input.shape[:-1], out.shape[-1])
 
