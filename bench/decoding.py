@@ -95,7 +95,7 @@ def steps(folder: Path) -> dict[str, list[float]]:
         ids = torch.arange(20 + number, 20 + number + PROMPT)[None]
         return Prompt({"input_ids": ids}, STEPS + 8)
 
-    samples: dict[str, list[float]] = {}
+    samples: dict[str, list[float]] = {"threads": [torch.get_num_threads()]}
     for model in ("tiny", "large"):
         sides = {}
         for side in SIDES:
@@ -217,7 +217,10 @@ async def measure() -> report.Result:
             samples |= await _served(folder)
         load.append(os.getloadavg()[0])
     return report.Result(
-        name="decoding", method=_method(load), rows=_rows(samples), samples={**samples, "load average": load}
+        name="decoding",
+        method=_method(load, samples["threads"][0]),
+        rows=_rows(samples),
+        samples={**samples, "load average": load},
     )
 
 
@@ -240,14 +243,18 @@ async def _served(folder: Path) -> dict[str, list[float]]:
     return rates
 
 
-def _method(load: Sequence[float]) -> str:
+def _method(load: Sequence[float], threads: float) -> str:
     loads = ", ".join(f"{each:.1f}" for each in load)
+    served = (
+        f"Servers read {PAGES} pages of {SIDE} x {SIDE} pixels at once, {TOKENS} tokens each ({SERVED_PAIRS} pairs)."
+        if SERVED_PAIRS
+        else "Tokens a second of servers were not measured (BENCH_DECODING_SERVED_PAIRS=0)."
+    )
     return (
-        f"{PAIRS} pairs, by turns; {STEPS} steps a sample, seconds of a step; random weights, float32; those of the "
-        f"tiny model are too small to be packed. The servers read {PAGES} pages of {SIDE} x {SIDE} pixels at once, "
-        f"{TOKENS} tokens each. A ratio is the median of the pairs' ratios, > 1 where packing gains. Load average at "
-        f"the start, after the steps and at the end: {loads}, on {os.cpu_count()} cores that other programs shared. "
-        "In all pairs both sides wrote the same tokens."
+        f"{PAIRS} pairs, by turns; {STEPS} steps a sample, {threads:g} threads, seconds of a step; random weights, "
+        f"float32; those of the tiny model are too small to be packed. {served} A ratio is the median of the pairs' "
+        f"ratios, > 1 where packing gains; CPU time is that of the process. Load average meanwhile: {loads}, on "
+        f"{os.cpu_count()} cores that other programs shared. In all pairs both sides wrote the same tokens."
     )
 
 
