@@ -25,7 +25,7 @@ from devcluster.machine.network import NodeNetwork
 from devcluster.progress import Progress
 from devcluster.supervisor import helm
 from devcluster.tools.toolbox import Toolbox
-from ocr_wire import live_settings, names
+from ocr_wire import names
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(3600)]
@@ -269,38 +269,6 @@ def test_killed_container_comes_back_with_the_settings_that_counted(node: Node) 
     until(again)
     assert "Harbour Paper" in node.read("pages")
     assert node.timeout("pages") == 78
-
-
-def test_annotation_counts_while_the_operator_is_down(node: Node) -> None:
-    """The kubelet brings it into the container's volume, and nobody pushes it."""
-    node.resource("pages", idle={"offloadAfterSeconds": 79})
-    node.kubectl("scale", "deployment", RELEASE, f"--namespace={NAMESPACE}", "--replicas=0")
-    try:
-        until(lambda: not node.get("pods", f"--namespace={NAMESPACE}")["items"])
-        [pod] = node.pods("pages")
-        before = identity(pod)
-        sent = live_settings.read(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])
-        assert isinstance(sent, live_settings.Envelope)
-        of_model = sent.values["models"]["pages"]
-        idle = {**of_model["idle"], "offloadAfterSeconds": 80}
-        values = sent.values | {"models": {"pages": of_model | {"idle": idle}}}
-        newer = live_settings.envelope(sent.generation, sent.revision + 1, values)
-        node.kubectl(
-            "annotate",
-            "--overwrite",
-            "pod",
-            pod["metadata"]["name"],
-            f"{names.ANNOTATION_LIVE_SETTINGS}={newer.to_json()}",
-        )
-        began = time.monotonic()
-        until(lambda: node.timeout("pages") == 80 or None)
-        print(f"annotation → settings, without the operator: {time.monotonic() - began:.1f} s")
-        [pod] = node.pods("pages")
-        assert identity(pod) == before
-    finally:
-        node.kubectl("scale", "deployment", RELEASE, f"--namespace={NAMESPACE}", "--replicas=2")
-    node.ready("pages")
-    until(lambda: node.timeout("pages") == 79 or None)
 
 
 def test_drained_pod_comes_back_when_the_node_does(node: Node) -> None:
