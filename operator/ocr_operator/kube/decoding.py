@@ -20,8 +20,9 @@ MAX_LEVELS: Final = 128
 
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
-"""A string, also one without an end, or a bracket. Possessive: what was read once isn't read again."""
+"""Also one without an end. Possessive: what was read once isn't read again."""
+_TOKEN: Final = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
+"""A string, or a bracket."""
 _NAME: Final = re.compile(rb'"name": ?"([-.a-z0-9]{1,253})"')
 
 log = logging.getLogger(__name__)

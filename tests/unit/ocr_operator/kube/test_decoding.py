@@ -1,0 +1,34 @@
+"""What is decoded of deep objects: brackets count, but not those in strings."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocr_operator.kube import decoding
+
+VALUES = st.recursive(
+    st.none() | st.text('{}[]"\\\\a', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("{}[]", max_size=3), inner, max_size=3)
+    ),
+    max_leaves=30,
+)
+
+
+def cut(value: Any, levels: int) -> Any:
+    """The value with null in the place of everything that lies deeper."""
+    if not isinstance(value, list | dict):
+        return value
+    if levels == 0:
+        return None
+    if isinstance(value, list):
+        return [cut(each, levels - 1) for each in value]
+    return {key: cut(each, levels - 1) for key, each in value.items()}
+
+
+@given(VALUES, st.integers(1, 8))
+def test_what_lies_deeper_is_null_and_nothing_else_is_changed(value: Any, levels: int) -> None:
+    raw = json.dumps(value).encode()
+    assert json.loads(decoding.shallow(raw, levels)) == cut(value, levels)
