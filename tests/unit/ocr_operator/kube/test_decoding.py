@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocr_operator.kube import decoding
@@ -28,6 +28,12 @@ def cut(value: Any, levels: int) -> Any:
     return {key: cut(each, levels - 1) for key, each in value.items()}
 
 
+def hidden(levels: int) -> Any:
+    """Levels whose brackets are in balance with those of strings, before their end."""
+    return {"a": "}", "b": hidden(levels - 1), "c": "{"} if levels else None
+
+
+@example(hidden(10), 4)
 @given(VALUES, st.integers(1, 8))
 def test_what_lies_deeper_is_null_and_nothing_else_is_changed(value: Any, levels: int) -> None:
     raw = json.dumps(value).encode()
