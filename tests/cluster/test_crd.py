@@ -409,6 +409,17 @@ def test_pods_pass_restricted_pod_security_and_wait_at_the_gate(unwatched: Api, 
         assert scheduled["reason"] == "SchedulingGated"
 
 
+def test_quota_of_requests_admits_pods_of_a_resource_that_says_nothing_of_them(unwatched: Api) -> None:
+    hard = {"requests.cpu": "2", "requests.memory": "4Gi"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
+    unwatched.kubectl("apply", "-f", "-", stdin=json.dumps(quota))
+    try:
+        apply(unwatched, plan.plan(desired(create(unwatched, resources.make_body("counted"))), []))
+        until(lambda: len(pods(unwatched, "counted")) == 1)
+    finally:
+        unwatched.kubectl("delete", "resourcequota/few")
+
+
 def test_children_go_with_their_resource(unwatched: Api) -> None:
     stored = create(unwatched, resources.make_body("gone"))
     apply(unwatched, plan.plan(desired(stored), []))

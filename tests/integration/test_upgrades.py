@@ -148,6 +148,8 @@ async def test_children_of_the_first_version_keep_their_pods_until_their_turn() 
         )
         assert count(cluster, "rolling") == 1
         [first] = changed()
+        [ours] = templates()[first]["spec"]["containers"]
+        assert ours["resources"]["requests"]["memory"], "what later versions add comes with its turn"
         cluster.rolling -= {first}
         await until(
             lambda: (len(changed()), count(cluster, "waiting")) == (2, others - 1), what="the next one"

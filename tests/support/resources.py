@@ -169,6 +169,12 @@ INVALID = [
     _invalid("privileged port", "spec.server.port", server={"port": 80}),
     _invalid("image with a space", "spec.server.image", server={"image": "ocr :1"}),
     _invalid("tiny uploads", "spec.server.limits.maxUploadBytes", server={"limits": {"maxUploadBytes": 1}}),
+    _invalid("CPU in words", "spec.resources.requests.cpu", resources={"requests": {"cpu": "two"}}),
+    _invalid("negative limit", "spec.resources.limits.memory", resources={"limits": {"memory": -1}}),
+    *(
+        _invalid(f"{of} above its limit", "spec.resources", resources={"requests": {of: high}, "limits": {of: low}})
+        for of, high, low in (("cpu", "1500m", 1), ("memory", "2Gi", "2000M"), ("ephemeral-storage", 2, 1))
+    ),
     _invalid(
         "label of the operator", "spec.template.metadata.labels", template=_labels("ocr-operator.io/awake")
     ),

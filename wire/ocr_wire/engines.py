@@ -68,6 +68,9 @@ class EngineInfo:
     """Whether a model has to say where its weights come from."""
     image: Literal["cpu", "cuda"] = "cpu"
     """The smallest image that has its libraries (`IMAGES`)."""
+    worker_mib: int = 0
+    """MiB of host memory that a model's processes take beside weights that it fetches, as measured for a page on a CPU
+    (docs/operations.md); what a pod asks of its node follows from it."""
     takes_dtype: bool = False
     """Whether a model may choose the number type of its weights, and the attention's implementation."""
     uses_cuda: bool = False
@@ -98,6 +101,7 @@ ENGINES: Final = (
         knows_family=True,
         source="needed",
         image="cuda",
+        worker_mib=1024,
         takes_dtype=True,
         uses_cuda=True,
         stands_by=True,
@@ -120,6 +124,7 @@ ENGINES: Final = (
         meaning="PP-OCR models that come with the image and run on any CPU",
         family="plain",
         source="refused",
+        worker_mib=448,
         scripts=("Latn", "Hans", "Hant", "Jpan"),
         options=(_THREADS,),
     ),

@@ -71,6 +71,36 @@ def written(value: object) -> str:
     )
 
 
+class Amount(str):
+    """Amount of any resource, zero too, in one spelling for equal ones, the shortest: `250m`, `2`, `512Mi`, `50G`.
+
+    What is finer than a thousandth counts as a whole one, as Kubernetes has it for CPU.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, value: object) -> "Amount":
+        """Read a quantity that isn't negative. Raise ValueError with the way out otherwise."""
+        number = parse(value)
+        if number is None or not 0 <= number <= MAX_BYTES:
+            raise ValueError(f"{written(value)!r} is no quantity such as 500m or 512Mi")
+        thousandths = -(-(number * 1000).numerator // (number * 1000).denominator)
+        whole, rest = divmod(thousandths, 1000)
+        if rest or not whole:
+            return cls(f"{thousandths}m" if rest else "0")
+        units = [
+            ("", Fraction(1)),
+            *((unit, Fraction(factor)) for unit, factor in _FACTORS.items() if factor > 1),
+        ]
+        spelled = (f"{whole // factor}{unit}" for unit, factor in units if whole % factor == 0)
+        return cls(min(spelled, key=lambda each: (len(each), each)))
+
+    @property
+    def number(self) -> Fraction:
+        return parse(str(self)) or Fraction()
+
+
 class Bytes(int):
     """Size in bytes. In the resource it is written as a quantity; a fraction of a byte counts as a whole one."""
 

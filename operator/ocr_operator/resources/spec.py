@@ -19,7 +19,7 @@ import msgspec
 from ocr_operator.resources import free_form
 from ocr_wire import names
 from ocr_wire.engines import Attention, Dtype, Engine, broken_rules
-from ocr_wire.quantity import Bytes
+from ocr_wire.quantity import Amount, Bytes
 from ocr_wire.settings import LogLevel, RoutingPolicy, admitted
 from ocr_wire.text import whole
 
@@ -181,6 +181,26 @@ class Server(_Part, frozen=True):
     limits: Limits = Limits()
 
 
+class Amounts(_Part, frozen=True):
+    """Amounts of the resources that every node has; an absent one isn't said."""
+
+    cpu: Amount | None = None
+    memory: Amount | None = None
+    ephemeral_storage: Amount | None = msgspec.field(default=None, name="ephemeral-storage")
+
+    def said(self) -> dict[str, str]:
+        """Return them as a container has them, by Kubernetes' names."""
+        both = {each.encode_name: getattr(self, each.name) for each in msgspec.structs.fields(self)}
+        return {name: str(amount) for name, amount in both.items() if amount is not None}
+
+
+class Resources(_Part, frozen=True):
+    """Requests and limits of the inference container; absent requests follow from the engines."""
+
+    requests: Amounts = Amounts()
+    limits: Amounts = Amounts()
+
+
 class TemplateMetadata(_Part, frozen=True):
     labels: Annotated[
         dict[str, Annotated[str, msgspec.Meta(max_length=63)]], msgspec.Meta(max_length=64)
@@ -210,6 +230,7 @@ class Spec(_Part, frozen=True):
     gpu: Gpu = Gpu()
     cache: Cache = Cache(empty_dir=EmptyDir())
     server: Server = Server()
+    resources: Resources = Resources()
     template: Template = Template()
 
     @property
@@ -279,6 +300,8 @@ def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
 def _decode(kind: type, value: object) -> object:
     if kind is Bytes:
         return Bytes.of(value)
+    if kind is Amount:
+        return Amount.of(value)
     raise NotImplementedError(kind)
 
 
@@ -324,6 +347,12 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
     cache = spec.cache
     if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
         yield "spec.cache", "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
+    asked = spec.resources.requests
+    for field in asked.__struct_fields__:
+        request, limit = getattr(asked, field), getattr(spec.resources.limits, field)
+        if request is not None and limit is not None and request.number > limit.number:
+            yield "spec.resources", "a request must not be above its limit"
+            break
     metadata = spec.template.metadata
     if any(names.is_own_label(key) for key in metadata.labels):
         yield (

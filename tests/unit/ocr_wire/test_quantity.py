@@ -89,3 +89,37 @@ def test_whatever_the_definition_admits_is_read(value: str) -> None:
 def test_memory_of_a_model_is_above_zero(value: object) -> None:
     with pytest.raises(ValueError, match="not a positive quantity such as 12Gi"):
         quantity.Bytes.of(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [
+        ("1024Mi", "1Gi"),
+        (2, "2"),
+        (0.5, "500m"),
+        ("1500m", "1500m"),
+        ("2000m", "2"),
+        ("0.0001", "1m"),
+        ("50G", "50G"),
+        (0, "0"),
+        ("0Gi", "0"),
+        ("1000", "1k"),
+        (1536 * 2**20, "1536Mi"),
+    ],
+)
+def test_amounts_have_one_spelling(value: object, amount: str) -> None:
+    assert quantity.Amount.of(value) == amount
+
+
+@given(st.integers(0, 2**62))
+def test_amount_is_as_much_as_was_written(thousandths: int) -> None:
+    amount = quantity.Amount.of(f"{thousandths}m")
+    assert amount.number == Fraction(thousandths, 1000)
+    assert quantity.Amount.of(str(amount)) == amount
+
+
+@pytest.mark.parametrize("value", [*REFUSED, "-1", -1, "10E"], ids=range(len(REFUSED) + 3))
+def test_what_is_no_amount_is_refused_with_a_bounded_message(value: object) -> None:
+    with pytest.raises(ValueError, match="no quantity such as 500m") as refused:
+        quantity.Amount.of(value)
+    assert len(str(refused.value)) < 250

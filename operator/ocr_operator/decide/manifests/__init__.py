@@ -6,6 +6,7 @@ that an unchanged resource means nothing to write.
 - `deployment`: the Deployment and its pod template.
 - `service`: the two Services.
 - `secret`: the admin token.
+- `requests`: what the inference container asks of its node.
 - `claim`: the ResourceClaim of a pod.
 - `asked`: the digest of what the resource says about the template.
 - `common`: what they share.

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from ocr_operator.decide import merge, rollouts
-from ocr_operator.decide.manifests import asked, common
-from ocr_operator.decide.manifests.claim import CLAIM, on_pod
+from ocr_operator.decide.manifests import asked, common, requests
+from ocr_operator.decide.manifests.claim import on_pod
 from ocr_operator.resources.spec import Cache, Gpu, OcrDeployment, Server, Spec
 from ocr_wire import names
 from ocr_wire.quantity import Bytes
@@ -206,11 +206,7 @@ def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:
     }
     if defaults.image_pull_policy:
         container["imagePullPolicy"] = defaults.image_pull_policy
-    if spec.gpu.sharing == "exclusive":
-        one = {spec.gpu.resource_name: "1"}
-        container["resources"] = {"requests": dict(one), "limits": dict(one)}
-    if spec.gpu.sharing == "claim":
-        container["resources"] = {"claims": [{"name": CLAIM}]}
+    container["resources"] = requests.of(spec)
     return container
 
 

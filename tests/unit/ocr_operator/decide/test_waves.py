@@ -55,6 +55,7 @@ TEMPLATE_CHANGES: list[dict[str, Any]] = [
     {"server": {"image": "mine:1"}},
     {"server": {"port": 9000}},
     {"server": {"limits": {"maxPdfPages": 7}}},
+    {"resources": {"requests": {"cpu": 1}}},
     {"gpu": {"sharing": "none"}},
     {"gpu": {"products": ["NVIDIA-L40S"]}},
     {"cache": {"hostPath": {"path": "/models"}}},

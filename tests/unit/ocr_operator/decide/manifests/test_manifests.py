@@ -155,23 +155,22 @@ def test_every_pod_waits_at_the_gate(sharing: str) -> None:
 
 def test_exclusive_requests_one_device_and_pins_nothing() -> None:
     pod = make_pod(gpu={"resourceName": "nvidia.com/mig-1g.10gb"})
-    assert container(pod)["resources"] == {
-        "requests": {"nvidia.com/mig-1g.10gb": "1"},
-        "limits": {"nvidia.com/mig-1g.10gb": "1"},
-    }
+    assert container(pod)["resources"]["requests"]["nvidia.com/mig-1g.10gb"] == "1"
+    assert container(pod)["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "1"}
     assert "NVIDIA_VISIBLE_DEVICES" not in env(pod), "the device plugin sets it"
     assert "runtimeClassName" not in pod
     assert [each["key"] for each in pod["tolerations"]] == ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb"]
 
 
-def test_shared_is_pinned_by_the_annotation_and_requests_nothing() -> None:
-    """A request would make the device plugin override the pin."""
+def test_shared_is_pinned_by_the_annotation_and_requests_no_device() -> None:
+    """Such a request would make the device plugin override the pin."""
     pod = make_pod(models=[{**resources.RAPIDOCR, "gpuMemory": "1Gi"}], gpu={"sharing": "shared"})
     assert env(pod)["NVIDIA_VISIBLE_DEVICES"]["fieldRef"]["fieldPath"] == (
         "metadata.annotations['ocr-operator.io/gpu-uuids']"
     )
     assert pod["runtimeClassName"] == "nvidia"
-    assert "resources" not in container(pod)
+    assert container(pod)["resources"].keys() == {"requests"}
+    assert container(pod)["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
 def test_shared_with_the_default_runtime() -> None:
