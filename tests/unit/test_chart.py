@@ -248,6 +248,16 @@ def test_operator_pod_meets_the_restricted_pod_security_standard(render: Render)
 
 
 @pytest.mark.cluster
+def test_cluster_autoscaler_may_remove_the_operators_node(render: Render) -> None:
+    """It leaves a node alone that has a pod with volumes there, unless the pod names them as such that may be lost."""
+    template = only(render(), "Deployment")["spec"]["template"]
+    local = [each["name"] for each in template["spec"]["volumes"] if "emptyDir" in each]
+    named = template["metadata"]["annotations"][
+        "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    ]
+    assert named.split(",") == local
+
+
 def test_there_is_one_operator_at_a_time(render: Render) -> None:
     spec = only(render(), "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (
