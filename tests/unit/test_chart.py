@@ -403,9 +403,9 @@ def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Ren
 @pytest.mark.cluster
 def test_all_pods_are_read_only_where_all_of_them_count(render: Render) -> None:
     values: dict[str, Any] = {"watchNamespaces": ["invoices"]}
-    assert not verbs(only(render(**values), "ClusterRole", CLUSTER_NAME), "pods")
-    role = only(render(**values, countedPods="all"), "ClusterRole", CLUSTER_NAME)
-    assert verbs(role, "pods") == {"list", "watch"}
+    assert verbs(only(render(**values), "ClusterRole", CLUSTER_NAME), "pods") == {"list", "watch"}
+    role = only(render(**values, countedPods="watched"), "ClusterRole", CLUSTER_NAME)
+    assert not verbs(role, "pods")
 
 
 @pytest.mark.cluster

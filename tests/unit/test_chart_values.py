@@ -31,7 +31,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "imagePullSecrets": [{"name": "registry"}],
     "watchNamespaces": ["invoices", "forms"],
-    "countedPods": "all",
+    "countedPods": "watched",
     "prometheus": {"url": "http://prometheus:9090", "tokenSecretName": "reader"},
     "gpuExporter": {"enabled": True},
     "networkPolicy": {"enabled": True},
