@@ -357,7 +357,9 @@ def test_one_of_several_replicas_stays_while_nodes_are_drained(render: Render) -
 
 @pytest.mark.cluster
 def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespace(render: Render) -> None:
-    documents = render(watchNamespaces=["invoices", "forms"], exporterNamespace="gpu-operator")
+    documents = render(
+        watchNamespaces=["invoices", "forms"], countedPods="watched", exporterNamespace="gpu-operator"
+    )
     without_namespace = only(documents, "ClusterRole", CLUSTER_NAME)["rules"]
     assert {resource for rule in without_namespace for resource in rule["resources"]} == {
         "nodes",
