@@ -237,7 +237,12 @@ async def test_the_state_says_which_idle_times_count_and_which_were_set_here(ser
 
 
 def idle_times(offload: float) -> dict[str, float]:
-    return {"offload_after_seconds": offload, "exit_after_seconds": 300, "release_after_seconds": -1}
+    return {
+        "offload_after_seconds": offload,
+        "exit_after_seconds": 300,
+        "release_after_seconds": -1,
+        "drop_standby_after_seconds": 900,
+    }
 
 
 async def test_settings_take_nothing_from_the_query(server: Server) -> None:

@@ -53,8 +53,13 @@ def make_model(
     return ModelConfig(name=name, engine=engine, gpu_memory=memory, options=options)  # type: ignore[arg-type]
 
 
-def idle(offload: float = -1, leave: float = -1, release: float = -1) -> IdleValues:
-    return IdleValues(offload_after_seconds=offload, exit_after_seconds=leave, release_after_seconds=release)
+def idle(offload: float = -1, leave: float = -1, release: float = -1, drop: float = -1) -> IdleValues:
+    return IdleValues(
+        offload_after_seconds=offload,
+        exit_after_seconds=leave,
+        drop_standby_after_seconds=drop,
+        release_after_seconds=release,
+    )
 
 
 def live(config: Config, **values: object) -> Effective:
@@ -63,13 +68,17 @@ def live(config: Config, **values: object) -> Effective:
 
 @asynccontextmanager
 async def running(
-    config: Config | None = None, device: Device = SIMULATED, **arguments: object
+    config: Config | None = None,
+    device: Device = SIMULATED,
+    settings: Effective | None = None,
+    **arguments: object,
 ) -> AsyncIterator[Manager]:
-    """A manager at work; everything is over when the block ends."""
+    """A manager at work by these settings, else by those of the configuration; everything is over when the block
+    ends."""
     config = config or make_config()
     manager = Manager(
         config,
-        effective(config, LiveValues()),
+        settings or effective(config, LiveValues()),
         device,
         environ=os.environ,
         **arguments,  # type: ignore[arg-type]

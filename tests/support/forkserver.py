@@ -13,6 +13,7 @@ from pathlib import Path
 from ocr_inference.protocol.engine import InferRequest, ModelSpec, PageResult
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.workers.forkservers import Forkservers
+from ocr_inference.workers.processes import Starter
 from ocr_inference.workers.worker import Worker
 from tests.support import engines
 from tests.support.paths import INVOICE, ROOT
@@ -21,14 +22,14 @@ from tests.support.patience import PATIENCE
 
 @asynccontextmanager
 async def workers(
-    forkservers: Forkservers, count: int = 1, engine: str = "fake", **options: float | str
+    starter: Starter, count: int = 1, engine: str = "fake", **options: float | str
 ) -> AsyncIterator[list[Worker]]:
     """Workers of models `m0`, `m1`, …, each with a host tier; killed at the end."""
     specs = [ModelSpec(name=f"m{index}", engine=engine, options=options) for index in range(count)]
     with contextlib.ExitStack() as tiers:
         hosts = [tiers.enter_context(contextlib.closing(HostTier.create("test"))) for _ in range(count)]
         started = await asyncio.gather(
-            *(Worker.start(spec, host, forkservers) for spec, host in zip(specs, hosts, strict=True))
+            *(Worker.start(spec, host, starter) for spec, host in zip(specs, hosts, strict=True))
         )
         async with asyncio.TaskGroup() as tasks:
             for worker in started:

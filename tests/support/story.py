@@ -33,7 +33,7 @@ from ocr_wire.states import State
 DIED = Failure(kind=FailureKind.WORKER_DIED, message="killed", exit_code=-9)
 BROKEN = Failure(kind=FailureKind.FAILED, message="no such file")
 NO_ROOM = Failure(kind=FailureKind.OUT_OF_MEMORY, message="the device is full")
-NEVER = Idle(-1, -1, -1)
+NEVER = Idle(-1, -1, -1, -1)
 
 
 def policy(idle: Idle = NEVER, priority: int = 0, preload: bool = False) -> ModelPolicy:

@@ -46,6 +46,7 @@ class IdleValues(_Values, frozen=True):
 
     offload_after_seconds: Annotated[float, accepted("idle.offloadAfterSeconds")] | UnsetType = UNSET
     exit_after_seconds: Annotated[float, accepted("idle.exitAfterSeconds")] | UnsetType = UNSET
+    drop_standby_after_seconds: Annotated[float, accepted("idle.dropStandbyAfterSeconds")] | UnsetType = UNSET
     release_after_seconds: Annotated[float, accepted("idle.releaseAfterSeconds")] | UnsetType = UNSET
 
 

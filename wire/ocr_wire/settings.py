@@ -91,6 +91,11 @@ def _timeout(field: str, default: int, meaning: str) -> LiveSetting:
 LIVE: Final = (
     _timeout("offloadAfterSeconds", 60, "idle seconds until weights leave the GPU for host memory"),
     _timeout("exitAfterSeconds", 300, "idle seconds until the worker process of an offloaded model exits"),
+    _timeout(
+        "dropStandbyAfterSeconds",
+        900,
+        "idle seconds until no process is kept ready for the next load or wake; weights stay where they are",
+    ),
     _timeout("releaseAfterSeconds", 1800, "idle seconds until weights leave host memory as well"),
     LiveSetting(
         path="batching.maxPages",

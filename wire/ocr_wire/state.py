@@ -102,6 +102,8 @@ class IdleTimes(_Part, frozen=True, kw_only=True):
     offload_after_seconds: SecondsOrNever
     exit_after_seconds: SecondsOrNever
     release_after_seconds: SecondsOrNever
+    drop_standby_after_seconds: SecondsOrNever = NEVER
+    """Until no process is kept ready for the next load or wake."""
 
 
 class Model(_Part, frozen=True, kw_only=True):

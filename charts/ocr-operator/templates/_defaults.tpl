@@ -22,7 +22,7 @@ inferenceImage:
 imagePullSecrets: []
 replicas: 2
 watchNamespaces: []
-countedPods: all
+countedPods: watched
 refuseOverlap: true
 unknownTemplateFields: Warn
 exporterNamespace: ''

@@ -134,6 +134,7 @@ class Idle:
     offload_after_seconds: float = default("idle.offloadAfterSeconds")
     exit_after_seconds: float = default("idle.exitAfterSeconds")
     release_after_seconds: float = default("idle.releaseAfterSeconds")
+    drop_standby_after_seconds: float = default("idle.dropStandbyAfterSeconds")
 
 
 @dataclass(frozen=True)

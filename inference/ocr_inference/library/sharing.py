@@ -57,7 +57,12 @@ class Policy:
         offload, release = (
             _seconds(each) if self.monitored else NEVER for each in (self.idle_timeout, self.release_timeout)
         )
-        idle = Idle(offload_after_seconds=offload, exit_after_seconds=NEVER, release_after_seconds=release)
+        idle = Idle(
+            offload_after_seconds=offload,
+            exit_after_seconds=NEVER,
+            release_after_seconds=release,
+            drop_standby_after_seconds=NEVER,
+        )
         return ModelPolicy(idle=idle, priority=self.priority, preload=False)
 
 

@@ -105,6 +105,13 @@ class Calls:
         """Keep the forkservers of these models' engines, and end all others."""
         self._forkservers.retain({self._specs[name].engine for name in models})
 
+    def keep_standbys(self, models: Collection[str]) -> None:
+        """Begin the imports of these models' engines in the background, and end the standbys of all other models."""
+        for model in self._specs.keys() - models:
+            self._standbys.drop(model)
+        for engine in sorted({self._specs[name].engine for name in models}):
+            self._forkservers.prepare(engine)
+
     def kill_blameless(self, why: str, model: str | None = None) -> None:
         """Kill the model's worker, if there is one, or all workers (None); the pages that they read aren't suspected
         for that. `why` is what they fail with."""
@@ -170,7 +177,7 @@ class Calls:
             case "exit":
                 if worker is not None:
                     await worker.stop()
-                if self._specs[model.name].engine in self._standby_engines:
+                if effect.stand_by and self._specs[model.name].engine in self._standby_engines:
                     self._standbys.begin(self._pinned(model), self._hosts[model.name])
                 return Footprint(host_bytes=self._hosts[model.name].size)
             case "unload":
@@ -206,7 +213,10 @@ class Calls:
             worker, end = standby.worker, standby.end
         else:
             spec, host = self._pinned(model), self._hosts[model.name]
-            worker = await Worker.start(spec, host, self._forkservers, self._limits)
+            # A forkserver that isn't kept would only make this start longer.
+            forked = model.policy.idle.drop_standby_after_seconds != 0
+            starter = self._forkservers if forked else self._forkservers.direct
+            worker = await Worker.start(spec, host, starter, self._limits)
             end = self._tasks.create_task(worker.run(), name=f"worker of {model.name}")
         self._workers[model.name] = worker
         worker.on_survival = lambda seconds: self._post(WorkerSurvived(model.name, serial, seconds))

@@ -24,7 +24,7 @@ from ocr_inference.manager.snapshot import Snapshot, take
 from ocr_inference.protocol.latest import Latest
 from ocr_inference.protocol.memory_use import CleanedUp
 from ocr_inference.protocol.page_file import Page
-from ocr_inference.scheduling import eviction, scheduler, stuck, waiters
+from ocr_inference.scheduling import eviction, scheduler, stuck, timers, waiters
 from ocr_inference.scheduling.commands import (
     AdminRequest,
     Apply,
@@ -57,7 +57,6 @@ from ocr_inference.scheduling.state import (
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.limits import LIMITS, Limits
 from ocr_wire import states
-from ocr_wire.states import State
 
 __all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
 
@@ -357,11 +356,16 @@ class Manager:
             self._timer = loop.call_later(max(0.0, at - self.now()), self._inbox.post, Tick())
 
     def _publish(self) -> None:
+        self._keep_processes()  # first: the snapshot says which are left
         snapshot = self._take()
         self._memory.report(snapshot.memory_used_bytes, 1.0 if snapshot.queue.in_flight else 0.0)
-        models = self._state.models.values()
-        self._calls.retain([each.name for each in models if each.state is not State.UNLOADED or each.waiting])
         self._latest.publish(snapshot)
+
+    def _keep_processes(self) -> None:
+        models, now = self._state.models.values(), self.now()
+        self._calls.retain({each.name for each in models if timers.keeps_forkserver(each, now)})
+        if not self._state.draining:
+            self._calls.keep_standbys({each.name for each in models if timers.has_standby(each, now)})
 
     def _take(self) -> Snapshot:
         self._clock.check()

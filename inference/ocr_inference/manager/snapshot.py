@@ -139,6 +139,7 @@ def _idle_times(model: Model) -> document.IdleTimes:
         offload_after_seconds=idle.offload_after_seconds,
         exit_after_seconds=idle.exit_after_seconds,
         release_after_seconds=idle.release_after_seconds,
+        drop_standby_after_seconds=idle.drop_standby_after_seconds,
     )
 
 

@@ -221,7 +221,7 @@ def _end(transaction: Transaction, end: outcomes.End) -> None:
     if end.event is not None:
         model = transaction.enter(model, end.event, end.why)
     if end.exits:
-        transaction.exit_worker(model, end.why)
+        _exit_worker(transaction, model, end.why)
 
 
 # --- what is due ----------------------------------------------------------------------------------------------
@@ -321,7 +321,11 @@ def _run_idle_timers(transaction: Transaction) -> None:
             case "offload":
                 transaction.enter(model, Event.OFFLOAD, "idle")
             case "exit":
-                transaction.exit_worker(model, "idle")
+                _exit_worker(transaction, model, "idle")
+
+
+def _exit_worker(transaction: Transaction, model: Model, why: str) -> None:
+    transaction.exit_worker(model, why, stand_by=transaction.now < timers.standby_ends_at(model))
 
 
 def _preload(transaction: Transaction, free_bytes: float) -> None:

@@ -252,6 +252,8 @@ class StartCall:
     serial: int
     worker: int | None
     why: str
+    stand_by: bool = False
+    """Whether an `exit` is followed by a process that stands by for the next wake."""
 
 
 @dataclass(frozen=True, slots=True)

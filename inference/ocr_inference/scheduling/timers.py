@@ -19,6 +19,30 @@ def idle_due(model: Model, now: float) -> Idle | None:
     return next((what for what, time in _idle_times(model).items() if time <= now), None)
 
 
+def standby_ends_at(model: Model) -> float:
+    """Return when no process is kept ready any more for the next load or wake of an idle model; infinity for never.
+
+    Such a process is kept from the start of the server on, so that the first load has it, and beside weights in host
+    memory. A release ends it, too: a load after it starts from nothing.
+    """
+    idle = model.policy.idle
+    released = model.state is State.UNLOADED and (model.loads > 0 or model.last_failure is not None)
+    if model.unusable or released or idle.drop_standby_after_seconds == 0:
+        return -math.inf
+    return _after(model, idle.drop_standby_after_seconds)
+
+
+def has_standby(model: Model, now: float) -> bool:
+    """Return whether a process is kept ready for the model's next load or wake, or would be if it weren't in use."""
+    busy = model.running or model.leases or model.waiting
+    return now < standby_ends_at(model) or bool(busy and model.policy.idle.drop_standby_after_seconds != 0)
+
+
+def keeps_forkserver(model: Model, now: float) -> bool:
+    """Return whether the model's worker, which may be a fork, runs or starts, or a process is kept for the next one."""
+    return bool(model.worker is not None or model.running or model.waiting) or has_standby(model, now)
+
+
 def preload_at(model: Model, *, draining: bool) -> float:
     """Return when a model with `preload` is loaded (again) without a request; infinity where it isn't."""
     wanted = model.policy.preload and not model.preload_suppressed and not draining
@@ -45,6 +69,7 @@ def next_time(state: SchedulerState, now: float) -> float | None:
             times.append(oldest.since + patience)
         times.append(stuck.long_lease_at(model))
         times.extend(_idle_times(model).values())
+        times.append(standby_ends_at(model))
         times.append(ahead := preload_at(model, draining=state.draining))
         if ahead <= now and state.external_bytes:
             times.append(state.probed_at + external_usage.PRELOAD_PROBE_SECONDS)

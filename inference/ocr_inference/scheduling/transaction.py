@@ -67,11 +67,12 @@ class Transaction:
         model = replace(model, state=entered, since=self.now, unloading_from=unloading_from, progress=None)
         return self.put(replace(model, running=running, worker=worker))
 
-    def exit_worker(self, model: Model, why: str) -> None:
-        """End the worker of an offloaded model, whose weights stay in host memory: its state doesn't change."""
+    def exit_worker(self, model: Model, why: str, *, stand_by: bool) -> None:
+        """End the worker of an offloaded model, whose weights stay in host memory: its state doesn't change. With
+        `stand_by` the next one is started."""
         serial = self._next_serial()
         self.put(replace(model, running=Running("exit", serial, self.now)))
-        self.effects.append(StartCall(model.name, "exit", serial, model.worker, why))
+        self.effects.append(StartCall(model.name, "exit", serial, model.worker, why, stand_by))
 
     def reject(self, model: Model, waiters: Collection[Waiter], refusal: Refusal) -> Model:
         """Refuse these waiters of the model."""

@@ -23,7 +23,7 @@ from typing import NoReturn
 import msgspec
 
 from ocr_inference.protocol import packets
-from ocr_inference.workers import fork_messages, worker_process
+from ocr_inference.workers import fork_messages, own_memory, worker_process
 from ocr_wire import engines
 
 _PR_SET_NAME = 15
@@ -160,6 +160,7 @@ def main(arguments: list[str]) -> None:
     # Existing objects are never collected, so that a child's garbage collection doesn't copy their pages.
     gc.collect()
     gc.freeze()
+    own_memory.give_back()
     packets.send(control, packets.pack(fork_messages.Ready(time.monotonic() - began)))
     ForkLoop(control).run()
 

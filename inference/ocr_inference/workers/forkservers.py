@@ -1,8 +1,9 @@
 """The server's side of forkservers: processes with an engine's libraries imported, from which workers are forked.
 
-There is one per engine, started by the first worker that its engine needs and kept while a model of that engine
-holds anything (`retain`). A worker that is forked from it skips its imports, which take most of a wake from deep idle.
-Where a forkserver can't be used, workers are started from nothing, which only takes longer.
+There is one per engine, started before it is needed (`prepare`) or by the first worker of its engine, and kept for as
+long as a worker of that engine runs or is expected (`retain`). A worker that is forked from it skips its imports, which
+take most of a wake from deep idle. Where a forkserver can't be used, workers are started from nothing, which only takes
+longer.
 
 A worker is its forkserver's child, so the kernel ends it with the forkserver, and the forkserver with the server: no
 process survives a server that was killed, not even a worker that is stuck in a driver. Therefore a forkserver that
@@ -215,10 +216,11 @@ class Forkservers:
         self._environ = environ
         self._enabled = enabled
         self._fork_seconds = fork_seconds
-        self._direct = Direct(environ)
-        self.secrets = self._direct.secrets
+        self.direct = Direct(environ)
+        """Starts workers without a forkserver."""
+        self.secrets = self.direct.secrets
         self._tasks = asyncio.TaskGroup()
-        self._begun: dict[str, asyncio.Task[Forkserver | Exception]] = {}
+        self._begun: dict[str, _Begun] = {}
         self._unfit: set[str] = set()
 
     async def start(self, engine: str, model: str, inherited: Inherited) -> Process:
@@ -233,16 +235,22 @@ class Forkservers:
                 if isinstance(error, Unfit):
                     self._unfit.add(engine)
                 log.warning("starting a worker without a forkserver: %s", error, extra={"engine": engine})
-        return await self._direct.start(engine, model, inherited)
+        return await self.direct.start(engine, model, inherited)
+
+    def prepare(self, engine: str) -> None:
+        """Begin the engine's imports in the background, unless that was done: after a failure the next worker tries
+        again."""
+        if self._enabled and engine not in self._begun and engine not in self._unfit:
+            self._begin(engine)
 
     def retain(self, engines: Collection[str]) -> None:
-        """End the forkservers of all other engines: no model of theirs holds anything."""
+        """End the forkservers of all other engines, also those that are at their imports."""
         for engine in [each for each in self._begun if each not in engines]:
-            self._begun.pop(engine).add_done_callback(_close)
+            self._begun.pop(engine).drop()
 
     def pids(self) -> Mapping[str, int]:
         """Return the process ids of forkservers that accept orders, by engine."""
-        begun = {engine: _outcome(task) for engine, task in self._begun.items()}
+        begun = {engine: each.outcome for engine, each in self._begun.items()}
         return {
             engine: it.pid for engine, it in begun.items() if isinstance(it, Forkserver) and not it.closed
         }
@@ -259,33 +267,56 @@ class Forkservers:
 
     async def _forkserver(self, engine: str) -> Forkserver:
         """Return the engine's forkserver when it is ready; concurrent callers share one start."""
-        task = self._begun.get(engine)
-        outcome = _outcome(task) if task else None
-        if task is None or isinstance(outcome, Exception) or (outcome is not None and outcome.closed):
-            task = self._begun[engine] = self._tasks.create_task(self._begin(engine))
-        outcome = await asyncio.shield(task)
+        begun = self._begun.get(engine)
+        outcome = begun.outcome if begun else None
+        if begun is None or isinstance(outcome, Exception) or (outcome is not None and outcome.closed):
+            begun = self._begin(engine)
+        outcome = await asyncio.shield(begun.task)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _begin(self, engine: str) -> Forkserver | Exception:
+    def _begin(self, engine: str) -> "_Begun":
+        begun = self._begun[engine] = _Begun()
+        begun.task = self._tasks.create_task(self._import(engine, begun), name=f"imports of {engine}")
+        return begun
+
+    async def _import(self, engine: str, begun: "_Begun") -> Forkserver | Exception:
         try:
             forkserver = await Forkserver.start(engine, self._environ, self._fork_seconds)
             self._tasks.create_task(forkserver.run(), name=f"forkserver of {engine}")
+            begun.started(forkserver)
             await forkserver.ready()
         except (NoForkserver, OSError) as error:
             return error
         return forkserver
 
 
-def _outcome(task: "asyncio.Task[Forkserver | Exception]") -> Forkserver | Exception | None:
-    """Return the outcome of starting a forkserver; None while it is being started."""
-    return task.result() if task.done() and not task.cancelled() else None
+class _Begun:
+    """Forkserver that was begun: it may still be starting, or at its imports."""
 
+    task: "asyncio.Task[Forkserver | Exception]"
+    """Done when it is ready, or can't be had."""
 
-def _close(task: "asyncio.Task[Forkserver | Exception]") -> None:
-    if isinstance(outcome := _outcome(task), Forkserver):
-        outcome.close()
+    def __init__(self) -> None:
+        self._forkserver: Forkserver | None = None
+        self._dropped = False
+
+    @property
+    def outcome(self) -> Forkserver | Exception | None:
+        """Forkserver that is ready, or why there is none; None before either."""
+        return self.task.result() if self.task.done() and not self.task.cancelled() else None
+
+    def started(self, forkserver: Forkserver) -> None:
+        self._forkserver = forkserver
+        if self._dropped:
+            forkserver.close()
+
+    def drop(self) -> None:
+        """End it, now or as soon as its process is there."""
+        self._dropped = True
+        if self._forkserver is not None:
+            self._forkserver.close()
 
 
 async def _reader(descriptor: int) -> asyncio.StreamReader:

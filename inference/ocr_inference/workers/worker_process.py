@@ -93,7 +93,10 @@ class WorkerProcess:
                     return 0
                 case LifeCycleCall(number, name):
                     self._serving = number
-                    self._answer(Answer(number, self._guard(functools.partial(self._life_cycle, name))))
+                    result = self._guard(functools.partial(self._life_cycle, name))
+                    if name == "stand_by":
+                        own_memory.give_back()
+                    self._answer(Answer(number, result))
                 case CleanUpCall():
                     self._clean_up()
                 case PageCall() as page:

@@ -19,8 +19,7 @@
 - `claims`: their ResourceClaims.
 - `startups`: what kubelets say of pods that they can't prepare.
 - `overrides`: live overrides that have ended are removed.
-- `children`: Deployment, Services, Secret, PodDisruptionBudget.
-- `budgets`: PodDisruptionBudgets, the operator's and others'.
+- `children`: Deployment, Services, Secret.
 - `reports`: the write of a status and its Events.
 - `recorder`: Events, once each and within a budget.
 - `policies`: passes over OcrIdlePolicies.

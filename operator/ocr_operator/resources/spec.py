@@ -66,12 +66,14 @@ class IdleOverride(_Part, frozen=True):
 
     offload_after_seconds: Timeout | None = None
     exit_after_seconds: Timeout | None = None
+    drop_standby_after_seconds: Timeout | None = None
     release_after_seconds: Timeout | None = None
 
 
 class Idle(_Part, frozen=True):
     offload_after_seconds: Timeout = 60
     exit_after_seconds: Timeout = 300
+    drop_standby_after_seconds: Timeout = 900
     release_after_seconds: Timeout = 1800
 
     def merged(self, override: IdleOverride) -> "Idle":

@@ -219,6 +219,37 @@ async def test_what_is_not_retained_ends() -> None:
             assert forkservers.pids()["fake"] != pid
 
 
+async def test_imports_begin_before_a_worker_needs_them() -> None:
+    async with Forkservers(os.environ) as forkservers:
+        forkservers.prepare("fake")
+        await eventually(lambda: "fake" in forkservers.pids())
+        pid = forkservers.pids()["fake"]
+        forkservers.prepare("fake")
+        async with workers(forkservers) as (worker,):
+            assert parent(worker.pid) == pid
+
+
+async def test_one_at_its_imports_ends_as_soon_as_it_is_not_retained(tmp_path: Path) -> None:
+    """What it imports first never ends: it reads from a pipe that nothing writes to."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'pipe')!r}).read()")
+    stuck = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    async with asyncio.timeout(PATIENCE), Forkservers(stuck) as forkservers:
+        forkservers.prepare("fake")
+        await eventually(lambda: bool(children(os.getpid())))
+        started = children(os.getpid())
+        assert forkservers.pids() == {}
+        forkservers.retain(())
+        await eventually(lambda: not any(engines.alive(pid) for pid in started))
+
+
+async def test_a_start_without_one_is_no_child_of_it() -> None:
+    async with Forkservers(os.environ) as forkservers:
+        forkservers.prepare("fake")
+        async with workers(forkservers.direct) as (worker,):
+            assert parent(worker.pid) == os.getpid()
+
+
 async def test_a_worker_has_a_name_no_secrets_and_a_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

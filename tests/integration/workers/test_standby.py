@@ -120,3 +120,35 @@ async def test_without_a_forkserver_there_is_none() -> None:
         await until(manager, lambda model: model.worker is Worker.EXITED)
         assert (await read(manager)).text
         assert not seen(manager).standby
+
+
+async def test_without_its_standby_a_model_has_no_process_and_wakes_from_host_memory() -> None:
+    config = make_config(make_model(NAME, "fake", None))
+    async with running(config, standby_engines=("fake",)) as manager:
+        await read(manager)
+        before = set(vlmserver.offspring(os.getpid()))
+        manager.apply(engines.live(config, idle=engines.idle(leave=0)))
+        await until(manager, lambda model: model.standby)
+        manager.apply(engines.live(config, idle=engines.idle(leave=0, drop=0)))
+        model = await until(manager, lambda model: not model.standby)
+        assert (model.state, model.worker) == (State.OFFLOADED, Worker.EXITED)
+        await eventually(lambda: not processes())
+        await eventually(lambda: not any(engines.alive(pid) for pid in before))
+        assert (await read(manager)).text
+        model = await until(manager, lambda model: model.worker is Worker.EXITED)
+        assert (model.wakes, model.loads, model.standby) == (1, 1, False)
+        assert processes() == set()
+
+
+async def test_the_imports_of_the_first_load_begin_at_the_start() -> None:
+    async with running(make_config(make_model(NAME, "fake", None))):
+        await eventually(lambda: bool(vlmserver.offspring(os.getpid())))
+
+
+async def test_a_model_without_standbys_begins_no_imports() -> None:
+    config = make_config(make_model(NAME, "fake", None))
+    settings = engines.live(config, idle=engines.idle(drop=0))
+    async with running(config, settings=settings) as manager:
+        await read(manager)
+        (worker,) = vlmserver.offspring(os.getpid())
+        assert worker == worker_pid(manager)

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from ocr_inference.config.settings import Idle
+from ocr_inference.scheduling import timers
 from ocr_inference.scheduling.commands import Apply, Release
 from ocr_inference.scheduling.lifecycle import Event
+from ocr_inference.scheduling.state import Model, StartCall
 from ocr_wire.states import State
 from tests.support.story import BROKEN, Story, policy
 
@@ -132,3 +134,62 @@ def test_preloading_that_fails_backs_off() -> None:
     assert story.wake_at == 1.0
     story.wait_until(1)
     assert story.state() is State.LOADING
+
+
+def has_standby(story: Story, name: str = "a") -> bool:
+    return timers.has_standby(story.scheduler_state.models[name], story.now)
+
+
+def test_a_process_is_kept_ready_from_the_start_on() -> None:
+    story = Story({"a": policy(Idle(-1, -1, -1, 10))})
+    assert has_standby(story)
+    story.wait_until(10)
+    assert not has_standby(story)
+    assert not timers.keeps_forkserver(story.scheduler_state.models["a"], story.now)
+
+
+def test_the_end_of_a_standby_is_decided_when_it_is_due() -> None:
+    story = Story({"a": policy(Idle(-1, -1, -1, 10))})
+    story.do(Release(story.make_ready()))
+    assert story.wake_at == story.now + 10
+
+
+@pytest.mark.parametrize(("drop", "stands_by"), [(300, True), (-1, True), (7, False), (0, False)])
+def test_an_exited_model_has_a_standby_until_its_time(drop: float, stands_by: bool) -> None:
+    story = Story({"a": policy(Idle(5, 7, -1, drop))})
+    story.do(Release(story.make_ready()))
+    story.wait_until(5)
+    story.end()
+    story.wait_until(7)
+    (exit_call,) = [each for each in story.effects if isinstance(each, StartCall) and each.call == "exit"]
+    assert exit_call.stand_by is stands_by
+    story.end()
+    assert has_standby(story) is stands_by
+    story.wait_until(299)
+    assert has_standby(story) is stands_by
+    story.wait_until(300)
+    assert has_standby(story) is (drop == -1)
+
+
+def test_a_worker_keeps_the_forkserver_that_it_may_be_a_child_of() -> None:
+    story = Story({"a": policy(Idle(-1, -1, -1, 10))})
+    story.do(Release(story.make_ready()))
+    story.wait_until(1000)
+    assert not has_standby(story)
+    assert timers.keeps_forkserver(story.scheduler_state.models["a"], story.now)
+
+
+def test_a_release_ends_what_is_kept_until_the_model_is_asked_again() -> None:
+    story = Story({"a": policy(Idle(-1, -1, 5, -1))})
+    story.do(Release(story.make_ready()))
+    story.wait_until(5)
+    story.end()
+    assert story.state() is State.UNLOADED
+    assert not has_standby(story)
+    story.ask()
+    assert has_standby(story)
+
+
+def test_a_model_that_can_never_be_loaded_keeps_nothing() -> None:
+    broken = Model("a", policy(), unusable="its engine is missing")
+    assert not timers.has_standby(broken, 0.0)

@@ -21,13 +21,23 @@ def make_values(**spec: Any) -> dict[str, Any]:
 def test_values_of_a_resource_with_defaults() -> None:
     models = [{**resources.RAPIDOCR, "idle": {"offloadAfterSeconds": 5}, "preload": True}]
     assert make_values(models=models) == {
-        "idle": {"offloadAfterSeconds": 60, "exitAfterSeconds": 300, "releaseAfterSeconds": 1800},
+        "idle": {
+            "offloadAfterSeconds": 60,
+            "exitAfterSeconds": 300,
+            "dropStandbyAfterSeconds": 900,
+            "releaseAfterSeconds": 1800,
+        },
         "batching": {"maxPages": 8, "maxWaitMilliseconds": 10},
         "queue": {"limit": 64, "patienceSeconds": 10, "deadlineSeconds": 300},
         "logLevel": "info",
         "models": {
             "pp-ocr": {
-                "idle": {"offloadAfterSeconds": 5, "exitAfterSeconds": 300, "releaseAfterSeconds": 1800},
+                "idle": {
+                    "offloadAfterSeconds": 5,
+                    "exitAfterSeconds": 300,
+                    "dropStandbyAfterSeconds": 900,
+                    "releaseAfterSeconds": 1800,
+                },
                 "priority": 0,
                 "preload": True,
             }
@@ -42,7 +52,7 @@ def test_routing_is_not_for_pods() -> None:
 
 def test_digest_of_the_default_resource_is_known() -> None:
     """A change here means that every pod of every cluster is told its settings anew after an upgrade."""
-    assert digest(make_values()) == "ad321f58610039fc"
+    assert digest(make_values()) == "945b0eb0517ec2a6"
 
 
 def test_first_revision_is_one() -> None:
