@@ -42,8 +42,9 @@ class Settings:
     """Comma-separated names of pull secrets that inference pods have beside those of their template."""
     watch_namespaces: tuple[str, ...] = field(default=(), metadata={"separator": ","})
     """Comma-separated; empty is all of them."""
-    counted_pods: str = field(default="watched", metadata={"one_of": ("watched", "all")})
-    """Whose pods count when one is placed: those of the watched namespaces, or of all."""
+    counted_pods: str = field(default="all", metadata={"one_of": ("all", "watched")})
+    """Whose pods count when one is placed: those of all namespaces, which the operator must be allowed to
+    list and watch then, or of the watched ones."""
     identity: str = field(default="", metadata={"form": _IDENTITY, "example": "ocr-system/ocr-operator"})
     """Namespace and name of the operator's Deployment: by that its Leases name it. Empty takes none."""
     lease: str = field(default="", metadata={"form": _IDENTITY, "example": "ocr-system/ocr-operator-leader"})

@@ -180,12 +180,15 @@ def test_who_may_view_or_edit_a_namespace_may_view_or_edit_its_resources(bare: B
 def test_watched_namespaces_bound_the_operator(bare: Bare, helm: Helm, notes: str) -> None:
     values = ("--set", f"watchNamespaces={{{bare.invoices}}}")
     helm("upgrade", "ocr-operator", str(CHART), *values)
-    until(lambda: not bare.may(bare.operator, "list", "pods", bare.elsewhere))
+    until(lambda: not bare.may(bare.operator, "patch", "pods", bare.elsewhere))
+    assert bare.may(bare.operator, "list", "pods", bare.elsewhere)
     assert bare.may(bare.operator, "create", "deployments.apps", bare.invoices)
     assert bare.may(bare.operator, "list", "nodes")
     assert not bare.may(bare.operator, "get", "secrets", bare.elsewhere)
+    helm("upgrade", "ocr-operator", str(CHART), *values, "--set=countedPods=watched")
+    until(lambda: not bare.may(bare.operator, "list", "pods", bare.elsewhere))
     helm("upgrade", "ocr-operator", str(CHART), "--reset-values")
-    until(lambda: bare.may(bare.operator, "list", "pods", bare.elsewhere))
+    until(lambda: bare.may(bare.operator, "patch", "pods", bare.elsewhere))
 
 
 @pytest.mark.parametrize("values", [(), ("--set=watchNamespaces={invoices}",)])
@@ -211,8 +214,8 @@ def test_second_release_with_namespaces_of_its_own_is_installed(bare: Bare, helm
     helm("upgrade", "ocr-operator", str(CHART), f"--set=watchNamespaces={{{bare.invoices}}}")
     second = ("install", "second", str(CHART), "--dry-run=server", "--set=crds.enabled=false")
     own = f"--set=watchNamespaces={{{bare.elsewhere}}}"
-    assert "may promise the same GPU memory twice" in helm(*second, own)
-    assert "the same GPU memory" not in helm(*second, own, "--set=countedPods=all")
+    assert "the same GPU memory" not in helm(*second, own)
+    assert "may promise the same GPU memory twice" in helm(*second, own, "--set=countedPods=watched")
     with pytest.raises(AssertionError, match=f"watches namespace {bare.invoices} already"):
         helm(*second, f"--set=watchNamespaces={{{bare.elsewhere},{bare.invoices}}}")
     with pytest.raises(AssertionError, match=f"watches namespace {bare.invoices} already"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from devcluster.errors import DevclusterError
 from ocr_wire import names
 from tests.support import cluster as support
 from tests.support.operators import PORT, Operator, running
@@ -60,9 +61,11 @@ def test_life_of_a_resource(operator: Operator) -> None:
         0,
     ]
     label = f"--selector={names.LABEL_DEPLOYMENT}=invoices"
-    children = operator.kubectl("get", "deployments,services,secrets", label, "-o", "name").split()
+    kinds = "deployments,services,secrets,poddisruptionbudgets"
+    children = operator.kubectl("get", kinds, label, "-o", "name").split()
     assert sorted(children) == [
         "deployment.apps/invoices",
+        "poddisruptionbudget.policy/invoices-ocr",
         "secret/invoices-ocr-admin",
         "service/invoices",
         "service/invoices-all",
@@ -71,6 +74,32 @@ def test_life_of_a_resource(operator: Operator) -> None:
     began = time.monotonic()
     assert operator.end(signal.SIGTERM) == 0
     assert operator.place.images is not None or time.monotonic() - began < 5
+
+
+def test_drain_takes_one_of_two_replicas_at_a_time(operator: Operator) -> None:
+    operator.apply(replicas=2)
+    until(lambda: operator.holds("Ready"), what="ready")
+
+    def allowed() -> int:
+        found = operator.kubectl("get", "pdb", "invoices-ocr", "-o", "jsonpath={.status.disruptionsAllowed}")
+        return int(found or 0)
+
+    until(lambda: allowed() == 1, what="Kubernetes counts the pods")
+    first, second = operator.pods()
+    evict(operator, first)
+    with pytest.raises(DevclusterError, match="violate the pod's disruption budget"):
+        evict(operator, second)
+
+
+def evict(operator: Operator, pod: str) -> None:
+    """Evict a pod as `kubectl drain` does."""
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": operator.namespace},
+    }
+    path = f"/api/v1/namespaces/{operator.namespace}/pods/{pod}/eviction"
+    operator.kubectl("create", f"--raw={path}", "-f", "-", stdin=json.dumps(eviction))
 
 
 def test_policy_reaches_the_pods_that_it_selects(operator: Operator) -> None:

@@ -303,7 +303,7 @@ async def test_too_few_files_for_a_server_end_it_with_what_it_needs() -> None:
         _, logged = await started.communicate()
     assert started.returncode == 2
     assert (
-        b"OCR_MAX_CONNECTIONS: this process may open 100 files, and 8 connections need 144: raise" in logged
+        b"OCR_MAX_CONNECTIONS: this process may open 100 files, and 8 connections need 152: raise" in logged
     )
 
 

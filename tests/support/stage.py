@@ -302,7 +302,7 @@ class Stage:
     async def _collect(self) -> None:
         """Remove the children of resources that are gone, and the pods of Deployments that are."""
         owners = {body["metadata"]["uid"] for body in self.objects(api.OCR_DEPLOYMENT).values()}
-        for kind in (api.DEPLOYMENT, api.SERVICE, api.SECRET):
+        for kind in (api.DEPLOYMENT, api.SERVICE, api.SECRET, api.BUDGET):
             for child in self.objects(kind).values():
                 references = child["metadata"].get("ownerReferences") or ()
                 if any(each["kind"] == names.KIND and each["uid"] not in owners for each in references):

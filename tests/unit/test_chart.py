@@ -248,6 +248,16 @@ def test_operator_pod_meets_the_restricted_pod_security_standard(render: Render)
 
 
 @pytest.mark.cluster
+def test_cluster_autoscaler_may_remove_the_operators_node(render: Render) -> None:
+    """It leaves a node alone that has a pod with volumes there, unless the pod names them as such that may be lost."""
+    template = only(render(), "Deployment")["spec"]["template"]
+    local = [each["name"] for each in template["spec"]["volumes"] if "emptyDir" in each]
+    named = template["metadata"]["annotations"][
+        "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    ]
+    assert named.split(",") == local
+
+
 def test_there_is_one_operator_at_a_time(render: Render) -> None:
     spec = only(render(), "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (
@@ -347,7 +357,9 @@ def test_one_of_several_replicas_stays_while_nodes_are_drained(render: Render) -
 
 @pytest.mark.cluster
 def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespace(render: Render) -> None:
-    documents = render(watchNamespaces=["invoices", "forms"], exporterNamespace="gpu-operator")
+    documents = render(
+        watchNamespaces=["invoices", "forms"], countedPods="watched", exporterNamespace="gpu-operator"
+    )
     without_namespace = only(documents, "ClusterRole", CLUSTER_NAME)["rules"]
     assert {resource for rule in without_namespace for resource in rule["resources"]} == {
         "nodes",
@@ -393,9 +405,9 @@ def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Ren
 @pytest.mark.cluster
 def test_all_pods_are_read_only_where_all_of_them_count(render: Render) -> None:
     values: dict[str, Any] = {"watchNamespaces": ["invoices"]}
-    assert not verbs(only(render(**values), "ClusterRole", CLUSTER_NAME), "pods")
-    role = only(render(**values, countedPods="all"), "ClusterRole", CLUSTER_NAME)
-    assert verbs(role, "pods") == {"list", "watch"}
+    assert verbs(only(render(**values), "ClusterRole", CLUSTER_NAME), "pods") == {"list", "watch"}
+    role = only(render(**values, countedPods="watched"), "ClusterRole", CLUSTER_NAME)
+    assert not verbs(role, "pods")
 
 
 @pytest.mark.cluster

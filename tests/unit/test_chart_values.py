@@ -31,7 +31,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "imagePullSecrets": [{"name": "registry"}],
     "watchNamespaces": ["invoices", "forms"],
-    "countedPods": "all",
+    "countedPods": "watched",
     "prometheus": {"url": "http://prometheus:9090", "tokenSecretName": "reader"},
     "gpuExporter": {"enabled": True},
     "networkPolicy": {"enabled": True},
@@ -152,7 +152,7 @@ def test_labels_and_annotations_of_pods_are_said_once_and_selected_by(render: Re
     meta = deployment["template"]["metadata"]
     assert (meta["labels"]["app.kubernetes.io/version"], meta["labels"]["team"]) == ("mine", "a")
     assert deployment["selector"]["matchLabels"].items() <= meta["labels"].items()
-    assert meta["annotations"] == {"kubectl.kubernetes.io/default-container": "mine"}
+    assert meta["annotations"]["kubectl.kubernetes.io/default-container"] == "mine"
     assert only(documents, "ServiceMonitor")["metadata"]["labels"]["app.kubernetes.io/part-of"] == "mine"
 
 

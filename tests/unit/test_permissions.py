@@ -30,12 +30,13 @@ def watched(*informers: tuple[str, str, str, str]) -> dict[authorized.Right, tup
 USES: dict[authorized.Right, tuple[str, str]] = {
     **watched(
         (OURS, names.PLURAL, STATE, "kube, api.OCR_DEPLOYMENT, informer.raw"),
-        (OURS, names.POLICY_PLURAL, STATE, "api.OCR_IDLE_POLICY,\n"),
+        (OURS, names.POLICY_PLURAL, STATE, "kube, api.OCR_IDLE_POLICY, policies.parse"),
         (CORE, "pods", STATE, "kube, api.POD, observed.pod, time=time, on_change"),
         (CORE, "nodes", STATE, "kube, api.NODE, observed.node"),
-        (CORE, "namespaces", STATE, "api.NAMESPACE,\n"),
+        (CORE, "namespaces", STATE, "kube, api.NAMESPACE, observed.namespace"),
         (CORE, "services", STATE, "for kind in (api.DEPLOYMENT, api.SERVICE)"),
         ("apps", "deployments", STATE, "for kind in (api.DEPLOYMENT, api.SERVICE)"),
+        ("policy", "poddisruptionbudgets", "controllers/budgets.py", "kube, api.BUDGET, edits.view"),
     ),
     (OURS, names.PLURAL, "get"): ("controllers/reconcile.py", "await self._context.kube.get(ref)"),
     (OURS, names.PLURAL, "patch"): ("controllers/overrides.py", "await context.kube.patch(ref, operations)"),
@@ -52,7 +53,11 @@ USES: dict[authorized.Right, tuple[str, str]] = {
     ),
     **{
         (group, plural, verb): line
-        for group, plural in (("apps", "deployments"), (CORE, "services"))
+        for group, plural in (
+            ("apps", "deployments"),
+            (CORE, "services"),
+            ("policy", "poddisruptionbudgets"),
+        )
         for verb, line in (("get", FOREIGN), ("create", APPLY), ("patch", APPLY), ("delete", DELETE))
     },
     (CORE, "secrets", "get"): ("controllers/children.py", "return await self._kube.get(ref)"),

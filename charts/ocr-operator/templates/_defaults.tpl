@@ -22,7 +22,7 @@ inferenceImage:
 imagePullSecrets: []
 replicas: 2
 watchNamespaces: []
-countedPods: watched
+countedPods: all
 refuseOverlap: true
 unknownTemplateFields: Warn
 exporterNamespace: ''

@@ -2,6 +2,7 @@
 
 - `limits`: how many there may be, by the files that the process may open.
 - `files`: how many files that are.
+- `arrivals`: in which order they are taken; pure.
 - `phases`: what a connection does, and which one ends when; pure.
 - `connection`: one connection, in aiohttp's protocol.
 - `owner`: accepts them and ends them.

@@ -7,6 +7,8 @@ MOST: Final = 2048
 """Connections at most, unless a setting says otherwise: each takes about 9 kB."""
 MOST_WATCHES: Final = 64
 FEWEST: Final = 8
+MOST_ARRIVALS: Final = 1024
+"""Connections that may wait to be taken: as many as the system holds for us, so that those behind are seen, too."""
 LOOKS: Final = 8
 """Places of probes, metrics and the state beyond those of ordinary requests."""
 ADMINS: Final = 8
@@ -45,6 +47,8 @@ class Limits:
     looks: int
     total: int
     """Also the number of sockets, those included that wait for a request; and the bound of admins."""
+    arrivals: int = MOST_ARRIVALS
+    """Connections beside those that wait to be taken."""
     times: Times = Times()
 
     @property
@@ -59,12 +63,14 @@ def of(files: int, models: int, most: int | None = None, times: Times | None = N
     Raises `TooFewFiles`, and also where the setting needs more files than there are.
     """
     own, reserved = _FILES_OF_THE_PROCESS + _FILES_OF_A_MODEL * models, LOOKS + ADMINS
-    fit = (files - own) // _FILES_OF_A_CONNECTION - reserved
+    fit = (files - own - FEWEST) // _FILES_OF_A_CONNECTION - reserved
     if fit < (least := most or FEWEST):
-        need = own + _FILES_OF_A_CONNECTION * (least + reserved)
+        need = own + FEWEST + _FILES_OF_A_CONNECTION * (least + reserved)
         raise TooFewFiles(
             f"this process may open {files} files, and {least} connections need {need}: raise the limit of open files"
             " (ulimit -n, LimitNOFILE)"
         )
     ordinary = most or min(fit, MOST)
-    return Limits(ordinary, ordinary + LOOKS, ordinary + reserved, times or Times())
+    total = ordinary + reserved
+    arrivals = min(MOST_ARRIVALS, files - own - _FILES_OF_A_CONNECTION * total)
+    return Limits(ordinary, ordinary + LOOKS, total, arrivals, times or Times())

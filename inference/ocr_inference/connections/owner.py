@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,8 @@ from typing import Final
 
 from aiohttp import web
 
-from ocr_inference.connections import listening, phases
+from ocr_inference.connections import arrivals, listening, phases
+from ocr_inference.connections.arrivals import Arrivals
 from ocr_inference.connections.connection import Connection, Render
 from ocr_inference.connections.limits import Limits
 from ocr_inference.connections.phases import Ending, Kind, Phase
@@ -21,8 +23,12 @@ from ocr_wire.sparse import Sparse
 
 log = logging.getLogger(__name__)
 
-ACCEPTED_AT_ONCE: Final = 16
-"""Connections that are accepted in one turn of the loop."""
+ACCEPTED_AT_ONCE: Final = 256
+"""Connections that are accepted in one turn of the loop, which costs little."""
+TAKEN_AT_ONCE: Final = 4
+"""Those of them that get a transport in one turn."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""Closes at once (socket(7), SO_LINGER): nothing of a connection that is turned away stays, here or at its client."""
 RETRY_SECONDS: Final = 0.2
 """Wait after the system has refused to accept, such as for want of open files."""
 
@@ -43,8 +49,11 @@ class Connections:
         self._waiting: dict[Connection, None] = {}
         """Those of them without a request, in the order in which they began to wait."""
         self._phases: Counter[Phase] = Counter()
+        self._arrivals = Arrivals[tuple[socket.socket, str]](limits.arrivals)
+        """Those that wait to be taken, with the addresses that they come from."""
+        self._arrived = asyncio.Event()
         self._arriving = 0
-        """Connections that are accepted and don't have their transport yet."""
+        """Connections that are taken and don't have their transport yet."""
         self._moved = asyncio.Event()
         self._resets = Resets()
         self._sparse = Sparse(time.monotonic)
@@ -55,7 +64,8 @@ class Connections:
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = (
-                    tasks.create_task(self._accept(listener, tasks), name="accept"),
+                    tasks.create_task(self._accept(listener), name="accept"),
+                    tasks.create_task(self._take(tasks), name="take"),
                     tasks.create_task(self._end_overdue(), name="overdue"),
                 )
                 try:
@@ -65,6 +75,8 @@ class Connections:
                         task.cancel()
         finally:
             self._resets.close()
+            while (waiting := self._arrivals.take()) is not None:
+                waiting[0].close()
 
     def count(self, phase: Phase) -> int:
         """Return how many are in this phase."""
@@ -121,32 +133,59 @@ class Connections:
     def malformed(self, remote: str | None, reason: str) -> None:
         self._say("malformed", "not HTTP: %s remote=%s", reason, listening.client(remote))
 
-    # --- the two tasks -----------------------------------------------------------------------------------
+    # --- the three tasks ---------------------------------------------------------------------------------
 
-    async def _accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop, accepted = asyncio.get_running_loop(), 0
         while True:
+            if seconds := self._arrivals.patience(self.now()):
+                await self._until_moved(seconds)
+                continue
             try:
-                client, _ = await loop.sock_accept(listener)
+                client, address = await loop.sock_accept(listener)
             except OSError as error:
                 # Files run out only where something else than connections takes them.
                 self._say("accept", "can't accept a connection: %s", error.strerror or error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            try:
-                await self._make_room()
-            except asyncio.CancelledError:
-                client.close()
-                raise
-            self._arriving += 1
-            tasks.create_task(self._connect(client), name="connect")
+            remote: str = address[0]
+            self._arrivals.put(arrivals.source(remote), (client, remote), self.now())
+            if (refused := self._arrivals.turn_away()) is not None:
+                self._turn_away(*refused)
+            self._arrived.set()
             accepted += 1
             if accepted % ACCEPTED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
+    async def _take(self, tasks: asyncio.TaskGroup) -> None:
+        taken = 0
+        while True:
+            if not self._arrivals:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await self._make_room()
+            # Chosen now: whoever has arrived meanwhile has a turn, too.
+            if (waiting := self._arrivals.take()) is None:
+                continue
+            self._moved.set()
+            self._arriving += 1
+            tasks.create_task(self._connect(waiting[0]), name="connect")
+            taken += 1
+            if taken % TAKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _turn_away(self, client: socket.socket, remote: str) -> None:
+        self._say(
+            "turned away",
+            "connections arrive faster than they can be taken remote=%s",
+            listening.client(remote),
+        )
+        self.ended(Ending.TURNED_AWAY)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        client.close()
+
     async def _make_room(self) -> None:
         while True:
-            self._moved.clear()
             waiting = ((connection, connection.seen.since) for connection in self._waiting)
             taken = len(self._all) + self._arriving
             match phases.make_room(taken, self._limits.total, waiting, self.now()):
@@ -158,9 +197,14 @@ class Connections:
                     self._end(connection, Ending.DISPLACED)
                     return
                 case phases.Wait(seconds):
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(seconds):
-                            await self._moved.wait()
+                    await self._until_moved(seconds)
+
+    async def _until_moved(self, seconds: float | None) -> None:
+        """Wait for something to change, for so many seconds at most."""
+        self._moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._moved.wait()
 
     async def _connect(self, client: socket.socket) -> None:
         try:

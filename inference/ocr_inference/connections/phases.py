@@ -59,6 +59,8 @@ class Ending(StrEnum):
     """The client had left."""
     DISPLACED = "displaced"
     """Another one needed its place."""
+    TURNED_AWAY = "turned_away"
+    """More arrived from its address than could be taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from ocr_wire import accept
 PORT = 9400
 """As NVIDIA's exporter."""
 MIB = 1 << 20
-LIMITS = Limits(ordinary=16, looks=16, total=32)
+LIMITS = Limits(ordinary=16, looks=16, total=32, arrivals=256)
 """Of connections: a few readers ask every few seconds."""
 LABELS = ("gpu", "UUID", "device", "modelName", "Hostname")
 

@@ -19,7 +19,8 @@
 - `claims`: their ResourceClaims.
 - `startups`: what kubelets say of pods that they can't prepare.
 - `overrides`: live overrides that have ended are removed.
-- `children`: Deployment, Services, Secret.
+- `children`: Deployment, Services, Secret, PodDisruptionBudget.
+- `budgets`: PodDisruptionBudgets, the operator's and others'.
 - `reports`: the write of a status and its Events.
 - `recorder`: Events, once each and within a budget.
 - `policies`: passes over OcrIdlePolicies.

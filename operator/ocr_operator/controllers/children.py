@@ -63,8 +63,8 @@ def _without_status(item: api.Json) -> tuple[api.Json, api.Json]:
 class _Wanted:
     """Manifests, and what they were made from: most passes want the same ones."""
 
-    made_from: tuple[int, Spec, str, bool]
-    """Generation, effective spec, token, and whether a roll-out begins with a new pod."""
+    made_from: tuple[int, Spec, str, bool, bool]
+    """Generation, effective spec, token, whether a roll-out begins with a new pod, and whether there is a budget."""
     manifests: Sequence[api.Json]
 
 
@@ -187,10 +187,13 @@ class Children:
         return Edited(*texts) if todo.edits or todo.drifts else None
 
     def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool) -> Sequence[api.Json]:
-        made_from = (resource.generation, resource.spec, token, new_first)
+        with_budget = self._cluster.budgets.wanted(resource)
+        made_from = (resource.generation, resource.spec, token, new_first, with_budget)
         known = self._wanted.get(resource.uid)
         if known is None or known.made_from != made_from:
-            found = manifests.desired(resource, self._defaults, token, new_first=new_first)
+            found = manifests.desired(
+                resource, self._defaults, token, new_first=new_first, with_budget=with_budget
+            )
             known = self._wanted[resource.uid] = _Wanted(made_from, found)
         return known.manifests
 

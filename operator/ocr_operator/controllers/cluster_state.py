@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ocr_operator.controllers.accounting import Accounting, Loads, States
 from ocr_operator.controllers.beginners import Beginners
+from ocr_operator.controllers.budgets import Budgets
 from ocr_operator.controllers.tenants import Tenants
 from ocr_operator.controllers.workqueue import WorkQueue
 from ocr_operator.decide import edits, placement
@@ -100,22 +101,18 @@ class ClusterState:
             )
             for kind in (api.DEPLOYMENT, api.SERVICE)
         )  # fmt: skip
+        self.budgets = Budgets(
+            kube, time=time, on_loss=on_loss, namespaces=where,
+            enqueue=lambda key: self.enqueue(key, False), enqueue_namespace=self.enqueue_namespace,
+        )  # fmt: skip
         self.policies: Informer[Policy] = Informer(
-            kube,
-            api.OCR_IDLE_POLICY,
-            policies.parse,
-            time=time,
-            on_change=self._policy_changed,
+            kube, api.OCR_IDLE_POLICY, policies.parse, time=time, on_change=self._policy_changed,
             on_loss=on_loss,
-        )
+        )  # fmt: skip
         self.namespaces: Informer[Namespace] = Informer(
-            kube,
-            api.NAMESPACE,
-            observed.namespace,
-            time=time,
-            on_change=self._namespace_changed,
+            kube, api.NAMESPACE, observed.namespace, time=time, on_change=self._namespace_changed,
             on_loss=on_loss,
-        )
+        )  # fmt: skip
         metrics.policies.set_function(lambda: len(self.policies))
         self.exporters: list[Informer[Pod]] = [
             Informer(
@@ -131,7 +128,7 @@ class ClusterState:
         """List those that nothing may be decided without; exporters are a help, not a need."""
         return [
             *(self.resources, self.pods, self.nodes, self.deployments, self.services),
-            self.tenants.informer,
+            *(self.tenants.informer, self.budgets.informer),
             *(self.policies, self.namespaces),
         ]
 
@@ -154,7 +151,8 @@ class ClusterState:
         return list(self.pods.of(key).values())
 
     def children(self, key: Key) -> list[api.Json]:
-        return [*self.deployments.of(key).values(), *self.services.of(key).values()]
+        found = (*self.deployments.of(key).values(), *self.services.of(key).values())
+        return [*found, *self.budgets.of(key)]
 
     def child_deployment(self, key: Key) -> api.Json | None:
         return self.deployments.get(key)
@@ -173,6 +171,8 @@ class ClusterState:
                 self.deployments.put(answer)
             case "Service":
                 self.services.put(answer)
+            case "PodDisruptionBudget":
+                self.budgets.informer.put(answer)
 
     def unschedulable(self, pod: Pod) -> Unschedulable | None:
         """Describe a pod that the scheduler finds no node for; None if our placement keeps it from none, and while pods

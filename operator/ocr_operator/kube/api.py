@@ -51,6 +51,7 @@ SECRET: Final = Kind("v1", "Secret", "secrets")
 SERVICE: Final = Kind("v1", "Service", "services")
 EVENT: Final = Kind("v1", "Event", "events")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
 PERSISTENT_VOLUME: Final = Kind("v1", "PersistentVolume", "persistentvolumes", namespaced=False)
 PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
@@ -61,7 +62,7 @@ OCR_DEPLOYMENT: Final = Kind(names.API_VERSION, names.KIND, names.PLURAL, free_f
 OCR_IDLE_POLICY: Final = Kind(names.API_VERSION, names.POLICY_KIND, names.POLICY_PLURAL, namespaced=False)
 
 KINDS: Final = (
-    *(POD, NODE, SECRET, SERVICE, EVENT, DEPLOYMENT, NAMESPACE, LEASE, RESOURCE_CLAIM),
+    *(POD, NODE, SECRET, SERVICE, EVENT, DEPLOYMENT, BUDGET, NAMESPACE, LEASE, RESOURCE_CLAIM),
     *(PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS, OCR_DEPLOYMENT, OCR_IDLE_POLICY),
 )
 """All kinds that the operator touches; the chart's RBAC names the same ones."""

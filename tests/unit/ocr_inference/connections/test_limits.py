@@ -8,7 +8,7 @@ from ocr_inference.connections import files, limits
 
 
 @pytest.mark.parametrize(
-    ("open_files", "models", "ordinary"), [(256, 1, 64), (1024, 1, 448), (1024, 8, 336), (1 << 20, 1, 2048)]
+    ("open_files", "models", "ordinary"), [(256, 1, 60), (1024, 1, 444), (1024, 8, 332), (1 << 20, 1, 2048)]
 )
 def test_connections_follow_from_the_open_files(open_files: int, models: int, ordinary: int) -> None:
     assert limits.of(open_files, models).ordinary == ordinary
@@ -17,7 +17,7 @@ def test_connections_follow_from_the_open_files(open_files: int, models: int, or
 def test_the_setting_wins_where_the_files_allow_it() -> None:
     assert limits.of(1024, 1, most=10).ordinary == 10
     assert limits.of(1 << 16, 1, most=5000).ordinary == 5000
-    with pytest.raises(limits.TooFewFiles, match="1024 files, and 5000 connections need 10128: raise"):
+    with pytest.raises(limits.TooFewFiles, match="1024 files, and 5000 connections need 10136: raise"):
         limits.of(1024, 1, most=5000)
 
 
@@ -33,7 +33,8 @@ def test_sockets_and_the_pages_of_all_requests_fit(open_files: int, models: int,
     except limits.TooFewFiles:
         return
     assert limits.FEWEST <= bounds.ordinary < bounds.looks < bounds.total
-    assert 2 * bounds.total + 64 + 32 * models <= open_files
+    assert bounds.arrivals >= limits.FEWEST
+    assert 2 * bounds.total + bounds.arrivals + 64 + 32 * models <= open_files
 
 
 def test_the_soft_limit_is_raised_once() -> None:
