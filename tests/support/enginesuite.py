@@ -10,6 +10,7 @@ from PIL import Image
 from ocr_inference import engines
 from ocr_inference.protocol.engine import Engine, EngineError, Failure, InferRequest, ModelSpec, PageResult
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_wire.engines import BY_NAME
 from tests.support.engines import picture
 from tests.support.paths import INVOICE
 
@@ -53,26 +54,45 @@ class EngineSuite:
         return ModelSpec(name="m", engine=self.engine)
 
     @pytest.fixture
+    def offloads(self, spec: ModelSpec) -> bool:
+        """Whether its weights can leave the device here."""
+        return spec.device in BY_NAME[self.engine].offloads_on
+
+    @pytest.fixture
+    def outlives(self) -> bool:
+        """Whether weights in host memory are in the host tier, for other workers, too."""
+        return BY_NAME[self.engine].outlives_worker
+
+    @pytest.fixture
     def make(self, spec: ModelSpec, host: HostTier) -> Callable[[], Engine]:
         return lambda: engines.create(spec, host)
 
-    def test_the_whole_life_with_equal_answers(self, make: Callable[[], Engine], host: HostTier) -> None:
+    def test_the_whole_life_with_equal_answers(
+        self, make: Callable[[], Engine], host: HostTier, offloads: bool, outlives: bool
+    ) -> None:
         engine = make()
         loaded = engine.load()
-        assert loaded.host_bytes == host.size > 0
+        assert loaded.host_bytes > 0 or offloads
+        assert host.size == (loaded.host_bytes if outlives else 0)
         assert loaded.device_bytes > 0
         first = answer(engine)
-        for _ in range(2):
+        for _ in range(2 if offloads else 0):
             offloaded = engine.offload()
             assert (offloaded.device_bytes, offloaded.host_bytes) == (0, loaded.host_bytes)
             assert engine.restore() == loaded
             again = answer(engine)
             assert (again.text, again.lines) == (first.text, first.lines)
+        if not offloads:
+            with pytest.raises(EngineError, match="can't leave"):
+                engine.offload()
+            assert answer(engine).text == first.text, "nothing has happened"
         unloaded = engine.unload()
         assert (unloaded.device_bytes, unloaded.host_bytes, host.size) == (0, 0, 0)
-        assert engine.load() == loaded
+        again_loaded = engine.load()
+        assert again_loaded == loaded or not outlives, "another process takes about as much"
+        assert answer(engine).text == first.text
 
-    def test_a_clean_up_changes_no_answer(self, make: Callable[[], Engine]) -> None:
+    def test_a_clean_up_changes_no_answer(self, make: Callable[[], Engine], offloads: bool) -> None:
         engine = make()
         engine.clean_up()
         engine.load()
@@ -80,13 +100,18 @@ class EngineSuite:
         engine.clean_up()
         again = answer(engine)
         assert (again.text, again.lines) == (first.text, first.lines)
-        engine.offload()
-        engine.clean_up()
-        engine.restore()
+        if offloads:
+            engine.offload()
+            engine.clean_up()
+            engine.restore()
         assert answer(engine).text == first.text
         assert engine.device_use() is None, "there is no CUDA device here"
 
-    def test_a_fresh_process_restores_from_the_host_tier(self, make: Callable[[], Engine]) -> None:
+    def test_a_fresh_process_restores_from_the_host_tier(
+        self, make: Callable[[], Engine], outlives: bool
+    ) -> None:
+        if not outlives:
+            pytest.skip("its weights end with the worker")
         loader = make()
         loader.load()
         first = answer(loader)
@@ -99,11 +124,14 @@ class EngineSuite:
         with pytest.raises(EngineError, match="host memory"):
             make().restore()
 
-    def test_unload_works_in_every_state(self, make: Callable[[], Engine], host: HostTier) -> None:
+    def test_unload_works_in_every_state(
+        self, make: Callable[[], Engine], host: HostTier, offloads: bool
+    ) -> None:
         engine = make()
         engine.unload()
         engine.load()
-        engine.offload()
+        if offloads:
+            engine.offload()
         engine.unload()
         assert host.size == 0
 

@@ -114,6 +114,10 @@ INVALID = [
         "spec.models[0].source",
         models=[{"name": "m", "engine": "transformers"}],
     ),
+    _invalid("vllm without source", "spec.models[0].source", models=[{"name": "m", "engine": "vllm"}]),
+    _invalid(
+        "vllm with attention", "spec.models[0].attention", models=_deepseek(engine="vllm", attention="sdpa")
+    ),
     _invalid("empty source", "spec.models[0].source", models=_deepseek(source={})),
     _invalid(
         "two sources", "spec.models[0].source", models=_deepseek(source={**DEEPSEEK["source"], "path": "/m"})

@@ -1,5 +1,7 @@
 """A world in which engine calls take as long as a test wants, told command by command."""
 
+from collections.abc import Collection
+
 from ocr_inference.config.settings import Batching, Effective, Idle, ModelPolicy, Queue
 from ocr_inference.protocol.engine import Failure, FailureKind, Footprint, Progress
 from ocr_inference.scheduling import scheduler
@@ -50,11 +52,21 @@ class Story:
         budget: int | None = None,
         queue: Queue | None = None,
         max_pages: int = 2,
+        *,
+        staying: Collection[str] = (),
+        owned: Collection[str] = (),
     ) -> None:
+        """Begin; models that are `staying` can't be offloaded, the host memory of those `owned` is their worker's."""
         policies = policies or {"a": policy()}
         self.effective = Effective(Batching(max_pages, 0), queue or Queue(64, 10, 300), "info", policies)
         models = {
-            name: Model(name, each, declared_bytes=(sizes or {}).get(name, 10))
+            name: Model(
+                name,
+                each,
+                declared_bytes=(sizes or {}).get(name, 10),
+                can_offload=name not in staying,
+                outlives_worker=name not in {*staying, *owned},
+            )
             for name, each in policies.items()
         }
         self.scheduler_state = SchedulerState(models, self.effective, budget)

@@ -72,11 +72,20 @@ class EngineInfo:
     """MiB of host memory that a model's processes take beside weights that it fetches, as measured for a page on a CPU
     (docs/operations.md); what a pod asks of its node follows from it."""
     takes_dtype: bool = False
-    """Whether a model may choose the number type of its weights, and the attention's implementation."""
+    """Whether a model may choose the number type of its weights."""
+    takes_attention: bool = False
+    """Whether a model may choose the attention's implementation."""
     uses_cuda: bool = False
     """Computes on a CUDA device where there is one; others stay in host memory beside it."""
-    offloads: bool = True
-    """Whether its weights can leave the device and stay in host memory."""
+    offloads_on: tuple[str, ...] = ("cuda", "cpu", "simulated")
+    """Kinds of devices on which its weights can leave the device and stay in host memory. Elsewhere its models are
+    never offloaded: what would offload them for their memory unloads them."""
+    outlives_worker: bool = True
+    """Whether weights in host memory are the server's, so that another worker restores them. Where they are the
+    worker's own, its end is the end of them: there is no deep idle, and what would begin it unloads."""
+    interpreter: str = ""
+    """Variable of the environment that names the Python which the engine runs in a process of its own; empty where
+    its libraries are imported."""
     stands_by: bool = False
     """`Engine.stand_by` takes so long that a process is worth having that has done it before a wake from deep idle."""
     reads_together: bool = False
@@ -103,6 +112,7 @@ ENGINES: Final = (
         image="cuda",
         worker_mib=1024,
         takes_dtype=True,
+        takes_attention=True,
         uses_cuda=True,
         stands_by=True,
         reads_together=True,
@@ -115,6 +125,43 @@ ENGINES: Final = (
                 True,
                 meaning="on a CPU, a second copy of the text decoder's weights for fast steps while the model is ready",
             ),
+        ),
+    ),
+    EngineInfo(
+        name="vllm",
+        module="ocr_inference.engines.vllm.engine",
+        extra="vllm",
+        meaning="vision-language models by a vLLM server of your own image, for many pages at once",
+        family="chat",
+        knows_family=True,
+        source="needed",
+        image="cuda",
+        worker_mib=2176,
+        takes_dtype=True,
+        uses_cuda=True,
+        offloads_on=("cuda",),
+        outlives_worker=False,
+        interpreter="OCR_VLLM_PYTHON",
+        reads_together=True,
+        takes_several=True,
+        options=(
+            Option("max_batch", 64, 1, 256, "pages at once, where `batching.maxPages` allows as many"),
+            Option(
+                "max_context",
+                0,
+                0,
+                1 << 20,
+                "tokens of prompt and answer; 0 takes the model's, or what `kv_cache_gib` holds of it",
+            ),
+            Option(
+                "kv_cache_gib", 4.0, 0.25, 1024, "GiB for keys and values of all pages that are read at once"
+            ),
+            Option(
+                "eager",
+                False,
+                meaning="on a GPU, start without compiling and CUDA graphs: sooner ready, slower",
+            ),
+            _THREADS,
         ),
     ),
     EngineInfo(
@@ -136,6 +183,7 @@ ENGINES: Final = (
         family="plain",
         source="optional",
         takes_dtype=True,
+        takes_attention=True,
         options=(
             *(Option(f"{call}_seconds", 0.0, -1, _FAKE_MOST) for call in _FAKE_SECONDS),
             Option("host_bytes", 65_536.0, 0, _FAKE_MOST),
@@ -157,7 +205,7 @@ IMAGES: Final = ("cpu", "cuda")
 """The images of the server, by the targets that `Dockerfile.inference` builds them by; each has what those before it
 have."""
 
-Engine = Literal["transformers", "rapidocr"]
+Engine = Literal["transformers", "vllm", "rapidocr"]
 """`PUBLIC` as a type; a test compares the two, since a type can't be made from values."""
 
 DTYPES: Final = ("auto", "bfloat16", "float16", "float32")
@@ -180,10 +228,12 @@ def broken_rules(
         yield "source", f"engine {engine} needs a source: huggingFace or path"
     if info.source == "refused" and has_source:
         yield "source", f"engine {engine} brings its weights along, so it takes no source"
-    if not info.takes_dtype:
-        for field, value in (("dtype", dtype), ("attention", attention)):
-            if value != "auto":
-                yield field, f"engine {engine} takes no {field}: leave it out, or auto"
+    for field, takes, value in (
+        ("dtype", info.takes_dtype, dtype),
+        ("attention", info.takes_attention, attention),
+    ):
+        if not takes and value != "auto":
+            yield field, f"engine {engine} takes no {field}: leave it out, or auto"
 
 
 def image_of(used: Iterable[str]) -> str:
@@ -195,6 +245,11 @@ def image_of(used: Iterable[str]) -> str:
 def why_missing(engine: str, lacks: Iterable[str]) -> str:
     """Return the sentence about an engine without its packages, with the way out in a cluster and of a shell."""
     info = BY_NAME[engine]
+    if info.interpreter:
+        return (
+            f"engine {engine} lacks {', '.join(lacks)}: set {info.interpreter} to the Python of an environment that has"
+            f" it; no image of Dockerfile.inference has one (docs/engine-{engine}.md)"
+        )
     image = f"target {info.image} of Dockerfile.inference (spec.server.image, or the chart's inferenceImage)"
     without = f"pip install 'ocr-operator[{info.extra}]'"
     return f"engine {engine} lacks {', '.join(lacks)}: use an image of {image}; without containers, {without}"

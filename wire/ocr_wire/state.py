@@ -81,7 +81,7 @@ class Progress(_Part, frozen=True, kw_only=True):
     """Progress of a load; reported once a second at most."""
 
     phase: Label
-    """downloading, checking, reading or converting; newer servers may have others."""
+    """downloading, checking, reading, converting or starting; newer servers may have others."""
     files: Count = 0
     bytes_done: Count = 0
     bytes_total: Count = 0
@@ -97,7 +97,8 @@ class WaitsFor(_Part, frozen=True, kw_only=True):
 
 
 class IdleTimes(_Part, frozen=True, kw_only=True):
-    """Idle seconds after which a model leaves, as they count at the moment; 0 is at once, -1 never."""
+    """Idle seconds after which a model leaves, as they count at the moment; 0 is at once, -1 never, and also where its
+    engine has no such step."""
 
     offload_after_seconds: SecondsOrNever
     exit_after_seconds: SecondsOrNever
@@ -114,6 +115,8 @@ class Model(_Part, frozen=True, kw_only=True):
     worker: Worker = Worker.RUNNING
     standby: bool = False
     """Whether a process waits that has the checkpoint opened, and nothing on the GPU, to make the next wake shorter."""
+    offloads: bool = True
+    """Whether its weights can go to host memory; else they stay on the device until they are unloaded."""
     since: Time | None = None
     """When the state was entered: no value here ticks while nothing happens."""
     in_flight: Count = 0

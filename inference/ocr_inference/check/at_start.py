@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def look(settings: Settings, config: Config, environ: Mapping[str, str]) -> None:
     """Log an error for each fault. Where no model can be loaded, raises `InvalidSettings` instead; not in a pod, whose
     state says the same to the operator, and a crash loop would say less."""
-    engines = {engine.name: engine for engine in models.installed(config)}
+    engines = {engine.name: engine for engine in models.installed(config, environ)}
     found, hopeless = verdict.at_start(
         [
             (engines[model.engine], models.find(model, environ, settings.cache_dir)[0])

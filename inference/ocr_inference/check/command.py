@@ -43,8 +43,8 @@ def read(settings: Settings, config: Config, environ: Mapping[str, str]) -> Fact
     device = machine.device(settings)
     uuid = device.uuid if device.kind == "cuda" else None
     driver, gpus = machine.driver(uuid)
-    engines = tuple(models.installed(config))
-    asks_torch = any(BY_NAME[each.name].uses_cuda and not each.missing for each in engines)
+    engines = tuple(models.installed(config, environ))
+    asks_torch = any(BY_NAME[each.name].extra == "transformers" and not each.missing for each in engines)
     return Facts(
         version=__version__,
         python=platform.python_version(),

@@ -15,10 +15,10 @@ from ocr_wire.engines import BY_NAME, with_defaults
 Need = Literal["gpuMemory", "checkpoint"]
 
 
-def installed(config: Config) -> Iterator[Engine]:
+def installed(config: Config, environ: Mapping[str, str]) -> Iterator[Engine]:
     """Yield the engines of the models, with the libraries that they lack. Imports none of them."""
     for name in dict.fromkeys(model.engine for model in config.models):
-        yield Engine(name=name, missing=engines.missing(name), extra=BY_NAME[name].extra)
+        yield Engine(name=name, missing=engines.missing(name, environ), extra=BY_NAME[name].extra)
 
 
 def read(model: ModelConfig, device: Device, environ: Mapping[str, str], cache_dir: Path) -> Model:

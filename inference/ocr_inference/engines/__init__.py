@@ -2,6 +2,7 @@
 
 - `rapidocr`: PP-OCR on the CPU.
 - `transformers`: vision-language models.
+- `vllm`: vision-language models, by a server of vLLM's that is supervised.
 - `adopted`: torch models that other code made; no engine of the server's, but what `library` moves.
 - `fake`: declared timings and faults, for tests.
 - `pictures`: pages decoded for all engines.
@@ -10,6 +11,7 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -19,20 +21,28 @@ from ocr_wire import engines
 
 LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "transformers": ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"),
+    "vllm": (),
     "rapidocr": ("rapidocr", "onnxruntime"),
     "fake": (),
 }
 """Packages that each engine imports beyond what the server needs; its extra brings them."""
 
-
-def missing(engine: str) -> tuple[str, ...]:
-    """Return the packages of an engine that can't be found here. Imports none of them."""
-    return tuple(each for each in LIBRARIES.get(engine, ()) if importlib.util.find_spec(each) is None)
+_INTERPRETED: Final[Mapping[str, str]] = {"vllm": "vLLM"}
+"""What an engine runs by an interpreter of its own, by the engine."""
 
 
-def unusable(models: Mapping[str, str]) -> dict[str, str]:
+def missing(engine: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the packages of an engine that can't be found here, or what would be run instead. Imports none of them."""
+    lacks = [each for each in LIBRARIES.get(engine, ()) if importlib.util.find_spec(each) is None]
+    info = engines.BY_NAME.get(engine)
+    if info is not None and info.interpreter and not os.access(environ.get(info.interpreter, ""), os.X_OK):
+        lacks.append(_INTERPRETED[engine])
+    return tuple(lacks)
+
+
+def unusable(models: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return why models can never be loaded by this installation, by name; `models` has their engines."""
-    lacks = {name: missing(engine) for name, engine in models.items()}
+    lacks = {name: missing(engine, environ) for name, engine in models.items()}
     return {
         name: engines.why_missing(models[name], libraries) for name, libraries in lacks.items() if libraries
     }

@@ -56,7 +56,7 @@ from ocr_inference.scheduling.state import (
 )
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.limits import LIMITS, Limits
-from ocr_wire import states
+from ocr_wire import engines, states
 
 __all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
 
@@ -125,6 +125,8 @@ class Manager:
         models = {
             each.name: Model(
                 name=each.name,
+                can_offload=self._specs[each.name].device in engines.BY_NAME[each.engine].offloads_on,
+                outlives_worker=engines.BY_NAME[each.engine].outlives_worker,
                 unusable=self._unusable.get(each.name, ""),
                 last_failure=self._missing(each.name),
                 policy=effective.models[each.name],

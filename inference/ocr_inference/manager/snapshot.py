@@ -9,7 +9,7 @@ from datetime import datetime
 
 from ocr_inference.device.gpu import Device
 from ocr_inference.protocol.engine import ModelSpec
-from ocr_inference.scheduling import lifecycle, stuck
+from ocr_inference.scheduling import lifecycle, stuck, timers
 from ocr_inference.scheduling.state import FailureRecord, Model, SchedulerState
 from ocr_wire import state as document
 from ocr_wire.states import State, Worker
@@ -109,6 +109,7 @@ def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float, no
         location=lifecycle.location(model.state, on_gpu=spec.device != "cpu", unloading_from=left),
         worker=Worker.EXITED if model.worker is None else Worker.RUNNING,
         standby=model.name in processes.standbys,
+        offloads=model.can_offload,
         since=timestamp(model.since),
         in_flight=len(model.leases),
         waiting=model.waiting,
@@ -134,7 +135,7 @@ def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float, no
 
 
 def _idle_times(model: Model) -> document.IdleTimes:
-    idle = model.policy.idle
+    idle = timers.effective_idle(model)
     return document.IdleTimes(
         offload_after_seconds=idle.offload_after_seconds,
         exit_after_seconds=idle.exit_after_seconds,

@@ -174,7 +174,7 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     """Progress of a load. Engines report it as often as they like; the worker process sends a few reports a second."""
 
-    phase: Literal["downloading", "checking", "reading", "converting"]
+    phase: Literal["downloading", "checking", "reading", "converting", "starting"]
     done_bytes: int = 0
     total_bytes: int = 0
     """0 where it isn't known."""

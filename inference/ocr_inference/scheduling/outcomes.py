@@ -66,9 +66,11 @@ def worker_died(model: Model, failure: Failure, now: float) -> End:
     if model.running is not None:
         return End(model)  # its call ends with a failure, or was to end the worker anyway
     model = replace(model, last_failure=_record("infer", failure, now))
+    if model.state is State.OFFLOADED and not model.outlives_worker:
+        return End(replace(model, footprint=Footprint()), Event.UNLOAD, "worker died")
     if model.state is not State.READY:
         return End(model)
-    footprint = Footprint(host_bytes=model.footprint.host_bytes)
+    footprint = Footprint(host_bytes=model.footprint.host_bytes if model.outlives_worker else 0)
     model = replace(model, leases={}, last_activity=now, footprint=footprint)
     return End(model, Event.FAIL, "worker died")
 
@@ -116,7 +118,7 @@ def _failed(state: SchedulerState, model: Model, call: str, failure: Failure, no
             hopeless = not failure.of_host and not _held_by_others(state, model)
             again = replace(again, last_failure=replace(again.last_failure, hopeless=hopeless))
         refusal = load_failed(again, now)
-    if no_room and call == "restore":
+    if no_room and call == "restore" and model.outlives_worker:
         # Ending the worker frees what the attempt left on the device; a restore doesn't write to host memory.
         return End(again, Event.UNDONE, "the device lacks memory", refusal, exits=True)
     return End(again, Event.FAIL, why, refusal)

@@ -122,7 +122,8 @@ def _admin_request(transaction: Transaction, command: AdminRequest) -> None:
     if command.force and model.worker is not None and (model.leases or model.running):
         transaction.effects.append(KillWorker(model.name))
     before = 0 if command.force else command.ticket
-    offload = command.event is Event.OFFLOAD
+    wanted = model.freed_by(command.event)
+    offload = wanted is Event.OFFLOAD
     if offload and model.state is State.OFFLOADED:
         transaction.effects.append(Done(command.ticket))
     elif model.running and (
@@ -131,9 +132,9 @@ def _admin_request(transaction: Transaction, command: AdminRequest) -> None:
         running = replace(model.running, tickets=(*model.running.tickets, command.ticket))
         transaction.put(replace(model, running=running))
     elif model.admin_request is None:
-        transaction.put(model.with_request(PendingRequest(command.event, (command.ticket,), before)))
+        transaction.put(model.with_request(PendingRequest(wanted, (command.ticket,), before)))
     else:
-        event = model.admin_request.event if offload else command.event
+        event = model.admin_request.event if offload else wanted
         admin_request = replace(
             model.admin_request,
             event=event,
@@ -151,7 +152,7 @@ def _offload_if_idle(transaction: Transaction, command: OffloadIfIdle) -> None:
     elif model is not None and model.state is State.READY:
         refusal = external_usage.busy(model, command.min_resident_seconds, transaction.now)
         if refusal is None:
-            transaction.enter(model, Event.OFFLOAD, f"made way for {command.made_way_for}")
+            transaction.enter(model, model.freed_by(Event.OFFLOAD), f"made way for {command.made_way_for}")
             preload_not_before = transaction.now + external_usage.PRELOAD_PAUSE_SECONDS
             model = transaction.put(
                 replace(transaction.models[model.name], preload_not_before=preload_not_before)
@@ -275,7 +276,8 @@ def _plan_memory(transaction: Transaction, *, known: bool) -> memory_plan.Plan:
             case "start":
                 transaction.enter(transaction.models[step.model], Event.DEMAND, step.why)
             case "evict":
-                transaction.enter(transaction.models[step.model], Event.OFFLOAD, step.why)
+                victim = transaction.models[step.model]
+                transaction.enter(victim, victim.freed_by(Event.OFFLOAD), step.why)
             case "close":
                 pass
     for model in transaction.each():

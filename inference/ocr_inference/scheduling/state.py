@@ -120,6 +120,10 @@ class Model:
     policy: ModelPolicy
     declared_bytes: int | None = None
     """Device memory while ready, as configured; None: what the last load took counts."""
+    can_offload: bool = True
+    """Whether its weights can leave the device and stay in host memory; else it is unloaded instead."""
+    outlives_worker: bool = True
+    """Whether weights in host memory stay there when the worker ends; else their worker is never ended for itself."""
     unusable: str = ""
     """Why this process can never load it: its engine isn't installed. Empty where it may."""
     state: State = State.UNLOADED
@@ -183,6 +187,10 @@ class Model:
             case State.UNLOADING | State.FAILED if self.unloading_from is State.OFFLOADED:
                 return 0
         return self.need_bytes
+
+    def freed_by(self, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> Literal[Event.OFFLOAD, Event.UNLOAD]:
+        """Return the event that frees the device where this one is requested: without a way to offload, an unload."""
+        return event if self.can_offload else Event.UNLOAD
 
     @property
     def waiting(self) -> int:

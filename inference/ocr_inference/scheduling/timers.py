@@ -4,17 +4,19 @@ All times are seconds on the scheduler's clock; infinity is never.
 """
 
 import math
+from dataclasses import replace
 from typing import Literal
 
+from ocr_inference.config.settings import Idle
 from ocr_inference.scheduling import external_usage, memory_plan, stuck
 from ocr_inference.scheduling.state import Model, SchedulerState
 from ocr_wire.settings import NEVER
 from ocr_wire.states import State
 
-Idle = Literal["unload", "offload", "exit"]
+Due = Literal["unload", "offload", "exit"]
 
 
-def idle_due(model: Model, now: float) -> Idle | None:
+def idle_due(model: Model, now: float) -> Due | None:
     """Return what is due for an idle model now; None where no timer has run out."""
     return next((what for what, time in _idle_times(model).items() if time <= now), None)
 
@@ -81,17 +83,31 @@ def next_time(state: SchedulerState, now: float) -> float | None:
     return min((time for time in times if now < time < math.inf), default=None)
 
 
-def _idle_times(model: Model) -> dict[Idle, float]:
+def effective_idle(model: Model) -> Idle:
+    """Return a model's idle times without those that its engine can't keep: what isn't offloaded stays ready, and where
+    the end of the worker is the end of the weights, they go at whichever of the two times is sooner."""
+    idle = model.policy.idle
+    if not model.can_offload:
+        idle = replace(idle, offload_after_seconds=NEVER)
+    if not model.outlives_worker:
+        times = (idle.exit_after_seconds, idle.release_after_seconds)
+        sooner = min((each for each in times if each != NEVER), default=NEVER)
+        idle = replace(idle, exit_after_seconds=NEVER, release_after_seconds=sooner)
+    return idle
+
+
+def _idle_times(model: Model) -> dict[Due, float]:
     """Return when an idle model's timers run out, of those with an effect in its state, the strongest effect first."""
     if model.running or model.leases or model.waiting or model.admin_request:
         return {}
     if model.policy.preload and not model.preload_suppressed:
         return {}
-    idle = model.policy.idle
+    idle = effective_idle(model)
     release = _after(model, idle.release_after_seconds)
     leave = _after(model, idle.exit_after_seconds)
     if model.state is State.READY:
-        return {"unload": release, "offload": min(leave, _after(model, idle.offload_after_seconds))}
+        offload = min(leave, _after(model, idle.offload_after_seconds)) if model.can_offload else math.inf
+        return {"unload": release, "offload": offload}
     if model.state is State.OFFLOADED:
         return {"unload": release, "exit": leave if model.worker is not None else math.inf}
     return {}

@@ -26,6 +26,8 @@ _PHASES: Final[Mapping[str, float]] = {
     "reading": 300.0,
     # transformers reads and converts a whole checkpoint without a word: 80 GB at 50 MB/s.
     "converting": 1800.0,
+    # Between two stages of a server of the engine's own: imports, weights from a network disk, compiling.
+    "starting": 900.0,
 }
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_wire import engines
 from ocr_wire.redaction import is_secret
 
 _ENVIRONMENT = (
@@ -28,6 +29,8 @@ _ENVIRONMENT = (
     "PYTHONPATH",
     "VIRTUAL_ENV",
     "GLIBC_TUNABLES",
+    # What engines run by an interpreter of its own.
+    *(info.interpreter for info in engines.ENGINES if info.interpreter),
     # How to reach a hub.
     *(
         "HTTP_PROXY",
@@ -41,7 +44,7 @@ _ENVIRONMENT = (
     ),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_")
+_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_", "VLLM_")
 _HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Have fresh memory in pages of 2 MiB where the kernel grants them on request: a worker's first page takes 100 MB of
 it, and each later page as much again. Nothing changes where glibc is older than 2.35 or the kernel refuses."""

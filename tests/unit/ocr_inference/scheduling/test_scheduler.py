@@ -1,7 +1,9 @@
 """Decisions: stories of one model from its wake to the end, then a machine that tries any order of commands."""
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -205,6 +207,9 @@ class AnyOrder(RuleBasedStateMachine):
     get, and a call of ours for which they left no room since it was last looked at ends without having begun.
     """
 
+    staying: ClassVar[Collection[str]] = ()
+    owned: ClassVar[Collection[str]] = ()
+
     def __init__(self) -> None:
         super().__init__()
         policies = {
@@ -212,7 +217,15 @@ class AnyOrder(RuleBasedStateMachine):
             "b": policy(Idle(0, -1, 3), priority=1),
             "c": policy(Idle(-1, 2, 1), preload=True),
         }
-        self.story = Story(policies, {"a": 6, "b": 5, "c": 4}, budget=10, queue=Queue(6, 4, 30), max_pages=2)
+        self.story = Story(
+            policies,
+            {"a": 6, "b": 5, "c": 4},
+            budget=10,
+            queue=Queue(6, 4, 30),
+            max_pages=2,
+            staying=self.staying,
+            owned=self.owned,
+        )
         self.asked: set[int] = set()
         self.cancelled: set[int] = set()
         self.leases: set[int] = set()
@@ -355,6 +368,14 @@ class AnyOrder(RuleBasedStateMachine):
             assert model.state is not State.READY or model.worker is not None
 
     @invariant()
+    def weights_are_where_they_can_be(self) -> None:
+        for model in self.story.scheduler_state.models.values():
+            there = model.state in (State.OFFLOADING, State.OFFLOADED, State.RESTORING)
+            assert model.can_offload or not there
+            # While a call runs, its end says what has become of the worker.
+            assert model.outlives_worker or not there or model.running or model.worker is not None
+
+    @invariant()
     def every_ticket_waits_or_is_answered(self) -> None:
         waiting = {w.ticket for m in self.story.scheduler_state.models.values() for w in m.waiters}
         assert waiting | self.cancelled | set(self.story.answers) >= self.asked
@@ -393,4 +414,12 @@ class AnyOrder(RuleBasedStateMachine):
             assert scheduler_state.closed
 
 
+class AnyOrderOfServers(AnyOrder):
+    """Models whose weights are in servers of their workers: one on a CPU, one on a GPU, beside one of the others."""
+
+    staying = ("a",)
+    owned = ("b",)
+
+
 TestAnyOrder = AnyOrder.TestCase
+TestAnyOrderOfServers = AnyOrderOfServers.TestCase

@@ -1,0 +1,304 @@
+"""Vision-language models by vLLM's own server, a process with a Python of its own that the worker supervises.
+
+The worker decodes pages, asks and reads what is streamed back; vLLM batches and computes. It is never imported here: it
+pins other versions of torch and transformers. Its weights are in its own processes, never in the host tier: where they
+leave a GPU (sleep), they stay in host memory for as long as that server lives, and no other worker can restore them.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ocr_inference import limits
+from ocr_inference.checkpoints import sources
+from ocr_inference.device.gpu import NoDevice
+from ocr_inference.engines import pictures
+from ocr_inference.engines.vllm import asking, command, leftovers, log_words, measuring, opening, process
+from ocr_inference.engines.vllm.client import Client, Died
+from ocr_inference.engines.vllm.command import Start
+from ocr_inference.engines.vllm.opening import Opened
+from ocr_inference.engines.vllm.process import ServerProcess
+from ocr_inference.protocol.engine import (
+    Broken,
+    Delta,
+    EngineError,
+    Event,
+    Failure,
+    FailureKind,
+    Footprint,
+    InferRequest,
+    ModelSpec,
+    PageResult,
+    Progress,
+    Report,
+)
+from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.protocol.memory_use import DeviceUse
+from ocr_wire import engines
+
+log = logging.getLogger(__name__)
+
+PYTHON: Final = engines.BY_NAME["vllm"].interpreter
+PRELOAD = pictures.DECODERS
+_READY_POLL_SECONDS: Final = 0.25
+_STEP_SECONDS: Final = 0.01
+"""Longest time that a step waits for news of its pages: new ones come in between two steps."""
+_SLEEP_SECONDS: Final = 600.0
+_LEFT_PART: Final = 0.5
+"""Most of the memory that may be left on the GPU after the weights have gone: contexts and graphs stay."""
+
+
+class _Models(msgspec.Struct):
+    class Model(msgspec.Struct):
+        max_model_len: int
+
+    data: list[Model]
+
+
+class VllmEngine:
+    """`SteppingEngine` of one model in a server of vLLM."""
+
+    def __init__(self, spec: ModelSpec, host: HostTier, report: Report, environ: Mapping[str, str]) -> None:
+        self._spec = spec
+        self._options = engines.with_defaults("vllm", spec.options)
+        self.max_batch = int(self._options["max_batch"])
+        self._host = host
+        self._report = report
+        self._environ = environ
+        self._server: ServerProcess | None = None
+        self._client: Client | None = None
+        self._opened: Opened | None = None
+        self.max_context = 0
+        """Tokens of prompt and answer, while a server runs."""
+        self._pages: dict[int, InferRequest] = {}
+        self._footprint = Footprint()
+        self._asleep = False
+
+    # --- life cycle -------------------------------------------------------------------------------------------
+
+    def load(self) -> Footprint:
+        self.unload()
+        leftovers.end()
+        used = self._device_used()
+        checkpoint = sources.fetch(self._spec, Path(self._spec.cache_dir), self._report, self._environ)
+        self._opened = opening.open(checkpoint.folder)
+        try:
+            self._start(checkpoint.folder)
+            self._wait()
+        except BaseException:
+            self.unload()
+            raise
+        self._footprint = self._measured(used)
+        return self._footprint
+
+    def offload(self) -> Footprint:
+        self._forget_pages()
+        if not command.sleeps(self._spec.device):
+            raise EngineError(_failed("vLLM's weights can't leave this device"))
+        before = self._device_used()
+        self._ask("/sleep?level=1")
+        freed = before - self._device_used()
+        if freed < self._footprint.device_bytes * (1 - _LEFT_PART):
+            message = (
+                f"vLLM says that it sleeps, and has freed {freed} of {self._footprint.device_bytes} bytes"
+            )
+            raise EngineError(_failed(message))
+        self._asleep = True
+        left = max(0, self._footprint.device_bytes - freed)
+        log.info("model %s sleeps: %d bytes of the GPU are free, %d stay taken", self._spec.name, freed, left)
+        return Footprint(device_bytes=0, host_bytes=freed)
+
+    def stand_by(self) -> Footprint:
+        raise EngineError(_failed("vLLM's weights end with its server, so nothing can stand by"))
+
+    def restore(self) -> Footprint:
+        if self._client is None:
+            raise EngineError(_failed("the model's weights are not in host memory: its server has ended"))
+        if self._asleep:
+            self._ask("/wake_up")
+            self._asleep = False
+        return self._footprint
+
+    def unload(self) -> Footprint:
+        self._forget_pages()
+        self._close()
+        self._host.resize(0)
+        self._footprint = Footprint()
+        return self._footprint
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the keeper, of which all processes of the server descend."""
+        return None if self._server is None else self._server.pid
+
+    @property
+    def folder(self) -> Path | None:
+        """The server's own folder."""
+        return None if self._server is None else self._server.socket_path.parent
+
+    # --- pages ------------------------------------------------------------------------------------------------
+
+    @property
+    def free_slots(self) -> int:
+        return self.max_batch - len(self._pages)
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        self._pages[number] = request
+        if self._client is not None and self._opened is not None and not self._asleep:
+            prepare = functools.partial(asking.ask, self._opened, request, self.max_context)
+            self._client.read(number, prepare, self._opened.family.name)
+
+    def step(self) -> list[Event]:
+        if self._client is None or self._asleep:
+            events: list[Event] = [(number, _failed("the model is not loaded")) for number in self._pages]
+            self._pages.clear()
+            return events
+        events = []
+        for report in self._client.reports(_STEP_SECONDS):
+            if isinstance(report, Died):
+                raise self._broken()
+            number, event = report
+            if number not in self._pages:  # it was cancelled
+                continue
+            events.append(report)
+            if not isinstance(event, Delta):
+                del self._pages[number]
+        if not events and self._server is not None and self._server.has_ended():
+            raise self._broken()
+        return events
+
+    def cancel(self, number: int) -> None:
+        if self._pages.pop(number, None) is not None and self._client is not None:
+            self._client.cancel(number)
+
+    def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
+        """Read all pages to their end; for callers that don't step."""
+        answers: dict[int, PageResult | Failure] = {}
+        waiting = list(enumerate(requests))
+        while len(answers) < len(requests):
+            while waiting and self.free_slots:
+                self.admit(*waiting.pop(0))
+            answers |= {number: event for number, event in self.step() if not isinstance(event, Delta)}
+        return [answers[number] for number in range(len(requests))]
+
+    def clean_up(self) -> None:
+        """Do nothing: what vLLM keeps is reserved for pages, and the worker keeps nothing."""
+
+    def device_use(self) -> DeviceUse | None:
+        return None
+
+    # --- the server -------------------------------------------------------------------------------------------
+
+    def _start(self, checkpoint: Path) -> None:
+        folder = process.new_folder()
+        cache = Path(self._spec.cache_dir) / "vllm" if self._spec.cache_dir else folder / "cache"
+        start = Start(
+            python=self._python(),
+            checkpoint=checkpoint,
+            folder=folder,
+            cache=cache,
+            device=self._spec.device,
+            gpu_uuid=self._spec.gpu_uuid,
+            dtype=self._dtype(),
+            max_batch=self.max_batch,
+            max_context=int(self._options["max_context"]),
+            kv_cache_gib=float(self._options["kv_cache_gib"]),
+            eager=bool(self._options["eager"]),
+            threads=int(self._options["threads"]) or limits.threads(),
+        )
+        self._server = ServerProcess(start, self._environ, self._on_line)
+
+    def _python(self) -> str:
+        python = self._environ.get(PYTHON, "")
+        if not os.access(python, os.X_OK):
+            message = engines.why_missing("vllm", ("vLLM",))
+            raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message))
+        return python
+
+    def _dtype(self) -> str:
+        """Return the number type, as the engine `transformers` chooses it."""
+        if self._spec.dtype != "auto":
+            return self._spec.dtype
+        return "auto" if self._spec.device == "cuda" else "float32"
+
+    def _on_line(self, line: str) -> None:
+        log.info("vllm: %s", line)
+        if (stage := log_words.stage(line)) is not None:
+            self._report(Progress(phase="starting", file=stage))
+
+    def _wait(self) -> None:
+        """Wait until the server is ready. How long that may take, the caller decides by its progress."""
+        assert self._server is not None
+        self._report(Progress(phase="starting"))
+        self._client = Client(self._server.socket_path, self._server.has_ended)
+        while not self._client.is_ready():
+            if self._server.wait(_READY_POLL_SECONDS):
+                raise self._failed_start(self._server)
+        found = msgspec.json.decode(self._client.get("/v1/models"), type=_Models)
+        self.max_context = found.data[0].max_model_len
+
+    def _failed_start(self, server: ServerProcess) -> Exception:
+        failure = log_words.failed_start(server.end(), self._environ.get(PYTHON, ""))
+        if failure.kind is not FailureKind.OUT_OF_MEMORY:
+            return EngineError(failure)
+        return limits.OutOfHostMemory(failure.message) if failure.of_host else MemoryError(failure.message)
+
+    def _broken(self) -> Broken:
+        """End what is left of a server that has ended; the worker ends with it, and its pages are read by another."""
+        assert self._server is not None
+        end = self._server.kill()
+        self._close()
+        leftovers.end()
+        return Broken(log_words.died(end))
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            self._server.end()
+        self._client = self._server = self._opened = None
+        self._asleep = False
+
+    def _forget_pages(self) -> None:
+        for number in list(self._pages):
+            self.cancel(number)
+
+    def _ask(self, path: str) -> None:
+        """Send the server a call of its life cycle."""
+        if self._client is None:
+            raise EngineError(_failed("the model is not loaded"))
+        try:
+            self._client.post(path, _SLEEP_SECONDS)
+        except OSError as error:
+            raise EngineError(_failed(f"vLLM failed: {error}")) from error
+
+    # --- memory -----------------------------------------------------------------------------------------------
+
+    def _device_used(self) -> int:
+        if self._spec.device != "cuda" or self._spec.gpu_uuid is None:
+            return 0
+        with contextlib.suppress(NoDevice):
+            return measuring.device_used_bytes(self._spec.gpu_uuid)
+        return 0
+
+    def _measured(self, used_before: int) -> Footprint:
+        """Measure what the server takes: of a GPU what came on top of `used_before`, else of host memory."""
+        assert self._server is not None
+        if self._spec.device == "cuda":
+            return Footprint(device_bytes=max(0, self._device_used() - used_before))
+        taken = measuring.host_bytes(self._server.pids())
+        return Footprint(device_bytes=taken, host_bytes=taken)
+
+
+def create(spec: ModelSpec, host: HostTier, report: Report) -> VllmEngine:
+    return VllmEngine(spec, host, report, dict(os.environ))
+
+
+def _failed(message: str) -> Failure:
+    return Failure(kind=FailureKind.FAILED, message=message)

@@ -1,0 +1,300 @@
+"""A server that behaves as vLLM's does, seen from outside: processes, log, start, calls, errors, ends.
+
+It computes nothing: an answer follows from the picture's pixels and the text. `interpreter` makes the file that
+OCR_VLLM_PYTHON may name. The contract in `vllmcontract` is what it has to keep, with vLLM itself beside it.
+
+`VLLM_STANDIN_FAULTS` may name a JSON file, read at each use: `start` (`memory`, `missing`, `checkpoint`, `hang`),
+`page` (`crash`: the engine dies; `error`: this page alone), `sleep` (`lies`: it frees nothing), `seconds` (of a token).
+`VLLM_STANDIN_GPU` may name a file of the stand-in for NVML: then this is a machine with a GPU.
+"""
+
+import argparse
+import asyncio
+import base64
+import ctypes
+import hashlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from PIL import Image
+
+MODULE = "vllm.entrypoints.openai.api_server"
+PICTURE_TOKENS = 90
+CONTEXT = 4096
+WEIGHTS = 10 << 30
+GRAPHS = 1 << 30
+"""Of a GPU, what stays when it sleeps."""
+
+
+def interpreter(folder: Path) -> Path:
+    """Make an executable that takes Python's arguments for vLLM's module, in place of a Python that has vLLM."""
+    file = folder / "python"
+    root = Path(__file__).resolve().parents[2]
+    file.write_text(
+        f"#!{sys.executable} -I\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
+        "from tests.support import vllm_standin\nvllm_standin.main(sys.argv[1:])\n"
+    )
+    file.chmod(0o755)
+    return file
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:2] != ["-m", MODULE]:
+        sys.exit(f"{sys.executable}: No module named {' '.join(arguments)}")
+    asked = _parse(arguments[2:])
+    if _fault("start") == "missing":
+        sys.exit(
+            f"{sys.executable}: Error while finding module specification for {MODULE!r} "
+            "(ModuleNotFoundError: No module named 'vllm')"
+        )
+    _say(f"INFO 11-28 10:00:00 [api_utils.py:347]  version 0.32.0  model {asked.model}")
+    if asked.enable_sleep_mode and _gpu() is None:
+        _say("pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig")
+        _say("  Value error, Sleep mode is not supported on current platform.")
+        sys.exit(1)
+    _say("INFO 11-28 10:00:01 [model.py:733] Resolved architecture: StandIn")
+    match _fault("start"):
+        case "memory":
+            _say(
+                "ERROR 11-28 10:00:02 [core.py:9] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+            )
+            _say("RuntimeError: Engine core initialization failed. See root cause above.")
+            sys.exit(1)
+        case "checkpoint":
+            _say("  Value error, Model architectures ['Odd'] are not supported for now. [type=value_error]")
+            sys.exit(1)
+        case "hang":
+            time.sleep(3600)
+    if Path(asked.uds).exists():
+        _say("OSError: [Errno 98] Address already in use")
+        sys.exit(1)
+    core = _engine_core()
+    _say("INFO 11-28 10:00:03 [default_loader.py:501] Loading weights took 0.01 seconds")
+    _take_gpu(WEIGHTS + GRAPHS)
+    asyncio.run(Server(asked, core).run())
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("model", "served-model-name", "uds", "dtype", "generation-config", "logits-processors"):
+        parser.add_argument(f"--{name}", required=name in ("model", "uds"))
+    for name in ("max-num-seqs", "max-model-len", "kv-cache-memory-bytes"):
+        parser.add_argument(f"--{name}", type=int, default=-1)
+    parser.add_argument("--gpu-memory-utilization", type=float)
+    for name in (
+        "enable-sleep-mode",
+        "enforce-eager",
+        "disable-uvicorn-access-log",
+        "no-enable-log-requests",
+    ):
+        parser.add_argument(f"--{name}", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def _engine_core() -> int:
+    """Start an engine, which starts a worker; both live on when this process is killed."""
+    core = os.fork()
+    if core:
+        return core
+    worker = os.fork()
+    _named(b"VLLM::EngineCor" if worker else b"VLLM::Worker")
+    if worker == 0:
+        signal.pause()
+    os.waitpid(worker, 0)
+    os._exit(1)
+
+
+def _named(name: bytes) -> None:
+    ctypes.CDLL(None).prctl(15, name)
+
+
+def _say(line: str) -> None:
+    print(f"(APIServer pid={os.getpid()}) {line}", flush=True)
+
+
+def _faults() -> dict[str, Any]:
+    file = os.environ.get("VLLM_STANDIN_FAULTS")
+    if not file or not Path(file).exists():
+        return {}
+    found = json.loads(Path(file).read_text() or "{}")
+    assert isinstance(found, dict)
+    return found
+
+
+def _fault(of: str) -> Any:
+    return _faults().get(of)
+
+
+def _gpu() -> Path | None:
+    file = os.environ.get("VLLM_STANDIN_GPU")
+    return Path(file) if file else None
+
+
+def _take_gpu(nbytes: int) -> None:
+    """Have the stand-in for NVML say that so much is taken."""
+    if (file := _gpu()) is not None:
+        total = 48 << 30
+        file.write_text(
+            f"gpu {os.environ['CUDA_VISIBLE_DEVICES']} {total} {total - nbytes} 0 8.9 NVIDIA L40S\n"
+        )
+
+
+class Server:
+    def __init__(self, asked: argparse.Namespace, core: int) -> None:
+        self._asked = asked
+        self._core = core
+        self._dead = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._context = asked.max_model_len if asked.max_model_len > 0 else _context(Path(asked.model))
+
+    async def run(self) -> None:
+        app = web.Application(client_max_size=1 << 28)
+        app.add_routes(
+            [
+                web.get("/health", self._health),
+                web.get("/v1/models", self._models),
+                web.post("/v1/chat/completions", self._completions),
+            ]
+        )
+        if os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            app.add_routes([web.post("/sleep", self._sleep), web.post("/wake_up", self._wake_up)])
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_reader(os.pidfd_open(self._core), self._engine_died)
+        runner = web.AppRunner(app, shutdown_timeout=3600.0, handler_cancellation=True)
+        await runner.setup()
+        _say("INFO 11-28 10:00:04 [entry.py:140] Starting vLLM server on unix:server.sock")
+        await web.UnixSite(runner, self._asked.uds).start()
+        _say("INFO:     Application startup complete.")
+        ends = {loop.create_task(stop.wait()), loop.create_task(self._dead.wait())}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self._dead.is_set():
+            # Answers that it has died are still sent, then it ends by itself, with the code of success.
+            await asyncio.sleep(0.2)
+            os._exit(0)
+        os.kill(self._core, signal.SIGKILL)
+        await runner.cleanup()  # it waits for its clients
+        _say("INFO:     Application shutdown complete.")
+
+    def _engine_died(self) -> None:
+        if not self._dead.is_set():
+            _say(
+                "ERROR 11-28 10:00:09 [core.py:1512] RuntimeError: Worker failed with error 'as the faults say'"
+            )
+            self._dead.set()
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(status=503 if self._dead.is_set() else 200)
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "m", "max_model_len": self._context}]})
+
+    async def _sleep(self, request: web.Request) -> web.Response:
+        level = int(request.query.get("level", "1"))
+        self._awake.clear()
+        if self._asked.enable_sleep_mode and _fault("sleep") != "lies":
+            _take_gpu(GRAPHS)
+        return web.json_response({"status": "sleeping", "level": level})
+
+    async def _wake_up(self, _: web.Request) -> web.Response:
+        _take_gpu(WEIGHTS + GRAPHS)
+        self._awake.set()
+        return web.json_response({"status": "awake"})
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        await self._awake.wait()
+        try:
+            asked = json.loads(await request.read())
+            words, prompt = self._read(asked)
+        except Refused as refused:
+            return _error(refused.status, *refused.args)
+        except (ValueError, KeyError, TypeError) as error:
+            return _error(400, str(error), None)
+        limit = min(asked.get("max_tokens", self._context), self._context - prompt)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+
+        async def send(choices: list[Any], done: int | None) -> None:
+            usage = {} if done is None else {"usage": {"prompt_tokens": prompt, "completion_tokens": done}}
+            await _event(response, {"object": "chat.completion.chunk", "choices": choices, **usage})
+
+        await send([{"index": 0, "delta": {"role": "assistant", "content": ""}}], 0)
+        if (fault := _fault("page")) == "crash":
+            os.kill(self._worker(), signal.SIGKILL)
+        for at, word in enumerate(words[:limit], 1):
+            if fault == "error":
+                await _event(
+                    response, {"error": {"message": "as the faults say", "type": "InternalServerError"}}
+                )
+                break
+            if fault == "crash":
+                await self._dead.wait()
+            if self._dead.is_set():
+                message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+                await _event(
+                    response, {"error": {"message": message, "type": "InternalServerError", "code": 500}}
+                )
+                break
+            await asyncio.sleep(float(_fault("seconds") or 0))
+            last = at == min(limit, len(words))
+            reason = ("stop" if at == len(words) else "length") if last else None
+            await send([{"index": 0, "delta": {"content": word}, "finish_reason": reason}], at)
+        else:
+            await send([], min(limit, len(words)))
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    def _worker(self) -> int:
+        return int(Path(f"/proc/{self._core}/task/{self._core}/children").read_text().split()[0])
+
+    def _read(self, asked: dict[str, Any]) -> tuple[list[str], int]:
+        """Return the words of the answer, a token each, and the tokens of the prompt."""
+        if asked["model"] != self._asked.served_model_name:
+            raise Refused(404, f"The model `{asked['model']}` does not exist.", "model")
+        if not 1 <= asked.get("max_tokens", 1) <= self._context:
+            raise Refused(
+                400, f"max_tokens={asked['max_tokens']} cannot be greater than max_model_len", "max_tokens"
+            )
+        digest, prompt = hashlib.sha256(), 0
+        for part in asked["messages"][0]["content"]:
+            if part["type"] == "image_url":
+                data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2], validate=True)
+                with Image.open(io.BytesIO(data)) as image:
+                    digest.update(repr(image.size).encode() + image.convert("RGB").tobytes())
+                prompt += PICTURE_TOKENS
+            else:
+                digest.update(part["text"].encode())
+                prompt += len(part["text"].split())
+        if prompt >= self._context:
+            message = f"Input length ({prompt}) exceeds model's maximum context length ({self._context})."
+            raise Refused(400, message, "input_tokens")
+        return [f" {digest.hexdigest()[at : at + 4]}" for at in range(0, 64, 4)], prompt
+
+
+class Refused(Exception):
+    def __init__(self, status: int, message: str, param: str | None) -> None:
+        super().__init__(message, param)
+        self.status = status
+
+
+def _context(folder: Path) -> int:
+    config = json.loads((folder / "config.json").read_text())
+    return int(config.get("text_config", config).get("max_position_embeddings", CONTEXT))
+
+
+def _error(status: int, message: str, param: str | None) -> web.Response:
+    error = {"message": message, "type": "BadRequestError", "param": param, "code": status}
+    return web.json_response({"error": error}, status=status)
+
+
+async def _event(response: web.StreamResponse, value: Any) -> None:
+    await response.write(b"data: " + json.dumps(value).encode() + b"\n\n")

@@ -1,0 +1,158 @@
+"""What the engine `vllm` does with a server that is ready: kept with vLLM itself and with the stand-in for it.
+
+A class of tests for each to inherit; a server serves all of them, since vLLM's takes a minute to start.
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ocr_inference.engines.vllm import keeper
+from ocr_inference.engines.vllm.engine import VllmEngine
+from ocr_inference.protocol.engine import (
+    Broken,
+    Delta,
+    Event,
+    Failure,
+    FailureKind,
+    InferRequest,
+    PageResult,
+)
+from tests.support.engines import picture
+from tests.support.enginesuite import PAGE, answer
+from tests.support.patience import PATIENCE
+from tests.support.waiting import until
+
+
+def checkpoint(folder: Path, context: int = 4096) -> Path:
+    """A folder that looks like a chat model's; its weights are none."""
+    files = {
+        "config.json": {"model_type": "qwen2_5_vl", "text_config": {"max_position_embeddings": context}},
+        "tokenizer.json": {
+            "model": {"vocab": {"a": 0, "<td>": 1}},
+            "added_tokens": [{"id": 2, "content": "<|im_end|>", "special": True}],
+        },
+        "chat_template.json": {"chat_template": "{{ messages }}"},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    (folder / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    return folder
+
+
+def request(text: str = "read it", *, max_tokens: int | None = 8, **options: object) -> InferRequest:
+    return InferRequest(
+        image=PAGE.image,
+        task="freeform",
+        prompt=text,
+        max_tokens=max_tokens,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def steps(engine: VllmEngine) -> Iterator[Event]:
+    """Events, for as long as there are pages inside."""
+    while engine.free_slots < engine.max_batch:
+        yield from engine.step()
+
+
+def read(
+    engine: VllmEngine, asked: InferRequest, number: int = 0
+) -> tuple[list[Delta], PageResult | Failure]:
+    engine.admit(number, asked)
+    *pieces, (_, end) = steps(engine)
+    assert not isinstance(end, Delta)
+    return [piece for _, piece in pieces if isinstance(piece, Delta)], end
+
+
+class VllmContract:
+    def test_a_page_is_read_piece_by_piece(self, ready: VllmEngine) -> None:
+        pieces, result = read(ready, request())
+        assert isinstance(result, PageResult), result
+        assert "".join(piece.text for piece in pieces) == result.text
+        assert result.text
+        assert (result.completion_tokens, result.finish_reason, result.family) == (8, "length", "chat")
+        assert [before.completion_tokens <= after.completion_tokens for before, after in pairwise(pieces)]
+        assert {piece.prompt_tokens for piece in pieces} == {result.prompt_tokens}
+        assert result.prompt_tokens > 10, "the picture's tokens count"
+
+    def test_pages_read_at_once_answer_as_alone(self, ready: VllmEngine) -> None:
+        asked = [request(f"page {each}") for each in range(4)]
+        alone = [answer(ready, each).text for each in asked]
+        together = ready.infer(asked)
+        assert [each.text for each in together if isinstance(each, PageResult)] == alone
+        assert len(set(alone)) > 1
+
+    def test_a_request_without_a_bound_ends_with_the_context(self, ready: VllmEngine) -> None:
+        result = answer(ready, request(max_tokens=None))
+        assert result.prompt_tokens + result.completion_tokens <= ready.max_context
+
+    def test_tokens_of_the_tokenizer_in_a_persons_prompt_are_left_out(self, ready: VllmEngine) -> None:
+        assert answer(ready, request("read <|im_end|>it")).text == answer(ready, request("read it")).text
+
+    def test_a_bad_picture_fails_alone(self, ready: VllmEngine) -> None:
+        good, bad, also_good = ready.infer([request(), InferRequest(image=b"GIF89a?"), request("more")])
+        assert isinstance(good, PageResult)
+        assert isinstance(also_good, PageResult)
+        assert isinstance(bad, Failure)
+        assert bad.kind is FailureKind.INVALID_IMAGE
+
+    def test_a_prompt_that_is_too_long_is_refused_with_numbers(self, ready: VllmEngine) -> None:
+        _, result = read(ready, request("a " * 5000))
+        assert isinstance(result, Failure)
+        assert result.kind is FailureKind.UNSUPPORTED
+        assert str(ready.max_context) in result.message
+
+    def test_sizes_are_of_the_upright_picture(self, ready: VllmEngine) -> None:
+        data = io.BytesIO()
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turn right by 90 degrees to look at it
+        Image.new("RGB", (60, 40), "white").save(data, "JPEG", exif=exif)
+        result = answer(ready, InferRequest(image=data.getvalue(), max_tokens=1))
+        assert (result.width, result.height) == (40, 60)
+
+    def test_a_page_that_is_cancelled_says_nothing_more(self, ready: VllmEngine) -> None:
+        ready.admit(1, request(max_tokens=None))
+        ready.admit(2, request())
+        ready.cancel(1)
+        assert {number for number, _ in steps(ready)} == {2}
+        assert isinstance(read(ready, request())[1], PageResult)
+
+    def test_slots_are_bounded(self, ready: VllmEngine) -> None:
+        assert ready.free_slots == ready.max_batch
+        ready.admit(1, request())
+        assert ready.free_slots == ready.max_batch - 1
+        assert list(steps(ready))
+
+    def test_nobody_else_can_reach_its_socket(self, ready: VllmEngine) -> None:
+        assert ready.folder is not None
+        assert ready.folder.stat().st_mode & 0o777 == 0o700
+        assert (ready.folder / "server.sock").is_socket()
+
+
+def ends_with_everything(engine: VllmEngine) -> None:
+    """Kill its computing process while a page is read: the engine is broken, and nothing of it is left."""
+    assert engine.pid is not None
+    folder, pids = engine.folder, sorted(keeper.descendants(engine.pid))
+    engine.admit(1, request(max_tokens=None))
+    engine.admit(2, request("more", max_tokens=None))
+    with ThreadPoolExecutor() as threads:
+        seen = threads.submit(lambda: list(steps(engine)))
+        os.kill(pids[-1], 9)
+        with pytest.raises(Broken, match="vLLM ended by itself") as broken:
+            seen.result(PATIENCE)
+    assert broken.value.failure.kind is FailureKind.WORKER_DIED
+    assert folder is not None
+    assert not folder.exists()
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+    assert read(engine, PAGE)[1] == Failure(kind=FailureKind.FAILED, message="the model is not loaded")
+
+
+__all__ = ["VllmContract", "ends_with_everything", "picture", "read", "request"]
