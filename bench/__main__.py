@@ -33,6 +33,7 @@ from bench import (
     serverstorm,
     soak,
     storm,
+    waiting,
     wake,
     weights,
 )
@@ -41,6 +42,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "firstpage": firstpage.measure,
     "server": server.measure,
     "bodies": bodies.measure,
+    "waiting": waiting.measure,
     "jobs": jobs.measure,
     "exports": exports.measure,
     "decoding": decoding.measure,
