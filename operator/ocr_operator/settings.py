@@ -45,6 +45,9 @@ class Settings:
     counted_pods: str = field(default="all", metadata={"one_of": ("all", "watched")})
     """Whose pods count when one is placed: those of all namespaces, which the operator must be allowed to
     list and watch then, or of the watched ones."""
+    cluster_access: str = field(default="read", metadata={"one_of": ("read", "none")})
+    """Whether it reads what has no namespace: nodes, volumes, policies, labels of namespaces. `none` is for Roles
+    alone, and needs watched namespaces."""
     identity: str = field(default="", metadata={"form": _IDENTITY, "example": "ocr-system/ocr-operator"})
     """Namespace and name of the operator's Deployment: by that its Leases name it. Empty takes none."""
     lease: str = field(default="", metadata={"form": _IDENTITY, "example": "ocr-system/ocr-operator-leader"})
@@ -111,7 +114,15 @@ class Settings:
         }
         if environ.get("OCR_HOST"):
             found.setdefault("host", environ["OCR_HOST"])
-        return cls(**found)
+        settings = cls(**found)
+        if settings.cluster_access == "none" and not settings.watch_namespaces:
+            raise InvalidSetting(f"{PREFIX}CLUSTER_ACCESS=none needs {PREFIX}WATCH_NAMESPACES")
+        return settings
+
+    @property
+    def counts_all_pods(self) -> bool:
+        """Whether pods of all namespaces are read; without access to the cluster only the watched ones can be."""
+        return self.counted_pods == "all" and self.cluster_access == "read"
 
 
 def _read(name: str, text: str, default: Any, rules: Mapping[str, Any]) -> Any:

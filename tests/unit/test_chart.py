@@ -392,6 +392,26 @@ def test_watched_namespaces_get_roles_and_the_cluster_gives_what_has_no_namespac
 
 
 @pytest.mark.cluster
+def test_roles_alone_are_no_rights_beyond_the_watched_namespaces(render: Render) -> None:
+    alone = {
+        "watchNamespaces": ["invoices"],
+        "rbac": {"clusterWide": False, "aggregateToDefaultRoles": False},
+        "crds": {"enabled": False},
+        "unknownTemplateFields": "Ignore",
+    }
+    documents = render(**alone)
+    assert not [each for each in documents if "namespace" not in each["metadata"]]
+    roles = {(d["metadata"]["namespace"], d["metadata"]["name"]) for d in documents if d["kind"] == "Role"}
+    assert roles == {
+        ("invoices", "ocr-operator"),
+        ("ocr-system", "ocr-operator-leader"),
+        ("ocr-system", "ocr-operator-events"),
+    }
+    environment = {each["name"]: each.get("value") for each in operator_container(documents)["env"]}
+    assert environment["OCR_OPERATOR_CLUSTER_ACCESS"] == "none"
+
+
+@pytest.mark.cluster
 @pytest.mark.parametrize("exporters", ["", "invoices", "*"])
 def test_exporter_namespace_gets_a_role_only_where_it_is_another_one(render: Render, exporters: str) -> None:
     documents = render(watchNamespaces=["invoices"], exporterNamespace=exporters)
@@ -597,6 +617,7 @@ def test_the_image_with_pytorch_is_named_after_the_other_one(
         ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),
         ({"podLabels": {"a": 1}}, "'/podLabels/a'"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
+        ({"rbac": {"clusterWide": False}}, "rbac.clusterWide=false gives the operator Roles"),
         (
             {"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}},
             "needs metrics.service",

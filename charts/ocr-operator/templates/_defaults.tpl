@@ -48,6 +48,7 @@ serviceAccount:
   annotations: {}
 rbac:
   create: true
+  clusterWide: true
   aggregateToDefaultRoles: true
 extraEnv: []
 podAnnotations: {}

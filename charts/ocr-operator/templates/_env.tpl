@@ -49,6 +49,13 @@
 - name: OCR_OPERATOR_WATCH_NAMESPACES
   value: {{ join "," . | quote }}
 {{- end }}
+{{- if not .Values.rbac.clusterWide }}
+{{- if not .Values.watchNamespaces }}
+{{- fail "rbac.clusterWide=false gives the operator Roles in watchNamespaces alone: name them" }}
+{{- end }}
+- name: OCR_OPERATOR_CLUSTER_ACCESS
+  value: none
+{{- end }}
 {{- with include "ocr-operator.exporterNamespace" . }}
 - name: OCR_OPERATOR_EXPORTER_NAMESPACE
   value: {{ . | quote }}

@@ -51,6 +51,8 @@ class ClusterState:
         now: Callable[[], datetime],
     ) -> None:
         self._now = now
+        self.reads_nodes = settings.cluster_access == "read"
+        """Whether there is a right to what has no namespace."""
         self._queue = queue
         self._policy_queue = policy_queue
         self._needs: dict[str, int] = {}
@@ -65,7 +67,7 @@ class ClusterState:
         self._beginners = Beginners()
         where = settings.watch_namespaces or ("",)
         exporters_in = tuple(each for each in settings.exporter_namespace if each != trust.EVERYWHERE)
-        counted = ("",) if settings.counted_pods == "all" else where
+        counted = ("",) if settings.counts_all_pods else where
 
         def on_loss(error: api.KubeError) -> None:
             metrics.watch_losses.labels(error.ref.kind.plural).inc()
@@ -126,11 +128,9 @@ class ClusterState:
     @property
     def informers(self) -> Sequence[Informer[Any]]:
         """List those that nothing may be decided without; exporters are a help, not a need."""
-        return [
-            *(self.resources, self.pods, self.nodes, self.deployments, self.services),
-            *(self.tenants.informer, self.budgets.informer),
-            *(self.policies, self.namespaces),
-        ]
+        wide = (self.nodes, self.policies, self.namespaces) if self.reads_nodes else ()
+        own = (self.resources, self.pods, self.deployments, self.services)
+        return [*own, self.tenants.informer, self.budgets.informer, *wide]
 
     # Resources
 
@@ -242,6 +242,8 @@ class ClusterState:
 
     def choose(self, key: Key, request: Request, gpus: Loads, states: States) -> Placement | NoFit:
         """Choose and reserve a GPU for a pod of a resource."""
+        if not self.reads_nodes:
+            return placement.without_nodes(request)
         choice = self.accounting.choose(request, gpus, states, self._now())
         if isinstance(choice, NoFit):
             self._waiting[key] = max(request.demand.priority, self._waiting.get(key, request.demand.priority))

@@ -198,7 +198,7 @@ class Controller:
             await self.election.begun.wait()
             self._begun = self._time()
             tasks.create_task(self.pods.run())
-            if self._settings.watch_namespaces and self._settings.counted_pods != "all":
+            if self._settings.watch_namespaces and not self._settings.counts_all_pods:
                 log.info(
                     "pods of other namespaces than %s aren't seen: what they take of nodes is left to the "
                     "scheduler, and what they were promised of GPUs doesn't count",

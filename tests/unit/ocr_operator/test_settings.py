@@ -133,3 +133,11 @@ def test_matchers_of_prometheus_are_taken(matchers: str) -> None:
 def test_nothing_else_gets_into_a_query(matchers: str) -> None:
     with pytest.raises(InvalidSetting, match="PROMETHEUS_MATCHERS"):
         Settings.from_env({"OCR_OPERATOR_PROMETHEUS_MATCHERS": matchers})
+
+
+def test_without_access_to_the_cluster_namespaces_are_named_and_their_pods_count() -> None:
+    alone = {"OCR_OPERATOR_CLUSTER_ACCESS": "none"}
+    with pytest.raises(InvalidSetting, match="needs OCR_OPERATOR_WATCH_NAMESPACES"):
+        Settings.from_env(alone)
+    assert not Settings.from_env({**alone, "OCR_OPERATOR_WATCH_NAMESPACES": "a"}).counts_all_pods
+    assert Settings.from_env({}).counts_all_pods

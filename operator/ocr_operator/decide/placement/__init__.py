@@ -37,7 +37,7 @@ docs/placement.md has the rules and a worked example. The modules, in the order 
 from ocr_operator.decide.placement.choose import choose
 from ocr_operator.decide.placement.index import NodeIndex
 from ocr_operator.decide.placement.patch import nominate, patch, stamp
-from ocr_operator.decide.placement.patience import give_up
+from ocr_operator.decide.placement.patience import give_up, without_nodes
 from ocr_operator.decide.placement.policies import POLICIES, PlacementPolicy
 from ocr_operator.decide.placement.reservations import record, reserved
 from ocr_operator.decide.placement.types import (
@@ -72,4 +72,5 @@ __all__ = [
     "request",
     "reserved",
     "stamp",
+    "without_nodes",
 ]

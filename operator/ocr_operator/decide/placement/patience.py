@@ -8,7 +8,7 @@ reservations of shared memory.
 from datetime import datetime
 from typing import Final
 
-from ocr_operator.decide.placement import devices
+from ocr_operator.decide.placement import decisions, devices
 from ocr_operator.decide.placement.types import Basis, NoFit, NoFitReason, Placement, Request
 from ocr_operator.resources.observed import Pod
 
@@ -41,6 +41,28 @@ def give_up(
         return None
     if (now - pod.created).total_seconds() < after_seconds:
         return None
+    why = f"{nofit.message}; left to the scheduler {_after(after_seconds)}, so that a cluster autoscaler sees the pod"
+    return _left(request, nofit.excluded, why)
+
+
+def without_nodes(request: Request) -> Placement | NoFit:
+    """Return the decision of an operator that may not read nodes: the scheduler's, where it keeps the accounts itself.
+
+    It knows nothing of the memory of a shared GPU, nor of its UUID.
+    """
+    if request.sharing == "none":
+        return decisions.unpinned(request)
+    if request.sharing == "shared":
+        message = (
+            "gpu.sharing: shared needs nodes, which this operator may not read (rbac.clusterWide: false of its chart): "
+            "use exclusive, claim or none"
+        )
+        return NoFit(reason=NoFitReason.NODES_NOT_READ, message=message)
+    return _left(request, (), "the operator may not read nodes: the scheduler picks one with a free device")
+
+
+def _left(request: Request, excluded: tuple[str, ...], why: str) -> Placement:
+    """Leave a pod that takes whole devices to the scheduler."""
     claims = request.sharing == "claim"
     return Placement(
         pod=request.pod,
@@ -54,10 +76,9 @@ def give_up(
         basis=Basis.SCHEDULER,
         products=devices.spellings(request.products),
         product_label=devices.product_label(request.resource),
-        excluded=() if claims else nofit.excluded,
-        barred=nofit.excluded if claims else (),
-        why=f"{nofit.message}; left to the scheduler {_after(after_seconds)}, so that a cluster autoscaler sees the "
-        "pod",
+        excluded=() if claims else excluded,
+        barred=excluded if claims else (),
+        why=why,
     )
 
 

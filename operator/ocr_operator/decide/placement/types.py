@@ -193,6 +193,8 @@ def _written(found: tuple[RunnerUp, ...]) -> tuple[placement.RunnerUp, ...]:
 class NoFitReason(StrEnum):
     NO_NODES = "NoNodes"
     """The cluster has no node at all."""
+    NODES_NOT_READ = "NodesNotRead"
+    """The operator has no right to read nodes, and what is asked for can't be placed without."""
     NO_ELIGIBLE_NODE = "NoEligibleNode"
     """All nodes are cordoned, not ready, tainted or not selected."""
     NO_MATCHING_PRODUCT = "NoMatchingProduct"

@@ -235,3 +235,29 @@ class TestPatience:
         raw = raw_pod(gated=True)
         del raw["metadata"]["creationTimestamp"]
         assert placement.give_up(make_request(), observed.pod(raw), self.NOFIT, NOW, after_seconds=0) is None
+
+
+class TestWithoutNodes:
+    """The operator may not read nodes."""
+
+    @pytest.mark.parametrize("sharing", ["exclusive", "claim", "none"])
+    def test_whole_devices_are_the_schedulers(self, sharing: str) -> None:
+        pod = observed.pod(raw_pod(gated=True))
+        answer = placement.without_nodes(make_request(sharing=sharing))
+        assert isinstance(answer, Placement)
+        operations = placement.patch(pod, answer, "{}", NOW)
+        assert not any("affinity" in each["path"] for each in operations)
+        assert operations[-1] == {"op": "remove", "path": "/spec/schedulingGates/0"}
+
+    def test_products_are_asked_for_by_their_label(self) -> None:
+        answer = placement.without_nodes(make_request(products=frozenset({"NVIDIA-L40S"})))
+        assert isinstance(answer, Placement)
+        operations = placement.patch(observed.pod(raw_pod(gated=True)), answer, "{}", NOW)
+        [affinity] = [each["value"] for each in operations if "affinity" in each["path"]]
+        assert "NVIDIA-L40S" in str(affinity)
+
+    def test_shared_is_refused_by_name(self) -> None:
+        answer = placement.without_nodes(make_request(sharing="shared"))
+        assert isinstance(answer, NoFit)
+        assert answer.reason is NoFitReason.NODES_NOT_READ
+        assert "rbac.clusterWide" in answer.message
