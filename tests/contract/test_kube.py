@@ -126,6 +126,19 @@ async def test_apply_creates_then_changes_only_what_differs(server: api.Kube) ->
     assert less["data"] == {"one": encoded("new")}
 
 
+async def test_apply_of_what_is_to_be_new_creates_and_leaves_what_is_there_alone(server: api.Kube) -> None:
+    name = unique("new")
+
+    made = await server.apply(api.as_new(secret(name, data={"one": encoded("1")})))
+    with pytest.raises(api.Conflict) as caught:
+        await server.apply(api.as_new(secret(name, data={"one": encoded("2")})))
+
+    assert caught.value.ref == api.Ref(api.SECRET, "default", name)
+    assert await server.get(api.ref_of(made)) == made
+    less = await server.apply(secret(name, data={"two": encoded("2")}))
+    assert less["data"] == {"two": encoded("2")}, "what was created so is ours, and may be taken back"
+
+
 async def test_template_as_it_was_read_is_no_change_of_it_and_holds_for_that_version_only(
     server: api.Kube,
 ) -> None:

@@ -90,7 +90,8 @@ async def test_operator_that_dies_after_its_writes_brings_a_resource_through_its
             )
             found = children(cluster)
             count = {kind: len(uids) for kind, uids in found.items()}
-            assert count == {"Deployment": 1, "Secret": 1, "Service": 2, "Pod": replicas}
+            kinds = {"Deployment": 1, "PodDisruptionBudget": 1, "Secret": 1, "Service": 2, "Pod": replicas}
+            assert count == kinds
             return found
 
         await cluster.apply()

@@ -169,9 +169,7 @@ async def test_a_restart_is_no_news() -> None:
     async with stage() as cluster:
         await cluster.apply()
         await until(lambda: cluster.holds("Ready") and cluster.applied())
-        await until(
-            lambda: "ConfigApplied" in {each["reason"] for each in cluster.objects(api.EVENT).values()}
-        )
+        await until(lambda: "Ready" in {each["reason"] for each in cluster.objects(api.EVENT).values()})
         await cluster.kill()
         before = copy.deepcopy((cluster.status(), cluster.objects(api.EVENT)))
         cluster.kube.calls.clear()

@@ -25,7 +25,7 @@ class FakeKube:
     def __init__(self) -> None:
         self._objects: dict[api.Ref, dict[str, Any]] = {}
         self._applied: dict[tuple[api.Ref, str], set[Path]] = {}
-        self._versions = itertools.count(1)
+        self._versions = itertools.count(2)  # as in etcd
         self._uids = itertools.count(1)
         self._watchers: list[tuple[api.Kind, str, str, asyncio.Queue[api.WatchEvent]]] = []
         self.calls: Counter[str] = Counter()
@@ -83,7 +83,8 @@ class FakeKube:
         await self._call("apply", ref)
         body = {key: value for key, value in manifest.items() if key != "status"}
         version = manifest["metadata"].get("resourceVersion")
-        if version and version != self._found(ref)["metadata"]["resourceVersion"]:
+        known = self._objects.get(ref)
+        if version and known is not None and version != known["metadata"]["resourceVersion"]:
             raise api.Conflict(ref, 409, "the object has been modified")
         return self._apply(ref, body, "")
 

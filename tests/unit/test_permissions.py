@@ -13,9 +13,9 @@ from tests.support.paths import ROOT
 
 OURS, CORE = names.GROUP, ""
 STATE = "controllers/cluster_state.py"
-APPLY = ("controllers/children.py", "await self._kube.apply(new)")
+APPLY = ("controllers/children.py", "await self._kube.apply(api.as_new(new) if blind else new)")
 DELETE = ("controllers/children.py", "await self._kube.delete(api.ref_of(old)")
-FOREIGN = ("controllers/children.py", "await self._kube.get(api.ref_of(each))")
+FOREIGN = ("controllers/children.py", "found.append(await self._kube.get(api.ref_of(each)))")
 LEASE = "controllers/leases.py"
 
 
@@ -61,7 +61,10 @@ USES: dict[authorized.Right, tuple[str, str]] = {
         for verb, line in (("get", FOREIGN), ("create", APPLY), ("patch", APPLY), ("delete", DELETE))
     },
     (CORE, "secrets", "get"): ("controllers/children.py", "return await self._kube.get(ref)"),
-    (CORE, "secrets", "create"): ("controllers/children.py", "return await self._kube.create(secret)"),
+    (CORE, "secrets", "create"): (
+        "controllers/children.py",
+        "return await self._kube.apply(api.as_new(secret))",
+    ),
     (CORE, "secrets", "patch"): APPLY,
     (CORE, "pods", "patch"): ("controllers/context.py", "await self._kube.patch(api.Ref(api.POD"),
     (CORE, "pods", "delete"): ("controllers/placing.py", "await self._context.kube.delete(ref, uid=pod.uid"),

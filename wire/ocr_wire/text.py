@@ -47,7 +47,9 @@ def clean(text: str, limit: int = MAX_MESSAGE) -> str:
 
     Secrets are taken out before it is cut: half of one has no shape.
     """
-    line = "".join(char if char.isprintable() else " " for char in redact(text)[: limit * 4])
+    line = redact(text)[: limit * 4]
+    if not line.isprintable():  # as nearly all are
+        line = "".join(char if char.isprintable() else " " for char in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 

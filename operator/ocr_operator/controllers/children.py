@@ -4,6 +4,7 @@ What they should be is decided in `manifests`, what to do about it in `plan`; he
 """
 
 import base64
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,10 @@ def obstacle(error: api.KubeError) -> Refusal | Unwritten | None:
     return None
 
 
+class _Taken(api.Conflict):
+    """An object has the name of a child that was to be new: it wasn't written over."""
+
+
 class Children:
     """Knows the Secret of every resource by its UID: Secrets are never listed or watched, only read by name."""
 
@@ -114,36 +119,63 @@ class Children:
         self._compared: dict[str, _Compared] = {}
         self._wanted: dict[str, _Wanted] = {}
 
+    def doubt_secret(self, uid: str) -> None:
+        """Have the Secret read again."""
+        self._secrets.pop(uid, None)
+
     def forget(self, uid: str) -> None:
-        """The Secret is read again, or never needed again."""
+        """Nothing of the resource is needed any more."""
         self._secrets.pop(uid, None)
         self._compared.pop(uid, None)
         self._wanted.pop(uid, None)
 
-    async def token(self, resource: OcrDeployment, confirm: Confirm) -> str:
-        """The admin token of the resource's pods. Its Secret is made here: only one of two operators wins."""
-        fresh = self._new_token()
-        return _token(await self._secret(resource, fresh, confirm), resource) or fresh
+    async def token(self, resource: OcrDeployment, confirm: Confirm, *, new: bool = False) -> str:
+        """The admin token of the resource's pods. Its Secret is made here: only one of two operators wins.
 
-    async def _secret(self, resource: OcrDeployment, fresh: str, confirm: Confirm) -> api.Json:
+        `new`, here and in `ensure`: the resource most probably has no children yet, so they are written without being
+        looked for. What is there all the same is read, and never written over unseen.
+        """
+        fresh = self._new_token()
+        return _token(await self._secret(resource, fresh, confirm, new=new), resource) or fresh
+
+    async def _secret(
+        self, resource: OcrDeployment, fresh: str, confirm: Confirm, *, new: bool = False
+    ) -> api.Json:
         """Return the Secret of that name; one that is the resource's own, and stays, isn't read again."""
         known = self._secrets.get(resource.uid)
         if known is None:
-            known = await self._get_or_create(manifests.admin_secret(resource, fresh), confirm)
+            known = await self._get_or_create(manifests.admin_secret(resource, fresh), confirm, new=new)
             if plan.is_settled(known, resource.uid):
                 self._secrets[resource.uid] = known
         return known
 
     async def ensure(
-        self, resource: OcrDeployment, token: str, confirm: Confirm, rank: Rank, has_room: Room
+        self,
+        resource: OcrDeployment,
+        token: str,
+        confirm: Confirm,
+        rank: Rank,
+        has_room: Room,
+        *,
+        new: bool = False,
     ) -> Refusal | Removal | Edited | None:
         """Make the children the desired ones. Raises `api.KubeError`; see `obstacle`."""
+        try:
+            return await self._ensure(resource, token, confirm, rank, has_room, new=new)
+        except _Taken as taken:
+            log.info("looks at children that are there already: %s", taken)
+            return await self._ensure(resource, token, confirm, rank, has_room, new=False)
+
+    async def _ensure(
+        self, resource: OcrDeployment, token: str, confirm: Confirm, rank: Rank, has_room: Room, *, new: bool
+    ) -> Refusal | Removal | Edited | None:
         key = (resource.namespace, resource.name)
         child = self._cluster.child_deployment(key)
         new_first = rollouts.new_first(child)
         desired = self._desired(resource, token, new_first=new_first)
         owned = [*self._cluster.children(key), await self._secret(resource, token, confirm)]
-        owned += await self._foreign(desired, owned)
+        if not new:
+            owned += await self._foreign(desired, owned)
         turn = _turn(resource, desired, owned)
         try:
             todo = self._plan(resource.uid, turn.of(desired), owned)
@@ -160,31 +192,39 @@ class Children:
             if rollouts.asks_for_room(child, changes=changes, waits=waits):
                 desired = self._desired(resource, token, new_first=await has_room())
                 todo = self._plan(resource.uid, turn.of(desired), owned)
-            return await self._write(resource, todo, confirm, rank)
+            await self._write(resource, todo, confirm, rank, unseen=new)
+            texts = ("; ".join(each)[:MAX_MESSAGE] for each in (todo.edits, todo.drifts))
+            return Edited(*texts) if todo.edits or todo.drifts else None
         finally:
             self._wave.settle(key, self._cluster.child_deployment(key), waits=turn.held is not None)
 
     async def _write(
-        self, resource: OcrDeployment, todo: plan.Plan, confirm: Confirm, rank: Rank
-    ) -> Edited | None:
-        key = (resource.namespace, resource.name)
+        self, resource: OcrDeployment, todo: plan.Plan, confirm: Confirm, rank: Rank, *, unseen: bool
+    ) -> None:
+        """Write and delete. Raises `_Taken` for one that wasn't looked for (`unseen`) and is there."""
         if todo:
             await confirm()
         for sentence in todo.why:
-            log.info("child %s", sentence, extra={"resource": "/".join(key)})
+            log.info("child %s", sentence, extra={"resource": f"{resource.namespace}/{resource.name}"})
         for old in todo.delete:
             await self._delete(old)
         if _writes_deployment(todo):
             await rank()
+        seen = {api.ref_of(each) for each in self._cluster.children((resource.namespace, resource.name))}
         for new in todo.apply:
-            answer = await self._kube.apply(new)
+            ref = api.ref_of(new)
+            blind = unseen and new["kind"] != api.SECRET.name and ref not in seen
+            try:
+                answer = await self._kube.apply(api.as_new(new) if blind else new)
+            except api.Conflict as error:
+                if not blind:
+                    raise
+                raise _Taken(ref, error.status, error.message) from error
             self._metrics.children.labels("apply").inc()
             if new["kind"] == api.SECRET.name:
                 self._secrets[resource.uid] = answer
             else:
                 self._cluster.answered(answer)
-        texts = ("; ".join(each)[:MAX_MESSAGE] for each in (todo.edits, todo.drifts))
-        return Edited(*texts) if todo.edits or todo.drifts else None
 
     def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool) -> Sequence[api.Json]:
         with_budget = self._cluster.budgets.wanted(resource)
@@ -207,16 +247,16 @@ class Children:
             self._compared[uid] = _Compared(seals, owned, found)
         return found
 
-    async def _get_or_create(self, secret: api.Json, confirm: Confirm) -> api.Json:
+    async def _get_or_create(self, secret: api.Json, confirm: Confirm, *, new: bool) -> api.Json:
         ref = api.ref_of(secret)
-        try:
-            return await self._kube.get(ref)
-        except api.NotFound:
-            await confirm()
-            try:
-                return await self._kube.create(secret)
-            except api.Conflict:
+        if not new:
+            with contextlib.suppress(api.NotFound):
                 return await self._kube.get(ref)
+        await confirm()
+        try:
+            return await self._kube.apply(api.as_new(secret))
+        except api.Conflict:
+            return await self._kube.get(ref)
 
     async def _foreign(self, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> list[api.Json]:
         """Objects of a desired name that our label doesn't find: server-side apply would take them over."""

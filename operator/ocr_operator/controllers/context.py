@@ -59,6 +59,7 @@ class Context:
             body["metadata"]["uid"],
             applied=status.applied(before),
             hold_until=self.time() + START_SECONDS if before.get("pods") else None,
+            secret_doubted=self.time(),  # it is read in this very pass
         )
 
 

@@ -164,7 +164,14 @@ class Controller:
                 gpus=self.gpus,
                 children=self._children,
                 wave=self._wave,
-                reporter=Reporter(fence, self.cluster, recorder, metrics=metrics, time=time),
+                reporter=Reporter(
+                    fence,
+                    self.cluster,
+                    recorder,
+                    metrics=metrics,
+                    time=time,
+                    lateness=self.queue.lateness,
+                ),
                 metrics=metrics,
                 forget=self.queue.forget,
                 whose=self.ownership.whose,
@@ -261,7 +268,7 @@ class Controller:
                 due = began + self._settings.resync_seconds * (index + 1) / len(keys)
                 await asyncio.sleep(max(0.0, due - self._time()))
                 if (body := self.cluster.resource(key)) is not None:
-                    self._children.forget(body["metadata"]["uid"])
+                    self._children.doubt_secret(body["metadata"]["uid"])
                     self.queue.enqueue(key)
             if not keys:
                 await asyncio.sleep(self._settings.resync_seconds)

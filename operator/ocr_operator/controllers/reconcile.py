@@ -172,11 +172,12 @@ class _ResourcePass:
     async def run(self) -> float | None:
         cache, clock = self._cache, self._context
         cache.failure_history = failed.remember(cache.failure_history, self._own(), clock.time(), clock.now())
+        new = self._is_new()
         before = live_settings.revision(self._resource.status)
-        live = await self._advance()
+        live = await self._advance(new)
         waits = [self._doubt_secret(), failed.fades(cache.failure_history, clock.time())]
         children = self._context.children
-        token = await self._steps.run(self._tolerated(children.token(self._resource, self._confirm)))
+        token = await self._steps.run(self._tolerated(children.token(self._resource, self._confirm, new=new)))
         if token is not None:
             queue_threshold = self._resource.spec.routing.max_queue_per_pod
             self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
@@ -187,7 +188,7 @@ class _ResourcePass:
         if token is not None:
             rank = partial(deletion_costs.write, self._links, self._key, self._own(), self._writer)
             has_room = partial(room.for_one_more, self._context, self._resource)
-            ensured = children.ensure(self._resource, token, self._confirm, rank, has_room)
+            ensured = children.ensure(self._resource, token, self._confirm, rank, has_room, new=new)
             found = await self._steps.run(self._tolerated(ensured))
             if isinstance(found, Edited):
                 self._edited = found
@@ -236,7 +237,7 @@ class _ResourcePass:
         now = self._context.time()
         if now - self._cache.secret_doubted >= period:
             self._cache.secret_doubted = now
-            self._context.children.forget(self._resource.uid)
+            self._context.children.doubt_secret(self._resource.uid)
         return period
 
     async def _confirm(self) -> None:
@@ -260,15 +261,22 @@ class _ResourcePass:
 
     # 1. The revision of live settings
 
-    async def _advance(self) -> Envelope:
+    async def _advance(self, new: bool) -> Envelope:
         values = live_settings.values(self._resource.spec)
         before = live_settings.revision(self._resource.status)
         revision = live_settings.advance(before, values, self._reported(before is None))
         live = envelope(self._resource.generation, revision.revision, values)
         if revision != before:
-            await self._report(live, urgent=True, compared=False)
+            # Of a new resource all is known: there is nothing of it yet.
+            compared = new and self._resource.spec.replicas > 0
+            await self._report(live, urgent=True, compared=compared)
             log.info("live settings resource=%s/%s revision=%d", *self._key, revision.revision)
         return live
+
+    def _is_new(self) -> bool:
+        """Return whether no pass has been here: the resource has neither children nor a status that is about them."""
+        reported = self._resource.status.get("observedGeneration")
+        return not (self._cluster.children(self._key) or self._own()) and (reported or 0) <= status.NOT_SEEN
 
     def _reported(self, lost: bool) -> int:
         """Find the newest revision that any pod has, so that a status wiped by hand can't turn the clock back."""
@@ -323,7 +331,8 @@ class _ResourcePass:
             return wait
         after = status.aggregate(self._resource, seen, now, compared=compared)
         applied = status.applied(after)
-        urgent = urgent or (applied is not None and applied != self._cache.applied)
+        known = self._cache.applied
+        urgent = urgent or (known is not None and applied is not None and applied != known)
         answer = await self._context.reporter.write(
             self._cache.report, self._body, after, urgent=urgent, announced=self._cache.applied
         )

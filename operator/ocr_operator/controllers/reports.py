@@ -18,6 +18,11 @@ STATUS_WRITES: Final = RateLimiter(rate=1, burst=5)
 """Of writes of a status that only pods caused: a load or an offload is two changes, and is shown as it goes on; pods
 that change all the time get one a second. What a change of the spec leads to isn't held back.
 """
+STEP_SECONDS: Final = 1.0
+"""For so long a step of a resource that comes up waits for the next one, if no condition has turned. Where passes are
+later than that, so is the next step: that is added, also where one has turned.
+"""
+MAX_STEP_SECONDS: Final = 30.0
 MAX_NEWS: Final = 32
 """Events that wait for the end of a pass which keeps failing; the oldest go first."""
 MAX_MOVES: Final = 1000
@@ -36,6 +41,8 @@ class Report:
     """Things that were written and recorded of one resource, and what is still to be; all of it can be lost."""
 
     writes: RateLimiter = STATUS_WRITES
+    step_due: float | None = None
+    """When a step is to be written that no status has yet."""
     placements: list[Placement] = field(default_factory=list)
     """Made, but in no written status yet."""
     moves: list[str] = field(default_factory=list)
@@ -88,12 +95,15 @@ class Reporter:
         *,
         metrics: Metrics,
         time: Callable[[], float],
+        lateness: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """Prepare; `lateness` says by how many seconds passes begin late at present."""
         self._kube = kube
         self._cluster = cluster
         self.recorder = recorder
         self._metrics = metrics
         self._time = time
+        self._lateness = lateness
 
     async def write(
         self,
@@ -110,8 +120,11 @@ class Reporter:
         before = body.get("status") or {}
         if after == before:
             return body
-        writes, early = report.writes.take(self._time())
-        if early and not urgent:
+        now = self._time()
+        writes, early = report.writes.take(now)
+        if not urgent:
+            early = max(early, self._step_waits(report, status.step(before, after), now))
+        if early > 0 and not urgent:
             return early
         ref = api.ref_of(body)
         try:
@@ -123,13 +136,22 @@ class Reporter:
             if isinstance(error, api.Conflict):
                 self._cluster.answered(await self._kube.get(ref))
             raise
-        report.writes = writes
+        report.writes, report.step_due = writes, None
         self._metrics.status_writes.labels("written").inc()
         self._cluster.answered(answer)
         reported, report.placements = report.placements, []
         moves = report.take_moves(self._time())
         report.news = (report.news + status.events(before, after, reported, moves, announced))[-MAX_NEWS:]
         return answer
+
+    def _step_waits(self, report: Report, step: status.Step, now: float) -> float:
+        """Return the seconds until a step is to be written: none for a turn while little is late."""
+        late = self._lateness()
+        if step == "none" or (step == "turn" and late < STEP_SECONDS):
+            return 0.0
+        if report.step_due is None:
+            report.step_due = now + min(MAX_STEP_SECONDS, late + (STEP_SECONDS if step == "word" else 0.0))
+        return max(0.0, report.step_due - now)
 
     async def record_events(self, report: Report, body: api.Json) -> None:
         """Record the Events that the last statuses led to. Comes last, since nothing waits for an Event."""

@@ -73,6 +73,7 @@ class WorkQueue:
         self._signal = asyncio.Event()
         self.last_heartbeat = time()
         """When the owner loop last came by: an old one means that it hangs."""
+        self._late = 0.0
 
     def enqueue(self, key: Key, *, urgent: bool = False) -> None:
         """Ask for a pass: at once, or, unless `urgent`, at least `spacing` after the last one began."""
@@ -100,6 +101,10 @@ class WorkQueue:
         """Return the seconds that the oldest running pass has taken so far."""
         now = self._time()
         return max((now - each.started for each in self._objects.values() if each.running), default=0.0)
+
+    def lateness(self) -> float:
+        """Return by how many seconds the last pass began later than it was due: how much there is to do."""
+        return self._late
 
     async def run(self, reconcile: Reconcile) -> None:
         """Start passes until it is cancelled, and cancel those that run then. The one owner of the queue."""
@@ -133,8 +138,9 @@ class WorkQueue:
         return None
 
     def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
-        thing = self._objects[key]
-        thing.due, thing.running, thing.started = None, True, self._time()
+        thing, now = self._objects[key], self._time()
+        self._late = now - thing.due if thing.due is not None else 0.0
+        thing.due, thing.running, thing.started = None, True, now
         passes.create_task(self._pass(key, thing, reconcile))
 
     async def _pass(self, key: Key, thing: _Object, reconcile: Reconcile) -> None:

@@ -232,7 +232,11 @@ def _compare(wanted: Any, actual: Any, place: _Place) -> Iterator[str]:
     match wanted, actual:
         case Mapping(), Mapping():
             for field, value in wanted.items():
-                yield from _compare(value, actual.get(field), place.at(field))
+                theirs = actual.get(field)
+                if (
+                    type(theirs) is not type(value) or theirs != value
+                ):  # as most are, and that takes no Python
+                    yield from _compare(value, theirs, place.at(field))
             for field in [each for each in actual if place.field in _WHOLE and each not in wanted]:
                 yield place.at(field).differs(None, actual[field])
         case list(), list() if place.field in merge.KEYS:

@@ -94,6 +94,15 @@ def ref_of(manifest: Json) -> Ref:
     return Ref(kind_of(manifest), meta.get("namespace", ""), meta["name"])
 
 
+NO_VERSION: Final = "1"
+"""A resource version that no object has: the first write of etcd has 2."""
+
+
+def as_new(manifest: Json) -> Json:
+    """Return the manifest so that `apply` creates it, or else is a `Conflict`: it writes over no object."""
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": NO_VERSION}}
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """The whole truth at one moment; what isn't in it is gone."""
@@ -186,7 +195,11 @@ class Kube(Protocol):
         ...
 
     async def apply(self, manifest: Json) -> Json:
-        """Server-side apply with our field manager and force: creates, or takes the fields it names."""
+        """Server-side apply with our field manager and force: creates, or takes the fields it names.
+
+        With a `resourceVersion` it is a `Conflict` where there is an object of another version; where there is none, it
+        creates one all the same.
+        """
         ...
 
     async def apply_status(self, ref: Ref, status: Json, *, resource_version: str) -> Json:

@@ -12,16 +12,19 @@ docs/status.md has every condition, reason and phase. The modules:
 - `pods`: the entry of a pod, and what is wrong with it.
 - `starting`: why a pod isn't prepared.
 - `events`: Events of transitions.
+- `progress`: which changes can wait for the next one.
 - `policy`: the status of an OcrIdlePolicy.
 """
 
-from ocr_operator.decide.status.aggregate import aggregate, faulty, stalled
+from ocr_operator.decide.status.aggregate import NOT_SEEN, aggregate, faulty, stalled
 from ocr_operator.decide.status.events import Event, applied, events
 from ocr_operator.decide.status.pods import settles
 from ocr_operator.decide.status.policy import policy
+from ocr_operator.decide.status.progress import Step, step
 from ocr_operator.decide.status.types import Edited, Fault, PodSeen, Refusal, Removal, Seen, Unwritten
 
 __all__ = [
+    "NOT_SEEN",
     "Edited",
     "Event",
     "Fault",
@@ -29,6 +32,7 @@ __all__ = [
     "Refusal",
     "Removal",
     "Seen",
+    "Step",
     "Unwritten",
     "aggregate",
     "applied",
@@ -37,4 +41,5 @@ __all__ = [
     "policy",
     "settles",
     "stalled",
+    "step",
 ]

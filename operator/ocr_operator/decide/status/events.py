@@ -16,6 +16,8 @@ from ocr_wire.conditions import CONDITIONS
 
 MAX_FAILURES: Final = 3
 """Events of failures in one pass; a hundred pods that fail alike are one story, in `Degraded`."""
+MAX_PLACED: Final = 1000
+"""Characters of an Event about several placements; it may have 1,024."""
 MAX_CHANGES: Final = 4
 """Fields that an Event about changed settings names."""
 _SETTERS: Final = {
@@ -51,15 +53,12 @@ def events(
     `placements` are those made (and accepted) in this pass, `moves` the changes of the awake set since the last such
     Event: they make one.
 
-    1. a placement, with its why  2. a condition that turned bad, or is bad for a new reason  3. one that turned
-    good, live settings that are applied everywhere included  4. a failure that a pod reports  5. the awake set
-    6. effective values that policies changed, all in one, and those that an override changed  7. an override that
-    isn't used
+    1. placements, each with its why, several in one  2. a condition that turned bad, or is bad for a new reason
+    3. one that turned good, live settings that ready pods have taken up included (a pod begins with the newest: that is
+    no news)  4. a failure that a pod reports  5. the awake set  6. effective values that policies changed, all in one,
+    and those that an override changed  7. an override that isn't used
     """
-    found = [
-        Event(type="Normal", reason="PodPlaced", message=f"{each.pod.rpartition('/')[2]}: {each.why}")
-        for each in sorted(placements, key=lambda each: each.pod)
-    ]
+    found = _placed(placements)
     old, new = previous(before), previous(after)
     renewed = _revision(before) != _revision(after)
     for kind, good in _GOOD.items():
@@ -75,7 +74,7 @@ def events(
             else:
                 news = was.get("status") != good or (kind == "ConfigApplied" and renewed)
             if kind == "ConfigApplied":
-                news = news and applied(after) != announced
+                news = news and applied(after) != announced and was.get("reason") != "NoReadyPods"
             if news:
                 found.append(_event("Normal", _RECOVERED.get(kind, kind), now))
     rest = _failures(before, after) + _moved(moves) + _changes(before, after) + _rejected(before, after)
@@ -89,6 +88,18 @@ def applied(status: Mapping[str, Any]) -> tuple[int, int] | None:
     if found.get("status") != "True" or not isinstance(generation, int) or not isinstance(revision, int):
         return None
     return generation, revision
+
+
+def _placed(placements: Iterable[Placement]) -> list[Event]:
+    """Tell of placements in as few Events as their length allows."""
+    messages: list[str] = []
+    for each in sorted(placements, key=lambda each: each.pod):
+        sentence = f"{each.pod.rpartition('/')[2]}: {each.why}"
+        if messages and len(messages[-1]) + len(sentence) + 2 <= MAX_PLACED:
+            messages[-1] += f"; {sentence}"
+        else:
+            messages.append(sentence)
+    return [Event(type="Normal", reason="PodPlaced", message=each) for each in messages]
 
 
 def _moved(moves: Sequence[str]) -> list[Event]:

@@ -208,3 +208,26 @@ def test_every_wakeup_is_followed_by_a_pass(signals: list[tuple[str, bool]], slo
             )
 
     asyncio.run(run())
+
+
+async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
+    clock, late, done = [0.0], {}, asyncio.Event()
+    queue = WorkQueue(
+        concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
+    )
+
+    async def reconcile(key: Key) -> None:
+        late[key] = queue.lateness()
+        if len(late) == 2:
+            done.set()
+
+    queue.enqueue(A)
+    clock[0] = 3.0
+    queue.enqueue(B)
+    task = asyncio.create_task(queue.run(reconcile))
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert late == {A: 3.0, B: 0.0}
