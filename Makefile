@@ -152,9 +152,10 @@ fuzz: init ## Damaged pictures and documents through what decodes and draws them
 krew: init ## Archives and manifest of kubectl ocr for krew, in dist/krew
 	$(PY) -m krew.build --uv $(UV)
 
-crds: ## Copy the canonical CRDs into the charts
+crds: init ## Copy the canonical CRDs into the charts, and note the digests of their schemas
 	cp crds/*.yaml charts/ocr-operator/files/
 	cp crds/*.yaml charts/ocr-operator-crds/crds/
+	$(PY) -m tests.support.definition_digests
 
 chart: init ## Make the table of values in the chart's README, and the defaults of absent keys, from its values.yaml
 	$(PY) -m tests.support.chart_docs

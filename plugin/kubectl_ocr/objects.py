@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from ocr_wire import checked, live_settings, names, numbers, placement, routing
+from ocr_wire import checked, definitions, live_settings, names, numbers, placement, routing
 from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import IdleValues, LiveValues
 from ocr_wire.placement import Record
@@ -317,6 +317,32 @@ class Named(_Part, frozen=True):
     """Object of which only labels matter, such as a definition or a RuntimeClass."""
 
     metadata: Metadata
+
+
+class _Schema(_Part, frozen=True):
+    whole: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"{}"), name="openAPIV3Schema")
+
+
+class _DefinitionVersion(_Part, frozen=True):
+    name: str
+    schema: _Schema = _Schema()
+
+
+class _DefinitionSpec(_Part, frozen=True):
+    versions: tuple[_DefinitionVersion, ...] = ()
+
+
+class Definition(_Part, frozen=True):
+    """A CustomResourceDefinition."""
+
+    metadata: Metadata
+    spec: _DefinitionSpec = _DefinitionSpec()
+
+    @property
+    def schema_digest(self) -> str:
+        """Return the digest of the schema of the version that this plugin knows; empty where there is none."""
+        found = next((each for each in self.spec.versions if each.name == names.VERSION), None)
+        return definitions.digest(msgspec.json.decode(found.schema.whole)) if found else ""
 
 
 class _List(_Part, frozen=True):

@@ -14,7 +14,7 @@ from ocr_operator.decide import manifests, plan
 from ocr_operator.resources import policies
 from ocr_operator.resources import spec as specs
 from ocr_operator.settings import FIELD_MANAGER
-from ocr_wire import names
+from ocr_wire import definitions, names
 from tests.support import cluster as support
 from tests.support import resources
 from tests.support.apiserver import Refused
@@ -72,6 +72,16 @@ def test_invalid_resource_is_refused_by_field(api: Api, case: resources.Invalid)
         api.place.ask(f"{api.resources}?dryRun=All", {**case.body, "metadata": name})
     assert refusal.value.status == 422
     assert case.field in refusal.value.message
+
+
+@pytest.mark.parametrize("plural", [names.PLURAL, names.POLICY_PLURAL])
+def test_schema_is_stored_as_it_is_written(api: Api, plural: str) -> None:
+    """So its digest tells `kubectl ocr doctor` whether the cluster has another one."""
+    stored = json.loads(
+        api.kubectl("get", "customresourcedefinition", f"{plural}.{names.GROUP}", "-o", "json")
+    )
+    [version] = stored["spec"]["versions"]
+    assert definitions.digest(version["schema"]["openAPIV3Schema"]) == definitions.DIGESTS[plural]
 
 
 def test_misspelt_field_is_refused(api: Api) -> None:

@@ -4,6 +4,7 @@
 - `tasks`: what can be asked of a page
 - `engines`: what runs a model's weights, and what each engine needs and can do
 - `states`: the states of a model, where its weights are, the kinds of device
+- `definitions`: the schemas of the definitions of this version, by their digests
 - `conditions`: what a resource's status says about it
 - `settings`: the live settings, one row each: path, bounds, default, its reader
 - `live_settings`: their values, hash and envelope, as sent to pods and echoed by them

@@ -11,7 +11,7 @@ from kubectl_ocr import objects
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Deployment, Lease, Named, Node, Pod, Resource, T
+from kubectl_ocr.objects import Definition, Deployment, Lease, Named, Node, Pod, Resource, T
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.views import doctor as view
 from ocr_wire import names
@@ -48,7 +48,7 @@ async def _facts(cluster: Cluster) -> view.Facts:
     namespace = await cluster.namespace()
     here = f"--namespace={namespace}"
     asked: dict[str, Awaitable[Any]] = {
-        "definitions": _list(cluster, Named, "customresourcedefinitions"),
+        "definitions": _list(cluster, Definition, "customresourcedefinitions"),
         "operators": _list(
             cluster, Deployment, "deployments.apps", "--all-namespaces", f"--selector={OPERATOR}"
         ),
@@ -82,7 +82,7 @@ async def _facts(cluster: Cluster) -> view.Facts:
     return view.Facts(namespace=namespace, version=known.version, now=known.now, unknown=unknown, **facts)
 
 
-def _is_installed(definitions: Sequence[Named] | None) -> bool:
+def _is_installed(definitions: Sequence[Definition] | None) -> bool:
     return definitions is None or any(each.metadata.name == names.RESOURCE for each in definitions)
 
 

@@ -8,8 +8,9 @@ from typing import Final, Literal
 import msgspec
 
 from kubectl_ocr import text
-from kubectl_ocr.objects import Deployment, Lease, Named, Node, Pod, Resource
+from kubectl_ocr.objects import Definition, Deployment, Lease, Node, Pod, Resource
 from kubectl_ocr.text import Cell, Item
+from ocr_wire import definitions as schemas
 from ocr_wire import names
 
 Level = Literal["ok", "warning", "problem"]
@@ -48,7 +49,7 @@ class Facts:
     namespace: str
     version: str
     now: datetime
-    definitions: Sequence[Named] | None = None
+    definitions: Sequence[Definition] | None = None
     operators: Sequence[Deployment] | None = None
     leader: Lease | None = None
     owner: Lease | None = None
@@ -95,6 +96,14 @@ def _definitions(facts: Facts) -> _Found:
     if missing := [each for each in wanted if each not in there]:
         return "problem", f"not installed: {', '.join(missing)}", f"{INSTALL}, or kubectl apply -f crds/"
     versions = {there[each].metadata.labels.get("app.kubernetes.io/version", "") for each in wanted}
+    own = {f"{plural}.{names.GROUP}": digest for plural, digest in schemas.DIGESTS.items()}
+    others = [each for each in wanted if there[each].schema_digest not in ("", own[each])]
+    if others and versions <= {"", facts.version}:
+        return (
+            "warning",
+            f"another schema than this version's: {', '.join(others)}; fields that it doesn't have are dropped",
+            "crds.enabled of the chart and helm upgrade, or kubectl apply --server-side -f crds/",
+        )
     if versions == {""}:
         return "ok", "installed, and not by the chart, so their version isn't known", ""
     return "ok", f"installed, of version {', '.join(sorted(versions - {''}))}", ""

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from kubectl_ocr import objects
 from kubectl_ocr.cli import Options
 from kubectl_ocr.commands import doctor as command
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Deployment, Lease, Named, Node, Pod, Resource, T
+from kubectl_ocr.objects import Definition, Deployment, Lease, Node, Pod, Resource, T
 from kubectl_ocr.views import doctor
 from ocr_wire import names
 from ocr_wire.checked import Invalid
 from tests.support import paths
 from tests.support.fakekubectl import Fake
+from tests.support.resources import crd_schema
 
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 SHARED = {"sharing": "shared", "runtimeClassName": "nvidia"}
@@ -31,9 +33,21 @@ def made(type_: type[T], **body: Any) -> T:
     return found
 
 
-def definition(plural: str, version: str = "0.1.0") -> Named:
+def definition(plural: str, version: str = "0.1.0", schema: dict[str, Any] | None = None) -> Definition:
     labels = {"app.kubernetes.io/version": version} if version else {}
-    return made(Named, metadata={"name": f"{plural}.{names.GROUP}", "labels": labels})
+    return made(
+        Definition,
+        metadata={"name": f"{plural}.{names.GROUP}", "labels": labels},
+        spec={"versions": [{"name": "v1alpha1", "schema": {"openAPIV3Schema": schema or schema_of(plural)}}]},
+    )
+
+
+@cache
+def schema_of(plural: str) -> dict[str, Any]:
+    return crd_schema(plural)
+
+
+OLDER = {"type": "object"}
 
 
 def operator(*, ready: int = 2, wanted: int = 2, watched: str = "", name: str = "ocr-operator") -> Deployment:
@@ -134,6 +148,18 @@ SICK: list[tuple[str, dict[str, Any], str, str]] = [
         "problem",
         "ocridlepolicies.ocr-operator.io",
     ),
+    (
+        "definitions",
+        {"definitions": [definition(names.PLURAL, schema=OLDER), definition(names.POLICY_PLURAL)]},
+        "warning",
+        "another schema than this version's: ocrdeployments.ocr-operator.io;",
+    ),
+    (
+        "definitions",
+        {"definitions": [definition(names.PLURAL, "", OLDER), definition(names.POLICY_PLURAL, "")]},
+        "warning",
+        "fields that it doesn't have are dropped",
+    ),
     ("operator", {"operators": []}, "problem", "no operator is installed"),
     ("operator", {"operators": [operator(ready=0)]}, "problem", "0 of 2 replicas are ready"),
     ("operator", {"operators": [operator(wanted=0, ready=0)]}, "problem", "is scaled to 0"),
@@ -216,6 +242,14 @@ def test_what_is_wrong_is_named_with_the_way_out(
         (
             "definitions",
             {"definitions": [definition(each, "") for each in (names.PLURAL, names.POLICY_PLURAL)]},
+        ),
+        (
+            "definitions",
+            {
+                "definitions": [
+                    definition(each, "0.2.0", OLDER) for each in (names.PLURAL, names.POLICY_PLURAL)
+                ]
+            },
         ),
         ("namespace", {"owner": None, "resources": []}),
         ("images", {"pods": []}),

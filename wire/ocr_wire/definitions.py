@@ -1,0 +1,19 @@
+"""The schemas of the definitions of this version, by their digests: whether a cluster has another one."""
+
+import hashlib
+import json
+from typing import Final
+
+from ocr_wire import names
+
+DIGESTS: Final = {
+    names.PLURAL: "ba19ab94f33b7e38",
+    names.POLICY_PLURAL: "61647c9ee0eebd74",
+}
+"""By the plural of the kind, of the schema as the API server stores it, which is as `crds/` has it."""
+
+
+def digest(schema: object) -> str:
+    """Return 16 hex digits of the hash of an `openAPIV3Schema`, in whatever order its fields are."""
+    text = json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
