@@ -30,6 +30,9 @@ come, in parallel. Part of the format."""
 CHECKSUM: Final = "ocr_operator.sha256_of_16MiB_chunks"
 PART: Final = ".part"
 VERIFIED: Final = ".verified"
+KEPT: Final = 4
+"""Images of one source that a writer leaves: its own, and those that were read last. A roll-out reads two of them, the
+older version's and the newer's, and more where a source is served in several dtypes."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def write(
             checksum = _checksum(digests)
             os.pwrite(fd, _header(layout, dict(metadata or {}) | {CHECKSUM: checksum}), 0)
             os.fsync(fd)
+        _evict(file)
     except (OSError, RuntimeError) as error:  # such as no further thread
         free = _free_bytes(file.parent)
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -124,6 +128,9 @@ def read(
         if _checksum([digests[each] for each in sorted(digests)]) != checksum:
             raise BadWeights(file.name, CHECKSUM, "the weights differ: the image is damaged")
         _mark_verified(file, token)
+    else:
+        with contextlib.suppress(OSError):
+            os.utime(file.with_suffix(VERIFIED))  # when it was read last, for `_evict`
     return count
 
 
@@ -217,6 +224,24 @@ def _sweep(folder: Path) -> None:
                 part.unlink()
             finally:
                 os.close(fd)
+
+
+def _evict(written: Path) -> None:
+    """Remove the images of this source that nothing has read for longest, beyond those that are kept. A reader that has
+    one open isn't disturbed; one that comes later converts again."""
+
+    def last_read(file: Path) -> int:
+        with contextlib.suppress(OSError):
+            return file.with_suffix(VERIFIED).stat().st_mtime_ns
+        with contextlib.suppress(OSError):
+            return file.stat().st_mtime_ns
+        return 0
+
+    others: list[Path] = []
+    with contextlib.suppress(OSError):
+        others += [each for each in written.parent.glob(f"*{written.suffix}") if each != written]
+    for file in sorted(others, key=last_read, reverse=True)[KEPT - 1 :]:
+        discard(file)
 
 
 def _token(fd: int, checksum: str) -> str:

@@ -166,6 +166,27 @@ def test_what_a_killed_writer_left_is_swept_and_the_living_are_left_alone(tmp_pa
     os.close(alive)
 
 
+def test_a_writer_leaves_its_image_and_those_that_were_read_last(tmp_path: Path) -> None:
+    layout = make_layout()
+    files = [tmp_path / f"{number}.safetensors" for number in range(image.KEPT)]
+    for age, file in enumerate(reversed(files)):
+        image.write(file, layout, memoryview(make_buffer(layout)))
+        read(file, layout)
+        os.utime(file.with_suffix(image.VERIFIED), (1000 - age, 1000 - age))
+    oldest = files[0]
+    read(oldest, layout)  # so another one is the oldest now
+    with files[1].open("rb") as opened:
+        image.write(tmp_path / "new.safetensors", layout, memoryview(make_buffer(layout)))
+        assert names(tmp_path) == sorted(
+            [
+                "new.safetensors",
+                *(f"{each}.{kind}" for each in (0, 2, 3) for kind in ("safetensors", "verified")),
+            ]
+        )
+        assert opened.read(8), "whoever has it open reads on"
+    assert read(oldest, layout) == make_buffer(layout)
+
+
 def _write_and_read(file: Path, rounds: int) -> None:
     layout = make_layout()
     buffer = make_buffer(layout)
