@@ -248,11 +248,13 @@ def make(
     seed: int = 0,
     dtype: str = "bfloat16",
     sizes: Mapping[str, Any] | None = None,
+    **fields: object,
 ) -> Path:
-    """`sizes` replace those of the configuration, a part (`text_config`, `vision_config`) at a time."""
+    """`sizes` replace those of the configuration, a part (`text_config`, `vision_config`) at a time; `fields` are its
+    own."""
     kind = KINDS[model_type]
     resized = {part: kind.config[part] | fields for part, fields in (sizes or {}).items()}
-    config = AutoConfig.for_model(model_type, **{**kind.config, **resized})
+    config = AutoConfig.for_model(model_type, **{**kind.config, **resized, **fields})
     model = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
     checkpoints.randomise(model, seed)
     checkpoints.save(model.to(getattr(torch, dtype)), folder, None, 1 << 40)

@@ -28,6 +28,8 @@ from PIL import Image
 MODULE = "vllm.entrypoints.openai.api_server"
 PICTURE_TOKENS = 90
 CONTEXT = 4096
+TOTAL, FREE = 48 << 30, 40 << 30
+"""Of a GPU, and what others leave of it."""
 WEIGHTS = 10 << 30
 GRAPHS = 1 << 30
 """Of a GPU, what stays when it sleeps."""
@@ -140,10 +142,8 @@ def _gpu() -> Path | None:
 def _take_gpu(nbytes: int) -> None:
     """Have the stand-in for NVML say that so much is taken."""
     if (file := _gpu()) is not None:
-        total = 48 << 30
-        file.write_text(
-            f"gpu {os.environ['CUDA_VISIBLE_DEVICES']} {total} {total - nbytes} 0 8.9 NVIDIA L40S\n"
-        )
+        uuid = os.environ["CUDA_VISIBLE_DEVICES"]
+        file.write_text(f"gpu {uuid} {TOTAL} {FREE - nbytes} 0 8.9 NVIDIA L40S\n")
 
 
 class Server:

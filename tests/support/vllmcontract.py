@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -73,6 +74,9 @@ def read(
 
 
 class VllmContract:
+    tells_apart: ClassVar[bool] = True
+    """Whether the model's answers differ by prompt; a tiny one may repeat the same token for any."""
+
     def test_a_page_is_read_piece_by_piece(self, ready: VllmEngine) -> None:
         pieces, result = read(ready, request())
         assert isinstance(result, PageResult), result
@@ -88,7 +92,7 @@ class VllmContract:
         alone = [answer(ready, each).text for each in asked]
         together = ready.infer(asked)
         assert [each.text for each in together if isinstance(each, PageResult)] == alone
-        assert len(set(alone)) > 1
+        assert not self.tells_apart or len(set(alone)) > 1
 
     def test_a_request_without_a_bound_ends_with_the_context(self, ready: VllmEngine) -> None:
         result = answer(ready, request(max_tokens=None))

@@ -1,0 +1,99 @@
+"""The engine `vllm` with vLLM itself, for CPUs, in the environment of `make init-vllm` or that OCR_VLLM_PYTHON names.
+
+One server reads all pages, since it takes a minute or more to start; the last test ends it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra `transformers`")
+
+from ocr_inference import engines
+from ocr_inference.engines.vllm.engine import VllmEngine
+from ocr_inference.protocol.engine import InferRequest, ModelSpec, PageResult
+from ocr_inference.protocol.host_tier import HostTier
+from tests.support import chatmodels, greedy
+from tests.support.enginesuite import answer
+from tests.support.paths import ROOT
+from tests.support.vllmcontract import VllmContract, ends_with_everything
+
+PYTHON = os.environ.get("OCR_VLLM_PYTHON") or str(ROOT / ".venv-vllm/bin/python")
+SIZES = {
+    "text_config": {"hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+}
+"""Heads of vLLM's attention on a CPU have 32 numbers at least."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no vLLM here: `make init-vllm`"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded one of a type that both engines have; no choice of a token that tests see is closer than 0.003."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    return chatmodels.make(folder, "lighton_ocr", seed=0, sizes=SIZES, tie_word_embeddings=False)
+
+
+@pytest.fixture(scope="module")
+def ready(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+    cache, host = tmp_path_factory.mktemp("cache"), HostTier.create("m")
+    options = {"max_batch": 8, "kv_cache_gib": 0.5, "threads": 1}
+    spec = ModelSpec(name="m", engine="vllm", path=str(checkpoint), cache_dir=str(cache), options=options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCR_VLLM_PYTHON", PYTHON)
+        engine = engines.create(spec, host)
+    assert isinstance(engine, VllmEngine)
+    try:
+        engine.load()
+        yield engine
+    finally:
+        engine.unload()
+        host.close()
+
+
+@pytest.mark.timeout(600)
+class TestItself(VllmContract):
+    tells_apart = False
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("loop_guard", [True, False])
+def test_pages_say_the_same_as_with_the_engine_transformers(
+    ready: VllmEngine, checkpoint: Path, tmp_path: Path, loop_guard: bool
+) -> None:
+    """Token for token, long enough for the loop guard: the model repeats itself.
+
+    The page has the model's own size: it is resized by other libraries, whose pixels differ in the last place.
+    """
+    page = greedy.page(224, 308)
+    asked = [
+        InferRequest(image=page, task=task, max_tokens=160, loop_guard=loop_guard)
+        for task in ("document", "figure")
+    ]
+    host = HostTier.create("m")
+    spec = ModelSpec(name="m", engine="transformers", path=str(checkpoint), cache_dir=str(tmp_path))
+    other = engines.create(spec, host)
+    try:
+        other.load()
+        wanted = [answer(other, each) for each in asked]
+    finally:
+        other.unload()
+        host.close()
+    found = ready.infer(asked)
+    for read, same in zip(found, wanted, strict=True):
+        assert isinstance(read, PageResult), read
+        assert read.text == same.text
+        assert (read.prompt_tokens, read.completion_tokens) == (same.prompt_tokens, same.completion_tokens)
+        assert (read.finish_reason, read.width, read.height) == (same.finish_reason, same.width, same.height)
+
+
+@pytest.mark.timeout(600)
+def test_a_server_whose_computing_process_dies_is_broken_and_leaves_nothing(ready: VllmEngine) -> None:
+    before = set(os.listdir("/dev/shm"))
+    ends_with_everything(ready)
+    assert set(os.listdir("/dev/shm")) <= before
