@@ -43,7 +43,7 @@ def read(settings: Settings, config: Config, environ: Mapping[str, str]) -> Fact
     device = machine.device(settings)
     uuid = device.uuid if device.kind == "cuda" else None
     driver, gpus = machine.driver(uuid)
-    engines = tuple(models.installed(config, environ))
+    engines = tuple(machine.interpreted(each, environ) for each in models.installed(config, environ))
     asks_torch = any(BY_NAME[each.name].extra == "transformers" and not each.missing for each in engines)
     return Facts(
         version=__version__,

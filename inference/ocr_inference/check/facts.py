@@ -77,6 +77,10 @@ class Engine(Struct, frozen=True, kw_only=True):
     """Libraries that aren't installed."""
     extra: str
     """What installs them: `pip install 'ocr-operator[extra]'`."""
+    runs: str | None = None
+    """Version of what it runs by an interpreter of its own, such as vLLM's; null of other engines."""
+    problem: str | None = None
+    """Why that can't be run."""
 
 
 class Model(Struct, frozen=True, kw_only=True):

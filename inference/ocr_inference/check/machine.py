@@ -14,11 +14,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from ocr_inference import limits
 from ocr_inference.api import tokens
 from ocr_inference.check import verdict
-from ocr_inference.check.facts import Cache, Device, Driver, Gpu, Limits, LiveSettings, Port, Tokens, Torch
+from ocr_inference.check.facts import (
+    Cache,
+    Device,
+    Driver,
+    Engine,
+    Gpu,
+    Limits,
+    LiveSettings,
+    Port,
+    Tokens,
+    Torch,
+)
 from ocr_inference.config import live_settings
 from ocr_inference.config.settings import Config, Settings
 from ocr_inference.connections import files, listening
@@ -26,14 +38,22 @@ from ocr_inference.connections import limits as connection_limits
 from ocr_inference.device import choosing, gpu, nvml
 from ocr_inference.device.gpu import NoDevice
 from ocr_inference.device.gpu_usage import MAX_GPUS
+from ocr_inference.engines import INTERPRETED
 from ocr_wire import names
 from ocr_wire.checked import Invalid
+from ocr_wire.engines import BY_NAME
 
 PROBE = "ocr_inference.engines.probe"
 ANSWER_SECONDS = 5.0
 """Time that a server has to say that it is there."""
 PROBE_SECONDS = 180.0
 """Importing torch from a cold disk takes a minute."""
+VERSION = """
+import sys
+from importlib.metadata import distributions
+print(next((each.version for each in distributions() if each.name in sys.argv[1:]), ""))
+"""
+"""Program that says which version of one of these distributions its Python has; it imports none of them."""
 
 
 def device(settings: Settings) -> Device:
@@ -91,6 +111,27 @@ def torch(environ: Mapping[str, str], uuid: str | None) -> Torch:
         return Torch(problem=f"torch wasn't imported within {PROBE_SECONDS:.0f} s")
     except (OSError, msgspec.DecodeError) as error:
         return Torch(problem=f"torch can't be asked: {error}")
+
+
+def interpreted(engine: Engine, environ: Mapping[str, str]) -> Engine:
+    """Return an engine with the version of what it runs by an interpreter of its own; others as they are."""
+    if engine.name not in INTERPRETED or engine.missing:
+        return engine
+    variable, names = BY_NAME[engine.name].interpreter, INTERPRETED[engine.name]
+    python = environ[variable]
+    try:
+        done = subprocess.run(
+            [python, "-I", "-c", VERSION, *names],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return structs.replace(engine, problem=f"{variable}={python} can't be run: {error}")
+    if done.returncode == 0 and done.stdout.strip():
+        return structs.replace(engine, runs=done.stdout.strip())
+    return structs.replace(engine, problem=f"{variable}={python} has no {names[0]}")
 
 
 def cache(folder: Path, hub: Path) -> Cache:

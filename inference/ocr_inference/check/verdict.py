@@ -92,6 +92,8 @@ def _engines(engines: Iterable[Engine]) -> Iterator[Finding]:
     for engine in engines:
         if engine.missing:
             yield Finding("problem", "engines", why_missing(engine.name, engine.missing))
+        elif engine.problem is not None:
+            yield Finding("problem", "engines", f"engine {engine.name}: {engine.problem}")
 
 
 def _torch(facts: Facts) -> Iterator[Finding]:

@@ -46,6 +46,9 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
         able = ", computes on the GPU" if torch.computes_on_gpu else ""
         flash = "no flash-attn" if torch.flash_attention is None else f"flash-attn {torch.flash_attention}"
         yield "torch", f"{torch.version} for {build}{able}; transformers {torch.transformers}; {flash}"
+    for engine in facts.engines:
+        if engine.runs is not None:
+            yield "engines", f"{engine.name} {engine.runs}, by a Python of its own"
     for model in facts.models:
         yield "models", f"{model.name} ({model.engine}): {_model(model)}"
     free = "" if facts.cache.free_bytes is None else f", {size(facts.cache.free_bytes)} free"

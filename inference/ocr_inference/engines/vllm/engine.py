@@ -217,7 +217,7 @@ class VllmEngine:
     def _python(self) -> str:
         python = self._environ.get(PYTHON, "")
         if not os.access(python, os.X_OK):
-            message = engines.why_missing("vllm", ("vLLM",))
+            message = engines.why_missing("vllm", ("vllm",))
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message))
         return python
 

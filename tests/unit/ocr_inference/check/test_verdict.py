@@ -117,6 +117,10 @@ CASES = {
         structs.replace(GOOD, engines=(Engine(name="rapidocr", missing=("onnxruntime",), extra="rapidocr"),)),
         *("problem", "engines", "pip install 'ocr-operator[rapidocr]'"),
     ),
+    "an interpreter": Case(
+        structs.replace(GOOD, engines=(Engine(name="vllm", extra="vllm", problem="it has no vllm"),)),
+        *("problem", "engines", "engine vllm: it has no vllm"),
+    ),
     "torch": Case(structs.replace(GOOD, torch=Torch(problem="no kernel")), "problem", "torch", "no kernel"),
     "torch for CPUs": Case(
         structs.replace(GOOD, torch=structs.replace(TORCH, cuda_version=None)),
