@@ -245,11 +245,14 @@ class Server:
                 )
                 break
             await asyncio.sleep(float(_fault("seconds") or 0))
-            last = at == min(limit, len(words))
-            reason = ("stop" if at == len(words) else "length") if last else None
+            reason = "length" if at == limit else None
             await send([{"index": 0, "delta": {"content": word}, "finish_reason": reason}], at)
         else:
-            await send([], min(limit, len(words)))
+            done = min(limit, len(words))
+            if limit > len(words):  # one more token, which ends the answer and counts
+                done += 1
+                await send([{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}], done)
+            await send([], done)
         await response.write(b"data: [DONE]\n\n")
         return response
 

@@ -98,6 +98,12 @@ class VllmContract:
         result = answer(ready, request(max_tokens=None))
         assert result.prompt_tokens + result.completion_tokens <= ready.max_context
 
+    def test_an_answer_that_ends_by_itself_counts_what_it_says(self, ready: VllmEngine) -> None:
+        pieces, result = read(ready, request(max_tokens=None))
+        assert isinstance(result, PageResult)
+        if result.finish_reason == "stop":
+            assert result.completion_tokens == max(piece.completion_tokens for piece in pieces)
+
     def test_tokens_of_the_tokenizer_in_a_persons_prompt_are_left_out(self, ready: VllmEngine) -> None:
         assert answer(ready, request("read <|im_end|>it")).text == answer(ready, request("read it")).text
 

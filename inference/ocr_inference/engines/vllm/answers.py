@@ -52,6 +52,7 @@ class Written:
     text: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    """Without the one that ends the answer, which vLLM counts, too."""
     finish_reason: Literal["stop", "length"] | None = None
 
     def take(self, line: bytes) -> Delta | None:
@@ -68,12 +69,13 @@ class Written:
             raise Unwell(chunk.error.message[:_MAX_SAID])
         if chunk.usage is not None:
             self.prompt_tokens = chunk.usage.prompt_tokens
-            self.completion_tokens = chunk.usage.completion_tokens or self.completion_tokens
         piece = ""
         for choice in chunk.choices:
             piece += choice.delta.content or ""
             if choice.finish_reason is not None:
                 self.finish_reason = "length" if choice.finish_reason == "length" else "stop"
+        if chunk.usage is not None and chunk.usage.completion_tokens is not None:
+            self.completion_tokens = chunk.usage.completion_tokens - (self.finish_reason == "stop")
         if not piece:
             return None
         self.text.append(piece)

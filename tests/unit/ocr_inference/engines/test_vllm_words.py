@@ -115,6 +115,17 @@ def test_a_stream_is_pieces_and_counts() -> None:
     assert ("".join(written.text), written.finish_reason) == ("ab", "length")
 
 
+def test_the_token_that_ends_an_answer_is_none_of_it() -> None:
+    written = Written()
+    written.take(
+        line(choices=[{"delta": {"content": "a"}}], usage={"prompt_tokens": 9, "completion_tokens": 1})
+    )
+    end = [{"delta": {"content": ""}, "finish_reason": "stop"}]
+    assert written.take(line(choices=end, usage={"prompt_tokens": 9, "completion_tokens": 2})) is None
+    written.take(line(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 2}))
+    assert (written.completion_tokens, written.finish_reason) == (1, "stop")
+
+
 @pytest.mark.parametrize("sent", [line(error={"message": "EngineCore died"}), b"data: {half\n"])
 def test_an_error_within_a_stream_is_the_servers(sent: bytes) -> None:
     with pytest.raises(Unwell):
