@@ -42,7 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ready(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     cache, host = tmp_path_factory.mktemp("cache"), HostTier.create("m")
-    options = {"max_batch": 8, "kv_cache_gib": 0.5, "threads": 1}
+    options: dict[str, bool | int | float | str] = {"max_batch": 8, "kv_cache_gib": 0.5, "threads": 1}
     spec = ModelSpec(name="m", engine="vllm", path=str(checkpoint), cache_dir=str(cache), options=options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCR_VLLM_PYTHON", PYTHON)
