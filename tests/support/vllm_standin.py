@@ -89,7 +89,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", required=name in ("model", "uds"))
     for name in ("max-num-seqs", "max-model-len", "kv-cache-memory-bytes"):
         parser.add_argument(f"--{name}", type=int, default=-1)
-    parser.add_argument("--gpu-memory-utilization", type=float)
+    for name in ("gpu-memory-utilization", "mm-processor-cache-gb"):
+        parser.add_argument(f"--{name}", type=float)
     for name in (
         "enable-sleep-mode",
         "enforce-eager",
