@@ -19,6 +19,10 @@ PACKAGES: Final = (
 )
 
 
+class NotHere(Exception):
+    """What a measurement needs isn't installed; says what."""
+
+
 @dataclass(frozen=True)
 class Row:
     what: str
