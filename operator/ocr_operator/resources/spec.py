@@ -232,8 +232,14 @@ class Spec(_Part, frozen=True):
     gpu: Gpu = Gpu()
     cache: Cache = Cache(empty_dir=EmptyDir())
     server: Server = Server()
-    resources: Resources = Resources()
+    resources: Resources | None = None
+    """None and not an empty one, so that stored resources of older versions stay as they are."""
     template: Template = Template()
+
+    @property
+    def asked(self) -> Resources:
+        """Return `resources`, which say nothing where they are left out."""
+        return self.resources or Resources()
 
     @property
     def gpu_memory_bytes(self) -> int:
@@ -349,9 +355,9 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
     cache = spec.cache
     if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
         yield "spec.cache", "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
-    asked = spec.resources.requests
-    for field in asked.__struct_fields__:
-        request, limit = getattr(asked, field), getattr(spec.resources.limits, field)
+    asked = spec.asked
+    for field in asked.requests.__struct_fields__:
+        request, limit = getattr(asked.requests, field), getattr(asked.limits, field)
         if request is not None and limit is not None and request.number > limit.number:
             yield "spec.resources", "a request must not be above its limit"
             break

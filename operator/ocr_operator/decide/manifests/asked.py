@@ -22,7 +22,7 @@ def asked(resource: OcrDeployment) -> str:
         "server": _said(spec.server),
         "template": _said(spec.template),
     }
-    if resources := _said(spec.resources):
+    if resources := _said(spec.asked):
         said["resources"] = (
             resources  # a field that 0.1.0 didn't have: the digest of who doesn't use it stays
         )

@@ -22,8 +22,8 @@ SERVER_MIB: Final = 64
 
 def of(spec: Spec) -> dict[str, Any]:
     """Return `resources` of the container, over which the resource's template is laid."""
-    requests = {**_defaults(spec), **spec.resources.requests.said()}
-    limits = spec.resources.limits.said()
+    requests = {**_defaults(spec), **spec.asked.requests.said()}
+    limits = spec.asked.limits.said()
     made: dict[str, Any] = {}
     if spec.gpu.sharing == "exclusive":
         requests[spec.gpu.resource_name] = limits[spec.gpu.resource_name] = "1"
@@ -42,7 +42,7 @@ def _defaults(spec: Spec) -> dict[str, str]:
     A limit without a request is one: Kubernetes takes it as the request, and one of ours could be above it. So is what
     the template says of the pod as a whole, which its containers must not exceed together.
     """
-    said = {*spec.resources.limits.said(), *_said_by(spec.template.spec)}
+    said = {*spec.asked.limits.said(), *_said_by(spec.template.spec)}
     mib = SERVER_MIB + sum(engines.BY_NAME[model.engine].worker_mib for model in spec.models)
     usual = {"cpu": CPU, "memory": Bytes(mib * 2**20).quantity()}
     return {name: amount for name, amount in usual.items() if name not in said}
