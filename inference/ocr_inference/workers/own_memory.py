@@ -114,17 +114,23 @@ def drop_file_pages(smaps: Path = Path("/proc/self/smaps")) -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         madvise = ctypes.CDLL(None).madvise
-        for begin, end in read_only_files(smaps.read_text()):
+        for begin, end in read_only_files(smaps.read_text(errors="replace")):
             madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def read_only_files(smaps: str) -> Iterator[tuple[int, int]]:
     """Yield begin and end of all mappings of files that can't be written and hold nothing but the file's pages."""
     mapping: tuple[int, int] | None = None
+    # Others have been written while they were loaded, and what was written would be lost, also where it was swapped
+    # out: then it isn't anonymous any more.
+    unwritten = {"Anonymous:", "Swap:"}
+    seen: set[str] = set()
     for line in smaps.splitlines():
         if (found := _MAPPING.match(line)) is not None:
             is_file = found["access"] in {"r--p", "r-xp"} and found["path"].startswith("/")
-            mapping = (int(found["begin"], 16), int(found["end"], 16)) if is_file else None
-        elif mapping is not None and line.split() == ["Anonymous:", "0", "kB"]:
-            # Others have been written while they were loaded, and what was written would be lost.
-            yield mapping
+            mapping, seen = (int(found["begin"], 16), int(found["end"], 16)) if is_file else None, set()
+        elif mapping is not None and line.split()[1:] == ["0", "kB"]:
+            seen.add(line.split()[0])
+            if seen >= unwritten:
+                yield mapping
+                mapping = None

@@ -95,16 +95,25 @@ SMAPS = """\
 Size:               1024 kB
 Rss:                 512 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 7f0000100000-7f0000200000 r--p 00100000 08:01 42                         /usr/lib/libread.so
 Anonymous:             4 kB
+Swap:                  0 kB
 7f0000200000-7f0000300000 rw-p 00200000 08:01 42                         /usr/lib/libread.so
 Anonymous:             0 kB
+Swap:                  0 kB
 7f0000300000-7f0000400000 r--p 00000000 00:00 0
 Anonymous:             0 kB
+Swap:                  0 kB
 7f0000400000-7f0000500000 r--s 00000000 08:01 43                         /var/cache/shared
 Anonymous:             0 kB
+Swap:                  0 kB
 7fff00000000-7fff00002000 r-xp 00000000 00:00 0                          [vdso]
 Anonymous:             0 kB
+Swap:                  0 kB
+7fff00002000-7fff00004000 r--p 00000000 08:01 42                         /usr/lib/swapped.so
+Anonymous:             0 kB
+Swap:                  8 kB
 """
 
 
