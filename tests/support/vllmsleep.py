@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ocr_inference import engines
 from ocr_inference.engines.vllm.engine import VllmEngine
-from ocr_inference.protocol.engine import EngineError, Failure, Footprint, ModelSpec
+from ocr_inference.protocol.engine import EngineError, Failure, Footprint, ModelSpec, Progress, Report
 from ocr_inference.protocol.host_tier import HostTier
 from tests.support import vllm_standin
 from tests.support.engines import picture
@@ -46,8 +46,22 @@ def lying(folder: Path) -> str:
         return f"{said}; {engine.pid}"
 
 
+def crowded(folder: Path) -> int:
+    """Bytes of a model before whose start another process leaves the GPU, while the checkpoint is fetched."""
+    state = Path(os.environ["STUB_NVML"])
+    free = f" {vllm_standin.FREE} "
+    state.write_text(state.read_text().replace(free, f" {vllm_standin.FREE // 2} "))
+
+    def leave(progress: Progress) -> None:
+        if progress.phase == "checking":
+            state.write_text(state.read_text().replace(f" {vllm_standin.FREE // 2} ", free))
+
+    with _loaded(folder, leave) as (_, loaded):
+        return loaded.device_bytes
+
+
 @contextmanager
-def _loaded(folder: Path) -> Iterator[tuple[VllmEngine, Footprint]]:
+def _loaded(folder: Path, report: Report = lambda _: None) -> Iterator[tuple[VllmEngine, Footprint]]:
     os.environ |= {
         "OCR_VLLM_PYTHON": str(vllm_standin.interpreter(folder)),
         "VLLM_STANDIN_FAULTS": str(folder / "faults.json"),
@@ -55,7 +69,7 @@ def _loaded(folder: Path) -> Iterator[tuple[VllmEngine, Footprint]]:
     }
     spec = ModelSpec(name="m", engine="vllm", device="cuda", gpu_uuid=UUID, path=str(folder))
     host = HostTier.create("m")
-    engine = engines.create(spec, host)
+    engine = engines.create(spec, host, report)
     assert isinstance(engine, VllmEngine)
     try:
         yield engine, engine.load()

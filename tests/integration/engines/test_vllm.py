@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ocr_inference import engines
-from ocr_inference.engines.vllm import keeper, leftovers
+from ocr_inference.engines.vllm import asking, command, keeper, leftovers, opening
+from ocr_inference.engines.vllm.client import Client, Report
 from ocr_inference.engines.vllm.engine import VllmEngine
 from ocr_inference.protocol.engine import (
     Engine,
@@ -159,6 +161,40 @@ def test_without_an_interpreter_the_model_is_refused_at_once(folder: Path) -> No
     assert engines.unusable({"m": "vllm"}, os.environ) == {}
 
 
+def test_an_interpreter_may_be_named_from_the_working_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OCR_VLLM_PYTHON", "./python")
+    for each in loaded(spec_of(folder)):
+        assert each.pid is not None
+
+
+def test_a_start_that_can_not_begin_leaves_no_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    file = str(folder / "config.json")
+    spec = ModelSpec(name="m", engine="vllm", path=str(folder), cache_dir=file)
+    with pytest.raises(NotADirectoryError):
+        next(loaded(spec))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_kept_of_a_page_that_is_read(ready: VllmEngine, folder: Path) -> None:
+    assert ready.folder is not None
+    client = Client(ready.folder / command.SOCKET, lambda: False)
+    try:
+        client.read(1, lambda: asking.ask(opening.open(folder), request(), ready.max_context), "chat")
+        assert client.pages == 1
+        reports: list[Report] = []
+        while not any(isinstance(each, tuple) and isinstance(each[1], PageResult) for each in reports):
+            reports += client.reports(1.0)
+        assert client.pages == 0
+    finally:
+        client.close()
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -191,7 +227,9 @@ class Worker:
 @pytest.fixture
 def worker(folder: Path) -> Iterator[Worker]:
     arguments = [sys.executable, "-c", PROGRAM, str(folder)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         kept = int(process.stdout.readline())
         pids = list(keeper.descendants(kept))
@@ -206,19 +244,40 @@ def test_nothing_is_left_of_a_worker_that_is_killed(worker: Worker) -> None:
     assert not worker.folder.exists()
 
 
-def test_what_a_killed_keeper_leaves_ends_at_the_next_start(worker: Worker) -> None:
-    os.kill(worker.kept, signal.SIGKILL)
-    worker.kill()
-    # The server ends with its keeper; its engine and that one's worker don't.
-    until(lambda: len(_alive(worker.pids)) == 2)
-    assert set(leftovers.end()) == set(worker.pids[1:])
-    until(lambda: not _alive(worker.pids))
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
+def test_nothing_is_left_where_a_workers_whole_group_is_killed(worker: Worker, how: signal.Signals) -> None:
+    """As by `timeout`, and by a terminal that is closed."""
+    os.killpg(worker.process.pid, how)
+    worker.process.wait()
+    until(lambda: not _alive([worker.kept, *worker.pids]))
     assert not worker.folder.exists()
 
 
+def test_what_a_killed_keeper_leaves_ends_at_the_next_start(worker: Worker) -> None:
+    os.kill(worker.kept, signal.SIGKILL)
+    worker.kill()
+    # The server ends with its keeper; its engine and that one's worker don't. Any start on this machine ends them, also
+    # one of a test beside this one.
+    until(lambda: not _alive(worker.pids[:1]))
+    leftovers.end()
+    until(lambda: not _alive(worker.pids))
+    until(lambda: not worker.folder.exists())
+
+
 def test_processes_of_a_keeper_that_lives_are_no_leftovers(engine: VllmEngine) -> None:
-    assert leftovers.end() == []
+    assert engine.pid is not None
+    own = set(keeper.descendants(engine.pid))
+    assert not own & set(leftovers.end())
     assert isinstance(read(engine, PAGE)[1], PageResult)
+
+
+def test_processes_of_another_namespace_are_no_leftovers() -> None:
+    """A machine sees those of its containers, where the keeper's number is another one."""
+    others = {**os.environ, keeper.MARK: f"{2**30}:1:pid:[1]"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=others) as process:
+        assert process.pid not in leftovers.end()
+        process.communicate(b"\n")
+    assert process.returncode == 0
 
 
 def _alive(pids: list[int]) -> list[int]:

@@ -41,6 +41,10 @@ def test_weights_go_and_come_back_and_what_is_free_is_measured(machine: nvml.Mac
     assert len(set(texts)) == 1
 
 
+def test_what_others_free_during_a_download_is_not_counted(machine: nvml.Machine, folder: Path) -> None:
+    assert machine.call(vllmsleep.crowded, folder) == TAKEN
+
+
 def test_a_sleeping_server_gets_no_page(machine: nvml.Machine, folder: Path) -> None:
     assert machine.call(vllmsleep.asleep, folder).message == "the model is not loaded"
 

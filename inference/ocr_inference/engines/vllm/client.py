@@ -19,7 +19,7 @@ import aiohttp
 
 from ocr_inference.engines.vllm.answers import Unwell, Written, refused
 from ocr_inference.engines.vllm.asking import Asked
-from ocr_inference.protocol.engine import Event, Failure, FailureKind, PageResult, Shortage
+from ocr_inference.protocol.engine import Delta, Event, Failure, FailureKind, PageResult, Shortage
 
 _T = TypeVar("_T")
 PREPARING: Final = 2
@@ -61,6 +61,11 @@ class Client:
         if (page := self._pages.pop(number, None)) is not None:
             page.cancel()
 
+    @property
+    def pages(self) -> int:
+        """Number of pages whose end hasn't been reported."""
+        return len(self._pages)
+
     def reports(self, seconds: float) -> list[Report]:
         """Return what has been reported, after waiting at most that long for the first."""
         found: list[Report] = []
@@ -68,6 +73,9 @@ class Client:
             found.append(self._reports.get(timeout=seconds))
             while True:
                 found.append(self._reports.get_nowait())
+        for report in found:
+            if not isinstance(report, Died) and not isinstance(report[1], Delta):
+                self._pages.pop(report[0], None)
         return found
 
     def is_ready(self) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ocr_inference.engines.vllm.asking import MODEL
+from ocr_wire.redaction import is_secret
 
 MODULE: Final = "vllm.entrypoints.openai.api_server"
 """By module: the script `vllm` looks for a distribution of that name, which the one for CPUs hasn't."""
@@ -77,7 +78,8 @@ def environment(start: Start, environ: Mapping[str, str]) -> dict[str, str]:
     passed = {
         name: value
         for name, value in environ.items()
-        if (name in _KEPT or name.startswith(_KEPT_PREFIXES)) and "KEY" not in name and "TOKEN" not in name
+        if (name in _KEPT or name.startswith(_KEPT_PREFIXES))
+        and not ("KEY" in name or "TOKEN" in name or is_secret(name, value))
     }
     cache = str(start.cache)
     chosen = {

@@ -85,9 +85,9 @@ class VllmEngine:
     def load(self) -> Footprint:
         self.unload()
         leftovers.end()
-        used = self._device_used()
         checkpoint = sources.fetch(self._spec, Path(self._spec.cache_dir), self._report, self._environ)
         self._opened = opening.open(checkpoint.folder)
+        used = self._device_used()  # not before a download: others come and go meanwhile
         try:
             self._start(checkpoint.folder)
             self._wait()
@@ -196,10 +196,11 @@ class VllmEngine:
     # --- the server -------------------------------------------------------------------------------------------
 
     def _start(self, checkpoint: Path) -> None:
+        python = self._python()
         folder = process.new_folder()
         cache = Path(self._spec.cache_dir) / "vllm" if self._spec.cache_dir else folder / "cache"
         start = Start(
-            python=self._python(),
+            python=python,
             checkpoint=checkpoint,
             folder=folder,
             cache=cache,
@@ -219,7 +220,8 @@ class VllmEngine:
         if not os.access(python, os.X_OK):
             message = engines.why_missing("vllm", ("vllm",))
             raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message))
-        return python
+        # The server has a working folder of its own. Links stay: they are what makes a virtual environment.
+        return str(Path(python).absolute())
 
     def _dtype(self) -> str:
         """Return the number type, as the engine `transformers` chooses it."""
@@ -244,7 +246,9 @@ class VllmEngine:
         self.max_context = found.data[0].max_model_len
 
     def _failed_start(self, server: ServerProcess) -> Exception:
-        failure = log_words.failed_start(server.end(), self._environ.get(PYTHON, ""))
+        failure = log_words.failed_start(
+            server.end(), self._environ.get(PYTHON, ""), on_gpu=self._spec.device == "cuda"
+        )
         if failure.kind is not FailureKind.OUT_OF_MEMORY:
             return EngineError(failure)
         return limits.OutOfHostMemory(failure.message) if failure.of_host else MemoryError(failure.message)

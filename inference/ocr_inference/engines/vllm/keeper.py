@@ -24,7 +24,8 @@ from typing import Final
 
 MARK: Final = "OCR_VLLM_KEEPER"
 """Variable in the environment of all that a keeper started: its process id and when it began, which name it for as long
-as the machine runs."""
+as the machine runs, and the namespace that counts them. A machine sees the processes of its containers, too, where
+their keepers have other numbers."""
 STOP: Final = b"s"
 """Sent by the worker: end the server in its own way, then all that is left."""
 GRACE_SECONDS: Final = 10.0
@@ -70,9 +71,18 @@ def identity(pid: int) -> str | None:
     return None if state in "ZX" else f"{pid}:{began}"
 
 
+def namespace() -> str:
+    """Return the name of this process's namespace of process ids; empty where the system has none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def _started(command: list[str]) -> int:
     """Start the command in a session and group of its own; return its process id."""
-    here, mark = os.getpid(), identity(os.getpid())
+    here = os.getpid()
+    mark = f"{identity(here)}:{namespace()}"
     pid = os.fork()
     if pid:
         return pid
@@ -82,7 +92,7 @@ def _started(command: list[str]) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == here:
-            os.execve(command[0], command, {**os.environ, MARK: mark or ""})  # noqa: S606 no shell is what is wanted
+            os.execve(command[0], command, {**os.environ, MARK: mark})  # noqa: S606 no shell is what is wanted
     except OSError as error:
         sys.stderr.write(f"{command[0]} can't be started: {error.strerror}\n")
         sys.stderr.flush()

@@ -19,8 +19,7 @@ def end() -> list[int]:
     """Kill vLLM's processes of this user that a keeper has left behind, and remove their folder; returns their process
     ids.
 
-    A keeper that lives looks after its own. Nothing of another pod is seen: its processes are in a namespace of
-    theirs.
+    A keeper that lives looks after its own. Processes of a container are left alone where this one is outside of it.
     """
     found: list[int] = []
     folders: set[Path] = set()
@@ -41,14 +40,15 @@ def end() -> list[int]:
 
 
 def _keeper_of(pid: int) -> str | None:
-    """Return the mark of a process; None where it has none, or belongs to another user."""
+    """Return the identity of a process's keeper; None where it has none in this namespace, or is another user's."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return None
     start = f"{keeper.MARK}=".encode()
     for entry in environment.split(b"\0"):
-        owner = entry.removeprefix(start).decode("ascii", "replace")
-        if entry.startswith(start) and owner.partition(":")[0].isdecimal():
-            return owner
+        number, _, rest = entry.removeprefix(start).decode("ascii", "replace").partition(":")
+        began, _, namespace = rest.partition(":")
+        if entry.startswith(start) and number.isdecimal() and namespace == keeper.namespace():
+            return f"{number}:{began}"
     return None

@@ -28,16 +28,18 @@ _LEVEL: Final = re.compile(r"^(?:ERROR|CRITICAL) [\d:. -]+\[[^]]*\] ?")
 _EXCEPTION: Final = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?(?P<kind>[A-Z]\w*(?:Error|Exception)): (?P<said>.+)$")
 _ROOT_CAUSE: Final = re.compile(r"root cause|Engine core initialization failed|EngineDeadError")
 """Errors that only repeat that another one happened."""
-_MISSING: Final = re.compile(r"No module named '?vllm|can't be started")
+_MISSING: Final = re.compile(r"No module named '?vllm'?(?![\w.])|can't be started")
+"""Not a module of vLLM's: it says of some that they are missing, and goes on."""
 _NO_MEMORY: Final = (
     "out of memory",
     "OutOfMemoryError",
     "No available memory for the cache blocks",
     "on startup is less than",
     "is less than requested memory for kv",
-    "is larger than the available KV cache memory",
     "DefaultCPUAllocator: can't allocate memory",
 )
+_OF_HOST: Final = "DefaultCPUAllocator"
+_SMALL_CACHE: Final = "is larger than the available KV cache memory"
 _BAD_CHECKPOINT: Final = (
     "are not supported for now",
     "is not supported for now",
@@ -73,11 +75,14 @@ def cause(lines: Sequence[str]) -> str:
     errors = [line for line in plain if _EXCEPTION.match(line)]
     causes = [line for line in errors if not _ROOT_CAUSE.search(line)]
     found = (causes or errors or [line for line in plain if line][-1:] or [""])[0]
+    if "validation error" in found:  # what is wrong is in the next lines
+        more = plain[plain.index(found) + 1 :][:2]
+        found = " ".join([found, *(line for line in more if not line.startswith("For further information"))])
     return found[:_MAX_SAID]
 
 
-def failed_start(end: Exit, python: str) -> Failure:
-    """Explain a server that ended before it was ready."""
+def failed_start(end: Exit, python: str, *, on_gpu: bool) -> Failure:
+    """Explain a server that ended before it was ready. Its log has the word CUDA on a CPU, too."""
     said = cause(end.lines)
     text = "\n".join(end.lines)
     if _MISSING.search(text):
@@ -86,12 +91,15 @@ def failed_start(end: Exit, python: str) -> Failure:
         )
         return Failure(kind=FailureKind.UNSUPPORTED, message=message, exit_code=end.code)
     message = f"vLLM ended with exit code {end.code} before it was ready: {said or 'it said nothing'}"
+    if _SMALL_CACHE in text:
+        message = f"{message}; it takes a larger kv_cache_gib, or a smaller max_context"
+        return Failure(kind=FailureKind.UNSUPPORTED, message=message, exit_code=end.code)
     if any(words in text for words in _NO_MEMORY):
         return Failure(
             kind=FailureKind.OUT_OF_MEMORY,
             message=f"{message}; a smaller kv_cache_gib or max_context needs less",
             exit_code=end.code,
-            of_host="CUDA" not in text,
+            of_host=not on_gpu or _OF_HOST in text,
         )
     kind = FailureKind.FAILED
     if any(words in text for words in _BAD_CHECKPOINT):

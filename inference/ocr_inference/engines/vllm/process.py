@@ -41,10 +41,10 @@ class ServerProcess:
         self._on_line = on_line
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._folder = start.folder
-        start.cache.mkdir(parents=True, exist_ok=True)
         self._ours, theirs = socket.socketpair()
         with theirs:
             try:
+                start.cache.mkdir(parents=True, exist_ok=True)
                 self._process = subprocess.Popen(
                     # Isolated: whatever is in the environment is for the server, and it needs no packages.
                     (
@@ -64,6 +64,8 @@ class ServerProcess:
                     pass_fds=(theirs.fileno(),),
                     cwd=start.folder,
                     env=command.environment(start, environ),
+                    # What ends the worker's whole group, or its terminal, must not end who cleans up after it.
+                    start_new_session=True,
                 )
             except OSError:
                 self._ours.close()

@@ -40,7 +40,8 @@ DEEPSEEK = Opened(Path("/m"), DEEPSEEK_OCR, "deepseek_vl_v2", (1,), deepseek_ocr
         ),
         (
             [
-                "ValueError: Available memory on node 0 (1.0/2.0 GiB) on startup is less than desired CPU memory"
+                "WARNING 11-28 10:00:00 [vllm.py:1704] Enforce eager set, disabling torch.compile, CUDAGraphs, and",
+                "ValueError: Available memory on node 0 (1.0/2.0 GiB) on startup is less than desired CPU memory",
             ],
             FailureKind.OUT_OF_MEMORY,
             True,
@@ -60,6 +61,33 @@ DEEPSEEK = Opened(Path("/m"), DEEPSEEK_OCR, "deepseek_vl_v2", (1,), deepseek_ocr
             False,
             "Odd",
         ),
+        (
+            [
+                "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
+                "  Value error, User-specified max_model_len (9999) is greater than the derived max_model_len",
+                "    For further information visit https://errors.pydantic.dev/2.12/v/value_error",
+            ],
+            FailureKind.INVALID_CHECKPOINT,
+            False,
+            "for ModelConfig Value error, User-specified max_model_len (9999) is greater than the derived",
+        ),
+        (
+            [
+                "ValueError: 2.0 GiB KV cache is needed, which is larger than the available KV cache memory (0.25 GiB)."
+            ],
+            FailureKind.UNSUPPORTED,
+            False,
+            "a larger kv_cache_gib, or a smaller max_context",
+        ),
+        (
+            [
+                "WARNING Failed to import from vllm._C: ModuleNotFoundError(\"No module named 'vllm._C'\")",
+                "RuntimeError: it can't compute",
+            ],
+            FailureKind.FAILED,
+            False,
+            "it can't compute",
+        ),
         (["INFO 11-28 all is well", ""], FailureKind.FAILED, False, "all is well"),
         ([], FailureKind.FAILED, False, "it said nothing"),
     ],
@@ -67,7 +95,8 @@ DEEPSEEK = Opened(Path("/m"), DEEPSEEK_OCR, "deepseek_vl_v2", (1,), deepseek_ocr
 def test_a_failed_start_is_explained_by_its_last_lines(
     lines: Sequence[str], kind: FailureKind, of_host: bool, says: str
 ) -> None:
-    failure = log_words.failed_start(Exit(1, lines), "/opt/python")
+    on_gpu = kind is FailureKind.OUT_OF_MEMORY and not of_host
+    failure = log_words.failed_start(Exit(1, lines), "/opt/python", on_gpu=on_gpu)
     assert (failure.kind, failure.of_host, failure.exit_code) == (kind, of_host, 1)
     assert says in failure.message
 
@@ -261,10 +290,13 @@ def test_the_environment_has_no_secrets_and_nothing_of_our_python() -> None:
         "PYTHONPATH": "/ours",
         "HF_TOKEN": "hf_x",
         "VLLM_API_KEY": "x",
+        "VLLM_S3_SECRET": "x",
+        "VLLM_MIRROR": "https://user:hunter22@mirror",
         "VLLM_LOGGING_LEVEL": "DEBUG",
         "HF_ENDPOINT": "http://hub",
     }
     found = command.environment(START, environ)
     assert not {"PYTHONPATH", "HF_TOKEN", "VLLM_API_KEY", "HF_ENDPOINT"} & found.keys()
+    assert not {"VLLM_S3_SECRET", "VLLM_MIRROR"} & found.keys()
     assert (found["PATH"], found["VLLM_LOGGING_LEVEL"]) == ("/bin", "DEBUG")
     assert (found["CUDA_VISIBLE_DEVICES"], found["HF_HUB_OFFLINE"], found["HOME"]) == ("GPU-1", "1", "/c")
