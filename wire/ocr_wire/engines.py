@@ -28,7 +28,7 @@ class Option:
         """Default and values, as cells of a table."""
         if isinstance(self.default, bool):
             return f"{str(self.default).lower()} | true, false"
-        return f"{self.default} | {self.low:g} – {self.high:g}"
+        return f"{self.default} | {_shown(self.low)} – {_shown(self.high)}"
 
     def fault(self, value: OptionValue) -> str | None:
         """Return what is wrong with a value, as the end of a sentence about the option; None if nothing is."""
@@ -41,7 +41,12 @@ class Option:
         if fits and self.low <= value <= self.high:  # type: ignore[operator]  # it is a number
             return None
         kind = "a whole number" if is_whole else "a number"
-        return f"is {kind} from {self.low:g} to {self.high:g}, not {repr(value)[:80]}"
+        return f"is {kind} from {_shown(self.low)} to {_shown(self.high)}, not {repr(value)[:80]}"
+
+
+def _shown(number: float) -> str:
+    """Return all digits of a bound: rounded, it may be beyond itself."""
+    return f"{number:.15g}"
 
 
 _THREADS: Final = Option(

@@ -120,7 +120,13 @@ def test_every_option_of_a_public_engine_is_documented() -> None:
         ("transformers", {"max_batch": 0}, "option max_batch is a whole number from 1 to 256, not 0"),
         ("transformers", {"pack_weights": 1}, "option pack_weights is true or false, not 1"),
         ("transformers", {"pack_weights": "no"}, "option pack_weights is true or false, not 'no'"),
-        ("fake", {"load_seconds": "1"}, "option load_seconds is a number from -1 to 1.09951e+12, not '1'"),
+        ("fake", {"load_seconds": "1"}, "option load_seconds is a number from -1 to 1099511627776, not '1'"),
+        (
+            "vllm",
+            {"max_context": 1 << 21},
+            "option max_context is a whole number from 0 to 1048576, not 2097152",
+        ),
+        ("vllm", {"kv_cache_gib": 0.1}, "option kv_cache_gib is a number from 0.25 to 1024, not 0.1"),
         ("fake", {"faults_file": 3}, "option faults_file is text, not 3"),
     ],
 )

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     """Run the command until it ends or the worker wants it to end; return its exit code."""
     worker = socket.socket(fileno=int(arguments[0]))
     folder, command = arguments[1], arguments[2:]
-    # A terminal's Ctrl-C and a signal to the group come here, too; only the worker ends this process.
+    # It has a session of its own, for SIGKILL to a group; of other signals, too, only the worker ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)

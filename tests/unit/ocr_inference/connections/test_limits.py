@@ -1,5 +1,7 @@
 """How many connections a limit of open files allows."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,14 @@ from ocr_inference.connections import files, limits
 )
 def test_connections_follow_from_the_open_files(open_files: int, models: int, ordinary: int) -> None:
     assert limits.of(open_files, models).ordinary == ordinary
+
+
+def test_the_example_of_the_documentation_is_right() -> None:
+    said = (Path(__file__).parents[4] / "docs/server-settings.md").read_text(encoding="utf-8")
+    bounds = limits.of(1024, 1)
+    assert f"1,024 files are {bounds.ordinary} requests with one model" in said
+    assert bounds.arrivals == limits.FEWEST
+    assert f"{limits.MOST_ARRIVALS:,}, or what open files leave of them, {limits.FEWEST} at least" in said
 
 
 def test_the_setting_wins_where_the_files_allow_it() -> None:
