@@ -10,6 +10,8 @@ from ocr_inference.protocol.engine import Delta, Failure, FailureKind
 
 DONE: Final = b"[DONE]"
 _MAX_SAID: Final = 500
+_BROKEN_OFF: Final = ("abort", "error")
+"""Reasons of an answer that isn't whole: vLLM gives the first to all answers under way when it is asked to end."""
 
 
 class _Text(Struct):
@@ -72,6 +74,8 @@ class Written:
         piece = ""
         for choice in chunk.choices:
             piece += choice.delta.content or ""
+            if choice.finish_reason in _BROKEN_OFF:
+                raise Unwell("vLLM broke the answer off")
             if choice.finish_reason is not None:
                 self.finish_reason = "length" if choice.finish_reason == "length" else "stop"
         if chunk.usage is not None and chunk.usage.completion_tokens is not None:

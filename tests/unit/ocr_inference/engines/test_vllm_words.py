@@ -155,7 +155,14 @@ def test_the_token_that_ends_an_answer_is_none_of_it() -> None:
     assert (written.completion_tokens, written.finish_reason) == (1, "stop")
 
 
-@pytest.mark.parametrize("sent", [line(error={"message": "EngineCore died"}), b"data: {half\n"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        line(error={"message": "EngineCore died"}),
+        b"data: {half\n",
+        line(choices=[{"delta": {"content": "half"}, "finish_reason": "abort"}]),
+    ],
+)
 def test_an_error_within_a_stream_is_the_servers(sent: bytes) -> None:
     with pytest.raises(Unwell):
         Written().take(sent)
