@@ -37,10 +37,12 @@ class Budgets:
         return [each for each in self.informer.of(key[0]).values() if _resource(each) == key]
 
     def wanted(self, resource: OcrDeployment) -> bool:
-        """Return whether the resource is to have one; not where the operator may not read which there are."""
+        """Return whether the resource is to have one; not in a namespace where the operator may not read which there
+        are.
+        """
         around = self.informer.of(resource.namespace).values()
         others = [each for each in around if not _belongs(each, resource.uid)]
-        return self.informer.complete and manifests.wants_budget(resource, others)
+        return self.informer.listed(resource.namespace) and manifests.wants_budget(resource, others)
 
     def _lost(self, error: api.KubeError) -> None:
         self._on_loss(error)
