@@ -7,6 +7,7 @@ import msgspec
 
 from ocr_operator.controllers.budgets import Budgets
 from ocr_operator.kube import api
+from ocr_wire import names
 from tests.support import resources
 from tests.support.fakekube import FakeKube
 from tests.support.stage import until
@@ -23,15 +24,31 @@ class Narrow(FakeKube):
             yield event
 
 
-async def test_namespace_whose_role_is_of_an_earlier_version_costs_no_other_its_budgets() -> None:
-    budgets = Budgets(
-        Narrow(),
+def made_by(kube: FakeKube, *namespaces: str) -> Budgets:
+    return Budgets(
+        kube,
         time=lambda: 0.0,
         on_loss=lambda _: None,
-        namespaces=("closed", "default"),
+        namespaces=namespaces,
         enqueue=lambda _: None,
         enqueue_namespace=lambda _: None,
     )
+
+
+def budget(name: str, selector: dict[str, Any], *, of: str = "", uid: str = "") -> dict[str, Any]:
+    """A budget, of the resource `of` or of a person."""
+    owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": of, "uid": uid, "controller": True}
+    meta = {"labels": {names.LABEL_DEPLOYMENT: of}, "ownerReferences": [owner]} if of else {}
+    return {
+        "apiVersion": api.BUDGET.api_version,
+        "kind": api.BUDGET.name,
+        "metadata": {"name": name, "namespace": "default", **meta},
+        "spec": {"maxUnavailable": 1, "selector": selector},
+    }
+
+
+async def test_namespace_whose_role_is_of_an_earlier_version_costs_no_other_its_budgets() -> None:
+    budgets = made_by(Narrow(), "closed", "default")
     here = resources.make_deployment(replicas=2)
     there = msgspec.structs.replace(here, namespace="closed")
     assert here.namespace == "default"
@@ -39,5 +56,27 @@ async def test_namespace_whose_role_is_of_an_earlier_version_costs_no_other_its_
     await until(lambda: budgets.wanted(here))
     assert budgets.informer.synced.is_set()
     assert not budgets.wanted(there)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_budgets_of_other_resources_are_not_looked_at() -> None:
+    """There may be a thousand in a namespace, and each pass asks. What somebody edited in one is set back there."""
+    kube = FakeKube()
+    ours, labels = resources.make_deployment(replicas=2), {names.LABEL_DEPLOYMENT: "invoices"}
+    await kube.create(budget("invoices-ocr", {"matchLabels": labels}, of="invoices", uid=ours.uid))
+    await kube.create(budget("scans-ocr", {}, of="scans", uid="another"))
+    budgets = made_by(kube, "")
+    task = asyncio.create_task(budgets.informer.run())
+    await until(budgets.informer.synced.is_set)
+    assert [each["metadata"]["name"] for each in budgets.of(("default", "invoices"))] == ["invoices-ocr"]
+    assert budgets.wanted(ours)
+
+    left = await kube.create(budget("left", {"matchLabels": labels}, of="invoices", uid="deleted"))
+    await until(lambda: not budgets.wanted(ours), what="of a resource that had the name before")
+    await kube.delete(api.ref_of(left), uid=left["metadata"]["uid"])
+    await until(lambda: budgets.wanted(ours))
+    await kube.create(budget("theirs", {}))
+    await until(lambda: not budgets.wanted(ours))
     task.cancel()
     await asyncio.wait([task])
