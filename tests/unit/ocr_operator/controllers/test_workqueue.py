@@ -234,7 +234,8 @@ async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
 
 
 async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_later() -> None:
-    clock, late, done = [0.0], [], asyncio.Event()
+    clock, done = [0.0], asyncio.Event()
+    late: list[float] = []
     queue = WorkQueue(
         concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
     )
