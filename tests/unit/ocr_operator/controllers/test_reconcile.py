@@ -1466,14 +1466,15 @@ async def test_gated_pods_are_placed_by_priority(desk: Desk) -> None:
         ('pods "a" is forbidden: minimum memory usage per Container is 1Gi', rollouts.NEW_FIRST),
     ],
 )
+@pytest.mark.parametrize("sharing", ["exclusive", "none"])
 async def test_old_pod_goes_for_a_new_one_that_a_full_quota_refuses_and_for_no_other(
-    desk: Desk, refused: str, strategy: dict[str, int]
+    desk: Desk, sharing: str, refused: str, strategy: dict[str, int]
 ) -> None:
     await desk.kube.create(
         {**GPU_NODE, "status": {**GPU_NODE["status"], "allocatable": {"nvidia.com/gpu": "2"}}}
     )
     await until(lambda: len(desk.cluster.nodes))
-    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.make(gpu={"sharing": sharing})
     await desk.reconcile()
     await desk.pod(observations.raw_pod())
     await desk.change("/spec/template", {"metadata": {"annotations": {"of": "2"}}})
@@ -1487,4 +1488,11 @@ async def test_old_pod_goes_for_a_new_one_that_a_full_quota_refuses_and_for_no_o
     desk.cluster.answered(await desk.kube.patch(ref, [{"op": "add", "path": "/status", "value": status}]))
     await reconciled(desk)
 
-    assert (await desk.kube.get(ref))["spec"]["strategy"]["rollingUpdate"] == strategy
+    child = await desk.kube.get(ref)
+    assert child["spec"]["strategy"]["rollingUpdate"] == strategy
+
+    status = {"observedGeneration": child["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1}
+    desk.cluster.answered(await desk.kube.patch(ref, [{"op": "add", "path": "/status", "value": status}]))
+    await desk.change("/spec/template", {"metadata": {"annotations": {"of": "3"}}})
+    await reconciled(desk)
+    assert (await desk.kube.get(ref))["spec"]["strategy"]["rollingUpdate"] == rollouts.NEW_FIRST, "the next"
