@@ -29,18 +29,26 @@ class Budgets:
         self._on_loss = on_loss
         self.informer: Informer[api.Json] = Informer(
             kube, api.BUDGET, edits.view, time=time, on_change=self._changed, on_loss=self._lost,
-            group=_namespace, namespaces=namespaces,
+            group=_place, namespaces=namespaces,
         )  # fmt: skip
 
     def of(self, key: Key) -> list[api.Json]:
         """List those that bear the resource's label."""
-        return [each for each in self.informer.of(key[0]).values() if _resource(each) == key]
+        return [each for each in self._around(key) if _resource(each) == key]
 
     def wanted(self, resource: OcrDeployment) -> bool:
-        """Return whether the resource is to have one; not where the operator may not read which there are."""
-        around = self.informer.of(resource.namespace).values()
+        """Return whether the resource is to have one; not in a namespace where the operator may not read which there
+        are.
+        """
+        around = self._around((resource.namespace, resource.name))
         others = [each for each in around if not _belongs(each, resource.uid)]
-        return self.informer.complete and manifests.wants_budget(resource, others)
+        return self.informer.listed(resource.namespace) and manifests.wants_budget(resource, others)
+
+    def _around(self, key: Key) -> list[api.Json]:
+        """List those that may have to do with the resource's pods: its own, and people's. Those of other resources, as
+        many as there are of these, select pods of theirs alone.
+        """
+        return [*self.informer.of(key).values(), *self.informer.of((key[0], "")).values()]
 
     def _lost(self, error: api.KubeError) -> None:
         self._on_loss(error)
@@ -64,6 +72,11 @@ def _said(budget: api.Json) -> tuple[object, ...]:
 
 def _namespace(budget: api.Json) -> str:
     return str(budget["metadata"].get("namespace", ""))
+
+
+def _place(budget: api.Json) -> Key:
+    """Return the resource that has the budget; without a name for one of people, which may select any pods."""
+    return _resource(budget) if _of_ours(budget) else (_namespace(budget), "")
 
 
 def _resource(budget: api.Json) -> Key:

@@ -64,7 +64,7 @@ def _without_status(item: api.Json) -> tuple[api.Json, api.Json]:
 class _Wanted:
     """Manifests, and what they were made from: most passes want the same ones."""
 
-    made_from: tuple[int, Spec, str, bool, bool]
+    made_from: tuple[int, Spec, str, bool | None, bool]
     """Generation, effective spec, token, whether a roll-out begins with a new pod, and whether there is a budget."""
     manifests: Sequence[api.Json]
 
@@ -171,7 +171,7 @@ class Children:
     ) -> Refusal | Removal | Edited | None:
         key = (resource.namespace, resource.name)
         child = self._cluster.child_deployment(key)
-        new_first = rollouts.new_first(child)
+        new_first = rollouts.new_first(child) if child is not None else None
         desired = self._desired(resource, token, new_first=new_first)
         owned = [*self._cluster.children(key), await self._secret(resource, token, confirm)]
         if not new:
@@ -226,7 +226,7 @@ class Children:
             else:
                 self._cluster.answered(answer)
 
-    def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool) -> Sequence[api.Json]:
+    def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool | None) -> Sequence[api.Json]:
         with_budget = self._cluster.budgets.wanted(resource)
         made_from = (resource.generation, resource.spec, token, new_first, with_budget)
         known = self._wanted.get(resource.uid)

@@ -10,9 +10,15 @@ from ocr_operator.resources.spec import OcrDeployment
 
 
 async def for_one_more(context: Context, resource: OcrDeployment) -> bool:
-    """Choose as for a further pod, and promise nothing. Like the pod that waits, or like any that runs."""
+    """Choose as for a further pod, and promise nothing. Like the pod that waits, or like any that runs. Without a GPU
+    there is always room, unless a quota is full.
+    """
     key = (resource.namespace, resource.name)
-    if not context.cluster.reads_nodes or rollouts.cannot_create(context.cluster.child_deployment(key)):
+    if rollouts.over_quota(context.cluster.child_deployment(key)):
+        return False
+    if resource.spec.gpu.sharing == "none":
+        return True
+    if not context.cluster.reads_nodes:
         return False
     pods = [pod for pod in context.cluster.pods_of(key) if not pod.terminating and not pod.finished]
     if not pods:

@@ -35,6 +35,8 @@ class _Object:
     due: float | None = None
     """When the next pass starts; None while nothing asks for one."""
     started: float = float("-inf")
+    ended: float = float("-inf")
+    """When the last pass was done: the next one can't begin before."""
     running: bool = False
     failures: int = 0
     """In a row."""
@@ -103,7 +105,9 @@ class WorkQueue:
         return max((now - each.started for each in self._objects.values() if each.running), default=0.0)
 
     def lateness(self) -> float:
-        """Return by how many seconds the last pass began later than it was due: how much there is to do."""
+        """Return by how many seconds the last pass began later than it could: how much there is to do. A pass that goes
+        on for long makes the next one over the same object no later.
+        """
         return self._late
 
     async def run(self, reconcile: Reconcile) -> None:
@@ -139,7 +143,7 @@ class WorkQueue:
 
     def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
         thing, now = self._objects[key], self._time()
-        self._late = now - thing.due if thing.due is not None else 0.0
+        self._late = now - max(thing.due, thing.ended) if thing.due is not None else 0.0
         thing.due, thing.running, thing.started = None, True, now
         passes.create_task(self._pass(key, thing, reconcile))
 
@@ -149,7 +153,7 @@ class WorkQueue:
             if again is not None and not thing.gone:
                 self.enqueue_after(key, again)
         finally:
-            thing.running = False
+            thing.running, thing.ended = False, self._time()
             self._slots.release()
         if thing.gone:
             del self._objects[key]

@@ -5,6 +5,7 @@ its predecessor can give up, which stays until the new pod is ready: the roll-ou
 goes first then, which with one replica is a short gap in service.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from ocr_operator.resources.reading import mapping
 
 NEW_FIRST: Final = {"maxSurge": 1, "maxUnavailable": 0}
 OLD_FIRST: Final = {"maxSurge": 0, "maxUnavailable": 1}
+_OVER_QUOTA: Final = re.compile(r"exceeded (?:\w+ )?quota")
+"""As Kubernetes and its hierarchical namespaces say it. A quota that asks for limits says something else."""
 
 
 def new_first(child: Mapping[str, Any] | None) -> bool:
@@ -25,24 +28,29 @@ def new_first(child: Mapping[str, Any] | None) -> bool:
 
 def asks_for_room(child: Mapping[str, Any] | None, *, changes: bool, waits: bool) -> bool:
     """Return whether it is to be found out again if there is room for one pod more: when the Deployment is about to be
-    written (`changes`), and while it makes a pod that isn't placed (`waits`) or can't be made at all.
+    written (`changes`), and while it makes a pod that isn't placed (`waits`) or that a quota has no room for.
 
     A roll-out that goes on with the old pods first stays so: to and fro it would come to no end.
     """
     if child is None:
         return False
-    return changes or (new_first(child) and _runs(rollout(child)) and (waits or cannot_create(child)))
+    return changes or (new_first(child) and _runs(rollout(child)) and (waits or over_quota(child)))
 
 
-def cannot_create(child: Mapping[str, Any] | None) -> bool:
-    """Return whether Kubernetes is refused a pod, by a quota for example."""
+def over_quota(child: Mapping[str, Any] | None) -> bool:
+    """Return whether Kubernetes is refused a pod by a quota, which has room again once an old pod is gone.
+
+    Whatever else refuses one (a LimitRange, Pod Security, a webhook) would refuse it then, too, and none would serve.
+    """
     if child is None:
         return False
     conditions = mapping(child, "status").get("conditions")
-    listed = conditions if isinstance(conditions, list) else []
     return any(
-        isinstance(each, Mapping) and each.get("type") == "ReplicaFailure" and each.get("status") == "True"
-        for each in listed
+        each.get("type") == "ReplicaFailure"
+        and each.get("status") == "True"
+        and _OVER_QUOTA.search(str(each.get("message"))) is not None
+        for each in (conditions if isinstance(conditions, list) else [])
+        if isinstance(each, Mapping)
     )
 
 

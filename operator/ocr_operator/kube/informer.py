@@ -67,10 +67,9 @@ class Informer(Generic[T]):
         entry = self._items.get(name)
         return entry[2] if entry else None
 
-    @property
-    def complete(self) -> bool:
-        """Whether every namespace was listed, whatever `synced` was set for."""
-        return not self._unsynced
+    def listed(self, namespace: str) -> bool:
+        """Return whether the namespace was listed, whatever `synced` was set for."""
+        return not self._unsynced & {"", namespace}
 
     def of(self, group: Hashable) -> Mapping[Name, T]:
         """The items of one group, by name."""

@@ -207,6 +207,15 @@ def _runtime_class(facts: Facts) -> _Found:
 
 
 def _load(facts: Facts) -> _Found:
+    operator = facts.operator()
+    if operator is not None and operator.variable("OCR_OPERATOR_CLUSTER_ACCESS") == "none":
+        if refused := [each.metadata.name for each in _wants(facts, "shared")]:
+            message = f"the operator reads no nodes, and refuses gpu.sharing: shared of {_some(refused)}"
+            way_out = (
+                "exclusive, claim or none, or rbac.clusterWide=true (docs/operator-settings.md#roles-alone)"
+            )
+            return "problem", message, way_out
+        return "ok", "counts for nothing: the operator reads no nodes, and leaves GPUs to the scheduler", ""
     found = facts.metrics or {}
     gpus = int(found.get("ocr_operator_gpus", 0))
     failed = found.get('ocr_operator_scrapes_total{result="failed"}', 0)

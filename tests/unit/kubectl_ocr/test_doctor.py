@@ -50,8 +50,11 @@ def schema_of(plural: str) -> dict[str, Any]:
 OLDER = {"type": "object"}
 
 
-def operator(*, ready: int = 2, wanted: int = 2, watched: str = "", name: str = "ocr-operator") -> Deployment:
+def operator(
+    *, ready: int = 2, wanted: int = 2, watched: str = "", name: str = "ocr-operator", access: str = ""
+) -> Deployment:
     env = [
+        *([{"name": "OCR_OPERATOR_CLUSTER_ACCESS", "value": access}] if access else []),
         {"name": "OCR_OPERATOR_LEASE", "value": f"ocr-system/{name}-leader"},
         *([{"name": "OCR_OPERATOR_WATCH_NAMESPACES", "value": watched}] if watched else []),
     ]
@@ -64,6 +67,9 @@ def operator(*, ready: int = 2, wanted: int = 2, watched: str = "", name: str = 
         },
         status={"readyReplicas": ready},
     )
+
+
+ALONE = operator(watched="default", access="none")
 
 
 def lease(holder: str, *, renewed: str = "2026-11-25T07:59:55Z") -> Lease:
@@ -197,6 +203,7 @@ SICK: list[tuple[str, dict[str, Any], str, str]] = [
     ("GPU load", {"metrics": {}}, "problem", "no exporter that it believes"),
     ("GPU load", {"metrics": {'ocr_operator_scrapes_total{result="failed"}': 7}}, "problem", "in 7 tries"),
     ("GPU load", {"metrics": {}, "resources": []}, "warning", "no exporter that it believes"),
+    ("GPU load", {"metrics": {}, "operators": [ALONE]}, "problem", "refuses gpu.sharing: shared of invoices"),
     (
         "images",
         {"pods": [pod(waiting="ImagePullBackOff")]},
@@ -238,6 +245,7 @@ def test_what_is_wrong_is_named_with_the_way_out(
             "runtime class",
             {"runtime_classes": [], "resources": [resource(sharing="shared", runtimeClassName="")]},
         ),
+        ("GPU load", {"metrics": {}, "operators": [ALONE], "resources": [resource(sharing="exclusive")]}),
         ("GPU load", {"metrics": {}, "nodes": [node(gpus=0)], "resources": [resource(sharing="none")]}),
         (
             "definitions",

@@ -37,7 +37,7 @@ def desired(
     defaults: Defaults,
     token: str,
     *,
-    new_first: bool = False,
+    new_first: bool | None = None,
     with_budget: bool = False,
 ) -> list[Manifest]:
     """Secret, Services, Deployment and, if asked for, the budget, in the order in which they are to be written.

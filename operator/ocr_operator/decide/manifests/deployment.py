@@ -33,10 +33,12 @@ gate by hand because no pod is left. Then the Service must find this one (ADR 12
 
 
 def deployment(
-    resource: OcrDeployment, defaults: common.Defaults, *, new_first: bool = False
+    resource: OcrDeployment, defaults: common.Defaults, *, new_first: bool | None = None
 ) -> common.Manifest:
-    """`new_first`: roll out by a new pod before an old one goes; without a GPU there is always room for that."""
+    """`new_first`: roll out by a new pod before an old one goes. None, for a first Deployment: if pods take no GPU."""
     spec, template = resource.spec, _template(resource, defaults)
+    if new_first is None:
+        new_first = spec.gpu.sharing == "none"
     manifest = common.child(
         resource,
         "apps/v1",
@@ -49,9 +51,7 @@ def deployment(
             "selector": {"matchLabels": common.selector(resource.name)},
             "strategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": dict(
-                    rollouts.NEW_FIRST if new_first or spec.gpu.sharing == "none" else rollouts.OLD_FIRST
-                ),
+                "rollingUpdate": dict(rollouts.NEW_FIRST if new_first else rollouts.OLD_FIRST),
             },
             "template": template,
         },

@@ -25,7 +25,7 @@ from ocr_operator.controllers.reports import STATUS_WRITES, STEP_SECONDS, Report
 from ocr_operator.controllers.startups import PERIOD_SECONDS
 from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import WorkQueue
-from ocr_operator.decide import manifests, placement
+from ocr_operator.decide import manifests, placement, rollouts
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.ownership import Whose
 from ocr_operator.decide.placement import NoFit, Placement, Request, unschedulable
@@ -1457,3 +1457,42 @@ async def test_gated_pods_are_placed_by_priority(desk: Desk) -> None:
     await reconciled(desk)
 
     assert {each.name: each.gated for each in desk.cluster.pods_of(KEY)} == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize(
+    ("refused", "strategy"),
+    [
+        ('pods "a" is forbidden: exceeded quota: few, requested: pods=1, used: pods=1', rollouts.OLD_FIRST),
+        ('pods "a" is forbidden: minimum memory usage per Container is 1Gi', rollouts.NEW_FIRST),
+    ],
+)
+@pytest.mark.parametrize("sharing", ["exclusive", "none"])
+async def test_old_pod_goes_for_a_new_one_that_a_full_quota_refuses_and_for_no_other(
+    desk: Desk, sharing: str, refused: str, strategy: dict[str, int]
+) -> None:
+    await desk.kube.create(
+        {**GPU_NODE, "status": {**GPU_NODE["status"], "allocatable": {"nvidia.com/gpu": "2"}}}
+    )
+    await until(lambda: len(desk.cluster.nodes))
+    await desk.make(gpu={"sharing": sharing})
+    await desk.reconcile()
+    await desk.pod(observations.raw_pod())
+    await desk.change("/spec/template", {"metadata": {"annotations": {"of": "2"}}})
+    await reconciled(desk)
+    ref = api.Ref(api.DEPLOYMENT, *KEY)
+    child = await desk.kube.get(ref)
+    assert child["spec"]["strategy"]["rollingUpdate"] == rollouts.NEW_FIRST
+
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refused}
+    status = {"observedGeneration": child["metadata"]["generation"], "replicas": 1, "conditions": [failure]}
+    desk.cluster.answered(await desk.kube.patch(ref, [{"op": "add", "path": "/status", "value": status}]))
+    await reconciled(desk)
+
+    child = await desk.kube.get(ref)
+    assert child["spec"]["strategy"]["rollingUpdate"] == strategy
+
+    status = {"observedGeneration": child["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1}
+    desk.cluster.answered(await desk.kube.patch(ref, [{"op": "add", "path": "/status", "value": status}]))
+    await desk.change("/spec/template", {"metadata": {"annotations": {"of": "3"}}})
+    await reconciled(desk)
+    assert (await desk.kube.get(ref))["spec"]["strategy"]["rollingUpdate"] == rollouts.NEW_FIRST, "the next"

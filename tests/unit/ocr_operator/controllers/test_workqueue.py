@@ -231,3 +231,28 @@ async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
     await asyncio.wait([task])
 
     assert late == {A: 3.0, B: 0.0}
+
+
+async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_later() -> None:
+    clock, done = [0.0], asyncio.Event()
+    late: list[float] = []
+    queue = WorkQueue(
+        concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
+    )
+
+    async def reconcile(key: Key) -> None:
+        late.append(queue.lateness())
+        if len(late) == 1:
+            queue.enqueue(key, urgent=True)
+            clock[0] += 20.0  # a webhook is slow
+        else:
+            done.set()
+
+    queue.enqueue(A)
+    task = asyncio.create_task(queue.run(reconcile))
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert late == [0.0, 0.0]

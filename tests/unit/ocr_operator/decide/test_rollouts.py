@@ -12,7 +12,7 @@ def child(
     updated: int = 1,
     there: int = 1,
     behind: bool = False,
-    failure: str = "False",
+    failure: str = "",
 ) -> dict[str, Any]:
     return {
         "metadata": {"generation": 3},
@@ -21,9 +21,14 @@ def child(
             "observedGeneration": 2 if behind else 3,
             "replicas": there,
             "updatedReplicas": updated,
-            "conditions": [{"type": "ReplicaFailure", "status": failure}],
+            "conditions": [
+                {"type": "ReplicaFailure", "status": "True" if failure else "False", "message": failure}
+            ],
         },
     }
+
+
+OVER = 'pods "a" is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2'
 
 
 def asks(found: dict[str, Any] | None, *, changes: bool = False, waits: bool = False) -> bool:
@@ -44,7 +49,30 @@ def test_room_is_asked_for_when_the_deployment_is_about_to_be_written() -> None:
 def test_new_pod_that_waits_in_a_roll_out_asks_again(more: dict[str, Any]) -> None:
     assert asks(child(**more), waits=True)
     assert not asks(child(**more), waits=False), "it was placed"
-    assert asks(child(**more, failure="True")), "it can't be made"
+    assert asks(child(**more, failure=OVER)), "a quota has no room for it"
+
+
+@pytest.mark.parametrize(
+    ("failure", "over"),
+    [
+        (OVER, True),
+        ('pods "a" is forbidden: exceeded hierarchical quota in namespace "team"', True),
+        (
+            'Pod "a" is invalid: Invalid value: "512Mi": must be less than or equal to memory limit of 256Mi',
+            False,
+        ),
+        ('pods "a" is forbidden: minimum memory usage per Container is 1Gi, but request is 512Mi', False),
+        ('pods "a" is forbidden: failed quota: few: must specify limits.memory for: ocr-inference', False),
+        ('pods "a" is forbidden: violates PodSecurity "restricted:latest"', False),
+        ("failed calling webhook: connection refused", False),
+        ("", False),
+    ],
+)
+def test_only_where_a_quota_is_full_would_an_old_pod_make_room(failure: str, over: bool) -> None:
+    """Else it would go for nothing: no pod of that template can be made, and none would serve."""
+    found = child(updated=0, failure=failure)
+    assert rollouts.over_quota(found) is over
+    assert asks(found) is over
 
 
 def test_roll_out_with_the_old_pods_first_stays_so() -> None:
@@ -61,7 +89,7 @@ def test_pod_that_waits_without_a_roll_out_changes_nothing() -> None:
 )
 def test_malformed_deployment_is_no_new_first(odd: dict[str, Any]) -> None:
     assert not rollouts.new_first(odd)
-    assert not rollouts.cannot_create(odd)
+    assert not rollouts.over_quota(odd)
     assert not asks(odd, waits=True)
 
 
