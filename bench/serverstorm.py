@@ -116,7 +116,7 @@ class Storm:
         """The newest worker or standby of each model."""
         self._revision = 0
         self._clock = 0
-        """Counts kills and answers, to tell which came first."""
+        """Counts kills and requests, to tell which came first."""
         self._killed = dict.fromkeys(MODELS, 0)
         self._answered = dict.fromkeys(MODELS, 0)
 
@@ -173,6 +173,8 @@ class Storm:
         while not over.is_set():
             ask, way = self._random.choice(asks), self._random.random()
             since = self._answered[ask.model]
+            self._clock += 1
+            begun = self._clock
             self.tally.requests += 1
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
@@ -190,8 +192,9 @@ class Storm:
             except (aiohttp.ClientError, TimeoutError):
                 pass  # lost, as the numbers say
             else:
-                self._clock += 1
-                self._answered[ask.model] = self._clock
+                # An answer says that the model was well when its request began: what was read before a kill may be
+                # answered after it.
+                self._answered[ask.model] = max(self._answered[ask.model], begun)
 
     def _compare(self, ask: Ask, answer: Answer) -> None:
         expected = self._expected[ask]

@@ -37,6 +37,8 @@ PAGES: Final = 8
 STANDBY_ENGINES: Final = ("fake",)
 LEAVE_SECONDS: Final = 0.5
 """After which a sender who doesn't wait for the answer has left, at the latest."""
+RETRY_SECONDS: Final = 0.1
+"""For which a sender waits at most before it asks again where it was refused."""
 TIMEOUTS: Final = (-1.0, -1.0, 0.0, 0.0, 0.002, 0.02)
 """Seconds that idle timers are set to, with their odds."""
 
@@ -246,6 +248,8 @@ class Storm:
                 self.tally.failed[error.failure.kind] += 1
             except Refused as error:
                 self.tally.failed[error.refusal.reason] += 1
+                # As its Retry-After says: a load that fails is not tried again at once.
+                await asyncio.sleep(min(error.refusal.retry_after_seconds or 0.0, RETRY_SECONDS))
             else:
                 right = text == self._expected[model, number]
                 self.tally.answered += right

@@ -424,6 +424,8 @@ def test_quota_of_requests_admits_pods_of_a_resource_that_says_nothing_of_them(u
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
     unwatched.kubectl("apply", "-f", "-", stdin=json.dumps(quota))
     try:
+        # Before it is counted all pods are refused, and a ReplicaSet tries again after ever longer times.
+        until(lambda: "4Gi" in unwatched.kubectl("get", "resourcequota/few", "-o", "jsonpath={.status.hard}"))
         apply(unwatched, plan.plan(desired(create(unwatched, resources.make_body("counted"))), []))
         until(lambda: len(pods(unwatched, "counted")) == 1)
     finally:

@@ -57,7 +57,14 @@ def alone(cluster: Stage) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in {*kinds} - {"Event"}}
 
 
-ONE_OF_EACH = {"OcrDeployment": 1, "Deployment": 1, "Secret": 1, "Service": 2, "Pod": 2, "PodDisruptionBudget": 1}
+ONE_OF_EACH = {
+    "OcrDeployment": 1,
+    "Deployment": 1,
+    "Secret": 1,
+    "Service": 2,
+    "Pod": 2,
+    "PodDisruptionBudget": 1,
+}
 
 
 @pytest.mark.parametrize(

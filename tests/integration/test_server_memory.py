@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from bench import vlmserver
 from tests.support import cgroups, inference, pages
 from tests.support.inference import Server
 
@@ -32,8 +33,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
             "serve", "--config", str(file), PORT="0", OCR_HOST="127.0.0.1"
         ) as started:
             url = await inference.url_of(started)
-            # Its workers are started later, and are born into its group.
+            # What it starts later is born into its group; its forkserver may be there already.
             (group / "cgroup.procs").write_text(str(started.pid))
+            for pid in vlmserver.offspring(started.pid):
+                (group / "cgroup.procs").write_text(str(pid))
             async with aiohttp.ClientSession(url) as http:
                 yield Server(cast("Any", None), http)  # it runs in a process of its own
                 assert started.returncode is None

@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> None:
     # Existing objects are never collected, so that a child's garbage collection doesn't copy their pages.
     gc.collect()
     gc.freeze()
-    own_memory.give_back()
+    own_memory.trim()
     packets.send(control, packets.pack(fork_messages.Ready(time.monotonic() - began)))
     ForkLoop(control).run()
 

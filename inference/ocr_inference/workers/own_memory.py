@@ -4,12 +4,9 @@ import contextlib
 import ctypes
 import gc
 import logging
-import mmap
 import os
-import re
 import resource
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +19,6 @@ log = logging.getLogger(__name__)
 SPARE_BYTES: Final = 32 << 20
 """Memory that pages leave to the server and to other models' workers."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_MAPPING: Final = re.compile(
-    r"(?P<begin>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<access>\S+) \S+ \S+ \d+ *(?P<path>.*)"
-)
-"""First line of a mapping in `/proc/PID/smaps`."""
 
 
 def rss_bytes(statm: Path = Path("/proc/self/statm")) -> int:
@@ -40,12 +33,6 @@ def trim() -> None:
     """Return freed memory to the system: the C library keeps it for the next allocation. Only glibc has the call."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def give_back() -> None:
-    """Give back what a process doesn't need that waits, perhaps for hours."""
-    trim()
-    drop_file_pages()
 
 
 def release(error: BaseException) -> None:
@@ -104,33 +91,3 @@ class Bound:
 def _data_bytes(status: Path) -> int:
     fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
     return int(fields["VmData"].split()[0]) * 1024
-
-
-def drop_file_pages(smaps: Path = Path("/proc/self/smaps")) -> None:
-    """Unmap the pages of libraries that were only read: the system keeps them in its cache of files, and is free to
-    drop them there. The next use of a page maps it again without a disk, 16 pages at a time.
-
-    Imports run through hundreds of MiB of libraries that are never used again.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        madvise = ctypes.CDLL(None).madvise
-        for begin, end in read_only_files(smaps.read_text(errors="replace")):
-            madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
-
-
-def read_only_files(smaps: str) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of all mappings of files that can't be written and hold nothing but the file's pages."""
-    mapping: tuple[int, int] | None = None
-    # Others have been written while they were loaded, and what was written would be lost, also where it was swapped
-    # out: then it isn't anonymous any more.
-    unwritten = {"Anonymous:", "Swap:"}
-    seen: set[str] = set()
-    for line in smaps.splitlines():
-        if (found := _MAPPING.match(line)) is not None:
-            is_file = found["access"] in {"r--p", "r-xp"} and found["path"].startswith("/")
-            mapping, seen = (int(found["begin"], 16), int(found["end"], 16)) if is_file else None, set()
-        elif mapping is not None and line.split()[1:] == ["0", "kB"]:
-            seen.add(line.split()[0])
-            if seen >= unwritten:
-                yield mapping
-                mapping = None

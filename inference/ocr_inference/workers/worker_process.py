@@ -95,7 +95,7 @@ class WorkerProcess:
                     self._serving = number
                     result = self._guard(functools.partial(self._life_cycle, name))
                     if name == "stand_by":
-                        own_memory.give_back()
+                        own_memory.trim()
                     self._answer(Answer(number, result))
                 case CleanUpCall():
                     self._clean_up()

@@ -1,7 +1,5 @@
 """Host memory of the process itself."""
 
-import mmap
-import os
 import resource
 import subprocess
 import sys
@@ -88,45 +86,3 @@ def test_a_page_gets_what_is_left_but_what_others_need(data: int, left: int) -> 
     more = own_memory.data_limit(data, left) - data
     assert 0 <= more <= left
     assert more == 0 or left - more == own_memory.SPARE_BYTES
-
-
-SMAPS = """\
-7f0000000000-7f0000100000 r-xp 00000000 08:01 42                         /usr/lib/libread.so
-Size:               1024 kB
-Rss:                 512 kB
-Anonymous:             0 kB
-Swap:                  0 kB
-7f0000100000-7f0000200000 r--p 00100000 08:01 42                         /usr/lib/libread.so
-Anonymous:             4 kB
-Swap:                  0 kB
-7f0000200000-7f0000300000 rw-p 00200000 08:01 42                         /usr/lib/libread.so
-Anonymous:             0 kB
-Swap:                  0 kB
-7f0000300000-7f0000400000 r--p 00000000 00:00 0
-Anonymous:             0 kB
-Swap:                  0 kB
-7f0000400000-7f0000500000 r--s 00000000 08:01 43                         /var/cache/shared
-Anonymous:             0 kB
-Swap:                  0 kB
-7fff00000000-7fff00002000 r-xp 00000000 00:00 0                          [vdso]
-Anonymous:             0 kB
-Swap:                  0 kB
-7fff00002000-7fff00004000 r--p 00000000 08:01 42                         /usr/lib/swapped.so
-Anonymous:             0 kB
-Swap:                  8 kB
-"""
-
-
-def test_only_files_that_were_only_read_are_dropped() -> None:
-    assert list(own_memory.read_only_files(SMAPS)) == [(0x7F0000000000, 0x7F0000100000)]
-
-
-def test_dropped_pages_of_a_file_are_no_longer_mapped_and_read_the_same(tmp_path: Path) -> None:
-    file = tmp_path / "library"
-    file.write_bytes(os.urandom(MIB) * 64)
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
-        before = bytes(mapped)
-        full = own_memory.rss_bytes()
-        own_memory.drop_file_pages()
-        assert own_memory.rss_bytes() < full - 48 * MIB
-        assert bytes(mapped) == before
