@@ -420,12 +420,13 @@ def test_pods_pass_restricted_pod_security_and_wait_at_the_gate(unwatched: Api, 
 
 
 def test_quota_of_requests_admits_pods_of_a_resource_that_says_nothing_of_them(unwatched: Api) -> None:
-    hard = {"requests.cpu": "2", "requests.memory": "4Gi"}
+    # More than the pods of all tests in this namespace ask for: what is tried is that a pod says what it asks for.
+    hard = {"requests.cpu": "1000", "requests.memory": "4Ti"}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
     unwatched.kubectl("apply", "-f", "-", stdin=json.dumps(quota))
     try:
         # Before it is counted all pods are refused, and a ReplicaSet tries again after ever longer times.
-        until(lambda: "4Gi" in unwatched.kubectl("get", "resourcequota/few", "-o", "jsonpath={.status.hard}"))
+        until(lambda: "4Ti" in unwatched.kubectl("get", "resourcequota/few", "-o", "jsonpath={.status.hard}"))
         apply(unwatched, plan.plan(desired(create(unwatched, resources.make_body("counted"))), []))
         until(lambda: len(pods(unwatched, "counted")) == 1)
     finally:
