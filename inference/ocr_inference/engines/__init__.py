@@ -6,6 +6,7 @@
 - `adopted`: torch models that other code made; no engine of the server's, but what `library` moves.
 - `fake`: declared timings and faults, for tests.
 - `pictures`: pages decoded for all engines.
+- `stepping`: pages read to their end by an engine that works in steps.
 - `probe`: a program that says what torch can do.
 """
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers.utils import logging as library_logging
 
 from ocr_inference import limits
-from ocr_inference.engines import pictures
+from ocr_inference.engines import pictures, stepping
 from ocr_inference.engines.transformers import generation, memory, packing, vision
 from ocr_inference.engines.transformers.generation import Generator, Prompt, Written
 from ocr_inference.engines.transformers.inputs import Inputs
@@ -158,13 +158,7 @@ class TransformersEngine:
 
     def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
         """Read all pages to their end; for callers that don't step."""
-        answers: dict[int, PageResult | Failure] = {}
-        waiting = list(enumerate(requests))
-        while len(answers) < len(requests):
-            while waiting and self.free_slots:
-                self.admit(*waiting.pop(0))
-            answers |= {number: event for number, event in self.step() if not isinstance(event, Delta)}
-        return [answers[number] for number in range(len(requests))]
+        return stepping.read(self, requests)
 
     def clean_up(self) -> None:
         memory.release(self._weights.device)

@@ -18,7 +18,7 @@ import msgspec
 from ocr_inference import limits
 from ocr_inference.checkpoints import sources
 from ocr_inference.device.gpu import NoDevice
-from ocr_inference.engines import pictures
+from ocr_inference.engines import pictures, stepping
 from ocr_inference.engines.vllm import asking, command, leftovers, log_words, measuring, opening, process
 from ocr_inference.engines.vllm.client import Client, Died
 from ocr_inference.engines.vllm.command import Start
@@ -179,13 +179,7 @@ class VllmEngine:
 
     def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
         """Read all pages to their end; for callers that don't step."""
-        answers: dict[int, PageResult | Failure] = {}
-        waiting = list(enumerate(requests))
-        while len(answers) < len(requests):
-            while waiting and self.free_slots:
-                self.admit(*waiting.pop(0))
-            answers |= {number: event for number, event in self.step() if not isinstance(event, Delta)}
-        return [answers[number] for number in range(len(requests))]
+        return stepping.read(self, requests)
 
     def clean_up(self) -> None:
         """Do nothing: what vLLM keeps is reserved for pages, and the worker keeps nothing."""
