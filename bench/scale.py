@@ -30,7 +30,7 @@ from tests.support import fakepod
 RESOURCES: Final = int(os.environ.get("BENCH_SCALE_RESOURCES", "1000"))
 PODS: Final = int(os.environ.get("BENCH_SCALE_PODS", "2000"))
 NODES: Final = int(os.environ.get("BENCH_SCALE_NODES", "1000"))
-SECONDS: Final = float(os.environ.get("BENCH_SCALE_SECONDS", "450"))
+SECONDS: Final = float(os.environ.get("BENCH_SCALE_SECONDS", "900"))
 NAMESPACES: Final = 10
 REST_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = 10.0
