@@ -1,6 +1,6 @@
 """What the operator counts about itself. docs/metrics.md explains each; a test fails when one is missing there.
 
-No label has values from outside (names of resources, messages): the number of series is bounded.
+No label has values from outside but those of `ResourceSeries`, whose number is bounded: no messages, no names of pods.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +29,47 @@ class ConditionCounts(Collector):
         yield family
 
 
+Sample = tuple[str, tuple[str, ...], float]
+"""A family of `ResourceSeries`, the values of its labels after the first two, and the value."""
+
+
+class ResourceSeries(Collector):
+    """Series with the names of resources, made at a scrape: those of a resource that is gone are gone, too.
+
+    The labels aren't called `namespace` and `name`: Prometheus has a `namespace` of its own, that of the operator's
+    pod.
+    """
+
+    PREFIX: Final = "ocr_operator_resource_"
+    NAMES: Final = ("resource_namespace", "resource")
+    FAMILIES: Final = {
+        "condition": ("1 for the status that the condition has.", ("condition", "status")),
+        "replicas": ("Pods, wanted and there.", ("state",)),
+        "models": ("Models in all pods, by where their weights are.", ("location",)),
+        "gpu_memory_bytes": ("GPU memory of all pods.", ("kind",)),
+        "settings_revision": ("Revision of the live settings.", ()),
+    }
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[tuple[str, str, Iterable[Sample]]]] = tuple
+        """Returns namespace and name of each resource that has series, with them."""
+        self.omitted: Callable[[], int] = int
+        """Returns how many resources have none, since there are too many."""
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        found = {
+            family: GaugeMetricFamily(f"{self.PREFIX}{family}", help_, labels=[*self.NAMES, *labels])
+            for family, (help_, labels) in self.FAMILIES.items()
+        }
+        for namespace, name, samples in self.read():
+            for family, labels, value in samples:
+                found[family].add_metric((namespace, name, *labels), value)
+        yield from found.values()
+        left_out = GaugeMetricFamily(f"{self.PREFIX}series_omitted", "Resources without series of their own.")
+        left_out.add_metric((), self.omitted())
+        yield left_out
+
+
 class Metrics:
     """All metrics, in the registry that is passed in: two operators in one process don't share numbers."""
 
@@ -37,6 +78,8 @@ class Metrics:
         self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
         self.conditions = ConditionCounts()
         registry.register(self.conditions)
+        self.resource_series = ResourceSeries()
+        registry.register(self.resource_series)
         self.policies = Gauge("ocr_operator_policies", "Known OcrIdlePolicies.", registry=registry)
         self.reconciles = Counter(
             "ocr_operator_reconciles", "Passes over one resource or policy.", ["result"], registry=registry

@@ -9,12 +9,12 @@ import hmac
 import logging
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
 from ocr_wire import accept
@@ -66,7 +66,9 @@ async def serve(
                 status=401, text="the bearer token is another one", headers={"WWW-Authenticate": "Bearer"}
             )
         encode, media_type = choose_encoder(accept.metrics(",".join(request.headers.getall("Accept", ()))))
-        return web.Response(body=encode(registry), headers={"Content-Type": media_type, "Vary": "Accept"})
+        # What is known is read here, where nothing changes it meanwhile; to write 500 resources as text takes 50 ms.
+        body = await asyncio.to_thread(encode, _Collected(tuple(registry.collect())))
+        return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
@@ -89,6 +91,17 @@ async def serve(
     finally:
         await runner.cleanup()
         listener.close()
+
+
+class _Collected(CollectorRegistry):
+    """Registry of what another one had at one moment."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
 
 
 async def _knows(request: web.Request, token: Callable[[], str]) -> bool:

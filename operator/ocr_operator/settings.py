@@ -91,6 +91,8 @@ class Settings:
     """A model that is ready for a shorter time isn't asked to make way for another resource's."""
     arbitration_asks_per_minute: int = field(default=20, metadata={"least": 0, "most": 10_000})
     """Models that are asked to make way on one GPU; 0 asks none."""
+    resource_series: int = field(default=500, metadata={"least": 0, "most": 10_000})
+    """Resources that have metrics with their names, the first ones by namespace and name; 0 is none."""
     host: str = ""
     """Address to listen at; empty is all of the machine, of IPv6 and IPv4."""
     port: int = field(default=8080, metadata={"least": 0, "most": 65_535})

@@ -67,6 +67,7 @@ networkPolicy:
   clients: []
 metrics:
   tokenSecretName: ''
+  resourceSeries: 500
   service:
     enabled: true
     annotations: {}

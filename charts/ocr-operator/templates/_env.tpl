@@ -82,4 +82,6 @@
   value: {{ .Values.upgradesAtOnce | quote }}
 - name: OCR_OPERATOR_LEAVE_TO_SCHEDULER_SECONDS
   value: {{ .Values.leaveToSchedulerSeconds | quote }}
+- name: OCR_OPERATOR_RESOURCE_SERIES
+  value: {{ .Values.metrics.resourceSeries | quote }}
 {{- end }}

@@ -21,6 +21,7 @@
 - `overrides`: live overrides that have ended are removed.
 - `children`: Deployment, Services, Secret, PodDisruptionBudget.
 - `budgets`: PodDisruptionBudgets, the operator's and others'.
+- `series`: metrics with the names of resources.
 - `reports`: the write of a status and its Events.
 - `recorder`: Events, once each and within a budget.
 - `policies`: passes over OcrIdlePolicies.

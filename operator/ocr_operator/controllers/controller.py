@@ -31,6 +31,7 @@ from ocr_operator.controllers.preemption import PreemptionController
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import Reporter
+from ocr_operator.controllers.series import Series
 from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import SPACING_SECONDS, WorkQueue
 from ocr_operator.decide.manifests import Defaults
@@ -95,6 +96,9 @@ class Controller:
             metrics=metrics,
             rng=rng,
             idle_timeout=idle_timeout,
+        )
+        Series(self.cluster, self.pods.heard, limit=settings.resource_series, works=self._works).expose(
+            metrics
         )
         self.gpus = GpuSources(
             session,
@@ -231,6 +235,9 @@ class Controller:
     def note(self) -> str:
         """Say in lines what keeps this process from working, everywhere or in some namespaces."""
         return "\n".join(filter(None, (self.election.note(), self.ownership.note())))
+
+    def _works(self) -> bool:
+        return self._begun != float("inf")
 
     def unhealthy_reason(self) -> str:
         """Name what hangs, so that only a restart helps; empty while all is well, or the API server is away."""

@@ -14,6 +14,7 @@ docs/status.md has every condition, reason and phase. The modules:
 - `events`: Events of transitions.
 - `progress`: which changes can wait for the next one.
 - `policy`: the status of an OcrIdlePolicy.
+- `series`: a resource in numbers, for metrics.
 """
 
 from ocr_operator.decide.status.aggregate import NOT_SEEN, aggregate, faulty, stalled
@@ -21,6 +22,7 @@ from ocr_operator.decide.status.events import Event, applied, events
 from ocr_operator.decide.status.pods import settles
 from ocr_operator.decide.status.policy import policy
 from ocr_operator.decide.status.progress import Step, step
+from ocr_operator.decide.status.series import series
 from ocr_operator.decide.status.types import Edited, Fault, PodSeen, Refusal, Removal, Seen, Unwritten
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "events",
     "faulty",
     "policy",
+    "series",
     "settles",
     "stalled",
     "step",
