@@ -20,13 +20,12 @@ from ocr_operator.decide.placement import unschedulable
 from ocr_operator.gpuload import dcgm
 from ocr_wire import names
 from tests.support import cluster as support
+from tests.support import dra
 from tests.support.operators import Operator, run_helm, running
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-
-DRIVER = "gpu.nvidia.com"
 
 
 @pytest.fixture
@@ -37,50 +36,9 @@ def ours(cluster: support.Place, tmp_path: Path) -> Iterator[Operator]:
 
 @pytest.fixture
 def gpus(cluster: support.Place) -> Iterator[dict[str, str]]:
-    """UUID → device, on two nodes. As a DRA driver would publish them: a class, and a slice a node."""
-    found: dict[str, str] = {}
-    made = [_device_class()]
-    for node in cluster.kubectl("get", "nodes", "-o", "name").split()[:2]:
-        name = node.removeprefix("node/")
-        here = devices.simulated(name, 2, "NVIDIA-L40S", 46068)
-        found |= {gpu.uuid: f"gpu-{index}" for index, gpu in enumerate(here)}
-        made.append(_slice(name, [gpu.uuid for gpu in here]))
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
-    cluster.kubectl("apply", "-f", "-", stdin=text)
-    yield found
-    cluster.kubectl("delete", "--wait=false", "-f", "-", stdin=text)
-
-
-def _device_class() -> dict[str, Any]:
-    expression = f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'gpu'"
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "DeviceClass",
-        "metadata": {"name": DRIVER},
-        "spec": {"selectors": [{"cel": {"expression": expression}}]},
-    }
-
-
-def _slice(node: str, uuids: list[str]) -> dict[str, Any]:
-    def device(index: int, uuid_: str) -> dict[str, Any]:
-        attributes = {"type": {"string": "gpu"}, "uuid": {"string": uuid_}}
-        return {
-            "name": f"gpu-{index}",
-            "attributes": attributes,
-            "capacity": {"memory": {"value": "46068Mi"}},
-        }
-
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceSlice",
-        "metadata": {"name": f"{node}-gpus"},
-        "spec": {
-            "driver": DRIVER,
-            "nodeName": node,
-            "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
-            "devices": [device(index, each) for index, each in enumerate(uuids)],
-        },
-    }
+    """UUID → device, on two nodes."""
+    with dra.published(cluster) as found:
+        yield found
 
 
 def test_pods_get_the_device_that_the_operator_picked(ours: Operator, gpus: dict[str, str]) -> None:

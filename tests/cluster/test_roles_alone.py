@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import yaml
 
 from devcluster.errors import DevclusterError
 from ocr_wire import names
-from tests.support import charts
+from tests.support import account, charts
 from tests.support import cluster as support
 from tests.support.chart_docs import CHART
 from tests.support.operators import Local, Operator
@@ -42,11 +41,7 @@ def granted(place: support.Place, namespace: str, folder: Path) -> support.Place
     ]
     for each in rights:
         place.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(each))
-    config = yaml.safe_load(place.kubeconfig.read_text(encoding="utf-8"))
-    config["users"][0]["user"] = {"token": place.kubectl("create", "token", ACCOUNT, "-n", namespace).strip()}
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return replace(place, kubeconfig=kubeconfig)
+    return account.of(place, ACCOUNT, namespace, folder)
 
 
 @pytest.fixture

@@ -185,8 +185,11 @@ def test_default_release_is_these_objects(render: Render) -> None:
         ("RoleBinding", "ocr-operator-leader"),
         ("Service", "ocr-operator-metrics"),
         ("ServiceAccount", "ocr-operator"),
-        ("ValidatingAdmissionPolicy", "ocr-operator-template.ocr-system"),
-        ("ValidatingAdmissionPolicyBinding", "ocr-operator-template.ocr-system"),
+        *(
+            (kind, f"ocr-operator-{part}.ocr-system")
+            for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+            for part in ("children", "others", "pods", "template")
+        ),
     ]
 
 
@@ -199,7 +202,7 @@ def test_definition_fits_into_the_annotation_of_kubectl_apply(plural: str) -> No
 @pytest.mark.cluster
 def test_unknown_fields_of_templates_are_told_refused_or_ignored(render: Render) -> None:
     for action in ("Warn", "Deny"):
-        documents = render(unknownTemplateFields=action)
+        documents = render(unknownTemplateFields=action, rbac={"admissionPolicy": "Ignore"})
         binding = only(documents, "ValidatingAdmissionPolicyBinding")["spec"]
         policy = only(documents, "ValidatingAdmissionPolicy", binding["policyName"])["spec"]
         assert binding["validationActions"] == [action]
@@ -207,7 +210,66 @@ def test_unknown_fields_of_templates_are_told_refused_or_ignored(render: Render)
         longest = max(len(each["expression"]) for each in policy["variables"])
         assert longest < 10_000, "the API server compiled one of 65,000 characters for half a minute"
     for values in ({"unknownTemplateFields": "Ignore"}, {"crds": {"enabled": False}}):
-        assert not [each for each in render(**values) if each["kind"].startswith("Validating")]
+        assert not [
+            each for each in render(**values) if each["metadata"]["name"].endswith("-template.ocr-system")
+        ]
+
+
+@pytest.mark.cluster
+def test_policies_of_the_operators_rights_are_about_its_account_alone(render: Render) -> None:
+    def found(**values: Any) -> tuple[Documents, Documents]:
+        documents = render(unknownTemplateFields="Ignore", **values)
+        kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        policies, bindings = ([each for each in documents if each["kind"] == kind] for kind in kinds)
+        return policies, bindings
+
+    policies, bindings = found(serviceAccount={"name": "mine"})
+    for policy in policies:
+        [condition] = policy["spec"]["matchConditions"]
+        assert (
+            condition["expression"] == "request.userInfo.username == 'system:serviceaccount:ocr-system:mine'"
+        )
+        assert policy["spec"]["failurePolicy"] == "Fail"
+    assert [each["spec"]["validationActions"] for each in bindings] == [["Deny"]] * 3
+    _, audited = found(rbac={"admissionPolicy": "Audit"})
+    assert [each["spec"]["validationActions"] for each in audited] == [["Audit"]] * 3
+    roles = {"watchNamespaces": ["invoices"]}
+    for off, more in (
+        ({"admissionPolicy": "Ignore"}, {}),
+        ({"create": False}, {}),
+        ({"clusterWide": False, "aggregateToDefaultRoles": False}, roles),
+    ):
+        assert found(rbac=off, **more) == ([], [])
+
+
+@pytest.mark.cluster
+def test_policies_bound_each_write_that_the_role_grants(render: Render) -> None:
+    """A verb that is added to the role has to be thought of there, too."""
+    documents = render(watchNamespaces=["invoices"])
+    bounded = {
+        (group, resource, operation)
+        for each in documents
+        if each["kind"] == "ValidatingAdmissionPolicy" and "-template." not in each["metadata"]["name"]
+        for rule in each["spec"]["matchConstraints"]["resourceRules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for operation in rule["operations"]
+    }
+    operations = {"create": "CREATE", "patch": "UPDATE", "update": "UPDATE", "delete": "DELETE"}
+    granted = {
+        (group, resource, operations[verb])
+        for role in documents
+        if role["kind"] in ("Role", "ClusterRole")
+        and not role["metadata"]["name"].endswith(("-editor.ocr-system", "-viewer.ocr-system"))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb in operations
+    }
+    free = {(names.GROUP, f"{plural}/status", "UPDATE") for plural in (names.PLURAL, names.POLICY_PLURAL)}
+    asked_for_only = {(names.GROUP, f"{names.PLURAL}/finalizers", "UPDATE")}
+    assert granted - bounded == free | asked_for_only
 
 
 @pytest.mark.cluster
@@ -503,8 +565,10 @@ def test_placement_policy_reaches_the_operator(render: Render, policy: str) -> N
 @pytest.mark.cluster
 @pytest.mark.parametrize("seconds", [-1, 0, 600])
 def test_time_until_pods_are_the_schedulers_reaches_the_operator(render: Render, seconds: int) -> None:
-    container = operator_container(render(leaveToSchedulerSeconds=seconds, upgradesAtOnce=7))
+    metrics = {"resourceSeries": 8}
+    container = operator_container(render(leaveToSchedulerSeconds=seconds, upgradesAtOnce=7, metrics=metrics))
     environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert Settings.from_env(environ).resource_series == 8
     assert Settings.from_env(environ).upgrades_at_once == 7
     assert Settings.from_env(environ).leave_to_scheduler_seconds == seconds
 

@@ -209,5 +209,5 @@ def test_same_release_in_two_namespaces_has_names_of_its_own(tmp_path: Path) -> 
             if "namespace" not in each["metadata"]
         }
 
-    assert len(cluster_wide("a")) == 4
+    assert len(cluster_wide("a")) == 10
     assert not cluster_wide("a") & cluster_wide("b")

@@ -49,6 +49,7 @@ serviceAccount:
 rbac:
   create: true
   clusterWide: true
+  admissionPolicy: Deny
   aggregateToDefaultRoles: true
 extraEnv: []
 podAnnotations: {}

@@ -1,6 +1,6 @@
 """What one resource is in numbers: the series of metrics that bear its name.
 
-Of its status as it is stored, which somebody may have edited, and of its pods as they are now.
+Of its status as it is stored, which a person may have edited, and of its pods as they are now.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
