@@ -47,6 +47,33 @@ async def test_a_new_resource_is_brought_up_by_few_calls_and_asks_for_nothing(pa
     assert events(cluster) == {"PodPlaced", "Ready"}
 
 
+class Strict:
+    """An API server that takes no version of what isn't there: none has been seen, from Kubernetes 1.30 on."""
+
+    def __init__(self, kube: Any, refusal: type[api.KubeError]) -> None:
+        self._kube = kube
+        self._refusal = refusal
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._kube, verb)
+
+    async def apply(self, manifest: api.Json) -> api.Json:
+        if manifest["metadata"].get("resourceVersion") == api.NO_VERSION:
+            raise self._refusal(api.ref_of(manifest), 409, "it has no version")
+        applied: api.Json = await self._kube.apply(manifest)
+        return applied
+
+
+@pytest.mark.parametrize("refusal", [api.Conflict, api.NotFound])
+async def test_a_new_resource_is_brought_up_where_only_what_is_there_may_have_a_version(
+    refusal: type[api.KubeError],
+) -> None:
+    async with stage(operator=False) as cluster:
+        await cluster.start(Strict(cluster.authorized, refusal), resync_seconds=3600.0)
+        await up(cluster)
+        assert set(cluster.objects(api.DEPLOYMENT)) == {"invoices"}
+
+
 async def test_a_whole_device_costs_one_call_more_for_each_pod(paid: Paid) -> None:
     cluster, kube = paid
     await up(cluster, gpu={"sharing": "exclusive"})

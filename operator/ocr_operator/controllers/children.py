@@ -93,7 +93,9 @@ def obstacle(error: api.KubeError) -> Refusal | Unwritten | None:
 
 
 class _Taken(api.Conflict):
-    """An object has the name of a child that was to be new: it wasn't written over."""
+    """A child that was to be new wasn't written: an object has its name, or the API server takes no version of one that
+    isn't there.
+    """
 
 
 class Children:
@@ -216,7 +218,7 @@ class Children:
             blind = unseen and new["kind"] != api.SECRET.name and ref not in seen
             try:
                 answer = await self._kube.apply(api.as_new(new) if blind else new)
-            except api.Conflict as error:
+            except (api.Conflict, api.NotFound) as error:
                 if not blind:
                     raise
                 raise _Taken(ref, error.status, error.message) from error
@@ -255,8 +257,10 @@ class Children:
         await confirm()
         try:
             return await self._kube.apply(api.as_new(secret))
-        except api.Conflict:
-            return await self._kube.get(ref)
+        except (api.Conflict, api.NotFound):
+            with contextlib.suppress(api.NotFound):
+                return await self._kube.get(ref)
+        return await self._kube.apply(secret)  # nothing has the name: it was the version that was refused
 
     async def _foreign(self, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> list[api.Json]:
         """Objects of a desired name that our label doesn't find: server-side apply would take them over."""

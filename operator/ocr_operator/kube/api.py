@@ -198,7 +198,8 @@ class Kube(Protocol):
         """Server-side apply with our field manager and force: creates, or takes the fields it names.
 
         With a `resourceVersion` it is a `Conflict` where there is an object of another version; where there is none, it
-        creates one all the same.
+        creates one all the same. So do Kubernetes 1.30 to 1.36; another API server might refuse that as a `Conflict` or
+        as `NotFound`.
         """
         ...
 
