@@ -254,6 +254,23 @@ def test_what_others_change_in_children_is_set_back_or_reported(scene: Scene) ->
     assert f"containers[{names.CONTAINER}].env[EXTRA] (by kubectl-set)" in event["message"]
 
 
+def test_limit_of_others_that_our_request_exceeds_is_named_with_the_way_out(scene: Scene) -> None:
+    scene.apply("limited", resources={"requests": {"memory": "64Mi"}})
+    until(lambda: _there(scene, "limited"), what="its Deployment")
+    limit = ("--limits=memory=100Mi", "-c", names.CONTAINER)
+    scene.kubectl("set", "resources", "deployment/limited", *limit)
+    scene.apply("limited", resources={"requests": {"memory": "200Mi"}})
+
+    until(lambda: scene.condition("limited", "Stalled").get("status") == "True", what="it is stalled")
+    told = scene.condition("limited", "Stalled")["message"]
+    assert "must be less than or equal to memory limit of 100Mi" in told
+    path = f"spec.template.spec.containers[{names.CONTAINER}].resources.limits.memory (by kubectl-set)"
+    assert f"Deployment limited has also {path}: remove that there, or have the resource say" in told
+
+    scene.apply("limited", resources={"requests": {"memory": "200Mi"}, "limits": {"memory": "300Mi"}})
+    until(lambda: scene.condition("limited", "Stalled").get("status") == "False", what="one way out")
+
+
 def _there(scene: Scene, name: str) -> bool:
     with contextlib.suppress(Refused):
         scene.place.ask(f"/apis/apps/v1/namespaces/{scene.namespace}/deployments/{name}")

@@ -12,7 +12,7 @@ from typing import Final
 
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.wave import Wave
-from ocr_operator.decide import manifests, plan, rollouts, waves
+from ocr_operator.decide import edits, manifests, plan, rollouts, waves
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.status import Edited, Refusal, Removal, Unwritten
 from ocr_operator.decide.waves import Cause
@@ -23,6 +23,8 @@ from ocr_wire import names, tokens
 
 MAX_MESSAGE = 1000
 """Characters of a refusal that go into a condition."""
+MAX_ADVICE: Final = 500
+"""Characters of them that say what others have to do with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +224,22 @@ class Children:
                 if not blind:
                     raise
                 raise _Taken(ref, error.status, error.message) from error
+            except api.Refused as error:
+                raise self._explained(error, new) from error
             self._metrics.children.labels("apply").inc()
             if new["kind"] == api.SECRET.name:
                 self._secrets[resource.uid] = answer
             else:
                 self._cluster.answered(answer)
+
+    def _explained(self, error: api.Refused, wanted: api.Json) -> api.Refused:
+        """Return the refusal with what others have set in the object: what we want may not go with it."""
+        meta = wanted["metadata"]
+        owned = self._cluster.children((meta["namespace"], meta["labels"][names.LABEL_DEPLOYMENT]))
+        there = next((each for each in owned if api.ref_of(each) == error.ref), None)
+        advice = edits.way_out(wanted, there)[:MAX_ADVICE] if there is not None else ""
+        said = error.message[: MAX_MESSAGE - MAX_ADVICE - len(str(error.ref)) - 50]
+        return api.Refused(error.ref, error.status, f"{said}; {advice}") if advice else error
 
     def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool | None) -> Sequence[api.Json]:
         with_budget = self._cluster.budgets.wanted(resource)

@@ -63,6 +63,15 @@ def reported(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
     return f"{actual.get('kind')} {meta.get('name')} has also " + ", ".join(found[:MAX_REPORTED]) + more
 
 
+def way_out(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
+    """Say what to do about what others have set where the API server refuses `wanted`, as it does a request above a
+    limit of theirs; empty: they have set nothing.
+    """
+    added = reported(wanted, actual)
+    advice = "remove that there, or have the resource say what goes with it (spec.resources, spec.template)"
+    return f"{added}: {advice}" if added else ""
+
+
 def overwrites_template(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> bool:
     """Return whether others have set what `wanted` sets in the template of the pods."""
     for entry in by_others(_map(actual.get("metadata")).get("managedFields")):

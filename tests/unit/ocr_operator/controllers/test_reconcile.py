@@ -576,15 +576,35 @@ async def test_pod_that_cannot_be_replaced_keeps_nothing_from_being_told(desk: D
     assert (await desk.status())["observedGeneration"] == 2
 
 
-async def test_what_others_set_in_a_child_is_one_event(desk: Desk) -> None:
-    await desk.make()
-    await reconciled(desk)
-    child = await desk.kube.get(api.Ref(api.DEPLOYMENT, *KEY))
+async def edited_by_others(desk: Desk) -> None:
+    child = dict(await desk.kube.get(api.Ref(api.DEPLOYMENT, *KEY)))
     child["spec"]["minReadySeconds"] = 5
     fields: dict[str, Any] = {"f:spec": {"f:minReadySeconds": {}}}
     child["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": fields}]
     child["metadata"]["resourceVersion"] = "99"
     desk.cluster.answered(child)
+
+
+async def test_refusal_of_a_child_names_what_others_set_in_it(desk: Desk) -> None:
+    await desk.make()
+    await reconciled(desk)
+    await edited_by_others(desk)
+    desk.kube.fail = refuse(api.DEPLOYMENT, "apply", api.Refused, 422, "is invalid: " + "x" * 2000)
+    await desk.change("/spec/server", {"image": "another:2"})
+    await desk.reconcile()
+
+    told = (await desk.condition("Stalled"))["message"]
+    assert "is invalid: xxx" in told
+    assert (
+        "; Deployment invoices has also spec.minReadySeconds (by kubectl-edit): remove that there, or" in told
+    )
+    assert told.endswith("(422)")
+
+
+async def test_what_others_set_in_a_child_is_one_event(desk: Desk) -> None:
+    await desk.make()
+    await reconciled(desk)
+    await edited_by_others(desk)
 
     await reconciled(desk)
 
