@@ -32,22 +32,30 @@ async def test_budget_follows_the_replicas_and_makes_way_for_another_one() -> No
 
 
 class WithoutBudgets(FakeKube):
-    """An API server whose role, of an earlier version, knows none of them."""
+    """An API server whose role, of an earlier version, knows none of them until it is `mended`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mended = asyncio.Event()
 
     async def _call(self, verb: str, ref: api.Ref) -> None:
-        assert (verb, ref.kind) not in {("apply", api.BUDGET), ("create", api.BUDGET)}
+        assert self.mended.is_set() or (verb, ref.kind) not in {("apply", api.BUDGET), ("create", api.BUDGET)}
         await super()._call(verb, ref)
 
     async def watch(self, kind: api.Kind, *, namespace: str = "", selector: str = "") -> Any:
         if kind == api.BUDGET:
             yield api.Lost(api.Refused(api.Ref(kind, namespace, ""), 403, "the role doesn't grant list"))
-            await asyncio.Event().wait()
+            await self.mended.wait()
         async for event in super().watch(kind, namespace=namespace, selector=selector):
             yield event
 
 
-async def test_role_of_an_earlier_version_costs_the_budget_alone() -> None:
-    async with played(Stage(WithoutBudgets(), {"gpu-a": {}}), operator=True, settings={}) as cluster:
+async def test_role_of_an_earlier_version_costs_the_budget_alone_until_it_is_mended() -> None:
+    kube = WithoutBudgets()
+    settings = {"resync_seconds": 3600.0}
+    async with played(Stage(kube, {"gpu-a": {}}), operator=True, settings=settings) as cluster:
         await cluster.apply(replicas=2, gpu={"sharing": "none"})
         await until(lambda: cluster.holds("Ready"))
         assert not cluster.objects(api.BUDGET)
+        kube.mended.set()
+        await until(lambda: sorted(cluster.objects(api.BUDGET)) == ["invoices-ocr"])

@@ -27,9 +27,10 @@ class Budgets:
         self._enqueue = enqueue
         self._enqueue_namespace = enqueue_namespace
         self._on_loss = on_loss
+        self._refused = False
         self.informer: Informer[api.Json] = Informer(
             kube, api.BUDGET, edits.view, time=time, on_change=self._changed, on_loss=self._lost,
-            group=_place, namespaces=namespaces,
+            on_first=self._listed, group=_place, namespaces=namespaces,
         )  # fmt: skip
 
     def of(self, key: Key) -> list[api.Json]:
@@ -53,7 +54,13 @@ class Budgets:
     def _lost(self, error: api.KubeError) -> None:
         self._on_loss(error)
         if isinstance(error, api.Refused):
+            self._refused = True
             self.informer.synced.set()  # a role of an earlier version: all else works without
+
+    def _listed(self, namespace: str) -> None:
+        """Have resources looked at that had to do without: their passes were before the role had the right."""
+        if self._refused:
+            self._enqueue_namespace(namespace)
 
     def _changed(self, old: api.Json | None, new: api.Json | None) -> None:
         if old is not None and new is not None and _said(old) == _said(new):

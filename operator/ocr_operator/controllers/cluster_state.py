@@ -220,9 +220,9 @@ class ClusterState:
         return {body["metadata"]["namespace"] for body in self.resources}
 
     def enqueue_namespace(self, name: str) -> None:
-        """Enqueue every resource of a namespace."""
+        """Enqueue every resource of a namespace; an empty name is all of them."""
         for key in self.keys():
-            if key[0] == name:
+            if name in ("", key[0]):
                 self.enqueue(key, True)
 
     def enqueue_selected(self, *chosen: Policy) -> None:

@@ -24,7 +24,8 @@ class Informer(Generic[T]):
 
     `on_change` hears of every difference between two views, in order, synchronously; `group` indexes them. An object
     of a name that another one had before makes two changes: that one is gone, this one is new. A fault in
-    `parse` or `on_change` is logged and costs that object's change, never another's.
+    `parse` or `on_change` is logged and costs that object's change, never another's. `on_first` gets each of
+    `namespaces` when it was listed for the first time.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Informer(Generic[T]):
         time: Callable[[], float],
         on_change: Callable[[T | None, T | None], None] | None = None,
         on_loss: Callable[[api.KubeError], None] | None = None,
+        on_first: Callable[[str], None] | None = None,
         group: Callable[[T], Hashable] | None = None,
         namespaces: tuple[str, ...] = ("",),
         selector: str = "",
@@ -46,6 +48,7 @@ class Informer(Generic[T]):
         self._time = time
         self._on_change = on_change
         self._on_loss = on_loss
+        self._on_first = on_first
         self._group = group
         self._namespaces = namespaces
         self._selector = selector
@@ -97,9 +100,12 @@ class Informer(Generic[T]):
             match event:
                 case api.Listed():
                     self._replace(namespace, event.items)
+                    first = namespace in self._unsynced
                     self._unsynced.discard(namespace)
                     if not self._unsynced:
                         self.synced.set()
+                    if first and self._on_first:
+                        self._on_first(namespace)
                 case api.Changed("DELETED", item):
                     with self._contained(item):
                         self.gone(_name(item), _uid(item))
