@@ -228,6 +228,7 @@ async def _managed(
         lambda: latest_state.watchers,
         uploads.usage,
         lambda: {name: (each.oldest_lease, each.stuck) for name, each in manager.ages().items()},
+        models=[model.name for model in config.models],
     )
     jobs = making.create(settings, config, manager, metrics)
     async with asyncio.TaskGroup() as tasks:

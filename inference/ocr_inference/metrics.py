@@ -179,8 +179,11 @@ class Metrics:
         watchers: Callable[[], int],
         uploads: Callable[[], Uploads],
         ages: Callable[[], Mapping[str, tuple[float, float]]] = dict,
+        *,
+        models: Iterable[str] = (),
     ) -> None:
-        """Register all metrics; `observe`, `watchers`, `uploads` and `ages` (seconds of the oldest lease, and since a
+        """Register all metrics, those of `models` from the start: what begins with the first event that it counts shows
+        Prometheus no increase. `observe`, `watchers`, `uploads` and `ages` (seconds of the oldest lease, and since a
         kill that didn't help, by model) are called at each scrape."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
@@ -281,6 +284,17 @@ class Metrics:
             version
         ).set(1)
         self.registry.register(_Conditions(observe, watchers, uploads, ages))
+        counted = (
+            self.offloads,
+            self.worker_deaths,
+            self.image_failures,
+            self.prompt_tokens,
+            self.completion_tokens,
+        )
+        timed = (self.wait_seconds, self.engine_seconds, self.wake_seconds, self.first_piece_seconds)
+        for model in models:
+            for each in (*counted, *timed):
+                each.labels(model)
 
     def count_page(self, model: str, task: str, engine_seconds: float | None) -> None:
         """Count a page; `engine_seconds` is None for an answer that ended before its engine's work did."""
