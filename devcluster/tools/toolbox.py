@@ -68,6 +68,23 @@ KUBERNETES: Final = Module(
 )
 ETCD: Final = Module("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}, ("-trimpath", "-ldflags", _STRIP), 50)
 HELM: Final = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"}, ("-trimpath", "-ldflags", _STRIP), 210)
+_HELM3: Final = "helm.sh/helm/v3"
+HELM3: Final = Module(
+    "helm3",
+    {"helm3": f"{_HELM3}/cmd/helm"},
+    (
+        "-trimpath",
+        "-ldflags",
+        # Without these it renders for Kubernetes 1.20, and refuses charts that need a newer one.
+        f"{_STRIP} -X {_HELM3}/internal/version.version=v3.22.0"
+        + "".join(
+            f" -X {_HELM3}/pkg/{package}.k8sVersionMajor=1 -X {_HELM3}/pkg/{package}.k8sVersionMinor=37"
+            for package in ("chartutil", "lint/rules")
+        ),
+    ),
+    210,
+)
+"""For tests of charts alone: many clusters and GitOps tools still have Helm 3."""
 CONTAINERD: Final = Module(
     "containerd",
     {
@@ -78,7 +95,7 @@ CONTAINERD: Final = Module(
     94,
 )
 PAUSE: Final = Module("pause", {"pause": "devcluster/tools/pause"}, ("-trimpath", "-ldflags", _STRIP), 10)
-MODULES: Final = (KUBERNETES, ETCD, HELM, CONTAINERD, PAUSE)
+MODULES: Final = (KUBERNETES, ETCD, HELM, HELM3, CONTAINERD, PAUSE)
 
 
 @dataclass(frozen=True)
@@ -113,6 +130,9 @@ class Toolbox:
 
     def helm(self) -> Path:
         return self.provide(("helm",))["helm"]
+
+    def helm3(self) -> Path:
+        return self.provide(("helm3",))["helm3"]
 
     def kubectl(self) -> Path:
         return self.provide(("kubectl",))["kubectl"]
