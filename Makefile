@@ -160,10 +160,11 @@ crds: init ## Copy the canonical CRDs into the charts, and note the digests of t
 chart: init ## Make the table of values in the chart's README, and the defaults of absent keys, from its values.yaml
 	$(PY) -m tests.support.chart_docs
 
-lock: ## Resolve pyproject.toml into uv.lock
+lock: ## Resolve pyproject.toml into uv.lock, and vLLM into container/vllm.txt
 	$(UV) lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" --output-file container/vllm.txt container/vllm.in
 
-images: ## Build the images: make images [BUILDER=docker|podman|buildah] [REGISTRY=…] [TAG=…] [ONLY="operator cpu cuda"]
+images: ## Build the images: make images [BUILDER=docker|podman|buildah] [REGISTRY=…] [TAG=…] [ONLY="operator cpu cuda vllm"]
 	python3 container/build.py $(IMAGES_OPTIONS)
 
 push: ## Build and push them: make push REGISTRY=registry.example/ocr [TAG=…] [ONLY=…]

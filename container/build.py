@@ -36,9 +36,10 @@ IMAGES: Final = {
     "operator": Image("ocr-operator", "Dockerfile.operator", "operator"),
     "cpu": Image("ocr-inference", "Dockerfile.inference", "cpu"),
     "cuda": Image("ocr-inference", "Dockerfile.inference", "cuda", "-cuda"),
+    "vllm": Image("ocr-inference", "Dockerfile.inference", "vllm", "-vllm"),
 }
 USUAL: Final = ("operator", "cpu")
-"""Without `--only`: `cuda` is 8 GB, and takes as long as these two ten times."""
+"""Without `--only`: `cuda` is 8 GB, and takes as long as these two ten times; `vllm` is that and as much again."""
 
 BUILDERS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "docker": (("docker", "build"), ("docker", "version")),

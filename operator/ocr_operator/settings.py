@@ -36,6 +36,8 @@ class Settings:
     """The image of pods whose resource names none."""
     inference_image_cuda: str = f"ghcr.io/ocr-operator/ocr-inference:{VERSION}-cuda"
     """The image of such pods whose models need PyTorch, as those of engine transformers do."""
+    inference_image_vllm: str = f"ghcr.io/ocr-operator/ocr-inference:{VERSION}-vllm"
+    """The image of those whose models need vLLM."""
     image_pull_policy: str = field(default="", metadata={"one_of": ("", "Always", "IfNotPresent", "Never")})
     """Of inference pods; empty leaves it to Kubernetes."""
     image_pull_secrets: tuple[str, ...] = field(default=(), metadata={"separator": ","})

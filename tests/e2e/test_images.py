@@ -195,6 +195,20 @@ def test_cuda_image_has_the_engines_of_both(cuda: Image) -> None:
     assert int(done.stdout.split(".")[0]) >= 12
 
 
+def test_vllm_image_has_the_engine_in_an_environment_of_its_own(
+    buildah: Buildah, bases: tuple[str, str]
+) -> None:
+    """As much again, and not run on these machines yet."""
+    if os.environ.get("OCR_TEST_VLLM_IMAGE") != "1":
+        pytest.skip("building the target vllm takes 12 GB of downloads: set OCR_TEST_VLLM_IMAGE=1")
+    vllm = opened("vllm", buildah.build("vllm", *bases), buildah)
+    done = vllm.run(
+        "/opt/vllm/bin/python", "-c", "from importlib.metadata import version; print(version('vllm'))"
+    )
+    assert f"vllm=={done.stdout.strip()}\n" == (ROOT / "container" / "vllm.in").read_text(encoding="utf-8")
+    assert "OCR_VLLM_PYTHON=/opt/vllm/bin/python" in vllm.config["Env"]
+
+
 def test_cuda_image_without_a_gpu_says_so(cuda: Image) -> None:
     done = cuda.run("env", "OCR_DEVICE=cuda", "MODEL_NAME=deepseek-ai/DeepSeek-OCR", "ocr-inference", "check")
     assert done.returncode != 0

@@ -606,6 +606,7 @@ def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render
         log_format="json",
         inference_image="ghcr.io/ocr-operator/ocr-inference:9",
         inference_image_cuda="ghcr.io/ocr-operator/ocr-inference:9-cuda",
+        inference_image_vllm="ghcr.io/ocr-operator/ocr-inference:9-vllm",
         image_pull_policy="Never",
         scrape_seconds=1.0,
         **ours,
@@ -656,12 +657,14 @@ def test_digest_wins_over_the_tag(render: Render) -> None:
         ({"cuda": None}, f"ghcr.io/ocr-operator/ocr-inference:{VERSION}-cuda"),
     ],
 )
-def test_the_image_with_pytorch_is_named_after_the_other_one(
+def test_larger_images_are_named_after_the_small_one(
     render: Render, values: dict[str, Any], image: str
 ) -> None:
-    container = operator_container(render(inferenceImage=values))
-    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert environment["OCR_OPERATOR_INFERENCE_IMAGE_CUDA"] == image
+    for which in ("cuda", "vllm"):
+        renamed = {which if key == "cuda" else key: value for key, value in values.items()}
+        container = operator_container(render(inferenceImage=renamed))
+        environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert environment[f"OCR_OPERATOR_INFERENCE_IMAGE_{which.upper()}"] == image.replace("cuda", which)
 
 
 @pytest.mark.cluster

@@ -71,7 +71,7 @@ class EngineInfo:
     """Whether each checkpoint has a family of its own, which its pages name."""
     source: Literal["needed", "refused", "optional"]
     """Whether a model has to say where its weights come from."""
-    image: Literal["cpu", "cuda"] = "cpu"
+    image: Literal["cpu", "cuda", "vllm"] = "cpu"
     """The smallest image that has its libraries (`IMAGES`)."""
     worker_mib: int = 0
     """MiB of host memory that a model's processes take beside weights that it fetches, as measured for a page on a CPU
@@ -136,11 +136,11 @@ ENGINES: Final = (
         name="vllm",
         module="ocr_inference.engines.vllm.engine",
         extra="vllm",
-        meaning="vision-language models by a vLLM server of your own image, for many pages at once",
+        meaning="vision-language models by a vLLM server, for many pages at once",
         family="chat",
         knows_family=True,
         source="needed",
-        image="cuda",
+        image="vllm",
         worker_mib=2176,
         takes_dtype=True,
         uses_cuda=True,
@@ -206,7 +206,7 @@ NAMES: Final = tuple(BY_NAME)
 PUBLIC: Final = tuple(each.name for each in ENGINES if each.public)
 """What a resource's `engine` may be, in the order of its definition."""
 
-IMAGES: Final = ("cpu", "cuda")
+IMAGES: Final = ("cpu", "cuda", "vllm")
 """The images of the server, by the targets that `Dockerfile.inference` builds them by; each has what those before it
 have."""
 
@@ -250,13 +250,12 @@ def image_of(used: Iterable[str]) -> str:
 def why_missing(engine: str, lacks: Iterable[str]) -> str:
     """Return the sentence about an engine without its packages, with the way out in a cluster and of a shell."""
     info = BY_NAME[engine]
-    if info.interpreter:
-        return (
-            f"engine {engine} lacks {', '.join(lacks)}: set {info.interpreter} to the Python of an environment that has"
-            f" it; no image of Dockerfile.inference has one (docs/engine-{engine}.md)"
-        )
     image = f"target {info.image} of Dockerfile.inference (spec.server.image, or the chart's inferenceImage)"
     without = f"pip install 'ocr-operator[{info.extra}]'"
+    if info.interpreter:
+        without = (
+            f"set {info.interpreter} to the Python of an environment that has it (docs/engine-{engine}.md)"
+        )
     return f"engine {engine} lacks {', '.join(lacks)}: use an image of {image}; without containers, {without}"
 
 

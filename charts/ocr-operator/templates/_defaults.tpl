@@ -19,6 +19,10 @@ inferenceImage:
     repository: ''
     tag: ''
     digest: ''
+  vllm:
+    repository: ''
+    tag: ''
+    digest: ''
 imagePullSecrets: []
 replicas: 2
 watchNamespaces: []

@@ -30,7 +30,9 @@
 - name: OCR_OPERATOR_INFERENCE_IMAGE
   value: {{ include "ocr-operator.image" (dict "image" .Values.inferenceImage "root" .) | quote }}
 - name: OCR_OPERATOR_INFERENCE_IMAGE_CUDA
-  value: {{ include "ocr-operator.cudaImage" . | quote }}
+  value: {{ include "ocr-operator.largerImage" (list "cuda" .) | quote }}
+- name: OCR_OPERATOR_INFERENCE_IMAGE_VLLM
+  value: {{ include "ocr-operator.largerImage" (list "vllm" .) | quote }}
 {{- with .Values.inferenceImage.pullPolicy }}
 - name: OCR_OPERATOR_IMAGE_PULL_POLICY
   value: {{ . | quote }}

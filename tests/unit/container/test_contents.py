@@ -1,5 +1,6 @@
 """What goes into images: the client without what nobody imports, and the bill of materials."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -92,3 +93,23 @@ def test_what_another_platform_would_have_is_left_out() -> None:
 def test_what_the_lock_lacks_is_named() -> None:
     with pytest.raises(LookupError, match="msgspec"):
         sbom.pruned(document(component("msgspec", "0")), {"msgspec": distribution("msgspec")})
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.operator", "Dockerfile.inference"])
+def test_what_a_build_copies_is_sent_to_it(name: str) -> None:
+    """A file that .dockerignore holds back fails the build, after gigabytes of others."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    sent = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    }
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
+        for source in line.split()[:-1]
+        if source != "."
+    }
+    run = {found for found in re.findall(r"container/\w+\.py", text) if f"python {found}" in text}
+    assert copied
+    assert (copied | run) - sent == set()

@@ -72,8 +72,9 @@ def test_rules_of_engines_are_those_of_the_definition() -> None:
         (["rapidocr"], "cpu"),
         (["transformers"], "cuda"),
         (["rapidocr", "transformers"], "cuda"),
+        (["vllm", "transformers"], "vllm"),
         ([], "cpu"),
-        (["of-tomorrow"], "cuda"),
+        (["of-tomorrow"], "vllm"),
     ],
 )
 def test_the_smallest_image_that_has_all_engines_is_chosen(used: list[str], image: str) -> None:
@@ -85,6 +86,9 @@ def test_an_engine_without_its_packages_names_the_image_that_has_them() -> None:
     assert said.startswith("engine transformers lacks torch, tokenizers: use an image of target cuda of ")
     assert "spec.server.image" in said
     assert said.endswith("pip install 'ocr-operator[transformers]'")
+    said = engines.why_missing("vllm", ("vllm",))
+    assert said.startswith("engine vllm lacks vllm: use an image of target vllm of ")
+    assert "without containers, set OCR_VLLM_PYTHON to the Python of" in said
 
 
 def test_what_an_engine_takes_breaks_no_rule() -> None:

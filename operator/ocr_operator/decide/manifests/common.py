@@ -23,12 +23,15 @@ class Defaults:
     image_pull_secrets: tuple[str, ...] = ()
     """Names of Secrets in the resource's namespace; the template may name more."""
     image_cuda: str = ""
-    """The inference image for models whose engines need the larger one (`engines.IMAGES`); empty: `image`."""
+    """The inference image for models whose engines need that one (`engines.IMAGES`); empty: `image`."""
+    image_vllm: str = ""
+    """The same for the largest one; empty: the one before."""
 
     def image_of(self, spec: Spec) -> str:
         """Return the image of a resource's pods."""
         needed = engines.image_of(model.engine for model in spec.models)
-        return spec.server.image or (self.image_cuda if needed == "cuda" else "") or self.image
+        larger = {"cuda": self.image_cuda, "vllm": self.image_vllm or self.image_cuda}
+        return spec.server.image or larger.get(needed) or self.image
 
 
 def all_pods_service_name(name: str) -> str:

@@ -406,17 +406,18 @@ def test_pull_secrets_of_the_operator_stand_beside_those_of_the_template() -> No
     [
         (["rapidocr"], None, "small"),
         (["rapidocr", "transformers"], None, "large"),
+        (["vllm", "transformers"], None, "largest"),
         (["transformers"], "mine", "mine"),
     ],
 )
 def test_the_image_has_the_engines_of_all_models(engines: list[str], image: str | None, chosen: str) -> None:
     models = [
         {"name": f"m{number}", "engine": engine}
-        | ({"source": {"path": "/models"}} if engine == "transformers" else {})
+        | ({"source": {"path": "/models"}} if engine != "rapidocr" else {})
         for number, engine in enumerate(engines)
     ]
     resource = resources.make_deployment(models=models, server={"image": image} if image else {})
-    defaults = manifests.Defaults("small", image_cuda="large")
+    defaults = manifests.Defaults("small", image_cuda="large", image_vllm="largest")
     pod = manifests.desired(resource, defaults, TOKEN)[-1]["spec"]["template"]["spec"]
     assert container(pod)["image"] == chosen
 
