@@ -1,6 +1,7 @@
-"""`python -m bench.checkpoint FOLDER published|tiny`: DeepSeek-OCR in its published form, with random weights.
+"""`python -m bench.checkpoint FOLDER published|short|tiny`: DeepSeek-OCR in its published form, with random weights.
 
-What it writes means nothing; in its published size it loads, wakes and writes as fast as the real one. A process
+What it writes means nothing; in its published size it loads, wakes and writes as fast as the real one. `short` is as
+wide and has two of its layers. A process
 of its own, since whoever measures that nothing is left on a device must not use it.
 """
 
@@ -33,9 +34,12 @@ SAM: Final = {
 }
 
 
-def published_config() -> dict[str, Any]:
+LAYERS: Final = {"published": 12, "short": 2}
+
+
+def published_config(layers: int) -> dict[str, Any]:
     """The hub's config.json, with the numbers that decide the size."""
-    config = checkpoints.deepseek_ocr_config(layers=12)
+    config = checkpoints.deepseek_ocr_config(layers=layers)
     config["language_config"] |= LANGUAGE
     config |= LANGUAGE
     config["projector_config"] |= {"input_dim": 2048, "n_embed": 1280}
@@ -43,8 +47,8 @@ def published_config() -> dict[str, Any]:
     return config
 
 
-def model_on(device: str) -> UnlimitedOcrForConditionalGeneration:
-    config = UnlimitedOcrConfig(**deepseek_ocr.native_config(published_config()))
+def model_on(device: str, published: dict[str, Any]) -> UnlimitedOcrForConditionalGeneration:
+    config = UnlimitedOcrConfig(**deepseek_ocr.native_config(published))
     with torch.device(device):
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.bfloat16)
@@ -54,15 +58,16 @@ def model_on(device: str) -> UnlimitedOcrForConditionalGeneration:
             torch.set_default_dtype(before)
 
 
-def make(folder: Path) -> None:
-    model = model_on("cuda" if torch.cuda.is_available() else "cpu")
+def make(folder: Path, layers: int) -> None:
+    published = published_config(layers)
+    model = model_on("cuda" if torch.cuda.is_available() else "cpu", published)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name and name.endswith("weight"):
                 parameter.fill_(1.0)
             else:
                 parameter.normal_(0.0, 0.02)
-    checkpoints.save(model, folder, published_config(), 1 << 40)
+    checkpoints.save(model, folder, published, 1 << 40)
     checkpoints.tokenizer(checkpoints.DEEPSEEK_TOKENS, checkpoints.VOCABULARY).save(
         str(folder / "tokenizer.json")
     )
@@ -75,7 +80,7 @@ def make(folder: Path) -> None:
 if __name__ == "__main__":
     where, size = Path(sys.argv[1]), sys.argv[2]
     where.mkdir(exist_ok=True)
-    if size == "published":
-        make(where)
+    if size in LAYERS:
+        make(where, LAYERS[size])
     else:
         checkpoints.make_deepseek_ocr(where)

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -110,7 +110,7 @@ class Life:
         self.wake_without: list[float] = []
 
     async def live(self, config: str, environ: Mapping[str, str]) -> None:
-        async with _served(config, environ) as (sleeper, pid):
+        async with served(config, environ) as (sleeper, pid):
             await settled(pid)
             self.states["started"].append(await resting(pid))
             self.first_page.append((await sleeper.read())[0])
@@ -132,35 +132,12 @@ class Life:
             await sleeper.until(state=State.UNLOADED)
             await settled(pid)
             self.states["released"].append(await resting(pid))
-        async with _served(config, environ, dropStandbyAfterSeconds=0) as (sleeper, _):
+        async with served(config, environ, dropStandbyAfterSeconds=0) as (sleeper, _):
             self.first_page_late.append((await sleeper.read())[0])
 
     async def _unmapped(self, sleeper: Sleeper) -> int:
         """Bytes of the host tier while no standby has it mapped."""
         return 0 if sleeper.stands_by else int((await sleeper.state())["models"][0]["host_bytes"])
-
-
-@dataclass
-class Second:
-    """What a second server of the same model on the same cache takes, as shares of what the first one took."""
-
-    host: list[float] = field(default_factory=list)
-    """Memory of its weights ÷ the weights: files in memory, which only it has."""
-    load: list[float] = field(default_factory=list)
-    """Its first load ÷ that of the first server."""
-
-    async def look(self, config: str, environ: dict[str, str]) -> None:
-        with tempfile.TemporaryDirectory() as cache:
-            shared = environ | {names.ENV_CACHE_DIR: cache}
-            async with _served(config, shared) as (one, first), _served(config, shared) as (two, second):
-                loads = []
-                for sleeper, pid in ((one, first), (two, second)):
-                    await settled(pid)
-                    await sleeper.read()
-                    state = (await sleeper.state())["models"][0]
-                    loads.append(float(state["last_load_seconds"]))
-                self.load.append(loads[1] / loads[0])
-                self.host.append(host_tier_bytes(second) / host_tier_bytes(first))
 
 
 def host_tier_bytes(pid: int) -> int:
@@ -170,7 +147,7 @@ def host_tier_bytes(pid: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _served(
+async def served(
     config: str, environ: Mapping[str, str], **idle: float
 ) -> AsyncIterator[tuple[Sleeper, int]]:
     """A server whose model was never asked for anything, with its process id; no timer runs but those of `idle`."""
@@ -239,10 +216,6 @@ async def measure() -> report.Result:
         for _ in range(ROUNDS):
             for model, config in configs.items():
                 await lives[model].live(config, environ)
-        second = Second()
-        if (vlm := configs.get("tiny deepseek-ocr")) is not None:
-            for _ in range(ROUNDS):
-                await second.look(vlm, environ)
     others = await peers()
     rows = [row for model, life in lives.items() for row in _rows(model, life)]
     for command, rest in others.items():
@@ -250,20 +223,7 @@ async def measure() -> report.Result:
             report.plain(f"peer at rest: {command}", rest.mib, "MiB"),
             report.plain(f"peer at rest: {command}", rest.wakes, "wake-ups/s"),
         ]
-    rows += _second_rows(second)
-    shares = {"second server: host memory": second.host, "second server: first load": second.load}
-    return report.Result("idle", _method(), rows, _samples(lives) | shares)
-
-
-def _second_rows(second: Second) -> list[report.Row]:
-    if not second.host:
-        return []
-    host, load = report.median(second.host), report.median(second.load)
-    what = "tiny deepseek-ocr: a second server on the same cache"
-    return [
-        report.at_most(f"{what}, its host memory ÷ the weights", host, "×", 0.05),
-        report.at_most(f"{what}, its first load ÷ the first server's", load, "×", 0.2),
-    ]
+    return report.Result("idle", _method(), rows, _samples(lives))
 
 
 def _rows(model: str, life: Life) -> list[report.Row]:
@@ -312,7 +272,6 @@ def _method() -> str:
         f" dropStandbyAfterSeconds 0; after a release. A look lasts {REST_SECONDS:g} s: voluntary context switches of"
         " all threads of all processes, and at its end the sum of their proportional set sizes (PSS of smaps_rollup),"
         " with the weights in host memory where no process has them mapped. Cached files that no process has mapped are"
-        " in no figure. Then two servers with one empty cache between them, the second one loading when the first"
-        " one has. Pages of 320 × 240 pixels, 32 tokens at most, by the clock of the client. The machine's cores"
+        " in no figure. Pages of 320 × 240 pixels, 32 tokens at most, by the clock of the client. The machine's cores"
         f" are shared with the client. Servers of others: commands of {PEERS}, one a line, at rest after their start."
     )

@@ -297,6 +297,7 @@ def create_manager(
         standby_engines=[info.name for info in engines.ENGINES if info.stands_by],
         accounting=memory_accounting.of(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
+        shared_weights=settings.shared_weights,
         forkserver=settings.forkserver,
     )
 

@@ -131,6 +131,11 @@ _MODEL_GAUGES: tuple[tuple[str, str, Callable[[Model], float | None]], ...] = (
     ("ocr_model_memory_bytes", "Device memory of a model.", lambda model: model.memory_bytes),
     ("ocr_model_host_bytes", "Host memory of a model.", lambda model: model.host_bytes),
     (
+        "ocr_model_shared_bytes",
+        "Part of a model's host memory that is a file which other servers of the node map, too.",
+        lambda model: model.shared_bytes,
+    ),
+    (
         "ocr_model_packed_bytes",
         "Second copies of a model's weights that a CPU computes with, beside its host memory.",
         lambda model: model.packed_bytes,

@@ -1,6 +1,7 @@
 """Weights on a real GPU: what a CPU can't show of pinning, direct copies and freed device memory."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from ocr_inference.checkpoints.weights import layout
+from ocr_inference.checkpoints.weights import layout, shared_image
+from ocr_inference.checkpoints.weights.image import Key
 from ocr_inference.checkpoints.weights.pinning import CHUNK_BYTES
 from ocr_inference.engines.transformers import devices, torchweights
 from ocr_inference.engines.transformers.torchweights import FlatModel
@@ -40,9 +42,9 @@ class Subject:
     def __init__(self, values: dict[str, torch.Tensor]) -> None:
         self.values = values
         self.model = make_model("meta")
-        plan = layout.plan(*torchweights.entries(self.model))
+        self.plan = layout.plan(*torchweights.entries(self.model))
         self.host = HostTier.create("gpu-test")
-        self.flat = FlatModel(self.model, plan, self.host, devices.device("cuda"))
+        self.flat = FlatModel(self.model, self.plan, self.host, devices.device("cuda"))
 
     def intact(self, place: str) -> bool:
         """Every weight, bit by bit, where it is said to be."""
@@ -63,6 +65,27 @@ def subject(values: dict[str, torch.Tensor]) -> Iterator[Subject]:
     yield subject
     subject.flat.close()
     subject.host.close()
+
+
+def test_a_shared_image_is_copied_to_the_device_pinned_or_not(subject: Subject, tmp_path: Path) -> None:
+    """Where the driver refuses to pin what can only be read, copies go through the slots."""
+    key = Key("somewhere", "1", "bfloat16", "torch", b"")
+    with subject.host.map() as mapped, memoryview(mapped) as tier:
+        shared_image.write(tmp_path / "x.flat", key, tier)
+    image = shared_image.opened(tmp_path / "x.flat", key, subject.plan)
+    subject.flat.use_host(image)
+    assert subject.intact("cuda")
+    subject.flat.drop_device()
+    assert subject.intact("cpu")
+    subject.flat.to_device()
+    assert subject.intact("cuda")
+    pinned = subject.flat.pin(wait=True)
+    print(f"{pinned} of {image.size} bytes are pinned")
+    subject.flat.drop_device()
+    subject.flat.to_device()
+    assert subject.intact("cuda")
+    subject.flat.close()
+    image.close()
 
 
 def used_bytes() -> int:

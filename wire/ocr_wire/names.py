@@ -93,6 +93,7 @@ ENV_LIVE_SETTINGS_FILE: Final = "OCR_LIVE_SETTINGS_FILE"
 ENV_ADMIN_TOKEN_FILE: Final = "OCR_ADMIN_TOKEN_FILE"  # noqa: S105  a variable's name
 ENV_API_KEYS_FILE: Final = "OCR_API_KEYS_FILE"
 ENV_CACHE_DIR: Final = "OCR_CACHE_DIR"
+ENV_SHARED_WEIGHTS: Final = "OCR_SHARED_WEIGHTS"
 """Set on the server's container by the operator (and by devcluster's nodes), read by the server."""
 
 PATH_STATE: Final = "/v1/state"

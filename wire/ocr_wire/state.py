@@ -124,6 +124,8 @@ class Model(_Part, frozen=True, kw_only=True):
     memory_bytes: Count = 0
     """On the device."""
     host_bytes: Count = 0
+    shared_bytes: Count = 0
+    """Part of `host_bytes` that is a file which other servers of the node map, too."""
     packed_bytes: Count = 0
     """Second copies of weights that a CPU computes with, beside `host_bytes`."""
     loads: Count = 0
@@ -144,7 +146,7 @@ class Model(_Part, frozen=True, kw_only=True):
     stuck_since: Time | None = None
     """When the model's worker was killed, which hasn't ended; None where none was, or the server doesn't report it."""
     image_failure: Failure | None = None
-    """Why the last load couldn't keep the weights that it converted, such as a full disk: each load converts again."""
+    """Why the last load couldn't keep the weights that it converted, or share them, such as a full disk."""
     waits_for: WaitsFor | None = None
     """What is missing while requests wait and other processes hold the GPU's memory."""
     idle: IdleTimes | None = None

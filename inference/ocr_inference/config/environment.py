@@ -59,6 +59,7 @@ def read(
         else given.whole("OCR_MAX_CONNECTIONS", 0, low=FEWEST, high=30_000),
         connection_times=Times(idle=given.number("OCR_KEEPALIVE_SECONDS", Times().idle, low=1, high=3600)),
         cache_dir=given.path(names.ENV_CACHE_DIR) or _cache_home(environ) / "ocr-inference",
+        shared_weights=given.choice(names.ENV_SHARED_WEIGHTS, ("on", "off"), "off") == "on",
         pod_name=environ.get("POD_NAME", ""),
         pod_uid=environ.get("POD_UID", ""),
         upload_memory_bytes=given.size("OCR_UPLOAD_MEMORY", Settings.upload_memory_bytes),

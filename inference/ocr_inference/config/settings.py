@@ -239,6 +239,8 @@ class Settings:
     """Requests at the same time; None is as many as the limit of open files allows, within reason."""
     connection_times: Times = field(default_factory=Times)
     cache_dir: Path = Path(".cache/ocr-inference")
+    shared_weights: bool = False
+    """Whether weights in host memory are files in the cache that other servers of the machine map, too."""
     pod_name: str = ""
     pod_uid: str = ""
     upload_memory_bytes: int = 200 << 20

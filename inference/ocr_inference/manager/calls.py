@@ -173,16 +173,16 @@ class Calls:
             case "offload":
                 if worker is None:
                     raise EngineError(Failure(kind=FailureKind.WORKER_DIED, message="there is no worker"))
-                return await worker.call("offload", host_bytes=self._hosts[model.name].size)
+                return await worker.call("offload", host_bytes=self._held(model).host_bytes)
             case "exit":
                 if worker is not None:
                     await worker.stop()
                 if effect.stand_by and self._specs[model.name].engine in self._standby_engines:
                     self._standbys.begin(self._pinned(model), self._hosts[model.name])
-                return Footprint(host_bytes=self._hosts[model.name].size)
+                return self._held(model)
             case "unload":
                 if worker is not None:
-                    await worker.call("unload", host_bytes=self._hosts[model.name].size)
+                    await worker.call("unload", host_bytes=self._held(model).host_bytes)
                     await worker.stop()
             case "kill":
                 if worker is not None:
@@ -204,8 +204,16 @@ class Calls:
             model.name, lambda it: self._post(Progressed(model.name, effect.serial, it))
         ) as reporter:
             return self._charged(
-                model, await worker.call(call, reporter, host_bytes=self._hosts[model.name].size)
+                model, await worker.call(call, reporter, host_bytes=self._held(model).host_bytes)
             )
+
+    def _held(self, model: Model) -> Footprint:
+        """Return what the model has in host memory without a worker."""
+        host = self._hosts[model.name]
+        if host.refers_to is not None:
+            shared = model.footprint.shared_bytes
+            return Footprint(host_bytes=shared, shared_bytes=shared)
+        return Footprint(host_bytes=host.size)
 
     async def _start(self, model: Model, serial: int) -> Worker:
         assert self._tasks is not None
@@ -257,14 +265,26 @@ def _warn_of_image(model: Model, footprint: Footprint) -> None:
 
 
 def specs(
-    config: Config, device: Device, cuda_engines: Collection[str], cache_dir: str
+    config: Config,
+    device: Device,
+    cuda_engines: Collection[str],
+    cache_dir: str,
+    *,
+    share_weights: bool = False,
 ) -> dict[str, ModelSpec]:
     """Return the specs that workers get, by model. `cuda_engines` compute on a CUDA device; models of other engines
-    stay in host memory beside it."""
-    return {each.name: _spec(each, device, each.engine in cuda_engines, cache_dir) for each in config.models}
+    stay in host memory beside it. `share_weights`: with other servers that have the `cache_dir`."""
+    return {
+        each.name: msgspec.structs.replace(
+            _spec(each, device, each.engine in cuda_engines),
+            cache_dir=cache_dir,
+            share_weights=share_weights,
+        )
+        for each in config.models
+    }
 
 
-def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -> ModelSpec:
+def _spec(model: ModelConfig, device: Device, uses_cuda: bool) -> ModelSpec:
     source = model.source
     hub = source.hugging_face if source else None
     return ModelSpec(
@@ -279,5 +299,4 @@ def _spec(model: ModelConfig, device: Device, uses_cuda: bool, cache_dir: str) -
         dtype=model.dtype,
         attention=model.attention,
         options=dict(model.options),
-        cache_dir=cache_dir,
     )

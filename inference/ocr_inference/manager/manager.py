@@ -81,6 +81,7 @@ class Manager:
         standby_engines: Iterable[str] = (),
         accounting: MemoryAccounting | None = None,
         cache_dir: str = "",
+        shared_weights: bool = False,
         forkserver: bool = True,
         forkservers: Forkservers | None = None,
         stuck_seconds: float = STUCK_SECONDS,
@@ -92,7 +93,8 @@ class Manager:
 
         Workers inherit from `environ`. `unusable` models are never loaded: their engine is missing, which the text
         says. `cuda_engines` compute on a CUDA device; models of other engines stay in host
-        memory beside it. With `forkserver`, workers are forked from processes that have their imports done, and models
+        memory beside it. With `shared_weights` their weights in host memory are those of all servers that have the
+        `cache_dir`. With `forkserver`, workers are forked from processes that have their imports done, and models
         of `standby_engines` have standbys in deep idle. A page that isn't read `stuck_seconds` after its deadline
         ends its worker, as a call does that makes no progress for the time of the `limits`. `now` must be the event
         loop's kind of clock (monotonic seconds)."""
@@ -103,7 +105,7 @@ class Manager:
         self._hopeless_seconds = limits.hopeless
         self._device = device
         self._memory = MemoryReservations(NoMemoryAccounting() if accounting is None else accounting)
-        self._specs = specs(config, device, set(cuda_engines), cache_dir)
+        self._specs = specs(config, device, set(cuda_engines), cache_dir, share_weights=shared_weights)
         self._inbox = Inbox()
         self._history = PageHistory(now)
         forkservers = forkservers or Forkservers(environ, enabled=forkserver)

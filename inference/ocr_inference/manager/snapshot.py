@@ -115,6 +115,7 @@ def _model(model: Model, spec: ModelSpec, processes: Processes, epoch: float, no
         waiting=model.waiting,
         memory_bytes=model.footprint.device_bytes,
         host_bytes=model.footprint.host_bytes,
+        shared_bytes=model.footprint.shared_bytes,
         packed_bytes=model.footprint.packed_bytes,
         loads=model.loads,
         wakes=model.wakes,

@@ -165,6 +165,8 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
 
     device_bytes: int = 0
     host_bytes: int = 0
+    shared_bytes: int = 0
+    """The part of `host_bytes` that is a file which all servers of the node map: its pages are in memory once."""
     packed_bytes: int = 0
     """Second copies of weights that a CPU computes with, in the worker's memory, beside `host_bytes`."""
     image_failure: Failure | None = None
@@ -207,6 +209,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     attention: str = "auto"
     options: dict[str, bool | int | float | str] = {}
     cache_dir: str = ""
+    share_weights: bool = False
+    """Whether its weights in host memory are a file in the cache that other servers map, too."""
 
 
 class Engine(Protocol):

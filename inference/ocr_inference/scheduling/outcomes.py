@@ -70,7 +70,10 @@ def worker_died(model: Model, failure: Failure, now: float) -> End:
         return End(replace(model, footprint=Footprint()), Event.UNLOAD, "worker died")
     if model.state is not State.READY:
         return End(model)
-    footprint = Footprint(host_bytes=model.footprint.host_bytes if model.outlives_worker else 0)
+    footprint = Footprint()
+    if model.outlives_worker:
+        held = model.footprint
+        footprint = Footprint(host_bytes=held.host_bytes, shared_bytes=held.shared_bytes)
     model = replace(model, leases={}, last_activity=now, footprint=footprint)
     return End(model, Event.FAIL, "worker died")
 

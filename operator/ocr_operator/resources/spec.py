@@ -161,11 +161,12 @@ class HostPath(_Part, frozen=True):
 
 
 class Cache(_Part, frozen=True):
-    """Exactly one of the three is set."""
+    """Exactly one of the three volumes is set."""
 
     empty_dir: EmptyDir | None = None
     persistent_volume_claim: PersistentVolumeClaim | None = None
     host_path: HostPath | None = None
+    weights_in_memory: Literal["perPod", "perNode"] = "perPod"
 
 
 class Limits(_Part, frozen=True):
@@ -352,9 +353,8 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
             "spec.gpu.memoryPolicy",
             "onDemand needs gpu.sharing: shared, because only there others take turns on the same GPU",
         )
-    cache = spec.cache
-    if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
-        yield "spec.cache", "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
+    for message in _broken_cache_rules(spec.cache):
+        yield "spec.cache", message
     asked = spec.asked
     for field in asked.requests.__struct_fields__:
         request, limit = getattr(asked.requests, field), getattr(asked.limits, field)
@@ -372,6 +372,13 @@ def _broken_rules(name: str, spec: Spec) -> Iterator[tuple[str, str]]:
         )
     if any(names.is_own_annotation(key) for key in metadata.annotations):
         yield "spec.template.metadata.annotations", "ocr-operator.io/* are the operator's own annotations"
+
+
+def _broken_cache_rules(cache: Cache) -> Iterator[str]:
+    if [cache.empty_dir, cache.persistent_volume_claim, cache.host_path].count(None) != 2:
+        yield "set exactly one of emptyDir, persistentVolumeClaim and hostPath"
+    if cache.weights_in_memory == "perNode" and cache.empty_dir is not None:
+        yield "weightsInMemory: perNode needs persistentVolumeClaim or hostPath, because pods share no emptyDir"
 
 
 def _broken_model_rules(model: Model) -> Iterator[tuple[str, str]]:

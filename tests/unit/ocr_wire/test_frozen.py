@@ -61,6 +61,7 @@ def test_the_fullest_state_has_every_field() -> None:
         missing |= {f"{at}{name}" for name in part.__struct_encode_fields__} - found
     newer = {"models.oldest_lease_since", "models.stuck_since", "models.image_failure"}
     newer |= {"models.packed_bytes", "models.offloads", "models.idle", "models.preloaded", "local_timeouts"}
+    newer |= {"models.shared_bytes"}
     assert missing == {"settings.ignored", *newer}, "newer than the version that the states are of"
 
 

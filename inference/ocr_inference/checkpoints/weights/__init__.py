@@ -7,5 +7,7 @@ What comes from a checkpoint is hostile until `header` has checked it.
 - `scatter`: which bytes of a file go where.
 - `reading`: parallel reads into the flat buffer.
 - `image`: converted weights, kept as a file.
+- `shared_image`: a host tier, kept as a file that all servers of a node map.
+- `files`: files of a cache, whole or absent, verified once, and removed when they are old.
 - `pinning`: pinning the buffer for a device.
 """

@@ -7,6 +7,7 @@ knows every place without reading a disk.
 
 import hashlib
 import math
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,9 @@ ELEMENT_BYTES: Final[Mapping[str, int]] = {
     "C64": 8,
 }
 """Names of element types in safetensors files, as far as we hold them; also our names for them."""
+
+_SEAL: Final = struct.Struct("<8s32s")
+_MAGIC: Final = b"ocrflat1"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Layout:
         lines = [f"{slot.entry}@{slot.offset}" for slot in self.slots.values()]
         lines += [f"{alias}={name}" for alias, name in sorted(self.ties.items())]
         return hashlib.sha256("\n".join(lines).encode()).digest()
+
+    @property
+    def seal(self) -> bytes:
+        """End of a flat buffer in host memory, with the digest of its layout: its content is complete."""
+        return _SEAL.pack(_MAGIC, self.digest)
 
 
 def plan(entries: Iterable[Entry], ties: Mapping[str, str] | None = None) -> Layout:

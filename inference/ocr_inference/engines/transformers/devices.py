@@ -22,10 +22,16 @@ DeviceKind = Literal["cuda", "cpu", "simulated"]
 SLOT_BYTES: Final = 32 << 20
 """Bytes of each of two bounce slots: a few milliseconds of a link's time, and little beside the weights."""
 
+_REGISTER_READ_ONLY: Final = 0x08
+"""`cudaHostRegisterReadOnly` of CUDA's runtime: the device reads, so the pages needn't be writable."""
+
 
 class Device(Protocol):
     """Device of a flat buffer. Called by one thread. Raises `MemoryError` where memory is missing, leaving nothing
     behind."""
+
+    pins: bool
+    """Whether copies from host memory gain by pinning it."""
 
     def allocate(self, nbytes: int) -> torch.Tensor:
         """Allocate a flat uint8 buffer; its content is undefined."""
@@ -39,8 +45,9 @@ class Device(Protocol):
     def clear(self) -> None:
         """Free what the runtime keeps of freed buffers."""
 
-    def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
-        """Begin to make copies from this buffer faster, in the background; returns how many bytes are done."""
+    def pin(self, host: torch.Tensor, *, wait: bool = False, read_only: bool = False) -> int:
+        """Begin to make copies from this buffer faster, in the background; returns how many bytes are done. A buffer
+        that is `read_only` is mapped so that a write is a fault."""
 
     def unpin(self) -> None:
         """End that; call it before the host's buffer is freed."""
@@ -60,6 +67,8 @@ def device(kind: DeviceKind) -> Device | None:
 class Simulated:
     """Memory of the host in the place of a GPU's: allocated, copied to and freed like it."""
 
+    pins = False
+
     def allocate(self, nbytes: int) -> torch.Tensor:
         try:
             return torch.empty(nbytes, dtype=torch.uint8)
@@ -75,7 +84,7 @@ class Simulated:
     def clear(self) -> None:
         pass
 
-    def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:  # noqa: ARG002 - nothing gains by it
+    def pin(self, host: torch.Tensor, *, wait: bool = False, read_only: bool = False) -> int:  # noqa: ARG002
         return 0
 
     def unpin(self) -> None:
@@ -85,6 +94,8 @@ class Simulated:
 class Cuda:
     """CUDA device, by its number. Pinned ranges are copied by direct memory access, others through two pinned slots:
     while one is on its way, the other is filled."""
+
+    pins = True
 
     def __init__(self, index: int = 0) -> None:
         # The first that this process sees. Asking for the current one would start CUDA, which a standby must not.
@@ -130,10 +141,10 @@ class Cuda:
         torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
 
-    def pin(self, host: torch.Tensor, *, wait: bool = False) -> int:
+    def pin(self, host: torch.Tensor, *, wait: bool = False, read_only: bool = False) -> int:
         if self._pinning is None:
             runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-            registrar = Registrar(self._device, runtime)
+            registrar = Registrar(self._device, runtime, read_only=read_only)
             self._pinning = Pinning(host.data_ptr(), host.nbytes, registrar)
             self._pinning.start()
         if wait:
@@ -175,16 +186,17 @@ def _make_slots(device: torch.device) -> tuple[_Slot, ...]:
 class Registrar:
     """`cudaHostRegister` and its counterpart, by torch's binding, `torch.cuda.cudart()`."""
 
-    def __init__(self, device: torch.device, runtime: Any) -> None:
+    def __init__(self, device: torch.device, runtime: Any, *, read_only: bool = False) -> None:
         self._device = device
         self._runtime = runtime
+        self._flags = _REGISTER_READ_ONLY if read_only else 0
 
     def enter(self) -> None:
         # A thread begins on device 0, and would make a context there.
         torch.cuda.set_device(self._device)
 
     def register(self, address: int, nbytes: int) -> str | None:
-        return self._refusal(self._runtime.cudaHostRegister(address, nbytes, 0))
+        return self._refusal(self._runtime.cudaHostRegister(address, nbytes, self._flags))
 
     def unregister(self, address: int) -> None:
         if refusal := self._refusal(self._runtime.cudaHostUnregister(address)):

@@ -1,7 +1,8 @@
 """Moves a model's weights: from a source into the host tier, from there to the device, and away again.
 
 A checkpoint whose tensors are the model's own is read straight into the host tier. One that transformers has to convert
-is converted once, and read from a weight image from then on.
+is converted once, and read from a weight image from then on. Where servers of a node share weights, the first one does
+either and leaves the host tier as a shared image (`sharing`), which all of them map.
 """
 
 import logging
@@ -16,12 +17,14 @@ from ocr_inference import limits
 from ocr_inference.checkpoints import sources
 from ocr_inference.checkpoints.sources import Checkpoint, faults
 from ocr_inference.checkpoints.weights import image, layout, reading
+from ocr_inference.checkpoints.weights.files import ImageNotWritten, discard
 from ocr_inference.checkpoints.weights.header import BadWeights
 from ocr_inference.checkpoints.weights.layout import Layout
 from ocr_inference.checkpoints.weights.reading import OnRange
 from ocr_inference.engines.transformers import checkpoints, devices, memory, packing, torchweights
 from ocr_inference.engines.transformers.checkpoints import Opened
 from ocr_inference.engines.transformers.packing import PackedWeights
+from ocr_inference.engines.transformers.sharing import NotShared, Sharing
 from ocr_inference.engines.transformers.torchweights import FlatModel
 from ocr_inference.protocol.engine import (
     EngineError,
@@ -59,7 +62,11 @@ class Weights:
         self._flat: FlatModel | None = None
         self._packed: PackedWeights | None = None
         self._image_failure: Failure | None = None
-        """Why the last load couldn't keep what it had converted."""
+        """Why the last load couldn't keep what it had converted, or share it."""
+        self._sharing: Sharing | None = None
+        if spec.share_weights:
+            self._sharing = Sharing(spec, host, report)
+            self._report = self._sharing.report
 
     @property
     def opened(self) -> Opened:
@@ -75,14 +82,15 @@ class Weights:
         return torch.device("cuda" if self._spec.device == "cuda" else "cpu")
 
     def load(self) -> None:
-        """Load from the source into host tier and device."""
+        """Load from the source, or the image that others share, into host tier and device."""
         self._image_failure = None
-        flat, opened, checkpoint, plan = self._open(unread=True)
+        self._close()
+        checkpoint = self._fetch()
         try:
-            if opened.conversion_needed:
-                self._load_converted(flat, opened, checkpoint, plan)
+            if self._sharing is None:
+                self._read(checkpoint)
             else:
-                self._load_as_is(flat, opened, checkpoint, plan)
+                self._load_shared(self._sharing, checkpoint)
         except BadWeights as error:
             self._close()
             raise faults.invalid("", "", str(error)) from None
@@ -99,9 +107,15 @@ class Weights:
             self._sealed().stand_by()
 
     def restore(self) -> None:
-        """Restore from the host tier to the device, also in a process that never loaded."""
-        self._sealed().to_device()
-        self._pack()
+        """Restore from the host tier to the device, also in a process that never loaded. Loads anew where the host tier
+        is a shared image that is gone or damaged."""
+        try:
+            self._sealed().to_device()
+        except NotShared as error:
+            log.warning("model %s: loading again: %s", self._spec.name, error)
+            self.load()
+        else:
+            self._pack()
 
     def offload(self) -> None:
         """Offload; all that pages took must be freed before: references to it would keep it on the device."""
@@ -125,9 +139,11 @@ class Weights:
         on_device = 0 if self._flat is None else self._flat.device_bytes
         if on_device:
             on_device = max(on_device, memory.peak_bytes(self.device))
+        shared = None if self._sharing is None else self._sharing.tier
         return Footprint(
             device_bytes=on_device,
-            host_bytes=self._host.size,
+            host_bytes=self._host.size if shared is None else shared.size,
+            shared_bytes=0 if shared is None else shared.size,
             packed_bytes=0 if self._packed is None else self._packed.nbytes,
             image_failure=self._image_failure,
         )
@@ -135,9 +151,17 @@ class Weights:
     # --- parts ------------------------------------------------------------------------------------------------
 
     def _sealed(self) -> FlatModel:
-        """Return the model, for which the host tier holds the weights; opens it where that isn't done."""
+        """Return the model, for which the host tier holds the weights; opens it where that isn't done. Raises
+        `NotShared` where the weights are an image that isn't there."""
         if self._flat is None:
-            flat = self._open(unread=False)[0]
+            checkpoint = self._fetch()
+            flat, opened, plan = self._open(checkpoint, unread=False)
+            if self._sharing is not None and self._host.refers_to is not None:
+                try:
+                    self._sharing.reopen(flat, self._key(opened, checkpoint, plan), plan)
+                except NotShared:
+                    self._close()  # a standby that a wake has taken already restores all the same
+                    raise
             memory.freeze()
         else:
             flat = self._flat
@@ -146,11 +170,13 @@ class Weights:
             raise EngineError(Failure(kind=FailureKind.FAILED, message=message))
         return flat
 
-    def _open(self, *, unread: bool) -> tuple[FlatModel, Opened, Checkpoint, Layout]:
+    def _fetch(self) -> Checkpoint:
+        return sources.fetch(self._spec, Path(self._spec.cache_dir), self._report, self._environ)
+
+    def _open(self, checkpoint: Checkpoint, *, unread: bool) -> tuple[FlatModel, Opened, Layout]:
         """Open everything but the weights."""
         self._close()
         spec = self._spec
-        checkpoint = sources.fetch(spec, Path(spec.cache_dir), self._report, self._environ)
         capability = spec.compute_capability
         if spec.device == "cuda" and capability is None:
             capability = torch.cuda.get_device_capability()
@@ -167,7 +193,7 @@ class Weights:
         plan = layout.plan(*torchweights.entries(opened.model))
         flat = FlatModel(opened.model, plan, self._host, devices.device(spec.device))
         self._opened, self._flat = opened, flat
-        return flat, opened, checkpoint, plan
+        return flat, opened, plan
 
     def _close(self) -> None:
         if self._flat is None:
@@ -177,6 +203,8 @@ class Weights:
         self._packed = None
         self._flat.close()
         self._flat = self._opened = None
+        if self._sharing is not None:
+            self._sharing.close()
         memory.unfreeze()
         memory.release(self.device)
 
@@ -202,6 +230,43 @@ class Weights:
         if self._packed is not None:
             self._packed.drop()
 
+    def _load_shared(self, sharing: Sharing, checkpoint: Checkpoint) -> None:
+        """Map the shared image, after making it where there is none; without one, the weights are this server's own."""
+        flat, opened, plan = self._open(checkpoint, unread=False)
+        key = self._key(opened, checkpoint, plan)
+        if sharing.attach(flat, key, plan):
+            return
+        loaded = False
+        try:
+            with sharing.claim(key, plan):
+                if sharing.attach(flat, key, plan):  # another server has made it meanwhile
+                    return
+                flat = self._read(checkpoint, keep=False)
+                loaded = True
+                sharing.share(flat, key, plan)
+        except ImageNotWritten as error:
+            if not loaded:
+                self._read(checkpoint)
+            self._not_kept("this server has the weights in memory of its own", error)
+
+    def _read(self, checkpoint: Checkpoint, *, keep: bool = True) -> FlatModel:
+        """Read the checkpoint's weights; what had to be converted is kept as a weight image, or not."""
+        flat, opened, plan = self._open(checkpoint, unread=True)
+        if opened.conversion_needed:
+            self._load_converted(flat, opened, checkpoint, plan, keep=keep)
+        else:
+            self._load_as_is(flat, opened, checkpoint, plan)
+        return flat
+
+    def _key(self, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> image.Key:
+        return image.Key(
+            source=self._spec.repo or self._spec.path or "",
+            revision=checkpoint.key,
+            dtype=str(opened.dtype),
+            library=f"transformers {transformers.__version__}",
+            layout=plan.digest,
+        )
+
     def _load_as_is(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
         with reading.Checkpoint.open(checkpoint.folder, within=Path("/")) as files:
 
@@ -210,16 +275,11 @@ class Weights:
 
             flat.load(read, opened.buffers())
 
-    def _load_converted(self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout) -> None:
+    def _load_converted(
+        self, flat: FlatModel, opened: Opened, checkpoint: Checkpoint, plan: Layout, *, keep: bool
+    ) -> None:
         """Read from the weight image, which the first load makes."""
-        key = image.Key(
-            source=self._spec.repo or self._spec.path or "",
-            revision=checkpoint.key,
-            dtype=str(opened.dtype),
-            library=f"transformers {transformers.__version__}",
-            layout=plan.digest,
-        )
-        file = image.path(Path(self._spec.cache_dir), key)
+        file = image.path(Path(self._spec.cache_dir), self._key(opened, checkpoint, plan))
 
         def read(buffer: memoryview, on_range: OnRange) -> int:
             return image.read(file, plan, buffer, on_range=self._counted("reading", plan, on_range))
@@ -231,19 +291,24 @@ class Weights:
         except (BadWeights, OSError) as error:
             # Damaged, or of another user: what can't be read is converted again, as if there were none.
             log.warning("model %s: converting the checkpoint again: %s", self._spec.name, error)
-            image.discard(file)
+            discard(file)
         else:
             return
         self._report(Progress(phase="converting", total_bytes=plan.weight_bytes))
         flat.load(values=_tensors(opened.converted(), plan), on_value=self._counted("converting", plan))
+        if not keep:
+            return
         count = self._counted("converting", plan, file=file.name)
         with self._host.map() as tier, memoryview(tier) as everything:
             try:
                 image.write(file, plan, everything[: plan.total_bytes], on_range=count)
-            except image.ImageNotWritten as error:
-                full = isinstance(error.__cause__, OSError) and faults.is_disk_full(error.__cause__)
-                kind = FailureKind.DISK_FULL if full else FailureKind.FAILED
-                self._image_failure = Failure(kind=kind, message=f"the next load converts again: {error}")
+            except ImageNotWritten as error:
+                self._not_kept("the next load converts again", error)
+
+    def _not_kept(self, consequence: str, error: ImageNotWritten) -> None:
+        full = isinstance(error.__cause__, OSError) and faults.is_disk_full(error.__cause__)
+        kind = FailureKind.DISK_FULL if full else FailureKind.FAILED
+        self._image_failure = Failure(kind=kind, message=f"{consequence}: {error}")
 
     def _counted(
         self,

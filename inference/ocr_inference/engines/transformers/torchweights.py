@@ -7,8 +7,8 @@ host or to the device, whatever fails on the way.
 
 import mmap
 import os
-import struct
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,10 +41,6 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
     "C64": torch.complex64,
 }
 WORDS: Final[Mapping[torch.dtype, str]] = {dtype: word for word, dtype in DTYPES.items()}
-
-_SEAL: Final = struct.Struct("<8s32s")
-"""End of the flat buffer in the host tier, with the digest of its layout: its content is complete."""
-_MAGIC: Final = b"ocrflat1"
 
 Read = Callable[[memoryview, OnRange], int]
 """Fills places of the flat buffer, reports which ranges are complete, and returns how many bytes of tensors it read;
@@ -112,8 +108,8 @@ class FlatModel:
     @property
     def sealed(self) -> bool:
         """Whether the host tier holds this layout's weights, complete."""
-        seal = os.pread(self._host.fd, _SEAL.size + 1, self._layout.total_bytes)
-        return seal == _SEAL.pack(_MAGIC, self._layout.digest)
+        seal = self._layout.seal
+        return os.pread(self._host.fd, len(seal), self._layout.total_bytes) == seal
 
     def load(
         self,
@@ -155,6 +151,18 @@ class FlatModel:
             with self._whole_or_host():
                 self._copy(0, self._layout.total_bytes)
 
+    def use_host(self, host: HostTier) -> None:
+        """Have the weights in another host tier from now on, which is sealed for the same layout; the old one is
+        unmapped. What is on the device stays there."""
+        if self._device is not None:
+            self._device.unpin()
+        before, self._map, self._host_flat = self._map, None, None
+        self._host = host
+        if self._on_host:
+            self._bind(self._mapped())
+        if before is not None:
+            before.close()
+
     def bind_host(self) -> None:
         if not self._on_host:
             self._bind(self._mapped())
@@ -178,7 +186,8 @@ class FlatModel:
         pinned. It takes the process's memory map for a while: not before the first answer."""
         if self._device is None:
             return 0
-        return self._device.pin(self._mapped()[: self._layout.total_bytes], wait=wait)
+        host = self._mapped()[: self._layout.total_bytes]
+        return self._device.pin(host, wait=wait, read_only=self._host.read_only)
 
     def close(self) -> None:
         """Unpin, free and unmap; the model has empty tensors afterwards, the host tier its size. Raises `BufferError`
@@ -199,21 +208,24 @@ class FlatModel:
     def _mapped(self) -> torch.Tensor:
         """Return the flat buffer in host memory."""
         if self._host_flat is None:
-            self._map = self._host.map()
-            # By a view of its own: torch doesn't keep a buffer exported, and but for the view the map could be closed
-            # under the tensors.
-            self._host_flat = torch.frombuffer(memoryview(self._map), dtype=torch.uint8)
+            self._map = self._host.map(for_device=self._device is not None and self._device.pins)
+            with warnings.catch_warnings():
+                # That tensors of a read-only mapping could be written, which nobody does: the device has its own.
+                warnings.filterwarnings("ignore", "The given buffer is not writable")
+                # By a view of its own: torch doesn't keep a buffer exported, and but for the view the map could be
+                # closed under the tensors.
+                self._host_flat = torch.frombuffer(memoryview(self._map), dtype=torch.uint8)
         return self._host_flat
 
     def _prepare_host(self) -> None:
         """Give the host tier its size, without a seal."""
-        size = self._layout.total_bytes + _SEAL.size
+        size = self._layout.total_bytes + len(self._layout.seal)
         limits.require_memory(size - self._host.resident_bytes, "the model's weights")
         self._host.resize(size)
-        os.pwrite(self._host.fd, bytes(_SEAL.size), self._layout.total_bytes)
+        os.pwrite(self._host.fd, bytes(len(self._layout.seal)), self._layout.total_bytes)
 
     def _seal(self) -> None:
-        os.pwrite(self._host.fd, _SEAL.pack(_MAGIC, self._layout.digest), self._layout.total_bytes)
+        os.pwrite(self._host.fd, self._layout.seal, self._layout.total_bytes)
 
     def _read(self, read: Read) -> int:
         self._mapped()

@@ -224,6 +224,8 @@ def _env(spec: Spec) -> list[dict[str, Any]]:
         {"name": names.ENV_ADMIN_TOKEN_FILE, "value": f"{names.ADMIN_DIR}/{names.ADMIN_KEY}"},
         {"name": names.ENV_CACHE_DIR, "value": names.CACHE_DIR},
     ]
+    if spec.cache.weights_in_memory == "perNode":
+        env.append({"name": names.ENV_SHARED_WEIGHTS, "value": "on"})
     if spec.server.api_keys_secret_name:
         env.append({"name": names.ENV_API_KEYS_FILE, "value": f"{names.API_KEYS_DIR}/{names.API_KEYS_KEY}"})
     if spec.gpu.sharing == "shared":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from ocr_inference.checkpoints.weights import image
+from ocr_inference.checkpoints.weights import files, image
 from ocr_inference.checkpoints.weights.header import BadWeights
 from ocr_inference.checkpoints.weights.layout import Entry, Layout, plan
 
@@ -100,7 +100,7 @@ def test_damage_is_found_before_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(BadWeights, match="the image is damaged") as caught:
         read(file, layout)
     assert (caught.value.file, caught.value.field) == ("x.safetensors", image.CHECKSUM)
-    image.discard(file)
+    files.discard(file)
     assert names(tmp_path) == []
     with pytest.raises(FileNotFoundError):
         read(file, layout)
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # Python ignores SIGXFSZ
     try:
-        with pytest.raises(image.ImageNotWritten, match=r"7000056 bytes can't be written.*bytes are free"):
+        with pytest.raises(files.ImageNotWritten, match=r"7000056 bytes can't be written.*bytes are free"):
             image.write(tmp_path / "x.safetensors", layout, memoryview(make_buffer(layout)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -152,30 +152,30 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     layout = make_layout()
-    with pytest.raises(image.ImageNotWritten, match=r"file/x\.safetensors"):
+    with pytest.raises(files.ImageNotWritten, match=r"file/x\.safetensors"):
         image.write(tmp_path / "file" / "x.safetensors", layout, memoryview(make_buffer(layout)))
 
 
 def test_what_a_killed_writer_left_is_swept_and_the_living_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / f"dead.0123{image.PART}").write_bytes(b"half")
-    alive = os.open(tmp_path / f"alive.4567{image.PART}", os.O_CREAT | os.O_RDWR)
+    (tmp_path / f"dead.0123{files.PART}").write_bytes(b"half")
+    alive = os.open(tmp_path / f"alive.4567{files.PART}", os.O_CREAT | os.O_RDWR)
     fcntl.flock(alive, fcntl.LOCK_EX)
     layout = make_layout()
     image.write(tmp_path / "x.safetensors", layout, memoryview(make_buffer(layout)))
-    assert names(tmp_path) == [f"alive.4567{image.PART}", "x.safetensors"]
+    assert names(tmp_path) == [f"alive.4567{files.PART}", "x.safetensors"]
     os.close(alive)
 
 
 def test_a_writer_leaves_its_image_and_those_that_were_read_last(tmp_path: Path) -> None:
     layout = make_layout()
-    files = [tmp_path / f"{number}.safetensors" for number in range(image.KEPT)]
-    for age, file in enumerate(reversed(files)):
+    images = [tmp_path / f"{number}.safetensors" for number in range(image.KEPT)]
+    for age, file in enumerate(reversed(images)):
         image.write(file, layout, memoryview(make_buffer(layout)))
         read(file, layout)
-        os.utime(file.with_suffix(image.VERIFIED), (1000 - age, 1000 - age))
-    oldest = files[0]
+        os.utime(file.with_suffix(files.VERIFIED), (1000 - age, 1000 - age))
+    oldest = images[0]
     read(oldest, layout)  # so another one is the oldest now
-    with files[1].open("rb") as opened:
+    with images[1].open("rb") as opened:
         image.write(tmp_path / "new.safetensors", layout, memoryview(make_buffer(layout)))
         assert names(tmp_path) == sorted(
             [
@@ -205,4 +205,4 @@ def test_pods_that_write_and_read_at_once_never_see_half_a_file(tmp_path: Path) 
     for each in writers:
         each.join(60)
     assert [each.exitcode for each in writers] == [0, 0, 0]
-    assert [name for name in names(tmp_path) if name.endswith(image.PART)] == []
+    assert [name for name in names(tmp_path) if name.endswith(files.PART)] == []
