@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from ocr_operator.decide import manifests
 from tests.support import charts, resources
@@ -117,6 +120,28 @@ def test_panels_have_ids_and_places_of_their_own() -> None:
         taken |= cells
         if panel["type"] != "row":
             assert panel["datasource"]["uid"] == "${datasource}", "whatever the data source is called"
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
+    """What of a document another one lacks, or has otherwise, by path."""
+    match ours, theirs:
+        case dict(), dict():
+            for key, value in ours.items():
+                yield from differences(value, theirs.get(key), f"{path}.{key}")
+        case list(), list() if len(ours) == len(theirs):
+            for one, other in zip(ours, theirs, strict=True):
+                yield from differences(one, other, f"{path}[]")
+        case _:
+            if ours != theirs:
+                yield path
+
+
+def test_dashboard_is_what_grafana_reads() -> None:
+    """By the types that Grafana generates from its schemas, those of each panel's kind among them: a field that they
+    don't have, or of another type, is lost when it is read."""
+    register_default_plugins()
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    assert set(differences(DASHBOARD, read)) == {".templating.list[].definition"}, "what its editor shows"
 
 
 @pytest.mark.cluster
