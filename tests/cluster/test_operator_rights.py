@@ -188,6 +188,19 @@ def test_all_that_the_operator_does_passes(scene: Scene) -> None:
     assert "forbidden" not in said
 
 
+def test_api_server_finds_no_fault_with_the_types_of_the_rules(scene: Scene) -> None:
+    kind = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    name = f"{RELEASE}-{{}}.{scene.ours.namespace}"
+    paths = [f"{kind}/{name.format(part)}" for part in ("children", "pods", "others")]
+    until(
+        lambda: all("observedGeneration" in scene.read(each).get("status", {}) for each in paths),
+        what="they are checked",
+    )
+    for each in paths:
+        warned = scene.read(each)["status"].get("typeChecking", {}).get("expressionWarnings")
+        assert not warned, warned
+
+
 def bound(ours: Operator, resource: str) -> bool:
     pods = ours.pods(resource).values()
     return bool(pods) and all(
