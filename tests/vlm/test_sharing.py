@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,18 @@ def test_the_second_server_maps_what_the_first_one_made(
 
 def server_bytes(folder: Path) -> int:
     return image_of(folder / "shared").stat().st_size
+
+
+def test_servers_that_begin_at_once_convert_once(
+    folder: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = [Server(folder(CONVERTED), tmp_path) for _ in range(3)]
+    engines = [server.engine() for server in servers]
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(len(engines)) as pool:
+        footprints = list(pool.map(lambda engine: engine.load(), engines))
+    assert caplog.text.count("converting the checkpoint, once") == 1
+    assert {each.shared_bytes for each in footprints} == {image_of(tmp_path).stat().st_size}
+    assert len({answer(engine) for engine in engines}) == 1
 
 
 def gone(file: Path) -> None:
@@ -347,3 +360,26 @@ async def test_two_servers_of_a_node_have_the_weights_in_memory_once(
         await deep_idle(two, 5)
         assert await read(two) == texts[0], "it loads again"
         assert (await until(two, state="ready"))["shared_bytes"] == image_of(cache).stat().st_size
+
+
+async def test_an_image_that_is_cut_off_under_a_model_costs_its_worker_and_a_load(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The system kills a process that reads a page which a file has no more (SIGBUS)."""
+    cache = tmp_path / "cache"
+    async with served(folder(CONVERTED), cache, tmp_path / "a.json") as (http, _):
+        text = await read(http)
+        image = image_of(cache)
+        size = image.stat().st_size
+        os.truncate(image, 4096)
+        async with http.post(
+            names.PATH_OCR, data=inference.form(pages.blank(), prompt_type="ocr")
+        ) as response:
+            assert response.status in (200, 503), "it is read again by another worker, or may be"
+        assert await read(http) == text
+        model = await until(http, state="ready")
+        assert (model["shared_bytes"], image_of(cache).stat().st_size) == (size, size)
+        async with http.get("/metrics") as response:
+            lines = (await response.text()).splitlines()
+        (line,) = (each for each in lines if each.startswith("ocr_model_shared_bytes{"))
+        assert float(line.split()[-1]) == size
