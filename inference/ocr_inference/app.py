@@ -35,6 +35,8 @@ from ocr_inference.api.openapi import document as openapi_document
 from ocr_inference.api.openapi import operations
 from ocr_inference.api.openapi import routes as openapi
 from ocr_inference.api.openapi.document import Access
+from ocr_inference.api.peers import routes as peers_routes
+from ocr_inference.api.peers.client import Peers
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.api.ui import files as ui_files
 from ocr_inference.api.ui import page
@@ -57,7 +59,7 @@ from ocr_inference.engines import unusable
 from ocr_inference.errors import MCP_PATH, ApiError
 from ocr_inference.jobs import making
 from ocr_inference.jobs.owner import Jobs
-from ocr_inference.manager.manager import Manager
+from ocr_inference.manager.manager import Elsewhere, Manager, nowhere
 from ocr_inference.manager.snapshot import Moments
 from ocr_inference.metrics import Metrics
 from ocr_wire import engines, names
@@ -96,6 +98,8 @@ CONTROLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
     ("POST", names.PATH_TIMEOUT, controls.timeout),
     ("POST", "/cleanup", controls.clean_up),
     ("PUT", names.PATH_SETTINGS, settings_route.put),
+    ("POST", names.PATH_HELPERS, peers_routes.helpers),
+    ("POST", names.PATH_PAGES, peers_routes.read),
 )
 """Routes that need the admin token where a token file is configured."""
 
@@ -208,7 +212,8 @@ async def _managed(
     """Run the owner tasks while the block runs; yields the application."""
     declared = live_settings.at_start(settings.live_settings_file, config)
     initial = effective(config, declared.values, settings.gpu_idle_timeout)
-    manager = create_manager(settings, config, initial, device, environ=environ)
+    peers = Peers()
+    manager = create_manager(settings, config, initial, device, environ=environ, elsewhere=peers.reader)
 
     def apply(changed: Effective) -> None:
         set_log_level(changed)
@@ -231,7 +236,7 @@ async def _managed(
         models=[model.name for model in config.models],
     )
     jobs = making.create(settings, config, manager, metrics)
-    async with asyncio.TaskGroup() as tasks:
+    async with peers.open(), asyncio.TaskGroup() as tasks:
         running = (
             tasks.create_task(telemetry.run(), name="telemetry"),
             tasks.create_task(latest_state.run(), name="state"),
@@ -249,6 +254,7 @@ async def _managed(
                 uploads=uploads,
                 metrics=metrics,
                 jobs=jobs,
+                peers=peers,
             )
         finally:
             for task in running:
@@ -285,6 +291,7 @@ def create_manager(
     device: gpu.Device,
     *,
     environ: Mapping[str, str],
+    elsewhere: Elsewhere = nowhere,
 ) -> Manager:
     """Make the manager of this process's models on `device`; its `run` isn't started here."""
     return Manager(
@@ -299,6 +306,7 @@ def create_manager(
         cache_dir=str(settings.cache_dir),
         shared_weights=settings.shared_weights,
         forkserver=settings.forkserver,
+        elsewhere=elsewhere,
     )
 
 
@@ -318,6 +326,7 @@ def create_app(
     uploads: Bodies,
     metrics: Metrics,
     jobs: Jobs,
+    peers: Peers,
 ) -> web.Application:
     """Make the application: routes, and what their handlers need. No task is started here."""
     app = web.Application(
@@ -336,6 +345,7 @@ def create_app(
     app[appkeys.BODIES] = uploads
     app[appkeys.PLACES] = Places()
     app[appkeys.JOBS] = jobs
+    app[appkeys.PEERS] = peers
     app[appkeys.FILES] = FileStore(
         max(settings.file_memory_bytes, config.server.limits.max_upload_bytes),
         settings.keep_seconds,

@@ -21,6 +21,7 @@ from ocr_inference.scheduling.state import (
     Done,
     Effect,
     Grant,
+    HandOver,
     Model,
     NotBegun,
     ProbeMemory,
@@ -86,7 +87,7 @@ class Story:
             match effect:
                 case StartCall(model, call):
                     self.started.append(f"{call} {model}")
-                case Grant(ticket) | Reject(ticket) | Done(ticket):
+                case Grant(ticket) | HandOver(ticket) | Reject(ticket) | Done(ticket):
                     assert ticket not in self.answers, "answered twice"
                     self.answers[ticket] = effect
                 case WakeAt(time):
@@ -98,11 +99,13 @@ class Story:
             return [*effects, *self.do(MemoryProbed(self.others))]
         return list(effects)
 
-    def ask(self, model: str = "a", deadline: float | None = None, *, alone: bool = False) -> int:
+    def ask(
+        self, model: str = "a", deadline: float | None = None, *, alone: bool = False, movable: bool = False
+    ) -> int:
         self.ticket += 1
         limit = self.now + self.effective.queue.deadline_seconds
         until = limit if deadline is None else min(limit, deadline)
-        self.do(Acquire(self.ticket, model, until, alone=alone))
+        self.do(Acquire(self.ticket, model, until, alone=alone, movable=movable))
         return self.ticket
 
     def admin(self, event: Event, model: str = "a", *, force: bool = False) -> int:
@@ -134,6 +137,10 @@ class Story:
 
     def granted(self, ticket: int) -> bool:
         return isinstance(self.answers.get(ticket), Grant)
+
+    def handed_to(self, ticket: int) -> str | None:
+        answer = self.answers.get(ticket)
+        return answer.helper if isinstance(answer, HandOver) else None
 
     def refused(self, ticket: int) -> Reason | None:
         answer = self.answers.get(ticket)

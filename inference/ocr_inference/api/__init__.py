@@ -6,6 +6,7 @@
 - `mistral`: Mistral's dialect of document OCR.
 - `openai`: OpenAI's dialect.
 - `control`: state, settings and controls.
+- `peers`: pages that wait in one pod and are read by another.
 - `mcp`: the Model Context Protocol.
 - `openapi`: the OpenAPI document, and the page that shows it.
 - `ui`: the web page.

@@ -11,6 +11,7 @@ from ocr_inference.api.bodies import Bodies
 from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.jobs.view import Writer
 from ocr_inference.api.mistral.file_store import FileStore
+from ocr_inference.api.peers.client import Peers
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.api.ui import files
 from ocr_inference.config.live_settings import LiveSettingsOwner
@@ -50,6 +51,7 @@ LIVE_SETTINGS = web.AppKey("live_settings", LiveSettingsOwner)
 LATEST_STATE = web.AppKey("latest_state", LatestState)
 METRICS = web.AppKey("metrics", Metrics)
 ACCESS = web.AppKey("access", Access)
+PEERS = web.AppKey("peers", Peers)
 ORIGINS = web.AppKey("origins", origins.Policy)
 MOST_WATCHES = web.AppKey("most_watches", int)
 """Watches of the state that need no token."""

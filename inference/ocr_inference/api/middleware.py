@@ -211,7 +211,7 @@ def _check_open(access: Access) -> None:
 async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> None:
     if tokens is None:
         return
-    if (token := _token(request)) is None:
+    if (token := token_of(request)) is None:
         raise ApiError(
             401,
             "missing_token",
@@ -234,7 +234,7 @@ async def _check(request: web.Request, tokens: TokenFile | None, what: str) -> N
 def caller(request: web.Request) -> str:
     """Return by what a client that may read pages is known again: a hash of its API key; empty where there are no keys,
     by which one client could be known from others."""
-    token = _token(request)
+    token = token_of(request)
     if request.app[ACCESS].calls is None or token is None:
         return ""
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
@@ -242,7 +242,7 @@ def caller(request: web.Request) -> str:
 
 async def is_admin(request: web.Request) -> bool:
     """Return whether the request carries the admin token, for calls that don't need it; False where there is none."""
-    tokens, token = request.app[ACCESS].controls, _token(request)
+    tokens, token = request.app[ACCESS].controls, token_of(request)
     if tokens is None or token is None:
         return False
     try:
@@ -251,6 +251,7 @@ async def is_admin(request: web.Request) -> bool:
         return False
 
 
-def _token(request: web.Request) -> str | None:
+def token_of(request: web.Request) -> str | None:
+    """Return the token that a request carries."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

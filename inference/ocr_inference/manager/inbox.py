@@ -5,10 +5,10 @@ import itertools
 
 from ocr_inference.scheduling.commands import Command
 from ocr_inference.scheduling.state import Reason, Refusal
-from ocr_inference.workers.worker import Worker
+from ocr_inference.workers.pending import Reads
 
-Answer = asyncio.Future[Worker | None]
-"""A lease's worker; None for a request to offload or unload that is done."""
+Answer = asyncio.Future[Reads | None]
+"""What reads a lease's page; None for a request to offload or unload that is done."""
 
 
 class Refused(Exception):
@@ -56,7 +56,7 @@ class Inbox:
     def unanswered(self) -> tuple[int, ...]:
         return tuple(self._answers)
 
-    def answer(self, ticket: int, worker: Worker | None = None) -> None:
+    def answer(self, ticket: int, worker: Reads | None = None) -> None:
         answer = self._answers.pop(ticket, None)
         if answer is not None and not answer.done():
             answer.set_result(worker)

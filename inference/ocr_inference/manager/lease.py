@@ -23,7 +23,8 @@ from ocr_inference.scheduling.commands import Acquire, Cancel, Release
 from ocr_inference.scheduling.memory_ladder import Rung, Step
 from ocr_inference.scheduling.state import Reason, Refusal
 from ocr_inference.scheduling.suspects import Suspect
-from ocr_inference.workers.worker import Result, Worker, WorkerLost
+from ocr_inference.workers.pending import Reads
+from ocr_inference.workers.worker import Result, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Lease:
         self._batching = batching
         self._stuck_seconds = stuck_seconds
         self._ticket = 0
-        self._worker: Worker | None = None
+        self._worker: Reads | None = None
         self._job: Job | None = None
         self._alone = False
         self._evict_idle = evict_idle
@@ -231,21 +232,22 @@ class Lease:
             message = f"the deadline passed while model {self.model} was reading the page"
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
 
-    async def begin(self, page: Page | None) -> None:
+    async def begin(self, page: Page | None, *, here: bool = False) -> None:
         """Queue and wait for the model; called by `Manager.lease`. Raises `EngineError` before, where `page` is
-        refused."""
+        refused. Another pod may read it unless it is to be read `here`."""
         found = None if page is None else await self._history.find(self.model, page)
         self._refuse_killer(0 if found is None else found.kills)
-        await self._acquire(alone=found is not None)
+        await self._acquire(alone=found is not None, movable=page is not None and found is None and not here)
 
-    async def _acquire(self, *, again: bool = False, alone: bool = False) -> None:
-        """Queue and wait for the model. A page that is read `alone` shares its worker with no other."""
+    async def _acquire(self, *, again: bool = False, alone: bool = False, movable: bool = False) -> None:
+        """Queue and wait for the model. A page that is read `alone` shares its worker with no other; another pod may
+        read one that is `movable`."""
         if again:
             self.release()
         self._ticket, self._worker, self._job, self._alone = 0, None, None, alone
         since = self.since if again else None
         ticket, answer = self._inbox.ticket()
-        self._inbox.post(Acquire(ticket, self.model, self.deadline, since, alone=alone))
+        self._inbox.post(Acquire(ticket, self.model, self.deadline, since, alone=alone, movable=movable))
         try:
             self._worker = await answer
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal
 
 from ocr_inference.config.settings import Config, Effective
@@ -32,6 +33,8 @@ from ocr_inference.scheduling.commands import (
     Close,
     Command,
     Finished,
+    Help,
+    HelpEnded,
     MemoryProbed,
     OffloadIfIdle,
     Tick,
@@ -43,6 +46,7 @@ from ocr_inference.scheduling.state import (
     Effect,
     FailureRecord,
     Grant,
+    HandOver,
     KillWorker,
     LeaseLost,
     Model,
@@ -56,11 +60,20 @@ from ocr_inference.scheduling.state import (
 )
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_inference.workers.limits import LIMITS, Limits
+from ocr_inference.workers.pending import Reads
 from ocr_wire import engines, states
 
-__all__ = ["Lease", "Manager", "Refusal", "Refused", "Snapshot"]
+__all__ = ["Elsewhere", "Lease", "Manager", "Refusal", "Refused", "Snapshot", "nowhere"]
 
 log = logging.getLogger(__name__)
+
+Elsewhere = Callable[[str, str, Callable[[], object]], Reads]
+"""Makes what reads pages of a model in another pod: a helper, the model, and what to call when the helper is lost."""
+
+
+def nowhere(helper: str, model: str, lost: Callable[[], object]) -> Reads:
+    """Refuse, in a program whose pages are all read here."""
+    raise AssertionError(f"nothing leads to {helper} for {model}, {lost}")
 
 
 class Manager:
@@ -86,6 +99,7 @@ class Manager:
         forkservers: Forkservers | None = None,
         stuck_seconds: float = STUCK_SECONDS,
         limits: Limits = LIMITS,
+        elsewhere: Elsewhere = nowhere,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -96,13 +110,15 @@ class Manager:
         memory beside it. With `shared_weights` their weights in host memory are those of all servers that have the
         `cache_dir`. With `forkserver`, workers are forked from processes that have their imports done, and models
         of `standby_engines` have standbys in deep idle. A page that isn't read `stuck_seconds` after its deadline
-        ends its worker, as a call does that makes no progress for the time of the `limits`. `now` must be the event
+        ends its worker, as a call does that makes no progress for the time of the `limits`. `elsewhere` makes what
+        reads pages in another pod. `now` must be the event
         loop's kind of clock (monotonic seconds)."""
         self.now = now
         self._clock = WallClock(now, wall)
         self._clock_timer: asyncio.TimerHandle | None = None
         self._stuck_seconds = stuck_seconds
         self._hopeless_seconds = limits.hopeless
+        self._elsewhere = elsewhere
         self._device = device
         self._memory = MemoryReservations(NoMemoryAccounting() if accounting is None else accounting)
         self._specs = specs(config, device, set(cuda_engines), cache_dir, share_weights=shared_weights)
@@ -173,10 +189,11 @@ class Manager:
 
     @asynccontextmanager
     async def lease(
-        self, model: str, deadline: float | None = None, *, page: Page | None = None
+        self, model: str, deadline: float | None = None, *, page: Page | None = None, here: bool = False
     ) -> AsyncIterator[Lease]:
         """Wake the model, wait until it is ready, and hold it; raises `Refused`. For a `page` that is refused because
-        it killed workers nothing is woken: raises `EngineError`.
+        it killed workers nothing is woken: raises `EngineError`. Another pod that helps may read the page, unless it is
+        to be read `here`.
 
         `deadline` is a time of `now`'s clock. The queue's deadline applies in any case, to waiting and reading
         together, and counts from this call. Cancelling leaves the queue; a lease ends when the worker's work ends, not
@@ -195,7 +212,7 @@ class Manager:
             stuck_seconds=self._stuck_seconds,
             evict_idle=lambda: self._evict_idle(model),
         )
-        await lease.begin(page)
+        await lease.begin(page, here=here)
         try:
             yield lease
         finally:
@@ -221,6 +238,12 @@ class Manager:
         """Unload a model, or all (None); returns when that is done, after their leases ended. `force` as of
         `offload`."""
         await self._request(model, Event.UNLOAD, force=force)
+
+    def help(self, helper: str, model: str) -> None:
+        """Have another pod, in which the model is ready, read pages that wait here, until none waits. `helper` is what
+        `elsewhere` knows it by."""
+        self._check_name(model)
+        self._inbox.post(Help(helper, model, self.effective.batching.max_pages))
 
     async def clean_up(self, model: str | None = None) -> Mapping[str, CleanedUp | None]:
         """Have the running workers of a model, or of all (None), empty their caches; no model moves or is woken, and
@@ -338,6 +361,9 @@ class Manager:
             case Grant(ticket, model):
                 # It may have died a moment ago; then the lease's first call fails.
                 self._inbox.answer(ticket, self._calls.worker(model))
+            case HandOver(ticket, model, helper):
+                lost = partial(self._inbox.post, HelpEnded(helper))
+                self._inbox.answer(ticket, self._elsewhere(helper, model, lost))
             case Reject(ticket, refusal):
                 self._inbox.refuse(ticket, refusal)
             case Done(ticket):

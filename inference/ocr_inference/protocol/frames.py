@@ -11,6 +11,7 @@ MAX_FRAME_BYTES = 1 << 26
 peer."""
 
 _LENGTH = struct.Struct(">I")
+HEAD_BYTES = _LENGTH.size
 _T = TypeVar("_T")
 
 
@@ -29,7 +30,7 @@ async def read_async(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Deco
     """Return the next message, or None at the connection's end, clean or not."""
     try:
         head = await reader.readexactly(_LENGTH.size)
-        body = await reader.readexactly(_checked_length(head))
+        body = await reader.readexactly(checked_length(head))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     try:
@@ -38,7 +39,8 @@ async def read_async(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Deco
         raise BrokenFrame(f"not a message: {error}") from error
 
 
-def _checked_length(head: bytes) -> int:
+def checked_length(head: bytes) -> int:
+    """Return the length that a head says; raises `BrokenFrame` for one that no message has."""
     (length,) = _LENGTH.unpack(head)
     if length > MAX_FRAME_BYTES:
         raise BrokenFrame(f"a frame of {length} bytes is longer than {MAX_FRAME_BYTES}")

@@ -12,6 +12,7 @@
 - `eviction`: the order in which ready models give up memory.
 - `external_usage`: when the memory of other processes is read, and how long a model waits for it.
 - `stuck`: which leases are held for long, and when a worker that doesn't end makes the server unhealthy.
+- `helpers`: which pages that wait are read by other pods.
 - `suspects`: which pages are suspected of harming others.
 - `attempts`: what follows from an attempt to read a page that failed.
 - `memory_ladder`: what is tried for a page for which memory ran out.

@@ -20,6 +20,8 @@ class Acquire:
     """Time at which the request queued first, where it queues again because its worker died. It doesn't count against
     the queue's limit then."""
     alone: bool = False
+    movable: bool = False
+    """Whether it is for a page, which another pod may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,23 @@ class MemoryProbed:
 
 
 @dataclass(frozen=True, slots=True)
+class Help:
+    """Let another pod, which has the model ready, read pages that wait for it here, until none waits."""
+
+    helper: str
+    model: str
+    pages: int
+    """At most so many at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelpEnded:
+    """Report a helper that can't read pages any more; those that it had queue again."""
+
+    helper: str
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """Work by new live settings."""
 
@@ -131,6 +150,8 @@ Command = (
     | AdminRequest
     | OffloadIfIdle
     | MemoryProbed
+    | Help
+    | HelpEnded
     | Apply
     | Tick
     | Close

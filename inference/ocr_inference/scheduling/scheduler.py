@@ -4,7 +4,8 @@ A command changes the state; then `_do_what_is_due` goes through all of it in th
 
 1. Refuse waiters that can't be served (`waiters`).
 2. Give memory to models with waiters (`memory_plan`); external usage is probed before (`external_usage`).
-3. Grant leases to waiters of ready models whose door is open, oldest first.
+3. Grant leases to waiters of ready models whose door is open, oldest first; then hand waiters over to helpers that
+   are free (`helpers`).
 4. Carry out requests of administrators, where the leases have ended.
 5. Run idle timers, each counted from the last activity (`timers`).
 6. Preload, only into memory that is free.
@@ -14,7 +15,7 @@ import math
 from collections.abc import Container
 from dataclasses import replace
 
-from ocr_inference.scheduling import external_usage, memory_plan, outcomes, stuck, timers, waiters
+from ocr_inference.scheduling import external_usage, helpers, memory_plan, outcomes, stuck, timers, waiters
 from ocr_inference.scheduling.commands import (
     Acquire,
     AdminRequest,
@@ -23,6 +24,8 @@ from ocr_inference.scheduling.commands import (
     Close,
     Command,
     Finished,
+    Help,
+    HelpEnded,
     MemoryProbed,
     OffloadIfIdle,
     Progressed,
@@ -77,6 +80,8 @@ def decide(  # noqa: C901, PLR0912 a branch for each command
             _offload_if_idle(transaction, command)
         case MemoryProbed(external_bytes):
             _memory_probed(transaction, external_bytes)
+        case Help() | HelpEnded():
+            transaction.state = helpers.changed(transaction.state, command)
         case Apply():
             _apply(transaction, command)
         case Close():
@@ -103,6 +108,9 @@ def _acquire(transaction: Transaction, command: Acquire) -> None:
 
 
 def _give_back(transaction: Transaction, ticket: int) -> None:
+    if (state := helpers.released(transaction.state, ticket)) is not None:
+        transaction.state = state
+        return
     for model in transaction.each():
         if ticket in model.leases:
             leases = {each: since for each, since in model.leases.items() if each != ticket}
@@ -233,6 +241,7 @@ def _do_what_is_due(transaction: Transaction) -> None:
     known = _probe_memory(transaction)
     plan = _plan_memory(transaction, known=known)
     _grant(transaction, closed={step.model for step in plan.steps if step.action == "close"})
+    helpers.hand_over(transaction)
     _carry_out_admin_requests(transaction)
     _run_idle_timers(transaction)
     if transaction.state.draining:
@@ -344,6 +353,6 @@ def _drain(transaction: Transaction) -> None:
         if lasting and not (model.running or model.leases or model.waiting or model.admin_request):
             transaction.enter(model, Event.UNLOAD, "shutting down")
     empty = all(each.state is State.UNLOADED and not each.waiting for each in transaction.each())
-    if empty and not transaction.state.closed:
+    if empty and not helpers.reading(transaction.state) and not transaction.state.closed:
         transaction.state = replace(transaction.state, closed=True)
         transaction.effects.append(Closed())

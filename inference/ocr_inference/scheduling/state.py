@@ -1,8 +1,8 @@
 """Values of the scheduler: its state, and the effects that it answers with; `commands` has what changes it.
 
 All times are seconds on one monotonic clock that the caller reads. Tickets are numbers that the caller hands out
-in increasing order; each `Acquire` is answered by exactly one `Grant` or `Reject` unless a `Cancel` came first,
-each `AdminRequest` by exactly one `Done`, each `OffloadIfIdle` by a `Done` or a `Reject`.
+in increasing order; each `Acquire` is answered by exactly one `Grant`, `HandOver` or `Reject` unless a `Cancel` came
+first, each `AdminRequest` by exactly one `Done`, each `OffloadIfIdle` by a `Done` or a `Reject`.
 """
 
 import math
@@ -227,6 +227,17 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Helper:
+    """Another pod that reads pages which wait here."""
+
+    model: str
+    pages: int
+    """At most so many at once."""
+    tickets: frozenset[int] = frozenset()
+    """Of the pages that it reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerState:
     """Everything that decisions depend on. `scheduler.decide` replaces it and never changes it in place."""
 
@@ -239,6 +250,8 @@ class SchedulerState:
     probed_at: float = -math.inf
     probing: bool = False
     """Whether a `ProbeMemory` is in flight."""
+    helpers: Mapping[str, Helper] = field(default_factory=dict)
+    """By the name that `Help` gave them."""
     serial: int = 0
     draining: bool = False
     closed: bool = False
@@ -271,6 +284,15 @@ class Grant:
     ticket: int
     model: str
     worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let a helper read the page of a waiter, which has left the queue, until the `Release` of its ticket."""
+
+    ticket: int
+    model: str
+    helper: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,4 +341,4 @@ class Closed:
     """Report the end of draining: no request, no weights, no worker is left."""
 
 
-Effect = StartCall | Grant | Reject | LeaseLost | KillWorker | Done | WakeAt | ProbeMemory | Closed
+Effect = StartCall | Grant | HandOver | Reject | LeaseLost | KillWorker | Done | WakeAt | ProbeMemory | Closed

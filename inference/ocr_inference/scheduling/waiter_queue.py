@@ -18,6 +18,8 @@ class Waiter:
     deadline: float
     alone: bool = False
     """Whether it holds the only lease of its model, when it gets one: its page may kill the worker."""
+    movable: bool = False
+    """Whether another pod may read its page."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ def join(state: SchedulerState, command: Acquire, now: float) -> Model | Refusal
     if refused := _refused_at_once(state, command, model):
         return refused
     since = now if command.since is None else command.since
-    waiter = Waiter(command.ticket, since, command.deadline, command.alone)
+    waiter = Waiter(command.ticket, since, command.deadline, command.alone, command.movable)
     joined = model.joined(waiter)
     return replace(joined, preload_suppressed=False) if joined.preload_suppressed else joined
 

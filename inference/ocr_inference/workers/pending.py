@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ocr_inference.protocol.engine import Delta, EngineError, Failure, Footprint, PageResult, Progress
 from ocr_inference.protocol.memory_use import CleanedUp
@@ -10,6 +11,24 @@ from ocr_inference.protocol.page_file import Page
 from ocr_inference.workers.watchdog import Watchdog
 
 Result = PageResult | Footprint | CleanedUp | None
+
+
+class Reads(Protocol):
+    """Reader of a lease's page: this server's own worker, or another pod that helps."""
+
+    def infer(
+        self,
+        page: Page,
+        *,
+        max_pages: int,
+        max_wait_seconds: float,
+        limit_seconds: float,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> "asyncio.Future[Result]":
+        """Send a page; the future is done when its reader is done with it, with `WorkerLost` where that is lost."""
+
+    def forget(self, future: "asyncio.Future[Result]") -> None:
+        """Stop reading a page that nothing waits for any more."""
 
 
 class WorkerLost(EngineError):

@@ -19,6 +19,8 @@ from ocr_inference.scheduling.commands import (
     Close,
     Command,
     Finished,
+    Help,
+    HelpEnded,
     Release,
     Tick,
     WorkerDied,
@@ -28,6 +30,7 @@ from ocr_inference.scheduling.state import (
     Closed,
     Done,
     Grant,
+    HandOver,
     KillWorker,
     LeaseLost,
     NotBegun,
@@ -230,6 +233,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.cancelled: set[int] = set()
         self.leases: set[int] = set()
         self.alone: set[int] = set()
+        self.movable: set[int] = set()
+        self.elsewhere: dict[int, str] = {}
+        """Helpers that read a page, by its ticket."""
         self.closed = False
 
     def do(self, command: Command) -> None:
@@ -239,6 +245,9 @@ class AnyOrder(RuleBasedStateMachine):
             if isinstance(effect, Grant):
                 assert effect.ticket in self.asked - self.cancelled
                 self.leases.add(effect.ticket)
+            elif isinstance(effect, HandOver):
+                assert effect.ticket in self.movable - self.cancelled - self.alone
+                self.elsewhere[effect.ticket] = effect.helper
             elif isinstance(effect, LeaseLost):
                 assert effect.ticket in self.leases
                 self.leases.discard(effect.ticket)
@@ -252,13 +261,40 @@ class AnyOrder(RuleBasedStateMachine):
         model=st.sampled_from("abc"),
         deadline=st.none() | st.floats(0.1, 50),
         alone=st.sampled_from([False, False, True]),
+        movable=st.booleans(),
     )
-    def acquire(self, model: str, deadline: float | None, alone: bool) -> None:
+    def acquire(self, model: str, deadline: float | None, alone: bool, movable: bool) -> None:
         self.story.ticket += 1
         self.asked.add(self.story.ticket)
         if alone:
             self.alone.add(self.story.ticket)
-        self.do(Acquire(self.story.ticket, model, self.story.now + (deadline or 30), alone=alone))
+        if movable:
+            self.movable.add(self.story.ticket)
+        until = self.story.now + (deadline or 30)
+        self.do(Acquire(self.story.ticket, model, until, alone=alone, movable=movable))
+
+    @rule(helper=st.sampled_from("xy"), model=st.sampled_from("abcz"), pages=st.integers(1, 3))
+    def help(self, helper: str, model: str, pages: int) -> None:
+        self.do(Help(helper, model, pages))
+
+    @rule(helper=st.sampled_from("xy"))
+    def lose_helper(self, helper: str) -> None:
+        """What it had queues again, as leases do."""
+        lost = sorted(ticket for ticket, name in self.elsewhere.items() if name == helper)
+        self.do(HelpEnded(helper))
+        for ticket in lost:
+            del self.elsewhere[ticket]
+            self.do(Release(ticket))
+            self.story.ticket += 1
+            self.asked.add(self.story.ticket)
+            self.do(Acquire(self.story.ticket, "a", self.story.now + 30, self.story.now))
+
+    @precondition(lambda self: self.elsewhere)
+    @rule(data=st.data())
+    def read_elsewhere(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.elsewhere)))
+        del self.elsewhere[ticket]
+        self.do(Release(ticket))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -356,6 +392,15 @@ class AnyOrder(RuleBasedStateMachine):
         assert held == self.leases
 
     @invariant()
+    def a_helper_reads_what_was_handed_to_it(self) -> None:
+        helpers = self.story.scheduler_state.helpers
+        known = {ticket: name for name, helper in helpers.items() for ticket in helper.tickets}
+        assert known == {ticket: name for ticket, name in self.elsewhere.items() if ticket in known}
+        for helper in helpers.values():
+            waits = self.story.scheduler_state.models[helper.model].waiting
+            assert helper.tickets or waits, "one that has nothing to read is forgotten"
+
+    @invariant()
     def a_lone_lease_is_the_only_one_of_its_model(self) -> None:
         for model in self.story.scheduler_state.models.values():
             assert not model.leases.keys() & self.alone or len(model.leases) == 1
@@ -388,6 +433,7 @@ class AnyOrder(RuleBasedStateMachine):
         scheduler_state = self.story.scheduler_state
         if any(model.waiters or model.admin_request for model in scheduler_state.models.values()):
             moving = any(model.leases or model.running for model in scheduler_state.models.values())
+            moving = moving or bool(self.elsewhere)
             assert moving or (self.story.wake_at is not None and self.story.wake_at < math.inf)
 
     def teardown(self) -> None:
@@ -398,6 +444,10 @@ class AnyOrder(RuleBasedStateMachine):
             busy = [m for m in scheduler_state.models.values() if m.running]
             if busy:
                 self.finish(busy[0].name, None)
+            elif self.elsewhere:
+                ticket = min(self.elsewhere)
+                del self.elsewhere[ticket]
+                self.do(Release(ticket))
             elif self.leases:
                 ticket = min(self.leases)
                 self.leases.discard(ticket)
