@@ -86,6 +86,20 @@ async def test_a_growing_queue_wakes_pods_and_an_event_says_why() -> None:
         assert cluster.registry.get_sample_value("ocr_operator_awake_pods") == 3
 
 
+async def test_a_pod_in_which_pages_wait_is_told_of_those_that_join() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+
+        queue_up(pod, 12)
+        await until(lambda: len(awake(cluster)) == 3)
+        others = [each for name, each in cluster.pods.items() if name in awake(cluster) - {pod.name}]
+        await until(lambda: len(pod.helpers) == 2)
+        addresses = {cluster.objects(api.POD)[each.name]["status"]["podIP"] for each in others}
+        assert {each["ip"] for each in pod.helpers} == addresses
+        assert {each["model"] for each in pod.helpers} == {"pp-ocr"}
+        assert not any(each.helpers for each in others), "nothing waits there"
+
+
 async def test_the_set_shrinks_to_one_when_the_queue_is_gone() -> None:
     async with stage() as cluster:
         pod = await four(cluster)

@@ -60,6 +60,8 @@ class FakePod:
         self.pushes: list[dict[str, Any]] = []
         self.offloads: list[dict[str, Any]] = []
         self.loads: list[str] = []
+        self.helpers: list[dict[str, Any]] = []
+        """Bodies of `POST /v1/helpers`."""
         self.answer_offload: Handler | None = None
         """Instead of offloading at once."""
         self.tokens: list[str | None] = []
@@ -124,6 +126,7 @@ class FakePod:
                 web.put("/v1/settings", self._settings),
                 web.post("/gpu/offload", self._offload),
                 web.post("/gpu/load", self._load),
+                web.post("/v1/helpers", self._helpers),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
@@ -189,6 +192,12 @@ class FakePod:
         self.models[sent["model"]] = ("ready", "gpu")
         self.tell()
         return web.json_response({"success": True})
+
+    async def _helpers(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({}, status=401)
+        self.helpers.append(await request.json())
+        return web.json_response({"success": True, "message": ""})
 
     async def _offload(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self.token}":

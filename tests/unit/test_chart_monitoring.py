@@ -261,9 +261,10 @@ def test_network_policies_let_the_operator_clients_and_scrapers_in(render: Rende
     assert made["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     [rule] = made["spec"]["ingress"]
     assert rule["ports"] == [{"port": pod["spec"]["containers"][0]["ports"][0]["name"], "protocol": "TCP"}]
-    operator, *others = rule["from"]
+    operator, helpers, *others = rule["from"]
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ocr-system"}
     assert operator["podSelector"]["matchLabels"].items() <= labels.items()
+    assert helpers["podSelector"] == made["spec"]["podSelector"], "pods read pages for each other"
     assert others == [scraper, {"podSelector": {}}]
     assert made["spec"]["policyTypes"] == own["policyTypes"] == ["Ingress"]
 
@@ -275,6 +276,6 @@ def test_network_policies_of_pods_are_where_they_are_asked_for(render: Render) -
     found = [each for each in documents if each["kind"] == "NetworkPolicy"]
     assert [each["metadata"]["namespace"] for each in found] == ["ocr-system", "a", "b"]
     assert "from" not in found[0]["spec"]["ingress"][0], "everybody in the cluster may scrape the operator"
-    assert found[1]["spec"]["ingress"][0]["from"][1:] == [client]
+    assert found[1]["spec"]["ingress"][0]["from"][2:] == [client]
     alone = [each for each in render(networkPolicy=ON) if each["kind"] == "NetworkPolicy"]
     assert [each["metadata"]["namespace"] for each in alone] == ["ocr-system"]

@@ -52,6 +52,8 @@ class Router:
             return MEND_SECONDS  # no pod leaves before those in its place are there
         for uid in decision.wakes:
             self._links.wake(self._key, uid, model)
+        for each in decision.helps:
+            self._links.help(self._key, each.helped, each.helper, model)
         leaves = [
             self._writer.patch(pods[uid], routing.patch(pods[uid], why, now, awake=False))
             for uid in decision.leaves

@@ -45,6 +45,13 @@ class _Wake:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Help:
+    link: Link
+    helper: Target
+    model: str
+
+
 class PodClient:
     """All links. `run` owns their tasks; `on_change(key, urgent)` and `on_state(uid)` hear of every change."""
 
@@ -67,7 +74,7 @@ class PodClient:
         self._links: dict[Key, dict[str, Link]] = {}
         self._crossings: dict[Key, float] = {}
         """When the last crossing of a resource was urgent."""
-        self._new: asyncio.Queue[Link | _Wake] = asyncio.Queue()
+        self._new: asyncio.Queue[Link | _Wake | _Help] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that a pass waits for: set by the next change of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
@@ -80,6 +87,8 @@ class PodClient:
                 link = await self._new.get()
                 if isinstance(link, _Wake):
                     tasks.create_task(self._wake(link))
+                elif isinstance(link, _Help):
+                    tasks.create_task(self._help(link))
                 elif self._links.get(link.target.key, {}).get(link.target.uid) is link:
                     link.tasks = [
                         tasks.create_task(self._stream_forever(link)),
@@ -167,6 +176,21 @@ class PodClient:
             await wire.load(self._session, target, wake.link.token, wake.model)
         except PodError as error:
             log.info("not woken pod=%s/%s why=%s", target.key[0], target.name, error)
+
+    def help(self, key: Key, uid: str, helper: str, model: str) -> None:
+        """Tell a pod in which pages wait of another one that reads them. Returns at once; the log tells of a pod that
+        can't.
+        """
+        links = self._links.get(key, {})
+        if uid in links and helper in links:
+            self._new.put_nowait(_Help(links[uid], links[helper].target, model))
+
+    async def _help(self, asked: _Help) -> None:
+        target = asked.link.target
+        try:
+            await wire.help_from(self._session, target, asked.link.token, asked.helper, asked.model)
+        except PodError as error:
+            log.info("no help pod=%s/%s from=%s why=%s", target.key[0], target.name, asked.helper.name, error)
 
     def _drop(self, link: Link) -> None:
         self._on_state(link.target.uid)

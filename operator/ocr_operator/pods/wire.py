@@ -238,6 +238,19 @@ async def load(session: aiohttp.ClientSession, target: Target, token: str, model
         raise PodError("LoadRefused", f"POST /gpu/load answered {status}")
 
 
+async def help_from(
+    session: aiohttp.ClientSession, target: Target, token: str, helper: Target, model: str
+) -> None:
+    """Name a pod that reads pages which wait in this one. Returns when it does, or after some seconds; an older pod
+    doesn't know how. Raises `PodError`.
+    """
+    asked: dict[str, object] = {"model": model, "ip": helper.ip, "port": helper.port}
+    with _failures(target, "no answer to the name of a helper"):
+        status = await _post(session, target, token, names.PATH_HELPERS, asked, seconds=LOAD_SECONDS)
+    if status != 200:
+        raise PodError("HelpRefused", f"POST {names.PATH_HELPERS} answered {status}")
+
+
 async def _post(
     session: aiohttp.ClientSession,
     target: Target,

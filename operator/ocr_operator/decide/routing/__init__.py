@@ -11,19 +11,21 @@ leave one by one. docs/awake-set.md has the rules with an example, ADR 12 the re
 - `types`: candidates, what one decision leaves for the next, decisions.
 - `candidates`: from pods and their states to candidates, and from a decision to labels.
 - `policies`: which candidates are in the set.
+- `helping`: which of them read pages that wait in another one.
 - `decide`: the decision.
 """
 
 from ocr_operator.decide.routing.candidates import asked_for, candidates, patch, place
 from ocr_operator.decide.routing.decide import decide
 from ocr_operator.decide.routing.policies import POLICIES, RoutingPolicy
-from ocr_operator.decide.routing.types import Candidate, Decision, Eligibility, RoutingState, Warmth
+from ocr_operator.decide.routing.types import Candidate, Decision, Eligibility, Help, RoutingState, Warmth
 
 __all__ = [
     "POLICIES",
     "Candidate",
     "Decision",
     "Eligibility",
+    "Help",
     "RoutingPolicy",
     "RoutingState",
     "Warmth",

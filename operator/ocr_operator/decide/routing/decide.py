@@ -1,7 +1,8 @@
-"""The decision: the resource's policy chooses the set, the labels follow."""
+"""The decision: the resource's policy chooses the set, the labels follow, and members help each other."""
 
 from collections.abc import Iterable
 
+from ocr_operator.decide.routing import helping
 from ocr_operator.decide.routing.policies import POLICIES
 from ocr_operator.decide.routing.types import Candidate, Decision, RoutingState
 from ocr_operator.resources.spec import Routing
@@ -18,15 +19,23 @@ def decide(
     before = state.members
     if before is None:
         before = {each.uid: each.name for each in pods if each.label == names.AWAKE}
-    found = POLICIES[routing.policy].decide(
-        pods, before, routing, pages=pages, calm_since=state.calm_since, now=now
-    )
+    policy = POLICIES[routing.policy]
+    found = policy.decide(pods, before, routing, pages=pages, calm_since=state.calm_since, now=now)
     members = {each.uid: each.name for each in pods if each.uid in found.chosen}
+    helps, named = helping.decide(
+        [each for each in pods if each.uid in members] if policy.hands_over else (),
+        woken=found.wakes,
+        pages=pages,
+        bar=routing.max_queue_per_pod,
+        named=state.helps,
+        now=now,
+    )
     return Decision(
-        state=RoutingState(members, found.calm_since),
+        state=RoutingState(members, found.calm_since, named),
         joins=tuple(each.uid for each in pods if each.uid in members and each.label != names.AWAKE),
         leaves=tuple(each.uid for each in pods if each.uid not in members and each.label != names.ASLEEP),
         wakes=found.wakes,
+        helps=helps,
         why=found.why,
         again=found.again,
     )

@@ -1,7 +1,7 @@
 """Types of the decision: candidates, what was decided before, what is decided now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from math import inf
 
@@ -60,6 +60,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Help:
+    """One pod reads pages that wait in another one. Both are UIDs."""
+
+    helped: str
+    helper: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingState:
     """State that one decision leaves for the next. All of it can be lost: the labels hold the rest."""
 
@@ -67,6 +75,8 @@ class RoutingState:
     """The set, uid → name. None: a fresh operator believes the labels."""
     calm_since: float | None = None
     """Since when one pod fewer would do."""
+    helps: Mapping[Help, float] = field(default_factory=dict)
+    """When each helper was named to the pod that it helps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +104,8 @@ class Decision:
     """UIDs to label asleep."""
     wakes: tuple[str, ...] = ()
     """UIDs of those that join because a queue grew, and sleep: to be woken now, before a request has to wait for it."""
+    helps: tuple[Help, ...] = ()
+    """Helpers to name to the pods in which pages wait."""
     why: tuple[str, ...]
     """A sentence for each change of the set; empty while it stays, also when labels are only mended."""
     again: float | None

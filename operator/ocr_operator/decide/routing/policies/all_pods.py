@@ -9,6 +9,7 @@ from ocr_wire import names
 
 class AllPods:
     name = "all"
+    hands_over = False
 
     def decide(
         self,

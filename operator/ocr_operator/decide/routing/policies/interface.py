@@ -15,6 +15,11 @@ class RoutingPolicy(Protocol):
         """The name as `spec.routing.policy` spells it."""
         ...
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether pages that wait in one member are read by others."""
+        ...
+
     def decide(
         self,
         pods: Sequence[Candidate],

@@ -28,6 +28,7 @@ _WORDS: Final = {
 
 class WarmFirst:
     name = "warmFirst"
+    hands_over = True
 
     def decide(
         self,
