@@ -46,7 +46,7 @@ from ocr_wire import state as document
 
 MODEL: Final = "ocr"
 PATIENT: Final = 1e9
-"""Seconds until a request is refused: none is."""
+"""Seconds until a request is refused: none is, whatever it waits for."""
 _NO_PROCESSES: Final = snapshot.Processes({}, ())
 _SPECS: Final = {MODEL: ModelSpec(name=MODEL, engine="fake", device="simulated")}
 
@@ -102,7 +102,7 @@ class Costs:
 
 
 def effective(
-    idle: Idle, *, max_pages: int, patience_seconds: float = 10.0, preload: bool = False
+    idle: Idle, *, max_pages: int, patience_seconds: float = PATIENT, preload: bool = False
 ) -> Effective:
     """Return live settings of a server that refuses nothing."""
     queue = Queue(limit=1_000_000, patience_seconds=patience_seconds, deadline_seconds=PATIENT)
@@ -117,6 +117,14 @@ class Gpu:
     memory_bytes: int
     uuid: str = "GPU-0"
     pods: list["Pod"] = field(default_factory=list)
+
+    probing: set["Pod"] = field(default_factory=set)
+    """Pods that look at its memory when it changes."""
+
+    def changed(self, clock: Clock) -> None:
+        pods, self.probing = sorted(self.probing, key=lambda pod: pod.name), set()
+        for pod in pods:
+            clock.after(0.0, pod.probed)
 
     def used_by_others(self, pod: "Pod") -> int:
         return sum(each.model.charged_bytes for each in self.pods if each is not pod)
@@ -143,6 +151,7 @@ class Pod:
         self._helpers: dict[str, Pod] = {}
         self._elsewhere: dict[int, tuple[Pod, int]] = {}
         """Requests of other pods, by our ticket for them: whose they are, and their ticket there."""
+        self._probed: int | None = None
         self._on_ready: dict[int, Callable[[], None]] = {}
         self.name = name
         self.clock = clock
@@ -205,11 +214,11 @@ class Pod:
         told = Help(other.name, MODEL, self.state.effective.batching.max_pages)
         other.wake(lambda: self.send(told))
 
-    def read_for(self, other: "Pod", ticket: int) -> None:
-        """Read a page of another pod, as `POST /v1/pages` does."""
+    def read_for(self, other: "Pod", ticket: int, since: float) -> None:
+        """Read a page of another pod, as `POST /v1/pages` does: it is as old here as there."""
         ours = next(self._serial)
         self._elsewhere[ours] = other, ticket
-        self.request(ours)
+        self.request(ours, since)
 
     def offload_if_idle(self, min_resident_seconds: float, ended: Callable[[bool], None]) -> None:
         """Make way for another pod, if the model is idle; `ended` hears whether it went."""
@@ -223,6 +232,8 @@ class Pod:
         self.state, effects = scheduler.decide(self.state, command, self.clock.now)
         for effect in effects:
             self._carry_out(effect)
+        if self.gpu is not None and self.model.charged_bytes != before.charged_bytes:
+            self.gpu.changed(self.clock)
         if self.model is not before:
             self._changed(self)
 
@@ -240,16 +251,26 @@ class Pod:
                     number = self._wake_number
                     self.clock.at(time, lambda: self._tick(number))
             case ProbeMemory():
-                used = 0 if self.gpu is None else self.gpu.used_by_others(self)
-                self.clock.after(0.0, lambda: self.send(MemoryProbed(used)))
-            case HandOver(ticket, _, helper):
-                self.clock.after(self._hop, lambda: self._helpers[helper].read_for(self, ticket))
+                assert self.gpu is not None
+                # While nothing changes, looking again finds the same: it is left out.
+                if self.gpu.used_by_others(self) == self._probed and self.model.waits_for is not None:
+                    self.gpu.probing.add(self)
+                else:
+                    self.clock.after(0.0, self.probed)
+            case HandOver(ticket, _, helper, since):
+                self.clock.after(self._hop, lambda: self._helpers[helper].read_for(self, ticket, since))
             case Reject(ticket) if ticket in self._done:
                 self._done.pop(ticket)(False)
             case Done(ticket):
                 self._done.pop(ticket)(True)
             case _:
                 raise AssertionError(f"{self.name}: {effect}")
+
+    def probed(self) -> None:
+        """Report what other pods hold of the GPU."""
+        assert self.gpu is not None
+        self._probed = self.gpu.used_by_others(self)
+        self.send(MemoryProbed(self._probed))
 
     def _finished(self, call: StartCall) -> None:
         self.send(Finished(MODEL, call.serial, Footprint(device_bytes=self._costs.gpu_bytes)))

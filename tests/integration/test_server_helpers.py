@@ -9,6 +9,7 @@ from typing import Any
 
 from yarl import URL
 
+from ocr_inference import __version__
 from ocr_inference.api.peers import exchange
 from tests.support import pages
 from tests.support.inference import Server, form, refusal, server, turn
@@ -110,6 +111,32 @@ async def test_a_chat_is_streamed_through(tmp_path: Path) -> None:
         assert len([each for each in parts if each]) > 1, "it comes in pieces"
         _, whole = await both.helper.chat(body | {"stream": False})
         assert "".join(parts) == whole["choices"][0]["message"]["content"]
+
+
+async def test_a_page_is_as_old_in_the_helper_as_where_it_waited(tmp_path: Path) -> None:
+    asked = {"version": __version__, "model": "m", "options": {}, "waited": 60}
+    async with pair(tmp_path, infer_seconds=0.2) as both:
+        at = both.helper
+        assert (await at.json("POST", "/gpu/load", headers=ADMIN))[0] == 200
+        both.helper_faults.write_text(json.dumps({"infer": "hold"}))
+        held = asyncio.create_task(at.read(pages.blank()))
+        await at.until("m", in_flight=1)
+        younger = asyncio.create_task(at.read(pages.blank()))
+        await at.until("m", waiting=1)
+
+        async def older() -> int:
+            data = form(pages.blank(), **{exchange.FIELD: json.dumps(asked)})
+            async with at.http.post("/v1/pages", data=data, headers=ADMIN) as response:
+                await response.read()
+                return response.status
+
+        handed = asyncio.create_task(older())
+        await at.until("m", waiting=2)
+        both.helper_faults.write_text("{}")
+        async with asyncio.timeout(PATIENCE):
+            assert await handed == 200
+            assert not younger.done()
+            await asyncio.gather(held, younger)
 
 
 async def test_a_fault_of_the_page_is_the_clients(tmp_path: Path) -> None:

@@ -232,20 +232,25 @@ class Lease:
             message = f"the deadline passed while model {self.model} was reading the page"
             raise Refused(Refusal(Reason.DEADLINE, message)) from None
 
-    async def begin(self, page: Page | None, *, here: bool = False) -> None:
+    async def begin(self, page: Page | None, *, waited: float | None = None) -> None:
         """Queue and wait for the model; called by `Manager.lease`. Raises `EngineError` before, where `page` is
-        refused. Another pod may read it unless it is to be read `here`."""
+        refused. Another pod may read it, unless it has `waited` in one: it is that much older here."""
         found = None if page is None else await self._history.find(self.model, page)
         self._refuse_killer(0 if found is None else found.kills)
-        await self._acquire(alone=found is not None, movable=page is not None and found is None and not here)
+        if waited is not None:
+            self.since -= waited
+        movable = page is not None and found is None and waited is None
+        await self._acquire(alone=found is not None, movable=movable, aged=waited is not None)
 
-    async def _acquire(self, *, again: bool = False, alone: bool = False, movable: bool = False) -> None:
+    async def _acquire(
+        self, *, again: bool = False, alone: bool = False, movable: bool = False, aged: bool = False
+    ) -> None:
         """Queue and wait for the model. A page that is read `alone` shares its worker with no other; another pod may
-        read one that is `movable`."""
+        read one that is `movable`. One that is `aged` keeps its place though it queues here for the first time."""
         if again:
             self.release()
         self._ticket, self._worker, self._job, self._alone = 0, None, None, alone
-        since = self.since if again else None
+        since = self.since if again or aged else None
         ticket, answer = self._inbox.ticket()
         self._inbox.post(Acquire(ticket, self.model, self.deadline, since, alone=alone, movable=movable))
         try:

@@ -67,13 +67,14 @@ __all__ = ["Elsewhere", "Lease", "Manager", "Refusal", "Refused", "Snapshot", "n
 
 log = logging.getLogger(__name__)
 
-Elsewhere = Callable[[str, str, Callable[[], object]], Reads]
-"""Makes what reads pages of a model in another pod: a helper, the model, and what to call when the helper is lost."""
+Elsewhere = Callable[[str, str, float, Callable[[], object]], Reads]
+"""Makes what reads a page in another pod: of a helper, the model, the seconds for which the page has waited, and what
+to call when the helper is lost."""
 
 
-def nowhere(helper: str, model: str, lost: Callable[[], object]) -> Reads:
+def nowhere(helper: str, model: str, waited: float, lost: Callable[[], object]) -> Reads:
     """Refuse, in a program whose pages are all read here."""
-    raise AssertionError(f"nothing leads to {helper} for {model}, {lost}")
+    raise AssertionError(f"nothing leads to {helper} for {model}: {waited}, {lost}")
 
 
 class Manager:
@@ -189,11 +190,16 @@ class Manager:
 
     @asynccontextmanager
     async def lease(
-        self, model: str, deadline: float | None = None, *, page: Page | None = None, here: bool = False
+        self,
+        model: str,
+        deadline: float | None = None,
+        *,
+        page: Page | None = None,
+        waited: float | None = None,
     ) -> AsyncIterator[Lease]:
         """Wake the model, wait until it is ready, and hold it; raises `Refused`. For a `page` that is refused because
-        it killed workers nothing is woken: raises `EngineError`. Another pod that helps may read the page, unless it is
-        to be read `here`.
+        it killed workers nothing is woken: raises `EngineError`. Another pod that helps may read the page, unless it
+        comes from one, in which it has `waited` for so many seconds: they count here.
 
         `deadline` is a time of `now`'s clock. The queue's deadline applies in any case, to waiting and reading
         together, and counts from this call. Cancelling leaves the queue; a lease ends when the worker's work ends, not
@@ -212,7 +218,7 @@ class Manager:
             stuck_seconds=self._stuck_seconds,
             evict_idle=lambda: self._evict_idle(model),
         )
-        await lease.begin(page, here=here)
+        await lease.begin(page, waited=waited)
         try:
             yield lease
         finally:
@@ -361,9 +367,9 @@ class Manager:
             case Grant(ticket, model):
                 # It may have died a moment ago; then the lease's first call fails.
                 self._inbox.answer(ticket, self._calls.worker(model))
-            case HandOver(ticket, model, helper):
+            case HandOver(ticket, model, helper, since):
                 lost = partial(self._inbox.post, HelpEnded(helper))
-                self._inbox.answer(ticket, self._elsewhere(helper, model, lost))
+                self._inbox.answer(ticket, self._elsewhere(helper, model, self.now() - since, lost))
             case Reject(ticket, refusal):
                 self._inbox.refuse(ticket, refusal)
             case Done(ticket):

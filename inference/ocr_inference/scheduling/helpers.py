@@ -54,7 +54,7 @@ def hand_over(transaction: Transaction) -> None:
             helper = transaction.state.helpers[name]
             tickets = helper.tickets | {waiter.ticket}
             transaction.state = _with(transaction.state, name, replace(helper, tickets=tickets))
-            transaction.effects.append(HandOver(waiter.ticket, model.name, name))
+            transaction.effects.append(HandOver(waiter.ticket, model.name, name, waiter.since))
         left = model.without([waiter for waiter, _ in pairs])
         # What it lacks memory for are waiters.
         transaction.put(left if left.servable else replace(left, waits_for=None))

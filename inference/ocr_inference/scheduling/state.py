@@ -293,6 +293,8 @@ class HandOver:
     ticket: int
     model: str
     helper: str
+    since: float
+    """When it queued."""
 
 
 @dataclass(frozen=True, slots=True)

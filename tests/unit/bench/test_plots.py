@@ -21,3 +21,18 @@ def test_plot_names_each_line_with_its_growth() -> None:
     assert "CPU <all>: n^1.00" in texts
     assert "3,000" in texts
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}polyline"))) == 3
+
+
+def test_points_lie_where_their_numbers_say_and_have_names() -> None:
+    points = {"<none>": (0.0, 0.0), "half": (50.0, 10.0), "most": (100.0, 100.0)}
+    picture = ET.fromstring(plots.scatter("Points", points, ("hours", "seconds")))
+    found = [
+        (float(each.attrib["cx"]), float(each.attrib["cy"]))
+        for each in picture.iter("{http://www.w3.org/2000/svg}circle")
+    ]
+    (left, bottom), middle, (right, top) = found
+    assert middle == pytest.approx(((left + right) / 2, (bottom + top) / 2))
+    assert left < right
+    assert top < bottom, "what is more is above"
+    texts = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"1 <none>", "2 half", "3 most", "≤ 1", "100"} <= set(texts)

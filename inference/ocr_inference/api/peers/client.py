@@ -80,9 +80,10 @@ class Peers:
         except (aiohttp.ClientError, OSError) as error:
             raise PeerError(f"it can't be reached ({type(error).__name__})") from error
 
-    def reader(self, url: str, model: str, lost: Callable[[], object]) -> "PeerReader":
-        """Return what reads pages in that pod; `lost` is called where it doesn't."""
-        return PeerReader(self, url, model, lost)
+    def reader(self, url: str, model: str, waited: float, lost: Callable[[], object]) -> "PeerReader":
+        """Return what reads a page in that pod; `waited` is for how many seconds it has, `lost` is called where it
+        isn't read."""
+        return PeerReader(self, url, model, waited, lost)
 
     def start(self, reading: Coroutine[None, None, str]) -> asyncio.Task[str]:
         """Run the reading of a page."""
@@ -123,10 +124,11 @@ class Peers:
 class PeerReader:
     """One pod that reads pages of one model, as a lease sees it: like a worker."""
 
-    def __init__(self, peers: Peers, url: str, model: str, lost: Callable[[], object]) -> None:
+    def __init__(self, peers: Peers, url: str, model: str, waited: float, lost: Callable[[], object]) -> None:
         self._peers = peers
         self._url = url
         self._model = model
+        self._waited = waited
         self._lost = lost
         self._running: dict[asyncio.Future[Result], asyncio.Task[str]] = {}
 
@@ -159,6 +161,7 @@ class PeerReader:
             version=__version__,
             model=self._model,
             options=pending.page.options,
+            waited=max(0.0, self._waited),
             stream=pending.on_delta is not None,
         )
         why = "it ended its answer"

@@ -5,11 +5,12 @@ with the page in `file` and `Asked` as JSON in `asked`; the answer is frames, as
 `Delta`, then the `PageResult` or the `Failure`.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from ocr_inference.protocol.engine import Delta, Failure, FailureKind, PageOptions, PageResult
+from ocr_wire.settings import MAX_SECONDS
 
 FIELD: Final = "asked"
 MEDIA_TYPE: Final = "application/vnd.ocr-operator.frames"
@@ -34,5 +35,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     model: str
     options: PageOptions
+    waited: Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)] = 0.0
+    """Seconds for which it has waited: it keeps its place among the pages of the other pod."""
     stream: bool = False
     """Whether the answer is wanted in pieces, as it is written."""

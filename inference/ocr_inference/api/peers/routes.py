@@ -1,4 +1,4 @@
-"""Two calls between pods of one resource, both for the admin token only: the name of a pod that helps, and a page to read."""
+"""Calls between pods of one resource, for the admin token only: the name of a pod that helps, and a page to read."""
 
 from contextlib import aclosing
 from typing import Annotated, Final
@@ -100,7 +100,7 @@ async def _answer(request: web.Request, asked: Asked, file: PageFile) -> web.Str
         await response.write(frames.pack(part))
 
     try:
-        async with request.app[MANAGER].lease(asked.model, page=page, here=True) as lease:
+        async with request.app[MANAGER].lease(asked.model, page=page, waited=asked.waited) as lease:
             if asked.stream:
                 async with aclosing(lease.stream(page)) as parts:
                     async for part in parts:
