@@ -274,7 +274,7 @@ class Metrics:
         )
         self.image_failures = Counter(
             "ocr_model_image_failures",
-            "Loads that couldn't keep the weights that they converted.",
+            "Loads that couldn't keep the weights that they converted, or share them.",
             ["model"],
             registry=self.registry,
         )
