@@ -96,6 +96,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "enforce-eager",
         "disable-uvicorn-access-log",
         "no-enable-log-requests",
+        "no-mm-device-do-normalize",
     ):
         parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args(arguments)

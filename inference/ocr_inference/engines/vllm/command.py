@@ -40,6 +40,8 @@ class Start:
     eager: bool
     threads: int
     """On a CPU."""
+    says_normalisation: bool
+    """Whether the checkpoint's files have the mean and the deviation of pixels."""
 
 
 def sleeps(device: str) -> bool:
@@ -70,6 +72,10 @@ def command(start: Start) -> list[str]:
         words.append("--enable-sleep-mode")
     if start.eager or start.device != "cuda":
         words.append("--enforce-eager")
+    if not start.says_normalisation:
+        # By default vLLM 0.32 normalises pixels on the device by what the files say, and not at all where they leave it
+        # to the defaults of the processor: the model then reads numbers to 255, without a word.
+        words.append("--no-mm-device-do-normalize")
     return words
 
 

@@ -89,7 +89,7 @@ class VllmEngine:
         self._opened = opening.open(checkpoint.folder)
         used = self._device_used()  # not before a download: others come and go meanwhile
         try:
-            self._start(checkpoint.folder)
+            self._start(self._opened)
             self._wait()
         except BaseException:
             self.unload()
@@ -189,13 +189,13 @@ class VllmEngine:
 
     # --- the server -------------------------------------------------------------------------------------------
 
-    def _start(self, checkpoint: Path) -> None:
+    def _start(self, opened: Opened) -> None:
         python = self._python()
         folder = process.new_folder()
         cache = Path(self._spec.cache_dir) / "vllm" if self._spec.cache_dir else folder / "cache"
         start = Start(
             python=python,
-            checkpoint=checkpoint,
+            checkpoint=opened.folder,
             folder=folder,
             cache=cache,
             device=self._spec.device,
@@ -206,6 +206,7 @@ class VllmEngine:
             kv_cache_gib=float(self._options["kv_cache_gib"]),
             eager=bool(self._options["eager"]),
             threads=int(self._options["threads"]) or limits.threads(),
+            says_normalisation=opened.says_normalisation,
         )
         self._server = ServerProcess(start, self._environ, self._on_line)
 

@@ -1,7 +1,7 @@
 """What has to be known of a checkpoint to ask vLLM and to read its answers: from its small files, without a library."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,8 @@ from ocr_inference.families.loops import LoopGuard
 TOKENIZER: Final = "tokenizer.json"
 GENERATION: Final = "generation_config.json"
 TEMPLATES: Final = ("chat_template.jinja", "chat_template.json")
+PROCESSORS: Final = ("processor_config.json", "preprocessor_config.json")
+_NORMALISES: Final = frozenset({"do_normalize", "do_rescale", "image_mean", "image_std"})
 
 
 class _AddedToken(Struct):
@@ -53,6 +55,8 @@ class Opened:
     guard: LoopGuard
     marks: re.Pattern[str]
     """The tokenizer's own tokens, longest first: in a prompt of a person's they would be instructions."""
+    says_normalisation: bool
+    """Whether its files have the mean and the deviation of pixels, which are the processor's own otherwise."""
 
 
 def open(folder: Path) -> Opened:  # noqa: A001 it is used as `opening.open`
@@ -72,6 +76,7 @@ def open(folder: Path) -> Opened:  # noqa: A001 it is used as `opening.open`
         eos_ids=eos_ids(config, _object(folder, GENERATION)),
         guard=_guard(family, tokenizer),
         marks=re.compile("|".join(map(re.escape, own)) or "(?!)"),
+        says_normalisation=_says_normalisation([_object(folder, each) for each in PROCESSORS]),
     )
 
 
@@ -85,6 +90,13 @@ def eos_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> tuple[i
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
         raise faults.invalid(selection.CONFIG, "eos_token_id", "is neither a token id nor a list of them")
     return tuple(sorted(set(ids)))
+
+
+def _says_normalisation(configs: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether all files that say something of it say all."""
+    inner = [config.get("image_processor", config) for config in configs]
+    said = [_NORMALISES & each.keys() for each in inner if isinstance(each, dict)]
+    return any(said) and all({"image_mean", "image_std"} <= each for each in said if each)
 
 
 def _family(model_type: str, config: Mapping[str, Any]) -> Family:

@@ -19,8 +19,10 @@ from ocr_inference.protocol.engine import Delta, EngineError, FailureKind, Infer
 from tests.support.engines import picture
 from tests.support.vllmcontract import checkpoint
 
-CHAT_MODEL = Opened(Path("/m"), CHAT, "glm_ocr", (7,), chat.GUARD, re.compile("<x>"))
-DEEPSEEK = Opened(Path("/m"), DEEPSEEK_OCR, "deepseek_vl_v2", (1,), deepseek_ocr.GUARD, re.compile("<x>"))
+CHAT_MODEL = Opened(Path("/m"), CHAT, "glm_ocr", (7,), chat.GUARD, re.compile("<x>"), True)
+DEEPSEEK = Opened(
+    Path("/m"), DEEPSEEK_OCR, "deepseek_vl_v2", (1,), deepseek_ocr.GUARD, re.compile("<x>"), True
+)
 
 
 # --- its log --------------------------------------------------------------------------------------------------
@@ -252,6 +254,30 @@ def test_a_folder_is_opened_by_its_small_files(tmp_path: Path) -> None:
     assert found.marks.sub("", "a<|im_end|>b") == "ab"
 
 
+BOTH: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+
+
+@pytest.mark.parametrize(
+    ("processor", "preprocessor", "says"),
+    [
+        ({}, {}, False),
+        ({}, {"image_mean": [0.5] * 3}, False),
+        ({}, {"do_normalize": True}, False),
+        ({}, BOTH, True),
+        ({"image_processor": BOTH}, {}, True),
+        ({"image_processor": "odd"}, BOTH, True),
+        ({"image_processor": {"do_rescale": True}}, BOTH, False),
+    ],
+)
+def test_whether_files_say_how_pixels_are_normalised(
+    tmp_path: Path, processor: dict[str, Any], preprocessor: dict[str, Any], says: bool
+) -> None:
+    folder = checkpoint(tmp_path)
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    assert opening.open(folder).says_normalisation is says
+
+
 @pytest.mark.parametrize(
     ("file", "says"), [("tokenizer.json", "can't be read"), ("chat_template.json", "is missing")]
 )
@@ -278,6 +304,7 @@ START = Start(
     kv_cache_gib=0.5,
     eager=False,
     threads=2,
+    says_normalisation=True,
 )
 
 
@@ -289,6 +316,11 @@ def test_a_gpu_has_sleep_and_a_cpu_has_not() -> None:
     on_cpu = command.command(replace(START, device="cpu"))
     assert "--enable-sleep-mode" not in on_cpu
     assert "--enforce-eager" in on_cpu
+
+
+def test_pixels_are_normalised_on_the_host_where_the_files_leave_it_to_the_processor() -> None:
+    assert "--no-mm-device-do-normalize" not in command.command(START)
+    assert "--no-mm-device-do-normalize" in command.command(replace(START, says_normalisation=False))
 
 
 def test_the_environment_has_no_secrets_and_nothing_of_our_python() -> None:
