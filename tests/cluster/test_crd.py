@@ -115,7 +115,7 @@ def test_every_default_but_those_of_live_fields_is_written_into_the_resource(api
     assert spec["routing"] == {}
     assert "logLevel" not in spec
     assert spec["server"]["limits"].keys() == {"maxUploadBytes", "maxImagePixels", "maxPdfPages"}
-    assert spec["cache"] == {"emptyDir": {}, "weightsInMemory": "perPod"}
+    assert spec["cache"] == {"emptyDir": {}}
     assert spec["models"] == [{**resources.RAPIDOCR, "dtype": "auto", "attention": "auto", "idle": {}}]
 
 

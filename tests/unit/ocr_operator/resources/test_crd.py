@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import pytest
+import yaml
 
 from ocr_operator.decide import manifests
 from ocr_operator.resources import live_settings
@@ -168,6 +169,28 @@ def test_what_is_live_has_no_default_in_the_schema() -> None:
     live = [path for path, schema in FIELDS.items() if schema["description"].startswith("LIVE.")]
     assert len(live) > 20
     assert {path for path in live if FIELDS[path].get("default", {}) != {}} == set()
+
+
+def test_field_that_is_added_to_a_released_definition_has_no_default_in_the_schema() -> None:
+    """The API server would fill it into all stored resources that have the object around it, when they are read: what
+    `kubectl diff` and GitOps then show was written by nobody. Such a default stands in the description.
+    """
+    frozen = ROOT / "tests" / "frozen" / "v0.1.0" / "chart" / "files" / "ocrdeployments.yaml"
+    [version] = yaml.safe_load(frozen.read_text(encoding="utf-8"))["spec"]["versions"]
+    released = {
+        path
+        for path, _ in crd_docs.fields(version["schema"]["openAPIV3Schema"]["properties"]["spec"], "spec")
+    }
+    assert len(released) > 50
+    filled_in = {
+        path
+        for path, schema in FIELDS.items()
+        if path.startswith("spec.")
+        and "default" in schema
+        and path not in released
+        and path.rpartition(".")[0] in released | {"spec"}
+    }
+    assert filled_in == set()
 
 
 # --- docs/crd.md --------------------------------------------------------------------------------------------------
