@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -122,7 +123,13 @@ def free(folder: Path) -> str:
 
 def _unlink_unlocked(file: Path) -> None:
     """Remove a file that isn't locked; raises `OSError`."""
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    # Over NFS an exclusive lock needs a file that is open for writing: flock(2).
+    mode = stat.S_IMODE(file.stat().st_mode)
+    file.chmod(mode | stat.S_IWUSR)
+    try:
+        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        file.chmod(mode)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.unlink()

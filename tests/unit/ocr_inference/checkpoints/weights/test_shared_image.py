@@ -232,6 +232,7 @@ def test_images_go_that_nobody_has_mapped_but_the_one_read_last(tmp_path: Path) 
         pass
     left = {each.name for each in place("new")[0].parent.glob(f"*{shared_image.SUFFIX}")}
     assert left == {place("mapped")[0].name, place("read last")[0].name}
+    assert place("mapped")[0].stat().st_mode & 0o777 == 0o444
     mapped.close()
     write(place("new")[0], layout, place("new")[1])
     with shared_image.claim(place("newer")[0], 1000, nobody):
