@@ -178,7 +178,16 @@ ENGINES: Final = (
         source="refused",
         worker_mib=448,
         scripts=("Latn", "Hans", "Hant", "Jpan"),
-        options=(_THREADS,),
+        options=(
+            Option(
+                "max_batch",
+                2,
+                1,
+                16,
+                "pages at once, where `batching.maxPages` allows as many; no more than threads",
+            ),
+            _THREADS,
+        ),
     ),
     EngineInfo(
         name="fake",

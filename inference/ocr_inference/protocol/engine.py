@@ -221,7 +221,7 @@ class Engine(Protocol):
     """
 
     max_batch: int
-    """Pages that one `infer` makes use of together; 1 where pages gain nothing from company."""
+    """Pages that are worth waiting for, since they gain from beginning together; 1 where they don't."""
 
     def load(self) -> Footprint:
         """Load from disk, filling the host tier on the way."""
@@ -265,7 +265,7 @@ class SteppingEngine(Engine, Protocol):
 
     @property
     def free_slots(self) -> int:
-        """Number of pages that it would take now: `max_batch` less those in it."""
+        """Number of pages that it would take now."""
 
     def admit(self, number: int, request: InferRequest) -> None:
         """Take a page; only while there are free slots. Cheap: a failure comes in a step, as an event."""

@@ -54,3 +54,17 @@ def test_an_area_too_large_takes_nothing_from_the_others() -> None:
     ImageDraw.Draw(image).rectangle((50, 300, 950, 320), "grey")
     (area,) = ink.find(image).unread(SIZE, [quads.rectangle((190, 118), (190, 34), 0)])
     assert holds(area, (800, 705, 830, 725))
+
+
+def test_what_sticks_out_of_a_line_is_not_looked_at_again() -> None:
+    """The place of a line may end above the lower ends of its letters; their row is as long as one of text."""
+    image = page()
+    pen = ImageDraw.Draw(image)
+    for left in range(100, 480, 40):
+        pen.rectangle((left, 100, left + 3, 130), "black")
+    line = quads.rectangle((280, 110), (400, 20), 0)
+    assert ink.find(image).unread(SIZE, [line]) == []
+    for left in range(125, 150, 8):
+        pen.rectangle((left, 134, left + 2, 146), "black")
+    (area,) = ink.find(image).unread(SIZE, [line])
+    assert holds(area, (125, 134, 150, 146)), "what isn't joined to it is looked at, however close"

@@ -6,11 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ocr_inference import engines
-from ocr_inference.protocol.engine import Engine, EngineError, InferRequest, ModelSpec
+from ocr_inference.protocol.engine import (
+    Engine,
+    EngineError,
+    InferRequest,
+    ModelSpec,
+    PageResult,
+    SteppingEngine,
+)
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_wire.engines import BY_NAME
 from tests.support.engines import picture
@@ -155,6 +163,79 @@ class TestRapidOCR(EngineSuite):
         known = set(session.get_modelmeta().custom_metadata_map["character"].splitlines())
         read = [code for code, letters in SCRIPTS.items() if len(known & set(letters)) >= 0.98 * len(letters)]
         assert tuple(read) == BY_NAME["rapidocr"].scripts
+
+    def test_pages_that_are_read_together_are_read_as_alone(self) -> None:
+        pages = [
+            heading(),
+            page((1191, 1684), [((150, 160), "Page one fine"), ((1100, 1600), "7")], 36),
+            page((900, 360), [((60, 60 + 60 * at), f"{at} {LINE}") for at in range(4)], 28),
+            picture(),
+        ]
+        requests = [InferRequest(image=data) for data in pages]
+        host = HostTier.create("test")
+        engine = engines.create(ModelSpec(name="m", engine="rapidocr", options={"threads": 2}), host)
+        engine.load()
+        alone = [answer(engine, request) for request in requests]
+        assert isinstance(engine, SteppingEngine)
+        for number in (1, 2):
+            engine.admit(number, requests[0])
+        assert engine.free_slots == 0, "two at a time"
+        engine.offload()
+        engine.restore()
+        assert engine.free_slots == 2, "an offload waits for pages and drops them"
+        together = engine.infer([*requests, *requests[::-1]])
+        for result, single in zip(together, [*alone, *alone[::-1]], strict=True):
+            assert isinstance(result, PageResult)
+            assert (result.text, result.lines) == (single.text, single.lines)
+        host.close()
+
+    @pytest.mark.parametrize(("threads", "wanted", "slots"), [(1, 2, 1), (2, 1, 1), (2, 16, 2), (8, 2, 2)])
+    def test_no_more_pages_at_a_time_than_threads(
+        self, host: HostTier, threads: int, wanted: int, slots: int
+    ) -> None:
+        spec = ModelSpec(name="m", engine="rapidocr", options={"threads": threads, "max_batch": wanted})
+        engine = engines.create(spec, host)
+        assert isinstance(engine, SteppingEngine)
+        assert engine.free_slots == slots
+
+    def test_pictures_are_to_the_models_what_rapidocr_makes_of_them(self) -> None:
+        """Bit by bit: answers depend on it."""
+        from rapidocr import RapidOCR
+        from rapidocr.ch_ppocr_det.utils import DetPreProcess
+        from rapidocr.ch_ppocr_rec import TextRecInput
+
+        from ocr_inference.engines.rapidocr import inputs
+        from ocr_inference.engines.rapidocr.texts import Texts
+
+        chance = np.random.default_rng(1)
+        pixels = chance.integers(0, 256, (96, 320, 3), np.uint8)
+        theirs = DetPreProcess(limit_side_len=32)(pixels)
+        assert theirs is not None
+        assert np.array_equal(inputs.page(pixels), theirs)
+
+        recognizer = RapidOCR(params={"Global.log_level": "error"})._load_rec_model()
+        lines = [
+            chance.integers(0, 256, (high, wide, 3), np.uint8)
+            for high, wide in ((48, 200), (31, 333), (96, 20))
+        ]
+        for line in lines:
+            ratio = max(320 / 48, line.shape[1] / line.shape[0])
+            assert np.array_equal(
+                inputs.lines([line], int(48 * ratio))[0], recognizer.resize_norm_img(line, ratio)
+            )
+
+        with Image.open(INVOICE) as image:
+            invoice = np.asarray(image.convert("RGB"))
+        drawn = [
+            np.ascontiguousarray(invoice[top : top + 36, 20 : 20 + 100 * at])
+            for at, top in enumerate(range(40, 440, 50), 1)
+        ]
+        found, texts = recognizer(TextRecInput(img=drawn)), Texts(recognizer)
+        read = texts.read(drawn)
+        assert [text for text, _ in read] == list(found.txts)
+        for (_, score), theirs in zip(read, found.scores, strict=True):
+            assert abs(score - theirs) < 0.1, "by their width, which is the longest one's of six"
+        assert read == [texts.read([line])[0] for line in drawn], "whatever else is on the page"
 
     def test_rapidocr_refuses_odd_options(self, host: HostTier) -> None:
         with pytest.raises(EngineError, match="option threads is a whole number from 0 to 256"):

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from ocr_inference.engines.rapidocr import inputs
 from ocr_inference.engines.rapidocr.ink import Ink
 from ocr_inference.layout import pieces
 from ocr_inference.layout.pieces import Found, Rect
@@ -27,8 +29,6 @@ CANDIDATES: Final = 8000
 
 class Detection:
     def __init__(self, detector: Any) -> None:
-        # Sizes are decided here; its own limit would scale small pieces up.
-        detector.limit_side_len = STEP
         detector.postprocess_op.max_candidates = CANDIDATES
         self._detector = detector
 
@@ -55,12 +55,20 @@ class Detection:
             size = (max(1, round(piece.width * scale)), max(1, round(piece.height * scale)))
             piece = piece.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
         # OpenCV's order of colours is blue, green, red.
-        found = self._detector(_framed(np.asarray(piece)[:, :, ::-1]))
-        if found.boxes is None:
+        boxes = self._boxes(_framed(np.asarray(piece)[:, :, ::-1]))
+        if not len(boxes):
             return ()
-        places = (found.boxes.astype(float) - MARGIN) / scale + np.array(area[:2], float)
+        places = (boxes.astype(float) - MARGIN) / scale + np.array(area[:2], float)
         places = np.clip(places, (0, 0), page.size)
         return tuple(tuple((float(x), float(y)) for x, y in quad) for quad in places)  # type: ignore[misc]
+
+    def _boxes(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return corners of what looks like text in a picture of proper sides: N x 4 x 2 in its pixels."""
+        # Sizes are decided here; the detector itself would scale small pieces up.
+        likely = self._detector.session(inputs.page(pixels))
+        boxes, _ = self._detector.postprocess_op(likely, pixels.shape[:2])
+        found: NDArray[np.float32] = self._detector.sorted_boxes(boxes)
+        return found
 
 
 def _framed(pixels: Any) -> Any:

@@ -4,10 +4,13 @@ The host tier is the bytes of the three ONNX models, one after another. Ready me
 bytes; restoring builds them again without touching the disk.
 """
 
+import contextlib
+import ctypes
 import gc
 import mmap
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,14 +20,16 @@ from PIL import Image
 from rapidocr.main import RapidOCR
 
 from ocr_inference import limits
-from ocr_inference.engines import pictures
+from ocr_inference.engines import pictures, stepping
 from ocr_inference.engines.rapidocr import ink
 from ocr_inference.engines.rapidocr.detection import Detection
+from ocr_inference.engines.rapidocr.pages import Check, Pages
 from ocr_inference.engines.rapidocr.recognition import Recognition
 from ocr_inference.layout import blocks
 from ocr_inference.layout.quads import Quad
 from ocr_inference.protocol.engine import (
     EngineError,
+    Event,
     Failure,
     FailureKind,
     Footprint,
@@ -49,40 +54,58 @@ MODELS: Mapping[str, str] = {
 }
 """rapidocr's sections (find text, turn it upright, read it) and the files in its wheel, in host tier order."""
 
+_M_ARENA_MAX = -8
+"""Parameter of glibc's mallopt(3)."""
 SESSION_BYTES = 4
 """Memory of sessions and of their making for each byte of the models."""
 
 
+@dataclass(frozen=True)
+class _Model:
+    file: Path
+    size: int
+    """In bytes."""
+
+
 class RapidOcr:
+    """`SteppingEngine` of the three models: pages are read at the same time, each by itself."""
+
     max_batch = 1
 
     def __init__(
-        self, host: HostTier, sizes: Mapping[str, int], folder: Path, threads: int, report: Report | None
+        self,
+        host: HostTier,
+        models: Mapping[str, "_Model"],
+        threads: int,
+        max_batch: int,
+        report: Report | None,
     ) -> None:
+        """Prepare, to read up to `max_batch` pages at a time with that many threads for each."""
         self._host = host
         self._report = report
-        self._sizes = sizes
-        self._folder = folder
+        self._models = models
         self._threads = threads
         self._reader: _Reader | None = None
+        self._pages = Pages(self._read, max_batch, limits.memory_left, _trim)
 
     def load(self) -> Footprint:
-        total, done = sum(self._sizes.values()), 0
+        total, done = self._bytes, 0
         self._host.resize(total)
         with open(self._host.path, "r+b") as tier:
-            for name, size in self._sizes.items():
-                data = (self._folder / MODELS[name]).read_bytes()
-                if len(data) != size:
-                    raise EngineError(_failed(f"{MODELS[name]} changed its size while it was read"))
+            for model in self._models.values():
+                data = model.file.read_bytes()
+                if len(data) != model.size:
+                    raise EngineError(_failed(f"{model.file.name} changed its size while it was read"))
                 tier.write(data)
-                done += size
+                done += model.size
                 if self._report is not None:
                     self._report(
-                        Progress(phase="reading", done_bytes=done, total_bytes=total, file=MODELS[name])
+                        Progress(phase="reading", done_bytes=done, total_bytes=total, file=model.file.name)
                     )
         return self.restore()
 
     def offload(self) -> Footprint:
+        self._pages.finish()
         self._reader = None
         return Footprint(device_bytes=0, host_bytes=self._host.size)
 
@@ -91,7 +114,7 @@ class RapidOcr:
         return Footprint(host_bytes=self._host.size)
 
     def restore(self) -> Footprint:
-        expected = sum(self._sizes.values())
+        expected = self._bytes
         if self._host.size != expected:
             raise EngineError(
                 _failed(f"host memory holds {self._host.size} bytes, the models have {expected}")
@@ -102,9 +125,9 @@ class RapidOcr:
         reader.cfg._set_flag("allow_objects", True)
         with mmap.mmap(self._host.fd, expected, access=mmap.ACCESS_READ) as tier:
             at = 0
-            for name, size in self._sizes.items():
-                reader.cfg[name].session = self._session(tier[at : at + size])
-                at += size
+            for name, model in self._models.items():
+                reader.cfg[name].session = self._session(tier[at : at + model.size])
+                at += model.size
         self._reader = _Reader(
             Detection(reader._load_det_model()),
             Recognition(reader._load_cls_model(), reader._load_rec_model()),
@@ -112,18 +135,36 @@ class RapidOcr:
         return Footprint(device_bytes=expected, host_bytes=expected)
 
     def unload(self) -> Footprint:
+        self._pages.finish()
         self._reader = None
         self._host.resize(0)
         return Footprint()
 
+    @property
+    def free_slots(self) -> int:
+        return self._pages.free_slots
+
+    def admit(self, number: int, request: InferRequest) -> None:
+        self._pages.admit(number, request)
+
+    def cancel(self, number: int) -> None:
+        self._pages.cancel(number)
+
+    def step(self) -> Sequence[Event]:
+        return self._pages.events()
+
     def infer(self, requests: Sequence[InferRequest]) -> Sequence[PageResult | Failure]:
-        return [self._read(request) for request in requests]
+        return stepping.read(self, requests)
 
     def clean_up(self) -> None:
         gc.collect()  # no more: sessions have no arena, and free a page's memory when it is read
 
     def device_use(self) -> DeviceUse | None:
         return None
+
+    @property
+    def _bytes(self) -> int:
+        return sum(model.size for model in self._models.values())
 
     def _session(self, model: bytes) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
@@ -135,15 +176,12 @@ class RapidOcr:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def _read(self, request: InferRequest) -> PageResult | Failure:
+    def _read(self, request: InferRequest, check: Check) -> PageResult:
         began = time.perf_counter()
-        if self._reader is None:
-            return _failed("the model is not loaded")
-        try:
-            page = pictures.decode(request.image, request.max_pixels)
-        except EngineError as error:
-            return error.failure
-        lines = self._reader.read(page)
+        if (reader := self._reader) is None:
+            raise EngineError(_failed("the model is not loaded"))
+        page = pictures.decode(request.image, request.max_pixels)
+        lines = reader.read(page, check)
         return PageResult(
             text="\n".join(line.text for line in lines),
             width=page.width,
@@ -159,26 +197,45 @@ class _Reader:
     def __init__(self, detection: Detection, recognition: Recognition) -> None:
         self._detection, self._recognition = detection, recognition
 
-    def read(self, page: Image.Image) -> tuple[Line, ...]:
+    def read(self, page: Image.Image, check: Check) -> tuple[Line, ...]:
+        check()
         found = ink.find(page)
         places = self._detection.lines(page, found)
+        check()
         overlooked = self._detection.overlooked(page, found, places)
+        check()
         texts = self._recognition.read(page, [*places, *overlooked], again=len(overlooked))
         lines = [Line(text.text, text.score, _clipped(text.quad, page)) for text in texts]
         return tuple(lines[at] for at in blocks.order(lines))
 
 
 def create(spec: ModelSpec, host: HostTier, report: Report | None = None) -> RapidOcr:
-    threads = int(engines.with_defaults("rapidocr", spec.options)["threads"]) or limits.threads()
+    options = engines.with_defaults("rapidocr", spec.options)
+    threads = int(options["threads"]) or limits.threads()
     # OpenCV cuts and turns the lines. By itself it takes each core that it sees, whatever the quota.
     cv2.setNumThreads(threads)
+    _share_freed_memory()
     folder = Path(rapidocr.__file__).parent / "models"
     try:
-        sizes = {name: (folder / file).stat().st_size for name, file in MODELS.items()}
+        models = {
+            name: _Model(folder / file, (folder / file).stat().st_size) for name, file in MODELS.items()
+        }
     except OSError as error:
         message = f"rapidocr's wheel lacks a model: {error}; install rapidocr 3.10"
         raise EngineError(Failure(kind=FailureKind.UNSUPPORTED, message=message)) from error
-    return RapidOcr(host, sizes, folder, threads, report)
+    return RapidOcr(host, models, threads, min(threads, int(options["max_batch"])), report)
+
+
+def _share_freed_memory() -> None:
+    """Have all threads of this process allocate from one place: by itself glibc gives each its own, and each keeps what
+    its largest page took. Where the C library isn't glibc, nothing happens."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _trim() -> None:
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _clipped(quad: Quad, page: Image.Image) -> Quad:

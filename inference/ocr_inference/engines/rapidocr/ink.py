@@ -25,6 +25,10 @@ BLANK: Final = 4
 """Levels by which pixels of a blank page may differ."""
 THIN: Final = 0.3
 """Width of the narrowest digit, in least heights of a text."""
+AROUND_LINE: Final = 0.3
+"""Heights of a line around it in which all ink is its own."""
+BESIDE_LINE: Final = 0.8
+"""Heights of a line around it in which ink is its own that is joined to its letters."""
 AREAS: Final = 12
 """Most areas that are looked at again."""
 PART: Final = 0.2
@@ -51,15 +55,10 @@ class Ink:
 
     def unread(self, size: tuple[int, int], lines: Sequence[Quad]) -> list[Rect]:
         """Return areas whose ink has the height of text and lies in no line that was found, the largest first."""
-        rest = self.mask.copy()
         heights = [min(quads.length(quad), quads.height(quad)) for quad in lines]
-        for quad, height in zip(lines, heights, strict=True):
-            wide = quads.rectangle(
-                quads.center(quad),
-                (quads.length(quad) + 0.6 * height, quads.height(quad) + 0.6 * height),
-                quads.angle(quad),
-            )
-            cv2.fillConvexPoly(rest, np.round(np.array(wide) / self.scale).astype(np.int32), 0)
+        rest = self.mask.copy()
+        self._fill(rest, lines, heights, AROUND_LINE, 0)
+        self._remove_tails(rest, lines, heights)
         usual = median(heights) if heights else 0.0
         low, high = (0.35 * usual, 3 * usual) if usual else (8.0, 0.06 * max(size))
         gap = max(3, round((usual or 24.0) / self.scale))
@@ -81,6 +80,30 @@ class Ink:
                 left_over -= _area(area)
                 chosen.append(area)
         return chosen
+
+    def _remove_tails(self, rest: NDArray[np.uint8], lines: Sequence[Quad], heights: Sequence[float]) -> None:
+        """Remove what sticks out of a line and is joined to ink in it: the lower ends of its letters, its underline."""
+        _, parts = cv2.connectedComponents(self.mask)
+        joined = np.zeros(int(parts.max()) + 1, bool)
+        joined[parts[(self.mask != 0) & (rest == 0)]] = True
+        beside = np.zeros_like(self.mask)
+        self._fill(beside, lines, heights, BESIDE_LINE, 1)
+        places = np.nonzero(rest & beside)
+        rest[places] = ~joined[parts[places]]
+
+    def _fill(
+        self,
+        mask: NDArray[np.uint8],
+        lines: Sequence[Quad],
+        heights: Sequence[float],
+        around: float,
+        value: int,
+    ) -> None:
+        """Fill the places of lines, and as many of their heights around them."""
+        for quad, height in zip(lines, heights, strict=True):
+            size = (quads.length(quad) + 2 * around * height, quads.height(quad) + 2 * around * height)
+            wide = quads.rectangle(quads.center(quad), size, quads.angle(quad))
+            cv2.fillConvexPoly(mask, np.round(np.array(wide) / self.scale).astype(np.int32), value)
 
 
 def find(page: Image.Image) -> Ink:

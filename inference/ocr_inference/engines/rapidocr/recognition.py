@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rapidocr.ch_ppocr_rec import TextRecInput
 
+from ocr_inference.engines.rapidocr.texts import Texts
 from ocr_inference.layout import quads
 from ocr_inference.layout.quads import Placed, Quad
 
@@ -39,7 +39,7 @@ class Text:
 
 class Recognition:
     def __init__(self, classifier: Any, recognizer: Any) -> None:
-        self._classifier, self._recognizer = classifier, recognizer
+        self._classifier, self._texts = classifier, Texts(recognizer)
 
     def read(self, page: Image.Image, places: Sequence[Quad], *, again: int = 0) -> list[Text]:
         """Read lines; the last `again` of them were overlooked at first. Those that can't be read are left out."""
@@ -88,9 +88,8 @@ class Recognition:
     def _recognized(self, pixels: NDArray[np.uint8], lines: Sequence[Quad]) -> list[Text]:
         if not lines:
             return []
-        found = self._recognizer(TextRecInput(img=[_crop(pixels, quad) for quad in lines]))
-        read = zip(found.txts, found.scores, lines, strict=True)
-        return [Text(str(text), float(score), quad) for text, score, quad in read]
+        read = self._texts.read([_crop(pixels, quad) for quad in lines])
+        return [Text(text, score, quad) for (text, score), quad in zip(read, lines, strict=True)]
 
 
 def _crop(pixels: NDArray[np.uint8], quad: Quad) -> NDArray[np.uint8]:
