@@ -1,4 +1,7 @@
-"""`python -m bench [NAME …]`: run the measurements and write bench/results/NAME.json."""
+"""`python -m bench [--range] [NAME …]`: run the measurements and write bench/results/NAME.json.
+
+A run ends with status 1 where a target is missed, or a figure lies outside of what earlier runs had (`ranges`).
+"""
 
 import argparse
 import asyncio
@@ -30,6 +33,7 @@ from bench import (
     placement,
     ppocr,
     preemption,
+    ranges,
     report,
     scale,
     scheduler,
@@ -85,6 +89,11 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"any of {', '.join(MEASUREMENTS)}; none: all"
     )
+    parser.add_argument(
+        "--range",
+        action="store_true",
+        help="add this run to bench/ranges/NAME.json, instead of being held to it",
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(MEASUREMENTS)
     if unknown:
@@ -102,6 +111,13 @@ def main() -> int:
             verdict = {True: "met", False: "MISSED", None: ""}[row.met]
             print(f"  {row.what:60} {row.value:10g} {row.unit:6} {row.target:12} {verdict}")
             missed += row.met is False
+        known = ranges.of(result)
+        if arguments.range:
+            print(f"  → {ranges.add(report.name_of(result), known, result.rows, report.today())}")
+            continue
+        for what, (least, most) in known.outside(result.rows).items():
+            print(f"  OUTSIDE of {least:g} to {most:g}: {what}")
+            missed += 1
     return 1 if missed else 0
 
 

@@ -88,14 +88,22 @@ def versions() -> dict[str, str]:
     return found
 
 
+def name_of(result: Result) -> str:
+    """Return the name of the result's files, without their endings."""
+    return result.name if result.accelerator == "none" else f"{result.name}-gpu"
+
+
+def today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
 def write(result: Result) -> Path:
     """`bench/results/<name>.json`; the newest run replaces the one before. What was measured on a GPU has a name of
     its own, `<name>-gpu`, so that it stands beside the same measurement of a CPU."""
-    on_gpu = result.accelerator != "none"
-    name = f"{result.name}-gpu" if on_gpu else result.name
+    on_gpu, name = result.accelerator != "none", name_of(result)
     body = {
         "name": name,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "date": today(),
         "command": "make bench-gpu" if on_gpu else f"make bench ONLY={result.name}",
         "machine": machine() | {"accelerator": result.accelerator},
         "versions": versions(),
