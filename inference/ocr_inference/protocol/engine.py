@@ -281,6 +281,14 @@ class SteppingEngine(Engine, Protocol):
         """Drop a page without an event; unknown numbers are ignored."""
 
 
+@runtime_checkable
+class SupervisingEngine(Engine, Protocol):
+    """Engine whose model is in other processes than the worker, which may end while nothing is asked of them."""
+
+    def look(self) -> None:
+        """Raise `Broken` where they have ended. Cheap: it is called every few seconds while nothing is asked."""
+
+
 # --- the wire -------------------------------------------------------------------------------------------------
 
 

@@ -44,11 +44,12 @@ from ocr_inference.protocol.engine import (
     Progress,
     Start,
     SteppingEngine,
+    SupervisingEngine,
 )
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.protocol.memory_use import CleanedUp, MemoryUse
 from ocr_inference.workers import failures, own_memory
-from ocr_inference.workers.call_reader import CallReader, PageCall
+from ocr_inference.workers.call_reader import CallReader, PageCall, Work
 from ocr_wire import redaction
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ _T = TypeVar("_T")
 _PR_SET_PDEATHSIG = 1
 _PROGRESS_SECONDS = 0.25
 """Least time between two reports of the same phase."""
+_LOOK_SECONDS = 2.0
+"""Between two looks at processes that an engine supervises."""
 BROKEN_EXIT_CODE = 70
 """Exit code of a worker that ends because its engine can't go on in this process."""
 
@@ -82,7 +85,7 @@ class WorkerProcess:
         """Run until the server calls `exit`, or the engine can't go on; returns the exit code."""
         self._calls.start()
         while not self._broken:
-            match self._calls.next(None):
+            match self._next():
                 case Start(spec, secrets):
                     self._spec = spec
                     os.environ.update(secrets)
@@ -106,6 +109,15 @@ class WorkerProcess:
                     else:
                         self._infer(self._gather(page))
         return BROKEN_EXIT_CODE
+
+    def _next(self) -> Work | None:
+        """Take the next call, and look at what the engine supervises until one comes; None once that has ended."""
+        engine = self._engine
+        while isinstance(engine, SupervisingEngine) and not self._broken:
+            if (work := self._calls.next(_LOOK_SECONDS)) is not None:
+                return work
+            self._guard(engine.look)
+        return None if self._broken else self._calls.next(None)
 
     def redact(self, text: str) -> str:
         """Return a text without the secrets that this process knows, and without those that have the shape of one."""

@@ -1,5 +1,6 @@
 """The engine `vllm` with a stand-in for vLLM's server; `tests/vlm/test_vllm_itself.py` has vLLM itself."""
 
+import asyncio
 import json
 import os
 import signal
@@ -26,8 +27,11 @@ from ocr_inference.protocol.engine import (
     Progress,
 )
 from ocr_inference.protocol.host_tier import HostTier
+from ocr_inference.workers import worker as workers
+from ocr_inference.workers.processes import Direct
 from tests.support import vllm_standin
 from tests.support.enginesuite import PAGE, EngineSuite
+from tests.support.patience import PATIENCE
 from tests.support.vllmcontract import VllmContract, checkpoint, ends_with_everything, read, request
 from tests.support.waiting import until
 
@@ -251,6 +255,22 @@ def test_nothing_is_left_where_a_workers_whole_group_is_killed(worker: Worker, h
     worker.process.wait()
     until(lambda: not _alive([worker.kept, *worker.pids]))
     assert not worker.folder.exists()
+
+
+async def test_a_worker_ends_with_a_server_that_dies_while_nothing_is_asked(folder: Path) -> None:
+    host = HostTier.create("m")
+    worker = await workers.Worker.start(spec_of(folder), host, Direct(os.environ))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(worker.run())
+        try:
+            await worker.call("load")
+            os.kill(max(keeper.descendants(worker.pid)), signal.SIGKILL)
+            async with asyncio.timeout(PATIENCE):
+                end = await asyncio.shield(running)
+        finally:
+            worker.kill("the test is over")
+    host.close()
+    assert end.kind is FailureKind.WORKER_DIED
 
 
 def test_what_a_killed_keeper_leaves_ends_at_the_next_start(worker: Worker) -> None:

@@ -62,7 +62,7 @@ class _Models(msgspec.Struct):
 
 
 class VllmEngine:
-    """`SteppingEngine` of one model in a server of vLLM."""
+    """`SteppingEngine` and `SupervisingEngine` of one model in a server of vLLM."""
 
     def __init__(self, spec: ModelSpec, host: HostTier, report: Report, environ: Mapping[str, str]) -> None:
         self._spec = spec
@@ -180,6 +180,10 @@ class VllmEngine:
     def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
         """Read all pages to their end; for callers that don't step."""
         return stepping.read(self, requests)
+
+    def look(self) -> None:
+        if self._server is not None and self._server.has_ended():
+            raise self._broken()
 
     def clean_up(self) -> None:
         """Do nothing: what vLLM keeps is reserved for pages, and the worker keeps nothing."""
