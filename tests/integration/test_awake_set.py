@@ -100,6 +100,26 @@ async def test_a_pod_in_which_pages_wait_is_told_of_those_that_join() -> None:
         assert not any(each.helpers for each in others), "nothing waits there"
 
 
+async def test_a_label_that_was_not_written_costs_no_pod_its_wake_nor_the_crowded_one_a_helper() -> None:
+    async with stage() as cluster:
+        pod = await four(cluster, stabilizationSeconds=3600)
+        refused: list[str] = []
+
+        def fail(verb: str, ref: api.Ref) -> None:
+            if verb == "patch" and ref.kind == api.POD and not refused:
+                refused.append(ref.name)
+                raise api.Conflict(ref, 409, "the object has been modified")
+
+        cluster.kube.fail = fail
+        queue_up(pod, 12)
+        await until(lambda: len(awake(cluster)) == 3)
+
+        others = [each for name, each in cluster.pods.items() if name in awake(cluster) - {pod.name}]
+        assert refused[0] in {each.name for each in others}
+        await until(lambda: all(each.loads == ["pp-ocr"] for each in others))
+        await until(lambda: len(pod.helpers) == 2)
+
+
 async def test_the_set_shrinks_to_one_when_the_queue_is_gone() -> None:
     async with stage() as cluster:
         pod = await four(cluster)

@@ -48,12 +48,13 @@ class Router:
         ]
         joined = await self._writer.together(joins)
         self._context.metrics.awake_labels.labels("joined").inc(joined.count(True))
-        if not all(joined):
-            return MEND_SECONDS  # no pod leaves before those in its place are there
+        # They are decided once, and need no label.
         for uid in decision.wakes:
             self._links.wake(self._key, uid, model)
         for each in decision.helps:
             self._links.help(self._key, each.helped, each.helper, model)
+        if not all(joined):
+            return MEND_SECONDS  # no pod leaves before those in its place are there
         leaves = [
             self._writer.patch(pods[uid], routing.patch(pods[uid], why, now, awake=False))
             for uid in decision.leaves
