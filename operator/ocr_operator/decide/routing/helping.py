@@ -1,6 +1,7 @@
 """Which pods read pages that wait in another one: a Service sends new requests only, what waits stays where it is."""
 
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from typing import Final
 
 from ocr_operator.decide.routing.types import Candidate, Eligibility, Help, Warmth
@@ -8,7 +9,7 @@ from ocr_operator.decide.routing.types import Candidate, Eligibility, Help, Warm
 AGAIN_SECONDS: Final = 1.0
 """After so long a pod is named again to one in which pages still wait, though it is ready and has nothing to do."""
 MAX_HELPS: Final = 32
-"""Of one decision. Those that are left out come with the next one."""
+"""Of one decision. Those that are left out come with the next one, before any that was named already."""
 _COMING: Final = frozenset({Warmth.READY, Warmth.RESTORING, Warmth.LOADING})
 
 
@@ -48,6 +49,7 @@ def decide(
             idle = other.warmth is Warmth.READY and not other.load
             if pair not in known or (idle and now - known[pair] >= AGAIN_SECONDS):
                 fresh.append(pair)
+    fresh.sort(key=lambda pair: known.get(pair, -inf))
     fresh = fresh[:MAX_HELPS]
     return tuple(fresh), known | dict.fromkeys(fresh, now)
 

@@ -64,6 +64,14 @@ def test_a_helper_is_named_once_and_again_where_it_has_nothing_to_do() -> None:
     assert named(helped, idle, before=known, now=helping.AGAIN_SECONDS) == "a<b"
 
 
+def test_who_has_not_been_named_comes_before_those_that_are_named_again_in_vain() -> None:
+    pods = [*(pod(f"a{n}", waiting=9) for n in range(4)), *(pod(f"b{n}") for n in range(12))]
+    known: Mapping[Help, float] = {}
+    for now in (0.0, 2 * helping.AGAIN_SECONDS):
+        _, known = helping.decide(pods, woken=(), pages=PAGES, bar=BAR, named=known, now=now)
+    assert len(known) == 4 * 12
+
+
 def test_what_was_named_is_forgotten_when_nothing_waits_any_more() -> None:
     _, known = helping.decide(
         (pod("a", waiting=9), pod("b")), woken=(), pages=PAGES, bar=BAR, named={}, now=0.0
