@@ -243,6 +243,21 @@ def test_policies_of_the_operators_rights_are_about_its_account_alone(render: Re
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize(
+    "without", ["rbac.create=false", "rbac.clusterWide=false,watchNamespaces={invoices}"]
+)
+def test_policies_are_rendered_for_an_administrator_by_the_command_that_the_docs_give(
+    run: Run, without: str
+) -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"`helm (template [^`]*operator-policy\.yaml)`", text)
+    release, *options = command.replace("RELEASE", "ours").replace("NAMESPACE", "ocr-system").split()[1:]
+    done = run("template", release, str(CHART), "--set", without, *options[1:])
+    assert done.stdout.count("kind: ValidatingAdmissionPolicy\n") == 3, done.stderr
+    assert "system:serviceaccount:ocr-system:ours-ocr-operator" in done.stdout
+
+
+@pytest.mark.cluster
 def test_policies_bound_each_write_that_the_role_grants(render: Render) -> None:
     """A verb that is added to the role has to be thought of there, too."""
     documents = render(watchNamespaces=["invoices"])
