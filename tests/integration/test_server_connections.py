@@ -5,7 +5,7 @@ import json
 import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +119,23 @@ async def _asked(client: socket.socket) -> None:
 
 async def test_anonymous_watchers_keep_no_admin_out(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret")
-    async with inference.server(admin_token_file=tmp_path / "token", drain_seconds=0.1) as server:
-        watching = [await _watch(server) for _ in range(MOST_WATCHES)]
-        assert (await _watch(server, "wrong")).status == 429
-        watching += [await _watch(server, "s3cret") for _ in range(MORE_FOR_ADMINS)]
+    async with (
+        inference.server(admin_token_file=tmp_path / "token", drain_seconds=0.1) as server,
+        Watchers() as watchers,
+    ):
+        watching = [await watchers.watch(server) for _ in range(MOST_WATCHES)]
+        assert (await watchers.watch(server, "wrong")).status == 429
+        watching += [await watchers.watch(server, "s3cret") for _ in range(MORE_FOR_ADMINS)]
         assert [response.status for response in watching] == [200] * (MOST_WATCHES + MORE_FOR_ADMINS)
-        assert (await _watch(server, "s3cret")).status == 429
+        assert (await watchers.watch(server, "s3cret")).status == 429
 
 
 async def test_watchers_leave_places_for_pages() -> None:
-    async with inference.server(max_connections=FEWEST, drain_seconds=0.1) as server:
-        watching = [await _watch(server) for _ in range(FEWEST)]
+    async with (
+        inference.server(max_connections=FEWEST, drain_seconds=0.1) as server,
+        Watchers() as watchers,
+    ):
+        watching = [await watchers.watch(server) for _ in range(FEWEST)]
         assert sorted({response.status for response in watching}) == [200, 429]
         status, body = await server.read(pages.blank())
         assert status == 200, body
@@ -140,8 +146,9 @@ async def test_the_operator_hears_a_pod_whose_watchers_have_taken_all_places(tmp
     async with (
         inference.server(admin_token_file=tmp_path / "token", drain_seconds=0.1) as server,
         wire.session() as session,
+        Watchers() as watchers,
     ):
-        watching = [await _watch(server) for _ in range(MOST_WATCHES)]
+        watching = [await watchers.watch(server) for _ in range(MOST_WATCHES)]
         heard: asyncio.Queue[PodState] = asyncio.Queue()
         url = URL(server.running.url)
         assert (url.host, url.port) != (None, None)
@@ -155,8 +162,14 @@ async def test_the_operator_hears_a_pod_whose_watchers_have_taken_all_places(tmp
         assert len(watching) == MOST_WATCHES
 
 
-async def _watch(server: Server, token: str = "") -> aiohttp.ClientResponse:
-    return await server.http.get("/v1/state?watch=true", headers={"Authorization": f"Bearer {token}"})
+class Watchers(AsyncExitStack):
+    """Connections that go on until the block ends."""
+
+    async def watch(self, server: Server, token: str = "") -> aiohttp.ClientResponse:
+        headers = {"Authorization": f"Bearer {token}"}
+        response = await server.http.get("/v1/state?watch=true", headers=headers)
+        self.callback(response.close)
+        return response
 
 
 # --- for how long --------------------------------------------------------------------------------------------

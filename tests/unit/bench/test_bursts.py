@@ -1,7 +1,7 @@
 """Simulated bursts: each request is answered once, the same seed gives the same times, and handing over is worth it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import bursts
@@ -31,7 +31,6 @@ def test_a_burst_is_read_sooner_where_pages_are_handed_over() -> None:
     assert handed.held < 1.1 * stays.held
 
 
-@settings(max_examples=20)
 @given(
     st.lists(st.floats(0, 20), min_size=1, max_size=40).map(sorted),
     st.integers(1, 9),
