@@ -77,10 +77,16 @@ class Pages:
         self._pages[number] = _Page(self._threads.submit(work), unwanted)
         self._were_together = self._were_together or len(self._pages) > 1
 
-    def cancel(self, number: int) -> None:
-        """Drop a page. Its thread ends with the part that it is at; until then, one more page than fits may wait."""
-        if (page := self._pages.pop(number, None)) is not None:
-            page.unwanted.set()
+    def cancel(self, number: int) -> bool:
+        """Leave a page; return whether it is out. One whose thread is at work ends with the part that it is at, as an
+        event: until then it takes memory and a thread, may end the worker, and may be stuck."""
+        if (page := self._pages.get(number)) is None:
+            return True
+        page.unwanted.set()
+        if not page.job.cancel():
+            return False
+        del self._pages[number]
+        return True
 
     def events(self) -> list[Event]:
         """Wait for a moment, and return what pages have become. Raises where memory ran out for a page alone."""
@@ -100,6 +106,7 @@ class Pages:
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
+        self._pages.clear()
 
 
 def _answer(job: "Future[PageResult]", *, alone: bool) -> PageResult | Failure:
@@ -107,6 +114,8 @@ def _answer(job: "Future[PageResult]", *, alone: bool) -> PageResult | Failure:
         return job.result()
     except EngineError as error:
         return error.failure
+    except _UnwantedError:
+        return Failure(kind=FailureKind.FAILED, message="cancelled")
     except Exception as error:
         if not limits.ran_out(error):
             log.exception("a page can't be read")

@@ -142,18 +142,31 @@ def test_where_memory_runs_out_for_a_page_alone_the_worker_hears_of_it(book: Boo
     pages.finish()
 
 
-def test_a_page_that_nobody_wants_has_no_answer_and_is_left_at_its_next_part(book: Book) -> None:
+def test_a_page_that_nobody_wants_is_left_at_its_next_part_and_stays_in_until_then(book: Book) -> None:
+    pages = Pages(book, 2, lambda: 0, book.trimmed.release)
+    pages.admit(1, request(b"a"))
+    assert book.begun.acquire(timeout=PATIENCE)
+    assert not pages.cancel(1)
+    assert not pages.cancel(1), "as often as one likes"
+    assert pages.free_slots == 0, "it takes memory"
+    assert pages.events() == []
+    book.ends[b"a"].set()
+    ((number, failure),) = next_events(pages)
+    assert (number, isinstance(failure, Failure) and failure.message) == (1, "cancelled")
+    assert (pages.free_slots, book.read) == (2, [])
+    assert pages.cancel(1), "it is out"
+    pages.finish()
+
+
+def test_a_page_that_has_not_begun_is_dropped_at_once(book: Book) -> None:
     pages = Pages(book, 1, lambda: PLENTY, book.trimmed.release)
     pages.admit(1, request(b"a"))
     assert book.begun.acquire(timeout=PATIENCE)
-    pages.cancel(1)
-    pages.cancel(7)  # unknown
     pages.admit(2, request(b"b"))
-    assert not book.begun.acquire(blocking=False), "no more pages at work than were asked for"
+    assert pages.cancel(2)
     book.ends[b"a"].set()
-    book.ends[b"b"].set()
-    assert [number for number, _ in next_events(pages)] == [2]
-    assert book.read == [b"b"]
+    assert [number for number, _ in next_events(pages)] == [1]
+    assert (pages.events(), pages.free_slots, book.read) == ([], 1, [b"a"])
     pages.finish()
 
 
