@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.02
 """Longest time for which `events` waits, so that pages can come meanwhile."""
 BESIDE_BYTES: Final = 512 << 20
-"""Memory that has to be left for a page beside another: what detection takes of one of A4 at its largest size."""
+"""Memory that has to be left for each of several pages: what detection takes of one of A4 at its largest size."""
 
 Check = Callable[[], None]
 """Called between two parts of a page's work; raises where the page isn't wanted any more."""
@@ -49,6 +49,8 @@ class Pages:
         self._memory_left = memory_left
         self._trim = trim
         self._were_together = False
+        self._left_at_first = 0
+        """Memory that was left when the first of the pages came."""
         self._most = most
         self._pages: dict[int, _Page] = {}
         self._threads: ThreadPoolExecutor | None = None
@@ -57,13 +59,18 @@ class Pages:
     def free_slots(self) -> int:
         """Number of pages that fit: none beside another where memory is short, so that a limit of memory which
         suffices for one page suffices."""
-        if self._pages and self._memory_left() < BESIDE_BYTES:
-            return 0
+        if self._pages:
+            # Those inside may have taken nothing yet: pages come together, and detection comes after decoding.
+            unreserved = self._left_at_first - len(self._pages) * BESIDE_BYTES
+            if min(unreserved, self._memory_left()) < BESIDE_BYTES:
+                return 0
         return self._most - len(self._pages)
 
     def admit(self, number: int, request: InferRequest) -> None:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._most, "page")
+        if not self._pages:
+            self._left_at_first = self._memory_left()
         unwanted = threading.Event()
 
         def check() -> None:

@@ -91,14 +91,33 @@ def test_freed_memory_is_returned_when_pages_that_were_together_are_done(book: B
 
 
 def test_a_page_begins_beside_another_only_where_memory_suffices(book: Book) -> None:
-    left = iter([BESIDE_BYTES - 1, BESIDE_BYTES])
-    pages = Pages(book, 2, lambda: next(left), book.trimmed.release)
-    assert pages.free_slots == 2, "the first page always begins"
+    left = PLENTY
+    pages = Pages(book, 2, lambda: left, book.trimmed.release)
+    assert pages.free_slots == 2
     pages.admit(1, request(b"a"))
-    assert [pages.free_slots, pages.free_slots] == [0, 1]
+    left = BESIDE_BYTES - 1
+    assert pages.free_slots == 0
+    left = BESIDE_BYTES
+    assert pages.free_slots == 1
+    book.ends[b"a"].set()
+    next_events(pages)
+    left = 0
+    assert pages.free_slots == 2, "the first page always begins"
+    pages.finish()
+
+
+def test_memory_that_pages_have_not_taken_yet_is_theirs(book: Book) -> None:
+    """Pages come together: what is left doesn't shrink before the first of them is decoded."""
+    left = 3 * BESIDE_BYTES - 1
+    pages = Pages(book, 3, lambda: left, book.trimmed.release)
+    pages.admit(1, request(b"a"))
+    assert pages.free_slots == 2
+    pages.admit(2, request(b"b"))
+    assert pages.free_slots == 0
     book.ends[b"a"].set()
     next_events(pages)
     assert pages.free_slots == 2
+    book.ends[b"b"].set()
     pages.finish()
 
 
