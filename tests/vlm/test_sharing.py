@@ -1,6 +1,7 @@
 """Weights that servers of a node share: one copy, the same answers, and what happens where sharing isn't possible."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -20,10 +21,14 @@ pytest.importorskip("torch", reason="needs the extra `transformers`")
 
 import torch
 
-from ocr_inference.checkpoints.weights import shared_image
+from ocr_inference.checkpoints.weights import layout, shared_image
+from ocr_inference.checkpoints.weights.files import ImageNotWritten
+from ocr_inference.checkpoints.weights.image import Key
 from ocr_inference.engines.transformers import engine as transformers
+from ocr_inference.engines.transformers import torchweights
 from ocr_inference.engines.transformers.engine import TransformersEngine
-from ocr_inference.engines.transformers.sharing import NotShared
+from ocr_inference.engines.transformers.sharing import NotShared, Sharing
+from ocr_inference.engines.transformers.torchweights import FlatModel
 from ocr_inference.protocol.engine import InferRequest, ModelSpec, PageResult, Progress
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_wire import live_settings, names
@@ -202,6 +207,46 @@ def test_a_model_in_deep_idle_whose_image_is_gone_loads_again(
     assert footprint.shared_bytes == image_of(tmp_path).stat().st_size
     assert ask_any(successor) == expected
     assert ask_any(engine) == expected, "who has the old one mapped reads on"
+
+
+def test_a_load_that_failed_half_way_in_the_place_of_a_wake_is_tried_again(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As where the image is gone and the device turns out to be full: the model stays in deep idle then, and wakes by
+    a worker that finds host memory without a seal."""
+    server = Server(folder(AS_IS), tmp_path)
+    engine = server.engine()
+    engine.load()
+    expected = ask_any(engine)
+    engine.offload()
+    server.host.resize(image_of(tmp_path).stat().st_size)
+    successor = server.engine()
+    with pytest.raises(NotShared, match="failed half way"):
+        successor.stand_by()
+    assert successor.restore().shared_bytes == image_of(tmp_path).stat().st_size
+    assert ask_any(successor) == expected
+
+
+class Unmappable(FlatModel):
+    """Model of a process that has no room in its address space."""
+
+    def use_host(self, host: HostTier) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_an_image_that_only_this_process_can_not_map_stays(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = torch.nn.Linear(4, 4)
+    plan = layout.plan(*torchweights.entries(model))
+    key = Key("owner/name", "abc123", "torch.float32", "transformers 5.23.0", plan.digest)
+    file = shared_image.path(tmp_path, key)
+    file.parent.mkdir(parents=True)
+    shared_image.write(file, key, memoryview(bytes(plan.total_bytes) + plan.seal))
+    server = Server(tmp_path, tmp_path)
+    sharing = Sharing(server.spec, server.host, server.reports.append)
+    with pytest.raises(ImageNotWritten, match="can't be mapped: Cannot allocate memory"):
+        sharing.attach(Unmappable(model, plan, server.host, None), key, plan)
+    assert file.exists()
 
 
 def test_a_damaged_image_is_made_again_and_named(

@@ -418,6 +418,21 @@ def test_a_load_whose_copies_fail_leaves_the_device_empty(folder: Path, host: Ho
     assert host.resident_bytes == 0
 
 
+@pytest.mark.parametrize("device", [None, Simulated()])
+def test_a_host_tier_that_can_not_be_mapped_changes_nothing(
+    folder: Path, host: HostTier, reference: Any, tmp_path: Path, device: Device | None
+) -> None:
+    model, flat = loaded(folder, host, device)
+    with (tmp_path / "image").open("wb") as file:  # not for reading
+        file.truncate(host.size)
+        with pytest.raises(PermissionError):
+            flat.use_host(HostTier(file.fileno(), read_only=True))
+    assert flat.sealed
+    flat.drop_device()
+    assert same(model, reference)
+    flat.close()
+
+
 def test_who_holds_on_to_the_weights_is_told(folder: Path, host: HostTier) -> None:
     model, flat = loaded(folder, host, None)
     held = model.embed.weight.detach()

@@ -7,7 +7,8 @@ call (`load`, `infer`, …) to a fault: `fail`, `oom`, `crash` (the process is k
 says when the last three begin. `page KEY` instead of a call is a page, by the key in its answer: its fault happens when
 it is read, to all pages that are read with it. A page has two more: `oom together`, memory runs out beside other pages
 only; `oom SIZE SIZE …`, at any size but the last of these, which are all that the model has. `image` is the weight
-image that a load could write: `fail` or `full`, as a disk is. Answers begin with `fake`, and depend on nothing but the
+image that a load could write: `fail` or `full`, as a disk is. `cancel` with `hold` keeps pages that are cancelled in
+the engine, which goes on with them. Answers begin with `fake`, and depend on nothing but the
 page and the request.
 
 With `step_seconds` it writes its answer word by word, a word of each page in a step of that time, up to `max_batch`
@@ -287,8 +288,11 @@ class SteppingFake(Fake):
                 del self._pages[number]
         return events
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, number: int) -> bool:
+        if number in self._pages and self._fault("cancel") == "hold":
+            return False
         self._pages.pop(number, None)
+        return True
 
 
 def create(spec: ModelSpec, host: HostTier, report: Report) -> Fake:

@@ -277,8 +277,9 @@ class SteppingEngine(Engine, Protocol):
         is read again alone.
         """
 
-    def cancel(self, number: int) -> None:
-        """Drop a page without an event; unknown numbers are ignored."""
+    def cancel(self, number: int) -> bool:
+        """Leave a page; return whether it is out, as one of an unknown number is: it has no event then. One that
+        something is still at work on stays in it, and has its last event when that has ended."""
 
 
 @runtime_checkable

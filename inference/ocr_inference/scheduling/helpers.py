@@ -2,8 +2,8 @@
 
 A pod that joins the Service's endpoints gets what comes from then on; what waits already is in the queue of another. So
 the operator names helpers to that one, and each page goes where it is read first: to the model of this pod, or to a
-helper that has it ready. A helper gets no more pages at once than it reads together, so the others wait here, where
-they are served first come, first served, whatever becomes of the helper.
+helper that has it ready. A helper gets no more pages at once than a worker is given (`batching.maxPages`), so the
+others wait here, where they are served first come, first served, whatever becomes of the helper.
 """
 
 import itertools

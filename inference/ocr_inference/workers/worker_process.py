@@ -188,9 +188,7 @@ class WorkerProcess:
                     before[page.id] = self._memory_use()
                     if self._admit(engine, page):
                         inside[page.id] = page
-            for number in [number for number in inside if self._calls.is_cancelled(number)]:
-                engine.cancel(number)
-                self._left_out(inside.pop(number))
+            self._leave_cancelled(engine, inside)
             self._clean_up()
             events = self._guard(engine.step) if inside and not self._broken else []
             if self._broken:
@@ -220,6 +218,12 @@ class WorkerProcess:
         if failure is not None and not self._broken:
             self._answer(Answer(page.id, failure))
         return failure is None
+
+    def _leave_cancelled(self, engine: SteppingEngine, inside: dict[int, PageCall]) -> None:
+        """Have the engine leave pages that nothing waits for; those that it can leave are out of `inside` then."""
+        for number in [number for number in inside if self._calls.is_cancelled(number)]:
+            if engine.cancel(number):
+                self._left_out(inside.pop(number))
 
     def _send_events(
         self, events: Sequence[Event], inside: dict[int, PageCall], before: dict[int, MemoryUse]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr_inference.protocol.engine import EngineError, FailureKind, InferRequest, ModelSpec, PageResult
+from ocr_inference.protocol.engine import Delta, EngineError, FailureKind, InferRequest, ModelSpec, PageResult
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.workers.processes import Direct, environment
 from ocr_inference.workers.worker import Worker, WorkerLost
@@ -125,6 +125,42 @@ async def test_a_page_that_is_stuck_ends_the_worker_though_nothing_waits_for_it(
         worker.forget(page)  # type: ignore[arg-type]
         async with asyncio.timeout(PATIENCE):
             await worker.gone()
+
+
+@pytest.mark.parametrize("is_stuck", [True, False])
+async def test_a_page_that_its_engine_can_not_leave_is_not_done_before_it_has_ended(
+    tmp_path: Path, is_stuck: bool
+) -> None:
+    """Such as one that a thread is at work on: it holds its lease, and where it is stuck, its worker ends."""
+    faults = tmp_path / "faults.json"
+    faults.write_text(json.dumps({"cancel": "hold"}))
+    pieces: asyncio.Queue[Delta] = asyncio.Queue()
+    async with (
+        started(faults_file=str(faults), step_seconds=0.01, repeat=1_000_000) as worker,
+        asyncio.timeout(PATIENCE),
+    ):
+        await worker.call("load")
+        with engines.handed() as sent:
+            page = worker.infer(
+                sent,
+                max_pages=1,
+                max_wait_seconds=0.0,
+                limit_seconds=3.0 if is_stuck else PATIENCE,
+                on_delta=pieces.put_nowait,
+            )
+        await pieces.get()
+        worker.forget(page)
+        if is_stuck:
+            await worker.gone()
+            with pytest.raises(WorkerLost, match="a page wasn't read after 3 seconds") as lost:
+                await page
+            assert lost.value.begun
+        else:
+            assert await worker.clean_up(PATIENCE) is not None, "the worker has come round"
+            assert not page.done()
+            faults.unlink()
+            with pytest.raises(EngineError, match="cancelled"):
+                await page
 
 
 async def test_what_engines_raise_becomes_an_answer(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ it began: the lease reads it here. The client's connection stays where it is all
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
@@ -29,6 +30,15 @@ from ocr_inference.workers.pending import Pending, Result, WorkerLost
 from ocr_wire import names
 
 CONNECT_SECONDS: Final = 3.0
+_KEEPALIVE: Final = (
+    ("TCP_KEEPIDLE", 5),
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 20_000),
+)
+"""Seconds of silence before the system asks whether the pod's machine is there, between two questions, and how many;
+milliseconds for which what was sent may stay unacknowledged. A pod whose node vanishes says nothing more, and its pages
+would wait for their deadline."""
 MAX_TOKENS: Final = 64
 """Pods whose token is known at a time; the one that was named first is forgotten."""
 _PARTS: Final[msgspec.msgpack.Decoder[Part]] = msgspec.msgpack.Decoder(Part)
@@ -54,7 +64,7 @@ class Peers:
     async def open(self) -> AsyncIterator[None]:
         """Let pages be sent; leaving the block ends what is under way."""
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -199,6 +209,15 @@ class PeerReader:
         if not task.cancelled():
             log.info("a page comes back from %s: %s", self._url, why, extra={"model": self._model})
             self._lost()
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 async def _next(content: aiohttp.StreamReader) -> Part | None:

@@ -4,8 +4,10 @@ import hashlib
 import importlib
 import logging
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 
+_PARTS: Final = 128
+_PART_BYTES: Final = 4096
+"""Of a file that are in its folder's key: half a MiB, so that a wake that needs the key isn't held up by it."""
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
 
 
@@ -29,8 +34,12 @@ class Checkpoint:
     """Complete and checked; read only."""
     revision: str | None
     """The commit, where it comes from a hub."""
-    key: str
-    """Names the content: equal keys, equal files. For what is derived from a checkpoint and kept beside it."""
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the content: equal keys, equal files. For what is derived from a checkpoint and kept beside it. Of a
+        folder it is worked out here; raises `OSError` where a file of it can't be read any more."""
+        return _key(self.folder) if self.revision is None else self.revision
 
 
 def fetch(
@@ -82,16 +91,27 @@ def fetch(
     folder = place.folder(commit)
     report(Progress(phase="checking", revision=commit))
     _check(folder)
-    return Checkpoint(folder, commit, commit)
+    return Checkpoint(folder, commit)
 
 
 def _mounted(folder: Path) -> Checkpoint:
     _check(folder)
+    return Checkpoint(folder, None)
+
+
+def _key(folder: Path) -> str:
+    """Make a digest of names, sizes, times and parts of files. Sizes and times aren't enough: a model that was trained
+    further has the sizes of the one before, and images that are built reproducibly have one time for all files."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         found = file.stat()
         digest.update(f"{file.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
-    return Checkpoint(folder, None, f"path-{digest.hexdigest()[:32]}")
+        if stat.S_ISREG(found.st_mode):
+            with file.open("rb", buffering=0) as opened:
+                for part in range(_PARTS):
+                    offset = part * found.st_size // _PARTS
+                    digest.update(os.pread(opened.fileno(), _PART_BYTES, offset))
+    return f"path-{digest.hexdigest()[:32]}"
 
 
 def _check(folder: Path) -> None:

@@ -147,8 +147,8 @@ class RapidOcr:
     def admit(self, number: int, request: InferRequest) -> None:
         self._pages.admit(number, request)
 
-    def cancel(self, number: int) -> None:
-        self._pages.cancel(number)
+    def cancel(self, number: int) -> bool:
+        return self._pages.cancel(number)
 
     def step(self) -> Sequence[Event]:
         return self._pages.events()

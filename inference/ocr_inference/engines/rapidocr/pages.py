@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.02
 """Longest time for which `events` waits, so that pages can come meanwhile."""
 BESIDE_BYTES: Final = 512 << 20
-"""Memory that has to be left for a page beside another: what detection takes of one of A4 at its largest size."""
+"""Memory that has to be left for each of several pages: what detection takes of one of A4 at its largest size."""
 
 Check = Callable[[], None]
 """Called between two parts of a page's work; raises where the page isn't wanted any more."""
@@ -49,6 +49,8 @@ class Pages:
         self._memory_left = memory_left
         self._trim = trim
         self._were_together = False
+        self._left_at_first = 0
+        """Memory that was left when the first of the pages came."""
         self._most = most
         self._pages: dict[int, _Page] = {}
         self._threads: ThreadPoolExecutor | None = None
@@ -57,13 +59,18 @@ class Pages:
     def free_slots(self) -> int:
         """Number of pages that fit: none beside another where memory is short, so that a limit of memory which
         suffices for one page suffices."""
-        if self._pages and self._memory_left() < BESIDE_BYTES:
-            return 0
+        if self._pages:
+            # Those inside may have taken nothing yet: pages come together, and detection comes after decoding.
+            unreserved = self._left_at_first - len(self._pages) * BESIDE_BYTES
+            if min(unreserved, self._memory_left()) < BESIDE_BYTES:
+                return 0
         return self._most - len(self._pages)
 
     def admit(self, number: int, request: InferRequest) -> None:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._most, "page")
+        if not self._pages:
+            self._left_at_first = self._memory_left()
         unwanted = threading.Event()
 
         def check() -> None:
@@ -77,10 +84,16 @@ class Pages:
         self._pages[number] = _Page(self._threads.submit(work), unwanted)
         self._were_together = self._were_together or len(self._pages) > 1
 
-    def cancel(self, number: int) -> None:
-        """Drop a page. Its thread ends with the part that it is at; until then, one more page than fits may wait."""
-        if (page := self._pages.pop(number, None)) is not None:
-            page.unwanted.set()
+    def cancel(self, number: int) -> bool:
+        """Leave a page; return whether it is out. One whose thread is at work ends with the part that it is at, as an
+        event: until then it takes memory and a thread, may end the worker, and may be stuck."""
+        if (page := self._pages.get(number)) is None:
+            return True
+        page.unwanted.set()
+        if not page.job.cancel():
+            return False
+        del self._pages[number]
+        return True
 
     def events(self) -> list[Event]:
         """Wait for a moment, and return what pages have become. Raises where memory ran out for a page alone."""
@@ -100,6 +113,7 @@ class Pages:
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
+        self._pages.clear()
 
 
 def _answer(job: "Future[PageResult]", *, alone: bool) -> PageResult | Failure:
@@ -107,6 +121,8 @@ def _answer(job: "Future[PageResult]", *, alone: bool) -> PageResult | Failure:
         return job.result()
     except EngineError as error:
         return error.failure
+    except _UnwantedError:
+        return Failure(kind=FailureKind.FAILED, message="cancelled")
     except Exception as error:
         if not limits.ran_out(error):
             log.exception("a page can't be read")

@@ -140,12 +140,13 @@ class TransformersEngine:
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._weights.opened.decode(tokens)
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, number: int) -> bool:
         if (page := self._pages.pop(number, None)) is not None:
             page.job.cancel()
             if self._generator is not None:
                 self._generator.drop(number)
             self._short_of_memory = False
+        return True
 
     def step(self) -> list[Event]:
         """Begin with the pages that are prepared, then write a token of each."""

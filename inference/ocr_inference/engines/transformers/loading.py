@@ -152,11 +152,12 @@ class Weights:
 
     def _sealed(self) -> FlatModel:
         """Return the model, for which the host tier holds the weights; opens it where that isn't done. Raises
-        `NotShared` where the weights are an image that isn't there."""
+        `NotShared` where the weights were in an image and are nowhere now: it is gone or cut off, or a load that was to
+        make it again failed half way."""
         if self._flat is None:
             checkpoint = self._fetch()
             flat, opened, plan = self._open(checkpoint, unread=False)
-            if self._sharing is not None and self._host.refers_to is not None:
+            if self._sharing is not None and not flat.sealed:
                 try:
                     self._sharing.reopen(flat, self._key(opened, checkpoint, plan), plan)
                 except NotShared:
@@ -234,10 +235,10 @@ class Weights:
         """Map the shared image, after making it where there is none; without one, the weights are this server's own."""
         flat, opened, plan = self._open(checkpoint, unread=False)
         key = self._key(opened, checkpoint, plan)
-        if sharing.attach(flat, key, plan):
-            return
         loaded = False
         try:
+            if sharing.attach(flat, key, plan):
+                return
             with sharing.claim(key, plan):
                 if sharing.attach(flat, key, plan):  # another server has made it meanwhile
                     return

@@ -5,9 +5,11 @@ image by its key; the pages stay in the page cache, mapped or not, until the ker
 """
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ocr_inference.checkpoints.weights import files, shared_image
 from ocr_inference.checkpoints.weights.header import BadWeights
@@ -19,6 +21,9 @@ from ocr_inference.protocol.engine import ModelSpec, Progress, Report
 from ocr_inference.protocol.host_tier import HostTier
 
 log = logging.getLogger(__name__)
+
+_LACKS: Final = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Errors that say nothing of a file: others may have it mapped."""
 
 
 class NotShared(Exception):
@@ -44,21 +49,29 @@ class Sharing:
         self._report(progress)
 
     def attach(self, flat: FlatModel, key: Key, plan: Layout) -> bool:
-        """Make the model ready from the image; returns whether there is one. A damaged one is removed."""
+        """Make the model ready from the image; returns whether there is one. A damaged one is removed. Raises
+        `ImageNotWritten` where it's this process that lacks memory or descriptors for it."""
+        file = shared_image.path(self._cache_dir, key)
         try:
             self._use(flat, key, plan, verify=True)
         except FileNotFoundError:
             return False
         except (BadWeights, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _LACKS:
+                raise files.ImageNotWritten(
+                    f"shared image {file} can't be mapped: {error.strerror}"
+                ) from error
             log.warning("model %s: making its shared image again: %s", self._name, error)
-            files.discard(shared_image.path(self._cache_dir, key))
+            files.discard(file)
             return False
         flat.to_device()
         return True
 
     def reopen(self, flat: FlatModel, key: Key, plan: Layout) -> None:
         """Give the model the image that the host tier refers to, as a host tier. Raises `NotShared`."""
-        if self._host.refers_to != key.digest:
+        if (digest := self._host.refers_to) is None:
+            raise NotShared("its last load failed half way")
+        if digest != key.digest:
             raise NotShared("the shared image is of another version of the model")
         try:
             self._use(flat, key, plan, verify=False)

@@ -153,13 +153,14 @@ class FlatModel:
 
     def use_host(self, host: HostTier) -> None:
         """Have the weights in another host tier from now on, which is sealed for the same layout; the old one is
-        unmapped. What is on the device stays there."""
+        unmapped. What is on the device stays there. Raises `OSError` where it can't be mapped, and changes nothing."""
+        mapped = self._map_of(host)
         if self._device is not None:
             self._device.unpin()
-        before, self._map, self._host_flat = self._map, None, None
-        self._host = host
+        before = self._map
+        self._host, (self._map, self._host_flat) = host, mapped
         if self._on_host:
-            self._bind(self._mapped())
+            self._bind(self._host_flat)
         if before is not None:
             before.close()
 
@@ -208,14 +209,18 @@ class FlatModel:
     def _mapped(self) -> torch.Tensor:
         """Return the flat buffer in host memory."""
         if self._host_flat is None:
-            self._map = self._host.map(for_device=self._device is not None and self._device.pins)
-            with warnings.catch_warnings():
-                # That tensors of a read-only mapping could be written, which nobody does: the device has its own.
-                warnings.filterwarnings("ignore", "The given buffer is not writable")
-                # By a view of its own: torch doesn't keep a buffer exported, and but for the view the map could be
-                # closed under the tensors.
-                self._host_flat = torch.frombuffer(memoryview(self._map), dtype=torch.uint8)
+            self._map, self._host_flat = self._map_of(self._host)
         return self._host_flat
+
+    def _map_of(self, host: HostTier) -> tuple[mmap.mmap, torch.Tensor]:
+        """Map a host tier; returns it as a flat buffer, too."""
+        mapped = host.map(for_device=self._device is not None and self._device.pins)
+        with warnings.catch_warnings():
+            # That tensors of a read-only mapping could be written, which nobody does: the device has its own.
+            warnings.filterwarnings("ignore", "The given buffer is not writable")
+            # By a view of its own: torch doesn't keep a buffer exported, and but for the view the map could be closed
+            # under the tensors.
+            return mapped, torch.frombuffer(memoryview(mapped), dtype=torch.uint8)
 
     def _prepare_host(self) -> None:
         """Give the host tier its size, without a seal."""

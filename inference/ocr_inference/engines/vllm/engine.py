@@ -173,9 +173,10 @@ class VllmEngine:
             raise self._broken()
         return events
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, number: int) -> bool:
         if self._pages.pop(number, None) is not None and self._client is not None:
             self._client.cancel(number)
+        return True
 
     def infer(self, requests: Sequence[InferRequest]) -> list[PageResult | Failure]:
         """Read all pages to their end; for callers that don't step."""

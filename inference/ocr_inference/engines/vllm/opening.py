@@ -95,7 +95,9 @@ def eos_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> tuple[i
 def _says_normalisation(configs: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether all files that say something of it say all."""
     inner = [config.get("image_processor", config) for config in configs]
-    said = [_NORMALISES & each.keys() for each in inner if isinstance(each, dict)]
+    said = [
+        {key for key in _NORMALISES if each.get(key) is not None} for each in inner if isinstance(each, dict)
+    ]
     return any(said) and all({"image_mean", "image_std"} <= each for each in said if each)
 
 

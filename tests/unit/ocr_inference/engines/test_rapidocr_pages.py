@@ -91,14 +91,33 @@ def test_freed_memory_is_returned_when_pages_that_were_together_are_done(book: B
 
 
 def test_a_page_begins_beside_another_only_where_memory_suffices(book: Book) -> None:
-    left = iter([BESIDE_BYTES - 1, BESIDE_BYTES])
-    pages = Pages(book, 2, lambda: next(left), book.trimmed.release)
-    assert pages.free_slots == 2, "the first page always begins"
+    left = PLENTY
+    pages = Pages(book, 2, lambda: left, book.trimmed.release)
+    assert pages.free_slots == 2
     pages.admit(1, request(b"a"))
-    assert [pages.free_slots, pages.free_slots] == [0, 1]
+    left = BESIDE_BYTES - 1
+    assert pages.free_slots == 0
+    left = BESIDE_BYTES
+    assert pages.free_slots == 1
+    book.ends[b"a"].set()
+    next_events(pages)
+    left = 0
+    assert pages.free_slots == 2, "the first page always begins"
+    pages.finish()
+
+
+def test_memory_that_pages_have_not_taken_yet_is_theirs(book: Book) -> None:
+    """Pages come together: what is left doesn't shrink before the first of them is decoded."""
+    left = 3 * BESIDE_BYTES - 1
+    pages = Pages(book, 3, lambda: left, book.trimmed.release)
+    pages.admit(1, request(b"a"))
+    assert pages.free_slots == 2
+    pages.admit(2, request(b"b"))
+    assert pages.free_slots == 0
     book.ends[b"a"].set()
     next_events(pages)
     assert pages.free_slots == 2
+    book.ends[b"b"].set()
     pages.finish()
 
 
@@ -142,18 +161,31 @@ def test_where_memory_runs_out_for_a_page_alone_the_worker_hears_of_it(book: Boo
     pages.finish()
 
 
-def test_a_page_that_nobody_wants_has_no_answer_and_is_left_at_its_next_part(book: Book) -> None:
+def test_a_page_that_nobody_wants_is_left_at_its_next_part_and_stays_in_until_then(book: Book) -> None:
+    pages = Pages(book, 2, lambda: 0, book.trimmed.release)
+    pages.admit(1, request(b"a"))
+    assert book.begun.acquire(timeout=PATIENCE)
+    assert not pages.cancel(1)
+    assert not pages.cancel(1), "as often as one likes"
+    assert pages.free_slots == 0, "it takes memory"
+    assert pages.events() == []
+    book.ends[b"a"].set()
+    ((number, failure),) = next_events(pages)
+    assert (number, isinstance(failure, Failure) and failure.message) == (1, "cancelled")
+    assert (pages.free_slots, book.read) == (2, [])
+    assert pages.cancel(1), "it is out"
+    pages.finish()
+
+
+def test_a_page_that_has_not_begun_is_dropped_at_once(book: Book) -> None:
     pages = Pages(book, 1, lambda: PLENTY, book.trimmed.release)
     pages.admit(1, request(b"a"))
     assert book.begun.acquire(timeout=PATIENCE)
-    pages.cancel(1)
-    pages.cancel(7)  # unknown
     pages.admit(2, request(b"b"))
-    assert not book.begun.acquire(blocking=False), "no more pages at work than were asked for"
+    assert pages.cancel(2)
     book.ends[b"a"].set()
-    book.ends[b"b"].set()
-    assert [number for number, _ in next_events(pages)] == [2]
-    assert book.read == [b"b"]
+    assert [number for number, _ in next_events(pages)] == [1]
+    assert (pages.events(), pages.free_slots, book.read) == ([], 1, [b"a"])
     pages.finish()
 
 

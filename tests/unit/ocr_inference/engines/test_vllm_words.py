@@ -263,6 +263,8 @@ BOTH: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         ({}, {}, False),
         ({}, {"image_mean": [0.5] * 3}, False),
         ({}, {"do_normalize": True}, False),
+        ({}, {"image_mean": None, "image_std": None}, False),
+        ({"image_processor": BOTH}, {"image_mean": None, "image_std": None}, True),
         ({}, BOTH, True),
         ({"image_processor": BOTH}, {}, True),
         ({"image_processor": "odd"}, BOTH, True),

@@ -610,3 +610,19 @@ def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
     assert sources.fetch(spec, tmp_path, lambda _: None, {}).key == before.key
     (folder / WEIGHTS).write_bytes(hubs.safetensors(other=b"x"))
     assert sources.fetch(spec, tmp_path, lambda _: None, {}).key != before.key
+
+
+def test_a_folder_with_other_weights_of_the_same_size_and_time_has_another_key(tmp_path: Path) -> None:
+    """As images that are built reproducibly have them, at the same path in two pods."""
+    keys = set()
+    for level in range(3):
+        folder = tmp_path / str(level)
+        folder.mkdir()
+        for name, data in hubs.checkpoint().items():
+            (folder / name).write_bytes(data)
+        (folder / WEIGHTS).write_bytes(hubs.safetensors(weight=bytes([level % 2]) * 5_000_000))
+        for file in folder.iterdir():
+            os.utime(file, (0, 0))
+        spec = ModelSpec(name="m", engine="transformers", path=str(folder))
+        keys.add(sources.fetch(spec, tmp_path, lambda _: None, {}).key)
+    assert len(keys) == 2
