@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,18 @@ def make(folder: Path, kind: str) -> Path:
         case "deepseek_ocr2":
             return checkpoints.make_deepseek_ocr2(folder, seed=seed)
     return chatmodels.make(folder, kind, seed=seed)
+
+
+def made_once(base: Path) -> Callable[[str], Path]:
+    """Return a function that makes the checkpoint of a kind in its own folder of `base`, where it isn't made yet."""
+
+    def get(kind: str) -> Path:
+        if not (base / kind).exists():
+            (base / kind).mkdir()
+            make(base / kind, kind)
+        return base / kind
+
+    return get
 
 
 def request(case: Mapping[str, Any]) -> InferRequest:

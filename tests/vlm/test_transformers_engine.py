@@ -68,15 +68,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A checkpoint of a kind, made once."""
-    base = tmp_path_factory.mktemp("checkpoints")
-
-    def get(kind: str) -> Path:
-        if not (base / kind).exists():
-            (base / kind).mkdir()
-            greedy.make(base / kind, kind)
-        return base / kind
-
-    return get
+    return greedy.made_once(tmp_path_factory.mktemp("checkpoints"))
 
 
 class Bench:
