@@ -18,6 +18,7 @@ from ocr_operator.gpuload.sources import GpuSources
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.client import PodClient
+from ocr_operator.resources.live_settings import Issued
 from ocr_operator.resources.observed import Key, Pod
 
 CONCURRENT_PATCHES: Final = 32
@@ -71,6 +72,8 @@ class ResourceCache:
     report: Report = field(default_factory=Report)
     applied: tuple[int, int] | None = None
     """The last generation and revision that were reported as applied: urgent news, once each."""
+    issued: Issued | None = None
+    """Revisions of live settings that this process has handed out, the status having reserved them."""
     hold_until: float | None = None
     """Until then the status waits for the first words of pods; None while there is nothing to wait for."""
     unheard: frozenset[str] = frozenset()

@@ -3,9 +3,10 @@
 Level-based: a pass reads what is, never what happened, so it may run at any time, twice, or after a crash at any
 point, and ends in the same place. The order of the steps is by what is waited for:
 
-1. the revision of live settings, by a write that only succeeds on the resource as we read it;
-2. push and stamp them on the pods, which therefore never see a revision that isn't recorded; a pass that raised the
-   revision ends with the push, and the next one does the rest;
+1. the revision of live settings, out of a block that a write of the status has reserved, else by a write that only
+   succeeds on the resource as we read it;
+2. push and stamp them on the pods, which therefore never see a revision that another process may hand out; a pass
+   that raised the revision ends with the push, and the next one does the rest;
 3. the awake set, before the Service that selects it; 4. children; 5. placement of gated pods; 6. the status, only
    if it changed; 7. Events; 8. an override of live settings that has ended is removed.
 """
@@ -173,15 +174,14 @@ class _ResourcePass:
         cache, clock = self._cache, self._context
         cache.failure_history = failed.remember(cache.failure_history, self._own(), clock.time(), clock.now())
         new = self._is_new()
-        before = live_settings.revision(self._resource.status)
-        live = await self._advance(new)
+        live, raised = await self._advance(new)
         waits = [self._doubt_secret(), failed.fades(cache.failure_history, clock.time())]
         children = self._context.children
         token = await self._steps.run(self._tolerated(children.token(self._resource, self._confirm, new=new)))
         if token is not None:
             queue_threshold = self._resource.spec.routing.max_queue_per_pod
             self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
-        if before is not None and before.revision != live.revision:
+        if raised:
             return 0.0  # the rest comes behind other resources that wait for their push: a policy changes many at once
         await self._stamp(live)
         waits.append(await Router(self._context, cache, self._resource, self._writer).route())
@@ -261,17 +261,21 @@ class _ResourcePass:
 
     # 1. The revision of live settings
 
-    async def _advance(self, new: bool) -> Envelope:
+    async def _advance(self, new: bool) -> tuple[Envelope, bool]:
+        """Return what pods should run with, and whether this pass has raised its revision."""
         values = live_settings.values(self._resource.spec)
-        before = live_settings.revision(self._resource.status)
-        revision = live_settings.advance(before, values, self._reported(before is None))
-        live = envelope(self._resource.generation, revision.revision, values)
-        if revision != before:
+        recorded, issued = live_settings.revision(self._resource.status), self._cache.issued
+        step = live_settings.advance(recorded, values, self._reported(recorded is None), issued)
+        live = envelope(self._resource.generation, step.revision.revision, values)
+        if step.record_first:
             # Of a new resource all is known: there is nothing of it yet.
             compared = new and self._resource.spec.replicas > 0
             await self._report(live, urgent=True, compared=compared)
-            log.info("live settings resource=%s/%s revision=%d", *self._key, revision.revision)
-        return live
+        elif step.raised and issued is not None:
+            self._cache.issued = msgspec.structs.replace(issued, newest=step.revision)
+        if step.raised:
+            log.info("live settings resource=%s/%s revision=%d", *self._key, live.revision)
+        return live, step.raised and recorded is not None
 
     def _is_new(self) -> bool:
         """Return whether no pass has been here: the resource has neither children nor a status that is about them."""
@@ -326,6 +330,9 @@ class _ResourcePass:
         the next pass.
         """
         seen, now = self._seen(live), self._context.now()
+        recorded = live_settings.revision(self._resource.status)
+        block = live_settings.reserve(recorded, live.revision, self._cache.issued)
+        seen = replace(seen, reserved=block.last)
         reported = self._resource.status.get("observedGeneration") == self._resource.generation
         if reported and not urgent and (wait := self._cache.first_words(seen.pods, self._context.time())):
             return wait
@@ -338,7 +345,9 @@ class _ResourcePass:
         )
         if isinstance(answer, float):
             return answer
-        self._confirmed = self._confirmed or answer is not self._body
+        if answer is not self._body:
+            self._confirmed = True
+            self._cache.issued = live_settings.issued(answer.get("status") or {}, block)
         # Not what the watch may have brought by now: a later write must fail if anything else changed.
         self._body = answer
         self._cache.applied = applied or self._cache.applied

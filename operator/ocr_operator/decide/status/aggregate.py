@@ -61,9 +61,18 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime, *, compared: b
         }
         if seen.override is not None and not seen.override.ended(now):
             status["liveSettings"]["override"] = _override(seen.override)
+        if (reserved := _reserved(before)) is not None:
+            status["liveSettings"]["reserved"] = reserved
+        if status != before and seen.reserved:
+            status["liveSettings"]["reserved"] = seen.reserved
     elif known := before.get("liveSettings"):
         status["liveSettings"] = known
     return status
+
+
+def _reserved(status: Mapping[str, Any]) -> object:
+    live = status.get("liveSettings")
+    return live.get("reserved") if isinstance(live, Mapping) else None
 
 
 def _override(override: LiveOverride) -> dict[str, str]:

@@ -22,7 +22,8 @@ def step(before: Mapping[str, Any], after: Mapping[str, Any]) -> Step:
     `turn`: a condition turned, such as `Placed`, or the first of several pods is ready. `word`: no condition did; a
     reason or a number is another one. `none`: anything else, such as another generation, or settings.
     """
-    same = all(before.get(field) == after.get(field) for field in ("observedGeneration", "liveSettings"))
+    same = before.get("observedGeneration") == after.get("observedGeneration")
+    same = same and _settings(before) == _settings(after)
     phases = before.get("phase"), after.get("phase")
     if not same or phases not in ((PENDING, PENDING), (PENDING, PROGRESSING)):
         return "none"
@@ -31,6 +32,12 @@ def step(before: Mapping[str, Any], after: Mapping[str, Any]) -> Step:
     if old.keys() != new.keys() or not turned.items() <= _STEPS.items():
         return "none"
     return "turn" if turned or phases[1] != PENDING else "word"
+
+
+def _settings(status: Mapping[str, Any]) -> dict[str, object]:
+    live = status.get("liveSettings")
+    known = live if isinstance(live, Mapping) else {}
+    return {field: value for field, value in known.items() if field != "reserved"}
 
 
 def _turns(status: Mapping[str, Any]) -> dict[str, object]:

@@ -81,6 +81,8 @@ class Seen:
     """Why the pods aren't replaced yet by ones of the operator's version; empty: they are of it."""
     live: Envelope | None = None
     """The effective live settings: what every pod should echo."""
+    reserved: int = 0
+    """The highest revision that may be handed out once the status is written; alone it is no reason to write it."""
     sources: tuple[Source, ...] = ()
     """Where each of their values comes from."""
     override: LiveOverride | None = None

@@ -38,6 +38,7 @@ from ocr_operator.pods import wire
 from ocr_operator.pods.client import PodClient
 from ocr_operator.resources import observed
 from ocr_operator.resources.demand import Demand
+from ocr_operator.resources.live_settings import BLOCK
 from ocr_operator.resources.observed import Key, stamp
 from ocr_operator.settings import Settings
 from ocr_wire import names
@@ -171,6 +172,12 @@ class Desk:
         ref = api.Ref(api.OCR_DEPLOYMENT, *KEY)
         self.cluster.answered(await self.kube.patch(ref, [{"op": "add", "path": path, "value": value}]))
 
+    async def be_away(self) -> None:
+        """Lose the namespace to another operator, and get it back: what was remembered of its resources is gone."""
+        self.whose = Whose.OTHERS
+        await self.reconcile()
+        self.whose = Whose.OURS
+
     async def reconcile(self) -> float | None:
         return await self.reconciler.reconcile(KEY)
 
@@ -291,12 +298,47 @@ async def test_pass_that_raises_the_revision_leaves_the_rest_to_the_next(desk: D
     desk.kube.calls.clear()
 
     assert await desk.reconcile() == 0.0
-    assert dict(desk.kube.calls) == {"apply_status": 1}
-    assert (await desk.status())["liveSettings"]["revision"] == 2
+    assert dict(desk.kube.calls) == {}, "the revision is one of those that the status has reserved"
+    assert (await desk.status())["liveSettings"]["revision"] == 1
 
     await desk.reconcile()
     pod = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
     assert json.loads(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
+    assert (await desk.status())["liveSettings"]["revision"] == 2
+
+
+async def test_another_process_records_its_first_revision_above_what_was_reserved(desk: Desk) -> None:
+    """The one before may have sent any of those to pods, and ended before it could say so."""
+    await desk.make()
+    await desk.pod(observations.raw_pod(annotations={}))
+    await desk.reconcile()
+    await desk.be_away()
+    reserved = (await desk.status())["liveSettings"]["reserved"]
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
+    desk.kube.calls.clear()
+
+    assert await desk.reconcile() == 0.0
+    assert (desk.kube.calls["apply_status"], desk.kube.calls["patch"]) == (1, 0)
+    live = (await desk.status())["liveSettings"]
+    assert live["revision"] == reserved + 1
+    assert live["reserved"] == live["revision"] + BLOCK
+
+
+async def test_another_write_of_a_new_process_reserves_revisions_too(desk: Desk) -> None:
+    await desk.make()
+    await desk.reconcile()
+    await desk.be_away()
+    reserved = (await desk.status())["liveSettings"]["reserved"]
+    await desk.pod(observations.raw_pod(annotations={}))
+    desk.seconds += PACE
+    await reconciled(desk)
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
+    desk.kube.calls.clear()
+
+    assert await desk.reconcile() == 0.0
+    assert dict(desk.kube.calls) == {}
+    await reconciled(desk)
+    assert (await desk.status())["liveSettings"]["revision"] == reserved + 1
 
 
 async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> None:
@@ -306,6 +348,7 @@ async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> N
     desk.seconds += PACE
     await desk.reconcile()
     stamped = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
+    await desk.be_away()
     await desk.change("/spec/idle", {"offloadAfterSeconds": 1})
 
     def fail(verb: str, ref: api.Ref) -> None:
@@ -512,13 +555,14 @@ async def test_generation_is_told_only_when_its_children_are_compared(desk: Desk
     await desk.make(gpu={"sharing": "none"})
     await reconciled(desk)
     before = await desk.status()
+    await desk.be_away()
     await desk.change("/spec/server", {"image": "another:2"})
     await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
 
     await desk.reconcile()
 
     between = await desk.status()
-    assert between["liveSettings"]["revision"] == 2
+    assert between["liveSettings"]["revision"] == before["liveSettings"]["reserved"] + 1
     assert between["observedGeneration"] == before["observedGeneration"] == 1
     assert {each["type"]: each["observedGeneration"] for each in between["conditions"]} == {
         each["type"]: 3 if each["type"] == "ConfigApplied" else 1 for each in before["conditions"]
