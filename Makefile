@@ -35,7 +35,7 @@ BUILD_ARGS ?=
 IMAGES_OPTIONS = $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--tag $(TAG)) \
   $(if $(ONLY),--only "$(ONLY)") $(foreach each,$(BUILD_ARGS),--build-arg $(each))
 
-.PHONY: help init init-vlm init-vllm test-gpu bench-gpu check check-page check-workflows fmt test test-browser test-unit test-thorough test-slow demo serve browser standalone-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
+.PHONY: help init init-vlm init-vllm test-gpu bench-gpu check check-page check-workflows fmt test test-browser test-unit test-thorough test-slow test-node demo serve browser standalone-tools node-tools promtool vendor cluster-up cluster-down bench fuzz krew crds chart lock images push clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ test-thorough: init-vlm ## Properties with many random examples: make test-thoro
 test-slow: init-vlm ## Image builds and other tests that take minutes
 	.venv/bin/pytest -m slow --timeout 1800
 
+test-node: init node-tools ## The main job in real containers: images, kubelet, containerd, Helm; wants root (slow tests marked `node`)
+	.venv/bin/pytest -m node --timeout 1800 --durations 0 --durations-min 1 -s tests/e2e
+
 demo: $(if $(filter transformers,$(ENGINE)),init-vlm,init) ## The whole story on a throwaway Kubernetes: make demo [KEEP=1] [ENGINE=transformers]
 	$(PY) -m devcluster.demo --engine $(ENGINE) $(if $(KEEP),--keep)
 
@@ -135,6 +138,20 @@ standalone-tools: ## Install what tests of docs/standalone.md need, where apt an
 	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	  apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends nginx-light caddy bubblewrap; \
 	else echo "tests that need nginx, caddy or bwrap (bubblewrap) are skipped: install them" >&2; fi >/dev/null
+
+# Only what is absent is installed: where Docker is, runc is there already, from a package that Debian's replaces.
+node-tools: ## Install what a real node and builds of images need, where apt and root are: buildah, debootstrap, runc, CNI plugins
+	@wanted=""; \
+	for pair in buildah:buildah debootstrap:debootstrap runc:runc ip:iproute2 openssl:openssl mount:mount; do \
+	  command -v "$${pair%%:*}" > /dev/null || wanted="$$wanted $${pair##*:}"; done; \
+	for plugin in bridge host-local loopback; do \
+	  test -x /usr/lib/cni/$$plugin || { wanted="$$wanted containernetworking-plugins"; break; }; done; \
+	if [ -z "$$wanted" ]; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; echo "installing$$wanted"; \
+	  apt-get update --quiet > /dev/null && apt-get install --yes --quiet --no-install-recommends $$wanted > /dev/null; \
+	elif [ "$$(id -u)" = 0 ]; then echo "tests with containers are skipped: no apt here, install$$wanted" >&2; \
+	else echo "tests with containers are skipped: they need root, and what is absent here:$$wanted" >&2; fi
 
 promtool: init ## promtool into .venv, where apt is, of Debian's prometheus: tests play the chart's alerts with it; nothing is installed
 	@test -x .venv/bin/promtool || { folder="$$(mktemp --directory)"; cd "$$folder" && apt-get update --quiet > /dev/null \

@@ -1,175 +1,39 @@
 """The main job with real containers: kubelet, containerd, runc and CNI, and the images as they are released.
 
 Needs root and what `devcluster.container.requirements` names; the images are built first, which takes minutes.
+`make test-node` and CI run those marked `node`; the others measure.
 """
 
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
+from PIL import Image
 
 from devcluster.cluster import Cluster
 from devcluster.container import host, requirements
 from devcluster.errors import DevclusterError
-from devcluster.machine.network import NodeNetwork
-from devcluster.progress import Progress
-from devcluster.supervisor import helm
-from devcluster.tools.toolbox import Toolbox
-from ocr_wire import names
-from tests.support.paths import ROOT
+from ocr_wire import live_settings, names
+from tests.support.lacking import lacks
+from tests.support.realnode import CHART, NAMESPACE, RELEASE, Node, holds, identity, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(3600)]
-
-SECONDS = 300.0
-"""For each wait: a page on a busy machine of two cores takes half a minute."""
-RELEASE, NAMESPACE = "ocr-operator", "ocr-system"
-PAGE = ROOT / "examples" / "invoice.png"
-
-
-class Node:
-    """A cluster with one real node and the chart installed."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.network = NodeNetwork(int(cluster.state.network.split(".")[1]))
-
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        return self.cluster.kubectl(*arguments, stdin=stdin)
-
-    def helm(self, *arguments: str) -> str:
-        program = Toolbox(os.environ, Progress(sys.stderr)).helm()
-        home = self.cluster.directory / "helm"
-        done = subprocess.run(
-            [program, *arguments, f"--namespace={NAMESPACE}", f"--kubeconfig={self.cluster.kubeconfig}"],
-            env=helm.environment(os.environ, home),
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def get(self, *arguments: str) -> Any:
-        return json.loads(self.kubectl("get", *arguments, "--output=json"))
-
-    def pods(self, name: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self.get("pods", f"--selector={names.LABEL_DEPLOYMENT}={name}")["items"]
-        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
-
-    def resource(self, name: str, **spec: Any) -> dict[str, Any]:
-        """Apply a resource on the CPU, wait until it is ready, and return it."""
-        manifest = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": {"name": name},
-            "spec": {"models": [{"name": "pages", "engine": "rapidocr"}], "gpu": {"sharing": "none"}, **spec},
-        }
-        self.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
-        return self.ready(name)
-
-    def ready(self, name: str) -> dict[str, Any]:
-        def told() -> dict[str, Any] | None:
-            found: dict[str, Any] = self.get(names.RESOURCE, name)
-            return found if holds(found, "Ready") and holds(found, "ConfigApplied") else None
-
-        return until(told)
-
-    def ask(self, name: str, path: str, body: bytes | None = None, kind: str = "") -> tuple[int, Any]:
-        """Ask a resource's Service, at its cluster IP."""
-        service = self.get("service", name)["spec"]
-        address = f"http://{service['clusterIP']}:{service['ports'][0]['port']}{path}"
-        request = urllib.request.Request(address, body, {"Content-Type": kind} if kind else {})
-        try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read() or b"{}")
-
-    def read(self, name: str) -> str:
-        """Read a page through the Service."""
-        head = 'Content-Disposition: form-data; name="file"; filename="page.png"\r\nContent-Type: image/png'
-        body = f"--page\r\n{head}\r\n\r\n".encode() + PAGE.read_bytes() + b"\r\n--page--\r\n"
-        status, answer = self.ask(name, "/ocr", body, "multipart/form-data; boundary=page")
-        assert status == 200, answer
-        return str(answer["text"])
-
-    def timeout(self, name: str) -> float:
-        """Return the idle time that counts in a resource's only pod, by its own words."""
-        [model] = self.ask(name, "/v1/state")[1]["models"]
-        return float(model["idle"]["offload_after_seconds"])
-
-    def taken(self, pod: Mapping[str, Any], seconds: float = 20.0) -> tuple[int, float]:
-        """Return the memory of a pod's processes that no file gives back, in bytes, and the cores that they use."""
-
-        def used() -> tuple[int, int]:
-            memory = ticks = 0
-            for pid in self.processes(pod):
-                status = Path(f"/proc/{pid}/status").read_text()
-                memory += sum(
-                    int(each) for each in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", status, re.MULTILINE)
-                )
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
-            return memory * 1024, ticks
-
-        _, before = used()
-        time.sleep(seconds)
-        memory, after = used()
-        return memory, (after - before) / os.sysconf("SC_CLK_TCK") / seconds
-
-    def processes(self, pod: Mapping[str, Any]) -> list[int]:
-        """Return the processes of a pod's only container by this machine's numbers, first its first."""
-        [container] = pod["status"]["containerStatuses"]
-        name = container["containerID"].split("//")[1]
-        groups = [found for top in host.groups(self.network.cgroup) for found in top.rglob(name)]
-        return sorted({int(pid) for group in groups for pid in (group / "cgroup.procs").read_text().split()})
-
-
-def holds(found: Mapping[str, Any], condition: str) -> bool:
-    """Whether the status is about the newest spec and has the condition."""
-    status = found.get("status") or {}
-    return status.get("observedGeneration") == found["metadata"]["generation"] and any(
-        each["type"] == condition and each["status"] == "True" for each in status.get("conditions", ())
-    )
-
-
-T = TypeVar("T")
-
-
-def until(probe: Callable[[], T | None]) -> T:
-    """Ask until there is an answer."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        if found := probe():
-            return found
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-
-
-def identity(pod: Mapping[str, Any]) -> tuple[str, int]:
-    """A pod's UID, and how often its container was started again."""
-    [container] = pod["status"]["containerStatuses"]
-    return pod["metadata"]["uid"], container["restartCount"]
 
 
 @pytest.fixture(scope="module")
 def node(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     directory = tmp_path_factory.mktemp("node") / "cluster"
+    before = time.monotonic()
     with Cluster.start(directory, nodes=1, gpus=0, containers=True, images=archives) as cluster:
         node = Node(cluster)
         began = time.monotonic()
-        node.helm("install", RELEASE, str(ROOT / "charts" / RELEASE), "--create-namespace", "--wait")
+        print(f"cluster, images in it: {time.monotonic() - before:.1f} s")
+        node.helm("install", RELEASE, CHART, "--create-namespace", "--wait")
         print(f"helm install --wait: {time.monotonic() - began:.1f} s")
         yield node
 
@@ -177,9 +41,10 @@ def node(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module", autouse=True)
 def _able() -> None:
     if (why := requirements.missing()) is not None:
-        pytest.skip(why)
+        lacks(why)
 
 
+@pytest.mark.node
 def test_operator_runs_in_containers_that_may_do_nothing(node: Node) -> None:
     pods = node.get("pods", f"--namespace={NAMESPACE}")["items"]
     assert len(pods) == 2
@@ -209,6 +74,7 @@ def test_operator_takes_no_more_than_the_chart_asks_for(node: Node) -> None:
         assert cpu < 0.05
 
 
+@pytest.mark.node
 def test_helm_test_passes_and_leaves_nothing(node: Node) -> None:
     assert "Phase:          Succeeded" in node.helm("test", RELEASE)
     assert node.get(names.RESOURCE)["items"] == []
@@ -217,6 +83,7 @@ def test_helm_test_passes_and_leaves_nothing(node: Node) -> None:
     assert "selftest" not in left
 
 
+@pytest.mark.node
 def test_timeout_counts_in_the_same_container(node: Node) -> None:
     began = time.monotonic()
     node.resource("pages")
@@ -255,6 +122,7 @@ def idle(seconds: int) -> str:
     return json.dumps({"spec": {"idle": {"offloadAfterSeconds": seconds}}})
 
 
+@pytest.mark.node
 def test_killed_container_comes_back_with_the_settings_that_counted(node: Node) -> None:
     node.resource("pages", idle={"offloadAfterSeconds": 78})
     [pod] = node.pods("pages")
@@ -271,13 +139,68 @@ def test_killed_container_comes_back_with_the_settings_that_counted(node: Node) 
     assert node.timeout("pages") == 78
 
 
+@pytest.mark.node
+def test_settings_reach_a_pod_while_no_operator_runs(node: Node) -> None:
+    """What an operator wrote right before it went comes by the volume of the pod's annotations alone."""
+    node.resource("pages", idle={"offloadAfterSeconds": 79})
+    [pod] = node.pods("pages")
+    before = identity(pod), node.processes(pod)[0]
+    operator = ("deployment", RELEASE, f"--namespace={NAMESPACE}")
+    node.kubectl("scale", *operator, "--replicas=0")
+    try:
+        until(lambda: not node.get("pods", f"--namespace={NAMESPACE}")["items"] or None)
+        stamped = live_settings.read(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])
+        assert isinstance(stamped, live_settings.Envelope)
+        values = stamped.values | {"idle": {**stamped.values["idle"], "offloadAfterSeconds": 80}}
+        newer = live_settings.envelope(stamped.generation, stamped.revision + 1, values).to_json()
+        began = time.monotonic()
+        annotation = {"metadata": {"annotations": {names.ANNOTATION_LIVE_SETTINGS: newer}}}
+        node.kubectl(
+            "patch", "pod", pod["metadata"]["name"], "--type=merge", f"--patch={json.dumps(annotation)}"
+        )
+        until(lambda: node.timeout("pages") == 80 or None)
+        print(f"annotation → counts in the container: {time.monotonic() - began:.1f} s")
+        assert "Harbour Paper" in node.read("pages")
+    finally:
+        node.kubectl("scale", *operator, "--replicas=2")
+    node.kubectl("rollout", "status", *operator, "--timeout=300s")
+    node.resource("pages", idle={"offloadAfterSeconds": 82})
+    assert node.timeout("pages") == 82
+    [pod] = node.pods("pages")
+    assert (identity(pod), node.processes(pod)[0]) == before
+
+
+@pytest.mark.node
+def test_worker_that_takes_too_much_memory_costs_its_page_and_no_more(node: Node, tmp_path: Path) -> None:
+    """With cgroups of version 1 the kernel ends the worker alone, with version 2 the container: the pod stays."""
+    node.resource("pages", idle={"offloadAfterSeconds": 83})
+    assert "Harbour Paper" in node.read("pages")
+    [pod] = node.pods("pages")
+    uid, restarts = identity(pod)
+    big = tmp_path / "big.png"
+    Image.new("RGB", (7000, 7000), "white").save(big)
+
+    with node.little_memory(pod, 16 * 2**20):
+        status, answer = node.post("pages", big)
+        assert status in (502, 503), answer
+
+    node.ready("pages")
+    assert "Harbour Paper" in node.read("pages")
+    assert node.timeout("pages") == 83
+    [pod] = node.pods("pages")
+    together = (host.CGROUPS / "cgroup.controllers").is_file()
+    assert identity(pod) == (uid, restarts + together)
+
+
+@pytest.mark.node
 def test_drained_pod_comes_back_when_the_node_does(node: Node) -> None:
     node.resource("pages")
     [pod] = node.pods("pages")
     [name] = [each["metadata"]["name"] for each in node.get("nodes")["items"]]
-    node.kubectl("cordon", name)
     try:
-        node.kubectl("delete", "pod", pod["metadata"]["name"])
+        # Only what the node's user can lose: the operator's budget lets none of its two pods go from the only node.
+        only = f"--pod-selector={names.LABEL_DEPLOYMENT}=pages"
+        node.kubectl("drain", name, only, "--ignore-daemonsets", "--timeout=120s")
         until(lambda: not holds(node.get(names.RESOURCE, "pages"), "Ready") or None)
     finally:
         node.kubectl("uncordon", name)
@@ -287,11 +210,11 @@ def test_drained_pod_comes_back_when_the_node_does(node: Node) -> None:
     assert "Harbour Paper" in node.read("pages")
 
 
+@pytest.mark.node
 def test_upgrade_and_rollback_leave_inference_pods_alone(node: Node) -> None:
     node.resource("pages")
     before = [identity(pod) for pod in node.pods("pages")]
-    chart = str(ROOT / "charts" / RELEASE)
-    node.helm("upgrade", RELEASE, chart, "--reuse-values", "--set=logLevel=debug", "--wait")
+    node.helm("upgrade", RELEASE, CHART, "--reuse-values", "--set=logLevel=debug", "--wait")
     node.ready("pages")
     assert [identity(pod) for pod in node.pods("pages")] == before
     node.helm("rollback", RELEASE, "--wait")
@@ -299,12 +222,13 @@ def test_upgrade_and_rollback_leave_inference_pods_alone(node: Node) -> None:
     assert [identity(pod) for pod in node.pods("pages")] == before
 
 
+@pytest.mark.node
 def test_uninstall_leaves_pods_that_serve_and_a_new_installation_takes_them_over(node: Node) -> None:
     node.resource("pages")
     before = [identity(pod) for pod in node.pods("pages")]
     node.helm("uninstall", RELEASE, "--wait")
     assert "Harbour Paper" in node.read("pages")
-    node.helm("install", RELEASE, str(ROOT / "charts" / RELEASE), "--wait")
+    node.helm("install", RELEASE, CHART, "--wait")
     node.resource("pages", idle={"offloadAfterSeconds": 81})
     assert [identity(pod) for pod in node.pods("pages")] == before
     node.kubectl("delete", names.RESOURCE, "pages", "--wait")

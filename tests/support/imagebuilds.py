@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from container import build
+from tests.support.lacking import lacks
 from tests.support.paths import ROOT
 
 CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -60,11 +59,11 @@ class Buildah:
 
 
 def skip_without_tools() -> None:
-    """Skip where images can't be built, with what is missing."""
+    """Skip where images can't be built, with what is missing; fail in CI where root and apt are."""
     missing = [tool for tool in ("buildah", "debootstrap") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         what = f"as root: apt-get install {' '.join(missing)}" if missing else "run as root"
-        pytest.skip(f"building images needs root, buildah and debootstrap: {what}")
+        lacks(f"building images needs root, buildah and debootstrap: {what}")
 
 
 def base(buildah: Buildah) -> tuple[str, str]:

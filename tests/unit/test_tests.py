@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from tests.support.lacking import lacks
 from tests.support.paths import ROOT
 
 TESTS: Final = ROOT / "tests"
@@ -53,3 +56,37 @@ def test_no_property_has_a_number_of_examples_of_its_own() -> None:
     assert [
         str(file.relative_to(TESTS)) for file in files if own.search(file.read_text(encoding="utf-8"))
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("ci", "user", "apt", "ends"),
+    [
+        ("true", 0, True, pytest.fail.Exception),
+        ("true", 1000, True, pytest.skip.Exception),
+        ("true", 0, False, pytest.skip.Exception),
+        ("", 0, True, pytest.skip.Exception),
+    ],
+)
+def test_what_root_could_install_is_no_reason_to_skip_in_ci(
+    ci: str, user: int, apt: bool, ends: type[BaseException], tmp_path: Path
+) -> None:
+    if apt:
+        (tmp_path / "apt-get").touch(mode=0o755)
+    with pytest.raises(ends, match="apt-get install runc"):
+        lacks("needs apt-get install runc", environment={"CI": ci}, user=user, path=str(tmp_path))
+
+
+def test_what_ci_runs_on_a_real_node_is_the_main_job() -> None:
+    """Each of them is marked: without its mark a test is slow, and CI doesn't see it."""
+    tree = ast.parse((TESTS / "e2e" / "test_real_node.py").read_text(encoding="utf-8"))
+    marked = [
+        each.name
+        for each in tree.body
+        if isinstance(each, ast.FunctionDef)
+        and any(ast.unparse(mark) == "pytest.mark.node" for mark in each.decorator_list)
+    ]
+    story = (
+        "helm_test timeout settings_reach killed_container takes_too_much_memory drained upgrade uninstall"
+    )
+    for part in story.split():
+        assert [name for name in marked if part in name], part
