@@ -97,10 +97,13 @@ class Node:
         return str(answer["text"])
 
     def post(self, name: str, page: Path) -> tuple[int, Any]:
-        """Send a page to a resource's Service, and return the answer."""
+        """Send a page to a resource's Service, and return the answer: status 0 where the connection was lost."""
         head = 'Content-Disposition: form-data; name="file"; filename="page.png"\r\nContent-Type: image/png'
         body = f"--page\r\n{head}\r\n\r\n".encode() + page.read_bytes() + b"\r\n--page--\r\n"
-        return self.ask(name, "/ocr", body, "multipart/form-data; boundary=page")
+        try:
+            return self.ask(name, "/ocr", body, "multipart/form-data; boundary=page")
+        except OSError as error:
+            return 0, {"error": str(error)}
 
     def timeout(self, name: str) -> float:
         """Return the idle time that counts in a resource's only pod, by its own words."""
@@ -134,6 +137,18 @@ class Node:
         [container] = pod["status"]["containerStatuses"]
         name = container["containerID"].split("//")[1]
         return [found for top in host.groups(self.network.cgroup) for found in top.rglob(name)]
+
+    def killed(self, pod: Mapping[str, Any]) -> int:
+        """Return how many processes of a pod's only container the kernel has ended for want of memory."""
+        texts = [
+            found.read_text()
+            for group in self.groups(pod)
+            for found in (group / "memory.events", group / "memory.oom_control")
+            if found.is_file()
+        ]
+        return sum(
+            int(each) for text in texts for each in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE)
+        )
 
     @contextlib.contextmanager
     def little_memory(self, pod: Mapping[str, Any], spare: int) -> Iterator[None]:

@@ -85,8 +85,6 @@ def test_what_ci_runs_on_a_real_node_is_the_main_job() -> None:
         if isinstance(each, ast.FunctionDef)
         and any(ast.unparse(mark) == "pytest.mark.node" for mark in each.decorator_list)
     ]
-    story = (
-        "helm_test timeout settings_reach killed_container takes_too_much_memory drained upgrade uninstall"
-    )
+    story = "helm_test timeout settings_that_arrive killed_container for_its_memory drained upgrade uninstall"
     for part in story.split():
         assert [name for name in marked if part in name], part
