@@ -21,6 +21,10 @@ def found(file: str, pattern: str) -> list[str]:
     ("file", "pattern", "times"),
     [
         ("charts/ocr-operator/Chart.yaml", r'^(?:version|appVersion): "?([^"\n]+)"?$', 2),
+        ("charts/ocr-operator/Chart.yaml", r"image: ghcr.io/ocr-operator/\S+:(\S+?)(?:-\w+)?$", 2),
+        ("charts/ocr-operator-crds/Chart.yaml", r'^(?:version|appVersion): "?([^"\n]+)"?$', 2),
+        ("charts/ocr-resources/Chart.yaml", r'^(?:version|appVersion): "?([^"\n]+)"?$', 2),
+        ("docs/upgrades.md", r"version: ~([\d.]+),", 3),
         ("Dockerfile.operator", r"^ARG VERSION=(.+)$", 1),
         ("Dockerfile.inference", r"^ARG VERSION=(.+)$", 1),
         ("plugin/krew/ocr.yaml", r"^  version: v(.+)$", 1),
@@ -29,6 +33,14 @@ def found(file: str, pattern: str) -> list[str]:
 )
 def test_what_repeats_the_version_has_the_same(file: str, pattern: str, times: int) -> None:
     assert found(file, pattern) == [PROJECT["version"]] * times
+
+
+def test_what_is_not_released_yet_has_a_version_of_its_own() -> None:
+    """Else an upgrade from the last release would name the same images, and nodes keep those that they have."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", text, re.MULTILINE)
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    assert (PROJECT["version"] in released) == ("- " not in unreleased)
 
 
 def test_programs_and_images_take_it_from_the_distribution() -> None:
