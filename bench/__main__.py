@@ -1,6 +1,6 @@
 """`python -m bench [--range] [NAME …]`: run the measurements and write bench/results/NAME.json.
 
-A run ends with status 1 where a target is missed, or a figure lies outside of what earlier runs had (`ranges`).
+A run ends with status 1 where a target is missed, or a ratio lies outside of what earlier runs had (`ranges`).
 """
 
 import argparse
@@ -111,12 +111,13 @@ def main() -> int:
             verdict = {True: "met", False: "MISSED", None: ""}[row.met]
             print(f"  {row.what:60} {row.value:10g} {row.unit:6} {row.target:12} {verdict}")
             missed += row.met is False
-        known = ranges.of(result)
+        name_of = report.name_of(result)
         if arguments.range:
-            print(f"  → {ranges.add(report.name_of(result), known, result.rows, report.today())}")
+            print(f"  → {ranges.add(name_of, ranges.machine_of(result), result.rows, report.today())}")
             continue
+        known = ranges.read(name_of)
         for what, (least, most) in known.outside(result.rows).items():
-            print(f"  OUTSIDE of {least:g} to {most:g}: {what}")
+            print(f"  OUTSIDE of {least:g} to {most:g} ({known.of}): {what}")
             missed += 1
     return 1 if missed else 0
 
