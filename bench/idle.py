@@ -1,16 +1,13 @@
 """What a model costs that nobody uses: memory of the server with all its processes, and how often it wakes the CPU.
 
 Memory is the proportional set size (PSS) of the process tree, in which a page of several processes counts once, and the
-host tier, which nobody may have mapped. `BENCH_IDLE_PEERS` adds servers of others: commands, one a line, each with
-`{port}`, that serve HTTP there; they are measured as they are after their start, without a model in use.
+host tier, which nobody may have mapped. `peers` has servers of others.
 """
 
 import asyncio
 import contextlib
 import json
 import os
-import shlex
-import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -29,8 +26,6 @@ from ocr_wire.states import DeviceKind, State
 MIB: Final = 1 << 20
 ROUNDS: Final = 5
 REST_SECONDS: Final = 10.0
-PEERS: Final = "BENCH_IDLE_PEERS"
-PEER_SECONDS: Final = 120.0
 STATES: Final = ("started", "ready", "offloaded", "deep idle", "deep idle without a standby", "released")
 
 
@@ -166,40 +161,6 @@ async def served(
             yield Sleeper(http, url, model["name"], stands_by=stands_by), process.pid
 
 
-async def peers() -> dict[str, Resting]:
-    """What servers of others take at rest, by their commands."""
-    found = {}
-    for command in filter(None, map(str.strip, os.environ.get(PEERS, "").splitlines())):
-        port = server.free_port()
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(command.format(port=port)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            await _listens(port)
-            await settled(process.pid)
-            found[command] = await resting(process.pid)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return found
-
-
-async def _listens(port: int) -> None:
-    async with asyncio.timeout(PEER_SECONDS):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.1)
-            else:
-                writer.close()
-                return
-
-
 async def measure() -> report.Result:
     lives = {"pp-ocr": Life()}
     with tempfile.TemporaryDirectory() as name:
@@ -216,13 +177,7 @@ async def measure() -> report.Result:
         for _ in range(ROUNDS):
             for model, config in configs.items():
                 await lives[model].live(config, environ)
-    others = await peers()
     rows = [row for model, life in lives.items() for row in _rows(model, life)]
-    for command, rest in others.items():
-        rows += [
-            report.plain(f"peer at rest: {command}", rest.mib, "MiB"),
-            report.plain(f"peer at rest: {command}", rest.wakes, "wake-ups/s"),
-        ]
     return report.Result("idle", _method(), rows, _samples(lives))
 
 
@@ -273,5 +228,5 @@ def _method() -> str:
         " all threads of all processes, and at its end the sum of their proportional set sizes (PSS of smaps_rollup),"
         " with the weights in host memory where no process has them mapped. Cached files that no process has mapped are"
         " in no figure. Pages of 320 × 240 pixels, 32 tokens at most, by the clock of the client. The machine's cores"
-        f" are shared with the client. Servers of others: commands of {PEERS}, one a line, at rest after their start."
+        " are shared with the client."
     )
