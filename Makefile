@@ -91,7 +91,7 @@ fmt: init ## Format, and fix what the linter can fix
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
-test: init-vlm ## All tests but the slow ones and those in a browser, against a real control plane (built once with Go)
+test: init-vlm ## All tests but the slow ones and those in a browser, against a real control plane (fetched or built once)
 	$(PY) -m devcluster tools || test -z "$${CI:-}"
 	$(PYTEST) -m "not slow and not gpu" --ignore tests/browser
 

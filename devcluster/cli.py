@@ -15,7 +15,7 @@ from devcluster.errors import DevclusterError
 from devcluster.machine import processes
 from devcluster.machine.layout import Layout, State
 from devcluster.progress import Progress, duration
-from devcluster.tools.toolbox import CONTROL_PLANE, Toolbox
+from devcluster.tools.toolbox import CONTROL_PLANE, HELM, KUBECTL, Toolbox
 from ocr_wire import numbers
 
 
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     command("status", "Tell what runs.")
     logs = command("logs", "Print the log of a process, or list them.")
     logs.add_argument("name", nargs="?", help="etcd, kube-apiserver, …, gpu-a, supervisor")
-    command("tools", "Find the control plane's programs, or build them.")
+    command("tools", "Find the control plane's programs, or fetch or build them.")
     return root
 
 
@@ -120,9 +120,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> int:
             return _logs(Layout(directory), arguments.name, output)
         case _:
             toolbox = Toolbox(os.environ, Progress(sys.stderr))
-            for name, path in (
-                toolbox.provide(CONTROL_PLANE) | {"helm": toolbox.helm(), "kubectl": toolbox.kubectl()}
-            ).items():
+            for name, path in toolbox.provide(CONTROL_PLANE, HELM, KUBECTL).items():
                 say(f"{name:<24} {path}")
             return 0
 

@@ -21,7 +21,7 @@ from devcluster.machine.layout import CHECKOUT, Layout, State
 from devcluster.progress import Progress
 from devcluster.supervisor.order import NODE_NAMES, ContainerTools, Order, Report
 from devcluster.tools.kubectl import Kubectl
-from devcluster.tools.toolbox import Toolbox
+from devcluster.tools.toolbox import CONTROL_PLANE, HELM, Toolbox
 
 _STOP_SECONDS: Final = 180.0
 """Processes end within seconds. On a busy machine most of a minute goes by until the files of images are removed."""
@@ -234,16 +234,15 @@ def _order(directory: Path, nodes: int, gpus: int, *, operator: bool, ipv6: bool
         )
     if operator and not nodes:
         raise DevclusterError("the operator is a pod and needs a node to run on")
-    toolbox = Toolbox(os.environ, Progress(sys.stderr))
-    tools = toolbox.control_plane()
+    tools = Toolbox(os.environ, Progress(sys.stderr)).provide(CONTROL_PLANE, *([HELM] if operator else []))
     return Order(
         id=secrets.token_hex(8),
         directory=str(directory),
-        etcd=str(tools.etcd),
-        kube_apiserver=str(tools.kube_apiserver),
-        kube_controller_manager=str(tools.kube_controller_manager),
-        kube_scheduler=str(tools.kube_scheduler),
-        helm=str(toolbox.helm()) if operator else None,
+        etcd=str(tools["etcd"]),
+        kube_apiserver=str(tools["kube-apiserver"]),
+        kube_controller_manager=str(tools["kube-controller-manager"]),
+        kube_scheduler=str(tools["kube-scheduler"]),
+        helm=str(tools["helm"]) if operator else None,
         nodes=nodes,
         gpus=gpus,
         ipv6=ipv6,

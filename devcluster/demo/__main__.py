@@ -2,19 +2,35 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import devcluster.demo
 from devcluster.cluster import Cluster
 from devcluster.demo.narrator import Narrator
 from devcluster.demo.story import NODES, tell
 from devcluster.errors import DevclusterError
+from devcluster.progress import Progress
+from devcluster.tools.toolbox import CONTROL_PLANE, HELM, KUBECTL, Toolbox, cache_folder
+
+PROGRAMS: Final = (CONTROL_PLANE, HELM, KUBECTL)
 
 
 def run(directory: Path, *, engine: str, keep: bool) -> None:
     """Run the demo. A cluster that isn't kept ends with this process, however that ends."""
     story = Narrator()
+    story.say(
+        "Starts a Kubernetes here, installs the operator, and shows in seven acts what it does: about a minute."
+    )
+    toolbox = Toolbox(os.environ, Progress(sys.stderr))
+    if absent := toolbox.absent(*PROGRAMS):
+        story.say(
+            f"Before that, once, Kubernetes' programs come into {cache_folder(os.environ)}: {', '.join(absent)}.\n"
+            "They are fetched as published (a minute or so), or built from source where that can't be (minutes):"
+        )
+    toolbox.provide(*PROGRAMS)
     story.step("A throwaway Kubernetes: real control plane, Helm-installed operator, simulated GPUs")
     begin = Cluster.up if keep else Cluster.start
     cluster = begin(directory, nodes=NODES, gpus=2, operator=True, say=lambda text: story.say(f"   {text}"))

@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
@@ -70,18 +71,22 @@ class Go:
     environment: Mapping[str, str]
     progress: Progress
 
-    def download(self, folder: Path, packages: Sequence[str], title: str) -> None:
-        """Fetch the modules that the packages need into Go's module cache."""
+    def download(self, folder: Path, packages: Sequence[str], title: str) -> int:
+        """Fetch the modules that the packages need into Go's module cache; return the number of packages to compile."""
         # go.sum has one line for each module's contents, and another for its go.mod alone.
         known = sum("/go.mod " not in line for line in (folder / "go.sum").read_text().splitlines())
-        self._run(
-            ["list", "-deps", "-f", "{{.ImportPath}}", *packages],
-            folder,
-            title,
-            total=known,
-            estimate=90.0,
-            counts=lambda line: line.startswith("go: downloading"),
-        )
+        with tempfile.TemporaryFile() as listed:
+            self._run(
+                ["list", "-deps", "-f", "{{.ImportPath}}", *packages],
+                folder,
+                title,
+                total=known,
+                estimate=90.0,
+                counts=lambda line: line.startswith("go: downloading"),
+                output=listed,
+            )
+            listed.seek(0)
+            return sum(1 for _ in listed)
 
     def build(
         self,
@@ -91,22 +96,18 @@ class Go:
         output: Path,
         *,
         title: str,
+        total: int,
         estimate_seconds: float,
     ) -> None:
-        """Compile programs into the folder `output`, called by `program_name`. What Go has cached isn't counted."""
-        listed = subprocess.run(
-            [str(self.program), "list", "-deps", *packages],
-            cwd=folder,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """Compile programs into the folder `output`, called by `program_name`, out of `total` packages.
+
+        What Go has cached isn't counted.
+        """
         self._run(
             ["build", "-v", *flags, "-o", f"{output}/", *packages],
             folder,
             title,
-            total=len(listed.stdout.splitlines()),
+            total=total,
             estimate=estimate_seconds,
             counts=lambda line: not line.startswith("go: "),
         )
@@ -123,6 +124,7 @@ class Go:
         total: int,
         estimate: float,
         counts: Callable[[str], bool],
+        output: IO[bytes] | None = None,
     ) -> None:
         started = time.monotonic()
         lines: list[str] = []
@@ -132,7 +134,7 @@ class Go:
             cwd=folder,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if output is None else output,
             stderr=subprocess.PIPE,
         ) as process:
             try:

@@ -42,6 +42,7 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing(tmp_path: Path) -> No
 
     assert done.returncode == 0, done.stdout + done.stderr
     story = done.stdout
+    assert story.startswith("Starts a Kubernetes here, installs the operator, and shows in seven acts")
     placed = [line for line in story.splitlines() if "is the least loaded of 6" in line]
     assert len(placed) == 2
     assert not [line for line in placed if "gpu-a/" in line], "gpu-a carries other jobs"

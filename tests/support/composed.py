@@ -52,7 +52,7 @@ def build(folder: Path) -> Composed:
     said = io.StringIO()
     try:
         go = gobuild.find_go(os.environ, folder, Progress(said))
-        go.build(_PINS, ["."], [], folder, title="compose", estimate_seconds=10)
+        go.build(_PINS, ["."], [], folder, title="compose", total=0, estimate_seconds=10)
     except ControlPlaneUnavailable as error:
         if os.environ.get("CI"):
             raise

@@ -8,7 +8,8 @@ from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
 from devcluster.tools import gobuild
 from devcluster.tools import toolbox as tools
-from devcluster.tools.toolbox import CONTROL_PLANE, ETCD, KUBERNETES, MODULES, Toolbox
+from devcluster.tools.modules import HELM3, KUBERNETES, MODULES
+from devcluster.tools.toolbox import CONTROL_PLANE, HELM, Toolbox
 
 
 def program(path: Path, text: str = "#!/bin/sh\n") -> Path:
@@ -24,7 +25,7 @@ def toolbox(tmp_path: Path, **environment: str) -> Toolbox:
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "HOME": str(tmp_path),
     }
-    return Toolbox(defaults | environment, Progress(io.StringIO()))
+    return Toolbox(defaults | environment, Progress(io.StringIO()), pins={})
 
 
 def test_assets_win_over_the_path(tmp_path: Path) -> None:
@@ -46,8 +47,8 @@ def test_programs_of_two_places_are_not_mixed(tmp_path: Path) -> None:
 def test_the_cache_comes_last(tmp_path: Path) -> None:
     cache = tools.cache_folder({"XDG_CACHE_HOME": str(tmp_path / "cache")})
     for name in CONTROL_PLANE:
-        program(cache / (ETCD if name == "etcd" else KUBERNETES).key / name)
-    assert toolbox(tmp_path).control_plane().etcd == cache / ETCD.key / "etcd"
+        program(cache / KUBERNETES.key / name)
+    assert toolbox(tmp_path).control_plane().etcd == cache / KUBERNETES.key / "etcd"
 
 
 def test_the_cache_folder_ignores_a_relative_setting() -> None:
@@ -64,8 +65,8 @@ def test_keys_name_the_module_and_differ() -> None:
 def test_every_program_is_pinned_as_a_tool_of_its_module() -> None:
     for module in MODULES:
         pinned = (module.folder / "go.mod").read_text()
-        for package in module.packages.values():
-            assert package in pinned.split()
+        for each in module.programs.values():
+            assert each.package in pinned.split()
         assert (module.folder / "go.sum").is_file()
 
 
@@ -74,8 +75,12 @@ FAKE_GO = """#!/bin/sh
 echo "$@" >> "$BUILDS"
 echo "some/package" >&2
 while [ "$1" != -o ]; do shift; done
-printf '#!/bin/sh\\n' > "$2/server"
-chmod +x "$2/server"
+out="$2"; shift 2
+for package; do
+  case "${package##*/}" in v[0-9]*) package="${package%/*}";; esac
+  printf '#!/bin/sh\\n' > "$out/${package##*/}"
+  chmod +x "$out/${package##*/}"
+done
 """
 
 
@@ -87,10 +92,33 @@ def test_missing_programs_are_built_once(tmp_path: Path) -> None:
     assert found["etcd"].is_file()
     assert box.provide(("etcd",)) == found
     [build] = (tmp_path / "builds").read_text().splitlines()
-    assert build.endswith(ETCD.packages["etcd"])
+    assert build.endswith(KUBERNETES.programs["etcd"].package)
     assert "-trimpath" in build
     names = sorted(path.name for path in found["etcd"].parents[1].iterdir())
-    assert names == [ETCD.key, "etcd.lock"], "no draft stays behind"
+    assert names == [KUBERNETES.key, "kubernetes.lock"], "no draft stays behind"
+
+
+def test_what_would_have_to_be_got_is_known_before(tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "go", FAKE_GO)
+    program(tmp_path / "bin" / "helm")
+    box = toolbox(tmp_path, PATH=f"{tmp_path / 'bin'}:/bin", BUILDS=str(tmp_path / "builds"))
+    assert box.absent(CONTROL_PLANE, HELM) == list(CONTROL_PLANE)
+    box.provide(CONTROL_PLANE, HELM)
+    assert box.absent(CONTROL_PLANE, HELM) == []
+
+
+def test_what_several_groups_lack_is_compiled_together(tmp_path: Path) -> None:
+    """Helm and the control plane share most of their packages: one after the other, cores would wait for each."""
+    program(tmp_path / "bin" / "go", FAKE_GO)
+    program(tmp_path / "bin" / "kubectl")
+    box = toolbox(tmp_path, PATH=f"{tmp_path / 'bin'}:/bin", BUILDS=str(tmp_path / "builds"))
+    found = box.provide(CONTROL_PLANE, HELM, ("kubectl",))
+    assert set(found) == {*CONTROL_PLANE, "helm", "kubectl"}
+    assert all(path.is_file() for path in found.values())
+    assert found["kubectl"] == tmp_path / "bin" / "kubectl"
+    [build] = (tmp_path / "builds").read_text().splitlines()
+    assert "kubectl" not in build
+    assert not [each for each in HELM3.programs.values() if each.package in build.split()]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +135,7 @@ def test_programs_are_called_as_go_calls_them(package: str, name: str) -> None:
 
 def test_a_killed_builds_draft_is_cleared_away(tmp_path: Path) -> None:
     program(tmp_path / "bin" / "go", FAKE_GO)
-    draft = tools.cache_folder({"XDG_CACHE_HOME": str(tmp_path / "cache")}) / f".{ETCD.key}.draft"
+    draft = tools.cache_folder({"XDG_CACHE_HOME": str(tmp_path / "cache")}) / f".{KUBERNETES.key}.draft"
     program(draft / "half")
     box = toolbox(tmp_path, PATH=f"{tmp_path / 'bin'}:{os.defpath}", BUILDS=str(tmp_path / "builds"))
     assert [path.name for path in box.provide(("etcd",))["etcd"].parent.iterdir()] == ["etcd"]
