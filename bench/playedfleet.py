@@ -241,6 +241,13 @@ async def _send(pod: Pod, text: bytes) -> None:
             pod.stream = None
 
 
+def _applied_timeout(status: dict[str, Any]) -> str:
+    applied = [each["status"] for each in status.get("conditions", []) if each["type"] == "ConfigApplied"]
+    sources = status.get("liveSettings", {}).get("sources", [])
+    found = [each["value"] for each in sources if each["field"] == "idle.offloadAfterSeconds"]
+    return found[0] if found and applied == ["True"] else ""
+
+
 class Statuses:
     """The resources of the fleet as the API server says them: which ones show the state of all their pods."""
 
@@ -248,6 +255,8 @@ class Statuses:
         self._api = api
         self._pods: dict[tuple[str, str], tuple[int, int]] = {}
         """Resource → its replicas, and pods of it whose model's place is in the status."""
+        self._works_by: dict[tuple[str, str], str] = {}
+        """Resource → the offload timeout that its status says all pods have applied."""
         self._changed = asyncio.Event()
         self.arrivals = 0
         self.last: Sequence[Any] = ()
@@ -264,8 +273,14 @@ class Statuses:
                     for pod in pods
                 )
                 self._pods[meta["namespace"], meta["name"]] = (body["spec"].get("replicas", 1), shown)
+                self._works_by[meta["namespace"], meta["name"]] = _applied_timeout(body.get("status", {}))
                 changed, self._changed = self._changed, asyncio.Event()
                 changed.set()
+
+    async def until_applied(self, seconds: int, count: int) -> None:
+        """Return once so many resources say that all of their pods have applied that offload timeout."""
+        while sum(value == str(seconds) for value in self._works_by.values()) < count:
+            await self._changed.wait()
 
     async def until_shown(self, count: int) -> None:
         """Return once so many resources show all of their pods."""

@@ -245,9 +245,18 @@ async def one_policy(fresh: Fleet, process: scaleprocess.OperatorProcess, found:
     for change in range(CHANGES):
         await asyncio.sleep(2)
         seconds.append(await fresh.policy_change(700 + change, RESOURCES))
+    changed = time.monotonic()
+    await fresh.statuses.until_applied(700 + CHANGES - 1, RESOURCES)
+    said = time.monotonic() - changed
     cpu = (process.cpu_seconds() - cpu) / CHANGES
     late = process.lateness(began)
-    say(f"policy {sorted(seconds)}, CPU {cpu:.2f} s a change")
+    await asyncio.sleep(SETTLE_SECONDS)
+    changed = time.monotonic()
+    alone = await fresh.policy_change(800, RESOURCES)
+    await fresh.statuses.until_applied(800, RESOURCES)
+    told = time.monotonic() - changed
+    say(f"policy {sorted(seconds)}, CPU {cpu:.2f} s a change, statuses {said:.1f} s after the last")
+    say(f"one more after {SETTLE_SECONDS:g} s: {alone:.1f} s, statuses {told:.1f} s")
     found.samples["policy_seconds"] = seconds
     found.rows += [
         report.plain(f"policy → applied in {RESOURCES} resources, p50", report.percentile(seconds, 0.5), "s"),
@@ -255,6 +264,9 @@ async def one_policy(fresh: Fleet, process: scaleprocess.OperatorProcess, found:
             f"policy → applied in {RESOURCES} resources, p99", report.percentile(seconds, 0.99), "s", 10
         ),
         report.plain("policy: CPU of the operator for each change", cpu, "s"),
+        report.plain("policy: the last of them applied → said in all statuses", said, "s"),
+        report.plain(f"another one after {SETTLE_SECONDS:g} s → applied in all", alone, "s"),
+        report.plain("another one → said in all statuses", told, "s"),
         report.at_most("policy: loop lag, p99", report.percentile(late, 0.99) * 1000, "ms", 100),
     ]
 
