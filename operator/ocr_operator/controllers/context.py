@@ -48,6 +48,8 @@ class Context:
     """Takes a resource that is gone out of the queue."""
     whose: Callable[[str], Whose]
     """Says whose a namespace is: nothing is written in another operator's."""
+    may_write: Callable[[str], bool]
+    """Says whether the Leases let a write in a namespace begin now."""
     leave_to_scheduler_seconds: int
     """After so long a pod that finds no device is the scheduler's; -1 is never."""
     now: Callable[[], datetime]

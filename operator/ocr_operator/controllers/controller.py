@@ -24,7 +24,7 @@ from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import Context
 from ocr_operator.controllers.election import Election, LeadershipLost
-from ocr_operator.controllers.fence import Fence
+from ocr_operator.controllers.fence import Fence, lets
 from ocr_operator.controllers.ownership import Ownership
 from ocr_operator.controllers.policies import PolicyController
 from ocr_operator.controllers.preemption import PreemptionController
@@ -180,6 +180,7 @@ class Controller:
                 metrics=metrics,
                 forget=self.queue.forget,
                 whose=self.ownership.whose,
+                may_write=self._may_write,
                 leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
                 now=now,
                 time=time,
@@ -188,6 +189,9 @@ class Controller:
         self._policies = PolicyController(
             kube, self.cluster, forget=self.policy_queue.forget, metrics=metrics, now=now, time=time
         )
+
+    def _may_write(self, namespace: str) -> bool:
+        return all(lets(each.seconds_left(namespace)) for each in (self.election, self.ownership))
 
     async def run(self) -> None:
         """Run until cancelled, or until another replica works."""

@@ -16,6 +16,11 @@ class NotOurs(api.Unavailable):
     verb = "was not written"
 
 
+def lets(left: float | None) -> bool:
+    """Return whether a Lease that leaves so many seconds lets a write begin; None: nothing limits it."""
+    return left is None or left > 0
+
+
 class Fence:
     """An `api.Kube` that refuses writes that a Lease doesn't allow. Reads pass."""
 
@@ -63,7 +68,7 @@ class Fence:
     @asynccontextmanager
     async def _in_time(self, ref: api.Ref) -> AsyncIterator[None]:
         left = self._seconds_left(ref.namespace)
-        if left is not None and left <= 0:
+        if not lets(left):
             raise NotOurs(
                 ref, 0, f"the Lease of {self._whose} isn't this operator's, or wasn't renewed in time"
             )

@@ -264,7 +264,9 @@ class _ResourcePass:
     async def _advance(self, new: bool) -> tuple[Envelope, bool]:
         """Return what pods should run with, and whether this pass has raised its revision."""
         values = live_settings.values(self._resource.spec)
-        recorded, issued = live_settings.revision(self._resource.status), self._cache.issued
+        recorded = live_settings.revision(self._resource.status)
+        # Without its Leases a process hands nothing out: what it would record instead, the fence refuses.
+        issued = self._cache.issued if self._context.may_write(self._resource.namespace) else None
         step = live_settings.advance(recorded, values, self._reported(recorded is None), issued)
         live = envelope(self._resource.generation, step.revision.revision, values)
         if step.record_first:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import FIRST_WORDS_SECONDS, Context
-from ocr_operator.controllers.fence import Fence, NotOurs
+from ocr_operator.controllers.fence import Fence, NotOurs, lets
 from ocr_operator.controllers.reconcile import REFUSED_SECONDS, STARTING_SECONDS, Reconciler
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import STATUS_WRITES, STEP_SECONDS, Reporter
@@ -156,6 +156,7 @@ class Desk:
                 ),
                 forget=queue.forget,
                 whose=lambda namespace: self.whose,
+                may_write=lambda namespace: lets(self.seconds_left),
                 leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
                 now=lambda: T0,
                 **clock,
@@ -322,6 +323,23 @@ async def test_another_process_records_its_first_revision_above_what_was_reserve
     live = (await desk.status())["liveSettings"]
     assert live["revision"] == reserved + 1
     assert live["reserved"] == live["revision"] + BLOCK
+
+
+async def test_process_without_its_lease_hands_out_no_reserved_revision(desk: Desk) -> None:
+    """Another one may work by now; what this one thinks of the time or of the spec is nothing for pods anymore."""
+    await desk.make()
+    await desk.pod(observations.raw_pod(annotations={}))
+    await desk.reconcile()
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 5})
+    desk.seconds_left = 0.0
+
+    with pytest.raises(NotOurs):
+        await desk.reconcile()
+
+    desk.seconds_left = None
+    assert await desk.reconcile() == 0.0
+    await reconciled(desk)
+    assert (await desk.status())["liveSettings"]["revision"] == 2
 
 
 async def test_another_write_of_a_new_process_reserves_revisions_too(desk: Desk) -> None:
