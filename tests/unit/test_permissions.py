@@ -38,7 +38,7 @@ USES: dict[authorized.Right, tuple[str, str]] = {
         ("apps", "deployments", STATE, "for kind in (api.DEPLOYMENT, api.SERVICE)"),
         ("policy", "poddisruptionbudgets", "controllers/budgets.py", "kube, api.BUDGET, edits.view"),
     ),
-    (OURS, names.PLURAL, "get"): ("controllers/reconcile.py", "await self._context.kube.get(ref)"),
+    (OURS, names.PLURAL, "get"): ("controllers/passes.py", "await self._context.kube.get(ref)"),
     (OURS, names.PLURAL, "patch"): ("controllers/overrides.py", "await context.kube.patch(ref, operations)"),
     (OURS, f"{names.PLURAL}/status", "patch"): ("controllers/reports.py", "await self._kube.apply_status("),
     # Of owner references with blockOwnerDeletion, where the cluster enforces their permission.

@@ -7,7 +7,8 @@
 - `beginners`: placed pods that don't run yet, looked at again when another promise shows on their GPU.
 - `workqueue`: one pass at a time for each key, failed ones again.
 - `controller`: the parts put together.
-- `reconcile`: one pass over a resource, step by step.
+- `reconcile`: which resource a pass is over, and what went wrong in it.
+- `passes`: one pass over a resource, step by step.
 - `faults`: what becomes of a fault of the operator itself in a pass.
 - `context`: what passes act with and remember.
 - `awake`: the step that labels the pods that get requests.

@@ -19,7 +19,8 @@ from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import FIRST_WORDS_SECONDS, Context
 from ocr_operator.controllers.fence import Fence, NotOurs, lets
-from ocr_operator.controllers.reconcile import REFUSED_SECONDS, STARTING_SECONDS, Reconciler
+from ocr_operator.controllers.passes import REFUSED_SECONDS, STARTING_SECONDS
+from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import STATUS_WRITES, STEP_SECONDS, Reporter
 from ocr_operator.controllers.startups import PERIOD_SECONDS
