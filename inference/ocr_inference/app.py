@@ -62,6 +62,7 @@ from ocr_inference.jobs.owner import Jobs
 from ocr_inference.manager.manager import Elsewhere, Manager, nowhere
 from ocr_inference.manager.snapshot import Moments
 from ocr_inference.metrics import Metrics
+from ocr_inference.workers.forkservers import Forkservers
 from ocr_wire import engines, names
 from ocr_wire.state import Model
 from ocr_wire.states import State
@@ -305,7 +306,10 @@ def create_manager(
         accounting=memory_accounting.of(settings, device, os.getpid()),
         cache_dir=str(settings.cache_dir),
         shared_weights=settings.shared_weights,
-        forkserver=settings.forkserver,
+        forkserver=settings.forkserver != "off",
+        forkservers=Forkservers(
+            environ, enabled=settings.forkserver != "off", swaps=settings.forkserver == "on"
+        ),
         elsewhere=elsewhere,
     )
 

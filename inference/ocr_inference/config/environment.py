@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, cast, get_args
 
 from ocr_inference.config.settings import (
     Device,
+    Forkserver,
     HuggingFace,
     InvalidSettings,
     ModelConfig,
@@ -67,7 +68,7 @@ def read(
         file_memory_bytes=given.size("OCR_FILE_MEMORY", Settings.file_memory_bytes),
         keep_seconds=given.number("OCR_KEEP_SECONDS", Settings.keep_seconds, low=1, high=MAX_SECONDS),
         drain_seconds=given.number("OCR_DRAIN_SECONDS", 20.0, low=0, high=3600),
-        forkserver=given.choice("OCR_FORKSERVER", ("on", "off"), "on") == "on",
+        forkserver=cast("Forkserver", given.choice("OCR_FORKSERVER", get_args(Forkserver), "on")),
     )
 
 

@@ -35,6 +35,7 @@ MAX_FILE_BYTES = 1 << 20
 """Bound of the FILE; the API server bounds an annotation far below this."""
 
 Device = Literal["auto", "cuda", "cpu", "simulated"]
+Forkserver = Literal["on", "resident", "off"]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
@@ -252,8 +253,9 @@ class Settings:
     keep_seconds: float = 3600.0
     """Time that results of jobs and uploaded files are kept."""
     drain_seconds: float = 20.0
-    forkserver: bool = True
-    """Whether workers are forked from processes that have their engine's imports done."""
+    forkserver: Forkserver = "on"
+    """Whether workers are forked from processes that have their engine's imports done, and whether these keep their
+    memory (`resident`) or leave it to a file on the disk while they wait."""
 
     @property
     def has_tokens(self) -> bool:

@@ -22,6 +22,9 @@ In processes of their own:
 - `forkserver_process`: an engine's imports, done once; it forks workers.
 - `failures`: what exceptions become, without secrets.
 - `own_memory`: host memory of the process.
+- `swap_file`: a file that has a process's memory while it waits.
+- `two_calls`: how a file takes the place of memory with nothing in between.
+- `memory_map`: which memory that can be.
 
 Between them (the messages of a worker are in `protocol`):
 

@@ -6,6 +6,10 @@ DESCRIPTORS = 4
 """Number of descriptors beside an order."""
 
 
+SWAPS = "swaps"
+"""Argument of a forkserver that swaps its memory out."""
+
+
 class Fork(Struct, frozen=True, tag="fork"):
     """Request to fork a worker. Descriptors: those of `processes.Inherited`, and the log to write to."""
 

@@ -4,6 +4,8 @@ Importing takes seconds, forking milliseconds. What a fork must not find is kept
 with their locks held, and CUDA, which refuses to work in a forked process. So this process loads no model, computes
 nothing, and checks itself after the imports: where a library left a thread or an open device, it reports that and ends,
 and the server starts its workers from nothing instead.
+
+While nothing is asked of it, a file on the disk has its memory (`swap_file`).
 """
 
 import contextlib
@@ -17,23 +19,27 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import msgspec
 
 from ocr_inference.protocol import packets
-from ocr_inference.workers import fork_messages, own_memory, worker_process
+from ocr_inference.workers import fork_messages, own_memory, swap_file, worker_process
 from ocr_wire import engines
 
 _PR_SET_NAME = 15
+REST_SECONDS = 2.0
+"""Time without an order after which memory is given back: a load that follows the start at once doesn't wait for it."""
 
 
 class ForkLoop:
     """Waits for orders to fork and for the ends of its children, in one thread."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, rest: Callable[[], None]) -> None:
+        """Prepare; `rest` is called when nothing has come for `REST_SECONDS`, once until something comes."""
         self._control = control
+        self._rest = rest
         self._orders = msgspec.msgpack.Decoder(fork_messages.Fork)
         self._children: dict[int, tuple[int, int]] = {}
         """By pidfd: the order's number and the process id."""
@@ -42,8 +48,13 @@ class ForkLoop:
 
     def run(self) -> None:
         """Run until the server closes the connection, or ends."""
+        rests = False
         while True:
-            for descriptor, _ in self._poll.poll():
+            events = self._poll.poll(None if rests else REST_SECONDS * 1000)
+            rests = not events
+            if rests:
+                self._rest()
+            for descriptor, _ in events:
                 if descriptor in self._children:
                     self._bury(descriptor)
                 elif not self._obey():
@@ -142,8 +153,34 @@ def unfit() -> str | None:
     return None
 
 
+class Rest:
+    """Gives memory back when nothing has come for a while: it is hardly used until the next fork."""
+
+    def __init__(self, *, swaps: bool) -> None:
+        """Prepare; with `swaps` a file takes over the memory, where that can be."""
+        self._swaps = swaps
+
+    def __call__(self) -> None:
+        """Swap out the first time, and each time give back what was used since."""
+        if self._swaps:
+            self._swaps = False
+            began = time.monotonic()
+            try:
+                size = swap_file.swap_out()
+            except swap_file.CantSwap as error:
+                _log(f"its memory isn't swapped out: {error}")
+            else:
+                _log(f"swapped {size >> 20} MiB out in {time.monotonic() - began:.1f} s")
+        swap_file.give_back()
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str]) -> None:
     engine, descriptor, server = arguments[0], int(arguments[1]), int(arguments[2])
+    swaps = fork_messages.SWAPS in arguments[3:]
     worker_process.die_with(server)
     # A terminal's Ctrl-C and a signal to the group come here, too; only the server ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -162,7 +199,7 @@ def main(arguments: list[str]) -> None:
     gc.freeze()
     own_memory.trim()
     packets.send(control, packets.pack(fork_messages.Ready(time.monotonic() - began)))
-    ForkLoop(control).run()
+    ForkLoop(control, Rest(swaps=swaps)).run()
 
 
 if __name__ == "__main__":

@@ -64,14 +64,18 @@ class Forkserver:
         asyncio.get_running_loop().add_reader(control, self._read_reports)
 
     @classmethod
-    async def start(cls, engine: str, environ: Mapping[str, str], fork_seconds: float) -> Self:
+    async def start(
+        cls, engine: str, environ: Mapping[str, str], fork_seconds: float, *, swaps: bool
+    ) -> Self:
         """Start the process; raises `OSError` where the system refuses. It isn't `ready` yet, and counts as stalled
-        where an order takes longer than `fork_seconds`."""
+        where an order takes longer than `fork_seconds`. One that `swaps` has its memory in a file while it waits."""
         ours, theirs = packets.pair()
         ours.setblocking(False)
         try:
             with theirs:
-                arguments = (engine, str(theirs.fileno()), str(os.getpid()))
+                arguments = (engine, str(theirs.fileno()), str(os.getpid()), fork_messages.SWAPS)[
+                    : 4 if swaps else 3
+                ]
                 module = "ocr_inference.workers.forkserver_process"
                 process = await processes.spawn(module, arguments, (theirs.fileno(),), environ)
         except BaseException:
@@ -211,10 +215,17 @@ class Forkservers:
     it ends the forkservers."""
 
     def __init__(
-        self, environ: Mapping[str, str], *, enabled: bool = True, fork_seconds: float = FORK_SECONDS
+        self,
+        environ: Mapping[str, str],
+        *,
+        enabled: bool = True,
+        swaps: bool = True,
+        fork_seconds: float = FORK_SECONDS,
     ) -> None:
+        """Prepare; forkservers that don't `swaps` keep all of their memory (`swap_file`)."""
         self._environ = environ
         self._enabled = enabled
+        self._swaps = swaps
         self._fork_seconds = fork_seconds
         self.direct = Direct(environ)
         """Starts workers without a forkserver."""
@@ -283,7 +294,7 @@ class Forkservers:
 
     async def _import(self, engine: str, begun: "_Begun") -> Forkserver | Exception:
         try:
-            forkserver = await Forkserver.start(engine, self._environ, self._fork_seconds)
+            forkserver = await Forkserver.start(engine, self._environ, self._fork_seconds, swaps=self._swaps)
             self._tasks.create_task(forkserver.run(), name=f"forkserver of {engine}")
             begun.started(forkserver)
             await forkserver.ready()

@@ -48,7 +48,7 @@ from ocr_inference.protocol.engine import (
 )
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.protocol.memory_use import CleanedUp, MemoryUse
-from ocr_inference.workers import failures, own_memory
+from ocr_inference.workers import failures, own_memory, swap_file
 from ocr_inference.workers.call_reader import CallReader, PageCall, Work
 from ocr_wire import redaction
 
@@ -99,6 +99,7 @@ class WorkerProcess:
                     result = self._guard(functools.partial(self._life_cycle, name))
                     if name == "stand_by":
                         own_memory.trim()
+                        swap_file.give_back()
                     self._answer(Answer(number, result))
                 case CleanUpCall():
                     self._clean_up()

@@ -105,6 +105,12 @@ def test_without_settings_all_addresses_and_as_many_connections_as_fit() -> None
     assert (settings.host, settings.max_connections, settings.connection_times.idle) == ("", None, 75)
 
 
+@pytest.mark.parametrize("kept", ["on", "resident", "off"])
+def test_a_forkserver_may_keep_its_memory(kept: str) -> None:
+    assert environment.read({"OCR_FORKSERVER": kept}).forkserver == kept
+    assert environment.read({}).forkserver == "on"
+
+
 def test_the_command_line_wins() -> None:
     settings = environment.read({"PORT": "9000", "OCR_HOST": "::1"}, host="127.0.0.1", port=0)
     assert (settings.host, settings.port) == ("127.0.0.1", 0)
