@@ -11,8 +11,9 @@ import os
 import shutil
 import tarfile
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ SETTING: Final = "OCR_DEVCLUSTER_DOWNLOADS"
 _CONNECT_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 30.0
 """How long a server that has answered may send nothing."""
+_LEAST_BYTES_A_SECOND: Final = 1e5
+"""From `_SILENCE_SECONDS` on: slower than that a build is quicker."""
 _MOST_BYTES: Final = 512 * 2**20
 """Of a file; the largest is a fifth of that."""
 _PIECE: Final = 2**20
@@ -40,17 +43,22 @@ class Downloads:
     """Fetcher that stops for good when a server doesn't answer: a machine without a way out has none to any of them."""
 
     def __init__(
-        self, pins: Mapping[str, Official], environment: Mapping[str, str], progress: Progress
+        self,
+        pins: Mapping[str, Official],
+        environment: Mapping[str, str],
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pins = pins
         self._server = environment.get(SETTING, "").rstrip("/")
         self._progress = progress
+        self._clock = clock
         self._refused = f"{SETTING}=none" if self._server == "none" else ""
 
     def fetch(self, names: Sequence[str], folder: Path) -> set[str]:
         """Fetch what can be had of the programs into the folder, and return their names; the others are to be built.
 
-        Raises ControlPlaneUnavailable when a file isn't the pinned one.
+        Raises ControlPlaneUnavailable when a file isn't the pinned one, or can't be written.
         """
         sizes = self._sizes({name: self._pins[name] for name in names if name in self._pins})
         if not sizes:
@@ -68,6 +76,11 @@ class Downloads:
                 fetched.add(name)
         except _Unreachable as error:
             self._refuse(error)
+        except OSError as error:
+            raise ControlPlaneUnavailable(
+                f"programs can't be written to {folder} ({error}): they need {total / 1e6:.0f} MB there, or set "
+                "XDG_CACHE_HOME to another folder"
+            ) from error
         return fetched
 
     def _sizes(self, wanted: Mapping[str, Official]) -> dict[str, int]:
@@ -89,7 +102,7 @@ class Downloads:
         return f"{self._server}/{official.url.split('://')[1]}" if self._server else official.url
 
     def _size(self, official: Official) -> int:
-        with self._open("HEAD", official, _CONNECT_SECONDS) as answer:
+        with self._open("HEAD", official, _CONNECT_SECONDS) as answer, self._reasons(official):
             return int(answer.headers.get("Content-Length") or 0)
 
     def _file(self, name: str, official: Official, size: int, folder: Path) -> None:
@@ -109,16 +122,20 @@ class Downloads:
 
     def _save(self, name: str, official: Official, size: int, target: Path) -> None:
         digest = hashlib.sha256()
-        started, done = time.monotonic(), 0
+        started, done = self._clock(), 0
         with self._open("GET", official, _SILENCE_SECONDS) as answer, target.open("wb") as file:
             while piece := self._piece(official, answer):
                 digest.update(piece)
                 file.write(piece)
-                done += len(piece)
+                before, done = done, done + len(piece)
                 if done > _MOST_BYTES:
                     raise _Unreachable(f"{self._url(official)} is larger than {_MOST_BYTES // 2**20} MiB")
-                elapsed = time.monotonic() - started
-                if elapsed > 1:
+                elapsed = self._clock() - started
+                if elapsed > _SILENCE_SECONDS and done < elapsed * _LEAST_BYTES_A_SECOND:
+                    raise _Unreachable(
+                        f"{self._url(official)} comes too slowly, {done / elapsed / 1e3:.0f} kB/s"
+                    )
+                if elapsed > 1 and done // 10**6 > before // 10**6:
                     estimate = elapsed * max(size, done) / done
                     self._progress.count(
                         f"{name}: fetching MB", done // 10**6, max(size, done) // 10**6, elapsed, estimate
@@ -134,13 +151,16 @@ class Downloads:
 
     def _piece(self, official: Official, answer: http.client.HTTPResponse) -> bytes:
         with self._reasons(official):
-            return answer.read(_PIECE)
+            # What has come: `read` would wait until all of the piece has, however long that takes.
+            return answer.read1(_PIECE)
 
     def _open(self, method: str, official: Official, seconds: float) -> http.client.HTTPResponse:
         with self._reasons(official):
             request = urllib.request.Request(self._url(official), method=method)
             answer = urllib.request.urlopen(request, timeout=seconds)
-            assert isinstance(answer, http.client.HTTPResponse)
+            if not isinstance(answer, http.client.HTTPResponse):  # a setting, or a redirection, that is none
+                answer.close()
+                raise urllib.error.URLError("not an HTTP server")
             return answer
 
     @contextlib.contextmanager

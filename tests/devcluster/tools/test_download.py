@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import tarfile
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from devcluster.errors import ControlPlaneUnavailable
 from devcluster.progress import Progress
-from devcluster.tools.download import SETTING
+from devcluster.tools.download import SETTING, Downloads
 from devcluster.tools.modules import KUBERNETES, MODULES
 from devcluster.tools.official import OFFICIAL, Official
 from devcluster.tools.toolbox import CONTROL_PLANE, HELM, Toolbox, cache_folder
@@ -183,6 +184,32 @@ def test_none_fetches_nothing(tmp_path: Path) -> None:
     assert here.box.provide(("etcd",))["etcd"].is_file()
     assert "fetch" not in here.said.getvalue()
     assert "building etcd with Go" in here.said.getvalue()
+
+
+def test_a_setting_that_is_no_http_server_fetches_nothing(tmp_path: Path) -> None:
+    there = program(tmp_path / "files" / "published.example" / "v1" / "etcd", SCRIPT.decode())
+    assert there.is_file()
+    here = machine(tmp_path, f"file://{tmp_path / 'files'}", {"etcd": published("etcd")})
+    assert here.box.provide(("etcd",))["etcd"].is_file()
+    assert "can't be had (not an HTTP server), so no more is fetched" in here.said.getvalue()
+    assert "building etcd with Go" in here.said.getvalue()
+
+
+def test_a_transfer_that_takes_longer_than_a_build_is_given_up(tmp_path: Path, server: Server) -> None:
+    server.files = {"/published.example/v1/etcd": SCRIPT}
+    said = io.StringIO()
+    minutes = itertools.count(0, 60).__next__
+    downloads = Downloads({"etcd": published("etcd")}, {SETTING: server.url}, Progress(said), minutes)
+    assert downloads.fetch(["etcd"], tmp_path) == set()
+    assert "comes too slowly, 0 kB/s, so no more is fetched" in said.getvalue()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_can_not_be_written_is_named_with_the_way_out(tmp_path: Path, server: Server) -> None:
+    server.files = {"/published.example/v1/etcd": SCRIPT}
+    downloads = Downloads({"etcd": published("etcd")}, {SETTING: server.url}, Progress(io.StringIO()))
+    with pytest.raises(ControlPlaneUnavailable, match=r"gone.*XDG_CACHE_HOME"):
+        downloads.fetch(["etcd"], tmp_path / "gone")
 
 
 def test_official_programs_are_of_the_versions_that_are_built() -> None:
