@@ -13,7 +13,7 @@ trap 'kill $(jobs -p) 2> /dev/null || true; wait; rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check uv
 "$folder/venv/bin/uv" pip install --quiet --python "$folder/venv/bin/python" "transformers[serving]==5.23.0" \
-    torch==2.15.0 torchvision==0.29.2 pillow
+    torch==2.15.0 torchvision==0.29.2 pillow==13.0.0
 cd "$folder"
 export HOME="$folder" HF_HUB_OFFLINE=1
 cat > make.py <<'PYTHON'
