@@ -1,6 +1,7 @@
 """A server of others, in a process group of its own."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Final
 import aiohttp
 
 LOG: Final = "server.log"
+LAST: Final = 2000
+"""Bytes of it that an error has."""
 
 
 @asynccontextmanager
@@ -25,21 +28,25 @@ async def started(
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        await _healthy(url, process, seconds)
+        if not await _healthy(url, process, seconds):
+            last = (folder / LOG).read_text(errors="replace")[-LAST:]
+            raise RuntimeError(f"{command[0]} ended with {process.returncode} before it answered: {last}")
         yield url, process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself, and nothing of it is left
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
-async def _healthy(url: str, process: asyncio.subprocess.Process, seconds: float) -> None:
+async def _healthy(url: str, process: asyncio.subprocess.Process, seconds: float) -> bool:
+    """Return whether it answers, or has ended instead."""
     async with aiohttp.ClientSession() as http, asyncio.timeout(seconds):
         while process.returncode is None:
             try:
                 async with http.get(f"{url}/health") as answer:
                     if answer.status in (200, 404):  # 404: it answers, and has no such path
-                        return
+                        return True
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.1)
-    raise RuntimeError(f"{url} ended with {process.returncode}; what it wrote is in its log")
+    return False
