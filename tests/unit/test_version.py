@@ -25,6 +25,7 @@ def found(file: str, pattern: str) -> list[str]:
         ("charts/ocr-operator-crds/Chart.yaml", r'^(?:version|appVersion): "?([^"\n]+)"?$', 2),
         ("charts/ocr-resources/Chart.yaml", r'^(?:version|appVersion): "?([^"\n]+)"?$', 2),
         ("docs/upgrades.md", r"version: ~([\d.]+),", 3),
+        ("docs/kubectl-plugin.md", r"^versions +ok .* operator ([\d.]+),", 1),
         ("Dockerfile.operator", r"^ARG VERSION=(.+)$", 1),
         ("Dockerfile.inference", r"^ARG VERSION=(.+)$", 1),
         ("plugin/krew/ocr.yaml", r"^  version: v(.+)$", 1),
