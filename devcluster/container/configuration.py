@@ -93,6 +93,8 @@ def kubelet(network: NodeNetwork, *, client_authority: Path) -> str:
         # takes cgroups in either version, and must not evict pods because of what others do.
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
+        # Else it adds chains and a rule that drops packets to the machine's firewall, and leaves them there.
+        "makeIPTablesUtilChains": False,
         "failSwapOn": False,
         "localStorageCapacityIsolation": False,
         "imageGCHighThresholdPercent": 100,

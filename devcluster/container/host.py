@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from devcluster.container import configuration
+from devcluster.container import configuration, kernel
 from devcluster.errors import StartFailed
 from devcluster.machine import processes
 from devcluster.machine.layout import Identity
@@ -30,6 +30,7 @@ def prepare(network: NodeNetwork, shim: Path, client_authority: Path) -> None:
     folder = network.folder
     (folder / "cni").mkdir(parents=True)
     folder.chmod(0o700)
+    kernel.keep(network.kernel)
     (folder / "cni" / "10-bridge.conflist").write_text(configuration.cni(network))
     (folder / "containerd.toml").write_text(configuration.containerd(network, shim))
     (folder / "kubelet.json").write_text(configuration.kubelet(network, client_authority=client_authority))
@@ -79,6 +80,8 @@ def clear(network: NodeNetwork) -> None:
         with contextlib.suppress(OSError):
             folder.rmdir()
     shutil.rmtree(network.folder, ignore_errors=True)
+    if not any(path.is_dir() for path in network.kernel.parent.glob("*")):  # the last node gives them back
+        kernel.give_back(network.kernel)
 
 
 def groups(cgroup: str) -> Iterator[Path]:

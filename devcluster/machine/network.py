@@ -42,6 +42,11 @@ class NodeNetwork:
         return Path(f"/var/lib/ocr-devcluster/{self.block}")
 
     @property
+    def kernel(self) -> Path:
+        """Return the file that has the kernel's settings from before the first node, which all nodes share."""
+        return self.folder.parent / "kernel.json"
+
+    @property
     def cgroup(self) -> str:
         """The parent of the containers' cgroups, by which their processes are found."""
         return f"/ocr-devcluster-{self.block}"

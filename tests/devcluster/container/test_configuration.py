@@ -50,6 +50,7 @@ def test_kubelet_lets_nobody_in_without_a_certificate() -> None:
     assert told["authorization"] == {"mode": "Webhook"}
     assert (told["address"], told["readOnlyPort"]) == (NETWORK.node, 0)
     assert told["cgroupRoot"] == NETWORK.cgroup
+    assert told["makeIPTablesUtilChains"] is False, "no firewall is touched"
     command = configuration.kubelet_command(Path("/kubelet"), NETWORK, "gpu-a", Path("/k"))
     assert {f"--root-dir={FOLDER}/kubelet", "--hostname-override=gpu-a", "--kubeconfig=/k"} <= set(command)
 
