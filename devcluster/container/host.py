@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from devcluster.container import configuration, kernel
+from devcluster.container import configuration, kernel, traces
 from devcluster.errors import StartFailed
 from devcluster.machine import processes
 from devcluster.machine.layout import Identity
@@ -79,6 +79,8 @@ def clear(network: NodeNetwork) -> None:
                     inner.rmdir()
         with contextlib.suppress(OSError):
             folder.rmdir()
+    for file in traces.files(network):
+        file.unlink(missing_ok=True)
     shutil.rmtree(network.folder, ignore_errors=True)
     if not any(path.is_dir() for path in network.kernel.parent.glob("*")):  # the last node gives them back
         kernel.give_back(network.kernel)

@@ -6,6 +6,7 @@ Needs root and what `devcluster.container.requirements` names; the images are bu
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from devcluster.cluster import Cluster
-from devcluster.container import host, requirements
+from devcluster.container import host, requirements, traces
 from devcluster.errors import DevclusterError
 from ocr_wire import live_settings, names
 from tests.support.lacking import lacks
@@ -258,15 +259,30 @@ def test_uninstall_leaves_pods_that_serve_and_a_new_installation_takes_them_over
     until(lambda: not node.pods("pages") or None)
 
 
+@pytest.mark.node
 def test_node_gives_back_what_it_took(archives: list[Path], tmp_path: Path) -> None:
+    rules = firewall()
     with Cluster.start(tmp_path / "cluster", nodes=1, gpus=0, containers=True) as cluster:
         network = Node(cluster).network
         assert network.folder.is_dir()
+        assert firewall() == rules
     assert not network.folder.exists()
     assert not list(host.mounts(network.folder))
     assert not list(host.groups(network.cgroup))
     links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
     assert network.bridge not in links.split()
+    assert traces.files(network) == []
+    assert firewall() == rules
+
+
+def firewall() -> list[str]:
+    """Return the rules and chains of this machine."""
+    program = shutil.which("iptables")
+    return [
+        subprocess.run([program, "-t", table, "-S"], capture_output=True, text=True, check=True).stdout
+        for table in ("filter", "nat", "mangle")
+        if program is not None
+    ]
 
 
 def test_one_machine_is_one_node(tmp_path: Path) -> None:
