@@ -67,8 +67,7 @@ def _swap_out(folders: Sequence[str]) -> int:
         ]
         total = sum(high - low for low, high, _ in ranges)
         with _file(folders or (tempfile.gettempdir(), *FOLDERS), total) as descriptor:
-            _replace(calls, ranges, descriptor)
-    return total
+            return _replace(calls, ranges, descriptor)
 
 
 def give_back() -> None:
@@ -106,8 +105,10 @@ def _advise(start: int, size: int, *advices: int) -> None:
         libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice)
 
 
-def _replace(calls: TwoCalls, ranges: Iterable[tuple[int, int, memory_map.Mapping]], descriptor: int) -> None:
-    offset = 0
+def _replace(calls: TwoCalls, ranges: Iterable[tuple[int, int, memory_map.Mapping]], descriptor: int) -> int:
+    """Replace what of the ranges is still there; returns bytes. Python has freed some since it read what there is: the
+    reading itself takes a megabyte, which may be the end of the heap."""
+    offset = replaced = 0
     for low, high, mapping in ranges:
         protection = sum(
             bit
@@ -117,8 +118,17 @@ def _replace(calls: TwoCalls, ranges: Iterable[tuple[int, int, memory_map.Mappin
         reserve = memory_map.NO_RESERVE not in mapping.flags
         for start in range(low, high, PIECE_BYTES):
             size = min(PIECE_BYTES, high - start)
-            calls.replace(start, size, descriptor, offset, protection=protection, reserve=reserve)
+            pieces = [(start, size)]
+            while pieces:
+                at, length = pieces.pop()
+                where = offset + at - start
+                if calls.replace(at, length, descriptor, where, protection=protection, reserve=reserve):
+                    replaced += length
+                elif length > mmap.PAGESIZE:  # find what is gone by halves
+                    half = length // mmap.PAGESIZE // 2 * mmap.PAGESIZE
+                    pieces += [(at + half, length - half), (at, half)]
             offset += size
+    return replaced
 
 
 @contextlib.contextmanager

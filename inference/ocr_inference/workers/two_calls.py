@@ -87,10 +87,12 @@ class TwoCalls:
 
     def replace(
         self, address: int, size: int, descriptor: int, offset: int, *, protection: int, reserve: bool = True
-    ) -> None:
+    ) -> bool:
         """Copy `size` bytes at `address` to the file and map them from there, privately: later writes stay in this
-        process, and the file as it is. All of them are multiples of the system's page size. Raises `OSError` before
-        anything is done."""
+        process, and the file as it is. All of them are multiples of the system's page size. Returns whether it was
+        done: not where a part of that memory has been freed by now. Raises `OSError` before anything is done."""
+        if not self._is_mapped(address, size):
+            return False
         copy = self.map(0, size, descriptor, offset)
         flags = mmap.MAP_PRIVATE | MAP_FIXED | (0 if reserve else MAP_NORESERVE)
         here, first, second = (self.start + index * _CONTEXT_BYTES for index in range(3))
@@ -102,6 +104,13 @@ class TwoCalls:
         # What was written just now would count as in use otherwise, and a kubelet counts that as the pod's.
         self._libc.madvise(*_words(copy, size, _MADV_COLD))
         self.unmap(copy, size)
+        return True
+
+    def _is_mapped(self, address: int, size: int) -> bool:
+        """Return whether this process has all of that memory: copying what it has freed would end it."""
+        pages = ctypes.create_string_buffer(size // mmap.PAGESIZE)
+        mincore = self._libc.mincore
+        return not mincore(*_words(address, size), pages)
 
     def _prepare(self, context: int, then: int, stack: int, function: str, *arguments: int) -> None:
         self._libc.getcontext(*_words(context))

@@ -113,6 +113,28 @@ def test_memory_that_a_file_has_taken_over(then: str, disk: Path) -> None:
     assert list(disk.iterdir()) == [], "the file has no name"
 
 
+FREED = """
+import ctypes, mmap, os, tempfile, sys
+from ocr_inference.workers.two_calls import TwoCalls
+protection = mmap.PROT_READ | mmap.PROT_WRITE
+page = mmap.PAGESIZE
+with TwoCalls() as calls, tempfile.TemporaryFile(dir=sys.argv[1]) as file:
+    os.ftruncate(file.fileno(), 3 * page)
+    start = calls.map(0, 3 * page, -1, 0, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    ctypes.memset(start, 7, 3 * page)
+    calls.unmap(start + 2 * page, page)
+    assert not calls.replace(start, 3 * page, file.fileno(), 0, protection=protection)
+    assert calls.replace(start, 2 * page, file.fileno(), 0, protection=protection)
+    assert ctypes.string_at(start, 2 * page) == bytes([7]) * 2 * page
+    assert os.pread(file.fileno(), 3 * page, 0) == bytes([7]) * 2 * page + bytes(page)
+"""
+
+
+def test_memory_that_is_freed_before_its_turn_is_left_out(disk: Path) -> None:
+    """Reading which memory there is takes some itself, and frees it again."""
+    run(FREED, disk)
+
+
 REFUSED = """
 import sys, threading
 from ocr_inference.workers import swap_file
