@@ -29,6 +29,8 @@ MAX_MOVES: Final = 1000
 """Sentences kept for the next Event, which has the last one and their number."""
 SET_BACK_SECONDS: Final = 600.0
 """After so long it is said again that the same fields of a child are set back."""
+UNKNOWN_RESERVED: Final = ".status.liveSettings.reserved: field not declared in schema"
+"""What the API server says of a status with reserved revisions by a definition that has no such field."""
 MOVES_BURST: Final = 5
 MOVES_SPACING_SECONDS: Final = 120.0
 """Of Events about an awake set, which may change all day: a few at once, then half of what the recorder grants."""
@@ -128,9 +130,7 @@ class Reporter:
             return early
         ref = api.ref_of(body)
         try:
-            answer = await self._kube.apply_status(
-                ref, after, resource_version=body["metadata"]["resourceVersion"]
-            )
+            answer = await self._apply(ref, after, body["metadata"]["resourceVersion"])
         except api.KubeError as error:
             self._metrics.status_writes.labels("failed").inc()
             if isinstance(error, api.Conflict):
@@ -143,6 +143,18 @@ class Reporter:
         moves = report.take_moves(self._time())
         report.news = (report.news + status.events(before, after, reported, moves, announced))[-MAX_NEWS:]
         return answer
+
+    async def _apply(self, ref: api.Ref, after: Mapping[str, Any], version: str) -> api.Json:
+        """Write a status, without reserved revisions where the definition is of a version that had none: the API server
+        refuses all of a status for a field that it doesn't know.
+        """
+        try:
+            return await self._kube.apply_status(ref, after, resource_version=version)
+        except api.Refused as error:
+            if not error.message.endswith(UNKNOWN_RESERVED):
+                raise
+        live = {field: value for field, value in after["liveSettings"].items() if field != "reserved"}
+        return await self._kube.apply_status(ref, {**after, "liveSettings": live}, resource_version=version)
 
     def _step_waits(self, report: Report, step: status.Step, now: float) -> float:
         """Return the seconds until a step is to be written: none for a turn while little is late."""

@@ -22,7 +22,7 @@ from ocr_operator.controllers.fence import Fence, NotOurs, lets
 from ocr_operator.controllers.passes import REFUSED_SECONDS, STARTING_SECONDS
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
-from ocr_operator.controllers.reports import STATUS_WRITES, STEP_SECONDS, Reporter
+from ocr_operator.controllers.reports import STATUS_WRITES, STEP_SECONDS, UNKNOWN_RESERVED, Reporter
 from ocr_operator.controllers.startups import PERIOD_SECONDS
 from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import WorkQueue
@@ -358,6 +358,28 @@ async def test_another_write_of_a_new_process_reserves_revisions_too(desk: Desk)
     assert dict(desk.kube.calls) == {}
     await reconciled(desk)
     assert (await desk.status())["liveSettings"]["revision"] == reserved + 1
+
+
+class OlderDefinition(FakeKube):
+    """An API server whose definition of the resource has no reserved revisions."""
+
+    async def apply_status(self, ref: api.Ref, status: api.Json, *, resource_version: str) -> api.Json:
+        if "reserved" in status.get("liveSettings", {}):
+            problem = "failed to create typed patch object (default/invoices; ocr-operator.io/v1alpha1)"
+            raise api.Refused(ref, 500, f"{problem}: {UNKNOWN_RESERVED}")
+        return await super().apply_status(ref, status, resource_version=resource_version)
+
+
+async def test_older_definition_takes_revisions_that_are_recorded_first() -> None:
+    async with at_work(OlderDefinition()) as desk:
+        await desk.make()
+        await desk.pod(observations.raw_pod(annotations={}))
+        await reconciled(desk)
+        for revision in (2, 3):
+            await desk.change("/spec/idle", {"offloadAfterSeconds": revision})
+            assert await desk.reconcile() == 0.0
+            live = (await desk.status())["liveSettings"]
+            assert (live["revision"], "reserved" in live) == (revision, False)
 
 
 async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> None:
