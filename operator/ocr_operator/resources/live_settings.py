@@ -117,14 +117,15 @@ def reserve(recorded: Revision | None, newest: int, issued: Issued | None) -> Bl
     held = _held(recorded, issued)
     if held is None:
         return Block(known + 1, known + BLOCK)
-    if held.block.last - newest >= BLOCK // 2:
-        return held.block
-    return Block(held.block.first, known + BLOCK)
+    # The status may get an older revision than pods have heard of: of a pass that began while a Lease was away.
+    first = max(held.block.first, held.newest.revision + 1)
+    enough = held.block.last - newest >= BLOCK // 2
+    return Block(first, held.block.last if enough else known + BLOCK)
 
 
 def issued(status: Mapping[str, Any], block: Block) -> Issued | None:
-    """Return what was handed out once a status is written that reserves `block`; None where the API server hasn't kept
-    the field, since the definition is an older one.
+    """Return what was handed out once a status is written that reserves `block`; None where it has no such field,
+    since the definition is an older one.
     """
     stored = revision(status)
     return Issued(stored, block) if stored is not None and stored.reserved == block.last else None

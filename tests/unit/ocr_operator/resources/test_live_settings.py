@@ -126,9 +126,22 @@ def test_a_block_that_is_used_up_is_waited_for() -> None:
 def test_reserving_alone_changes_nothing_while_half_is_left() -> None:
     recorded = Revision(6, "0" * 16, 21)
     mine = Issued(recorded, Block(6, 21))
-    assert live_settings.reserve(recorded, 6, mine) == Block(6, 21)
-    assert live_settings.reserve(recorded, 20, mine) == Block(6, 37)
+    assert live_settings.reserve(recorded, 6, mine) == Block(7, 21)
+    assert live_settings.reserve(recorded, 20, mine) == Block(7, 37)
     assert live_settings.reserve(recorded, 6, None) == Block(22, 37), "others may have used what is reserved"
+
+
+def test_status_of_an_older_revision_frees_none_that_was_handed_out() -> None:
+    recorded = Revision(5, digest(make_values()), 21)
+    mine = Issued(Revision(7, "0" * 16, 21), Block(6, 21))
+    block = live_settings.reserve(recorded, recorded.revision, mine)
+    written = {"liveSettings": {"revision": 5, "hash": recorded.hash, "reserved": block.last}}
+    step = live_settings.advance(
+        live_settings.revision(written),
+        make_values(logLevel="debug"),
+        issued=live_settings.issued(written, block),
+    )
+    assert step.revision.revision > 7
 
 
 def test_a_definition_of_before_keeps_no_reservation() -> None:
