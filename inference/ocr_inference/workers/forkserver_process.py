@@ -36,8 +36,9 @@ REST_SECONDS = 2.0
 class ForkLoop:
     """Waits for orders to fork and for the ends of its children, in one thread."""
 
-    def __init__(self, control: socket.socket, rest: Callable[[], None]) -> None:
-        """Prepare; `rest` is called when nothing has come for `REST_SECONDS`, once until something comes."""
+    def __init__(self, control: socket.socket, rest: Callable[[Callable[[], bool]], None]) -> None:
+        """Prepare; `rest` is called when nothing has come for `REST_SECONDS`, once until something comes. It is given
+        what says that something has come meanwhile."""
         self._control = control
         self._rest = rest
         self._orders = msgspec.msgpack.Decoder(fork_messages.Fork)
@@ -53,7 +54,7 @@ class ForkLoop:
             events = self._poll.poll(None if rests else REST_SECONDS * 1000)
             rests = not events
             if rests:
-                self._rest()
+                self._rest(lambda: bool(self._poll.poll(0)))
             for descriptor, _ in events:
                 if descriptor in self._children:
                     self._bury(descriptor)
@@ -160,18 +161,20 @@ class Rest:
         """Prepare; with `swaps` a file takes over the memory, where that can be."""
         self._swaps = swaps
 
-    def __call__(self) -> None:
-        """Swap out the first time, and each time give back what was used since."""
+    def __call__(self, wanted: Callable[[], bool]) -> None:
+        """Swap out until all is, and each time give back what was used since; end soon when `wanted`."""
         if self._swaps:
-            self._swaps = False
             began = time.monotonic()
             try:
-                size = swap_file.swap_out()
+                size = swap_file.swap_out(wanted=wanted)
             except swap_file.CantSwap as error:
+                self._swaps = False
                 _log(f"its memory isn't swapped out: {error}")
             else:
+                self._swaps = wanted()  # the next rest does the rest
                 _log(f"swapped {size >> 20} MiB out in {time.monotonic() - began:.1f} s")
-        swap_file.give_back()
+        if not wanted():
+            swap_file.give_back()
 
 
 def _log(text: str) -> None:

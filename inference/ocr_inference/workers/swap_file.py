@@ -13,7 +13,7 @@ import ctypes
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,32 +42,35 @@ class CantSwap(Exception):
     """Says why the memory stays."""
 
 
-def swap_out(folders: Sequence[str] = ()) -> int:
+def swap_out(folders: Sequence[str] = (), *, wanted: Callable[[], bool] = lambda: False) -> int:
     """Write this process's memory to a file in the first suitable folder and map it from there; returns bytes.
+
+    Where the process is `wanted`, the rest stays in memory, and can be swapped out later. That is asked between pieces:
+    a slow disk lets one be written as fast as it writes itself.
 
     Raises `CantSwap`. This process must have a single thread, and no handler of a signal.
     """
     if not supported():
         raise CantSwap("it takes glibc on x86-64 or arm64")
     try:
-        return _swap_out(folders)
+        return _swap_out(folders, wanted)
     except OSError as error:  # what was replaced stays replaced
         raise CantSwap(str(error)) from error
 
 
-def _swap_out(folders: Sequence[str]) -> int:
+def _swap_out(folders: Sequence[str], wanted: Callable[[], bool]) -> int:
     if len(os.listdir("/proc/self/task")) > 1:
         raise CantSwap("the process has several threads")
-    wanted = memory_map.to_swap_out(memory_map.parse(_SMAPS.read_text()))
+    found = memory_map.to_swap_out(memory_map.parse(_SMAPS.read_text()))
     with TwoCalls() as calls:
         ranges = [
             (low, high, each)
-            for each in wanted
+            for each in found
             for low, high in memory_map.without(each, calls.start, calls.start + calls.size)
         ]
         total = sum(high - low for low, high, _ in ranges)
         with _file(folders or (tempfile.gettempdir(), *FOLDERS), total) as descriptor:
-            return _replace(calls, ranges, descriptor)
+            return _replace(calls, ranges, descriptor, wanted)
 
 
 def give_back() -> None:
@@ -105,9 +108,17 @@ def _advise(start: int, size: int, *advices: int) -> None:
         libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice)
 
 
-def _replace(calls: TwoCalls, ranges: Iterable[tuple[int, int, memory_map.Mapping]], descriptor: int) -> int:
-    """Replace what of the ranges is still there; returns bytes. Python has freed some since it read what there is: the
-    reading itself takes a megabyte, which may be the end of the heap."""
+def _replace(
+    calls: TwoCalls,
+    ranges: Iterable[tuple[int, int, memory_map.Mapping]],
+    descriptor: int,
+    wanted: Callable[[], bool],
+) -> int:
+    """Replace what of the ranges is still there, until `wanted`; returns bytes.
+
+    Python has freed some since it read what there is: the reading itself takes a megabyte, which may be the end of the
+    heap.
+    """
     offset = replaced = 0
     for low, high, mapping in ranges:
         protection = sum(
@@ -117,6 +128,10 @@ def _replace(calls: TwoCalls, ranges: Iterable[tuple[int, int, memory_map.Mappin
         )
         reserve = memory_map.NO_RESERVE not in mapping.flags
         for start in range(low, high, PIECE_BYTES):
+            if wanted():
+                os.ftruncate(descriptor, offset)  # gives back what was allocated
+                os.ftruncate(descriptor, offset + BEYOND_BYTES)
+                return replaced
             size = min(PIECE_BYTES, high - start)
             pieces = [(start, size)]
             while pieces:

@@ -44,6 +44,17 @@ assert digest() == before
 """
 """More than 100 MiB of memory, in one piece and in a million."""
 
+INTERRUPTED = SWAPS.replace(
+    "size = swap_file.swap_out((sys.argv[1],))\n",
+    """
+asked = iter([False, False, True])
+first = swap_file.swap_out((sys.argv[1],), wanted=lambda: next(asked))
+assert 0 < first <= 2 * swap_file.PIECE_BYTES, first
+assert digest() == before
+size = swap_file.swap_out((sys.argv[1],))
+""",
+)
+
 THEN = {
     "what is written later stays in the process": """
 numbers[7] = "other"
@@ -111,6 +122,10 @@ def disk(tmp_path: Path) -> Path:
 def test_memory_that_a_file_has_taken_over(then: str, disk: Path) -> None:
     run(SWAPS + then, disk)
     assert list(disk.iterdir()) == [], "the file has no name"
+
+
+def test_process_that_is_wanted_meanwhile_goes_on_after_a_piece_and_does_the_rest_later(disk: Path) -> None:
+    run(INTERRUPTED, disk)
 
 
 FREED = """
