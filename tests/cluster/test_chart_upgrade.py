@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import definitions
 from tests.support.operators import Local, run_helm
@@ -153,6 +154,46 @@ def test_definitions_operator_and_resources_are_installed_as_one_release(
         assert place.kubectl("get", *definitions.names(), "-o", "name").count("customresourcedefinition") == 2
         owning = ("--set=ocr-operator.crds.enabled=true", "--take-ownership")
         helm("install", "ours", chart, *owning, "--wait", "--timeout=120s")
+    finally:
+        operator.close()
+
+
+def test_operator_of_today_works_with_the_first_definitions(
+    empty_cluster: support.Place, namespace: str, tmp_path: Path
+) -> None:
+    """`helm upgrade` leaves them as they are without `crds.enabled`: fields that they lack can't be written."""
+    place = empty_cluster
+    place.kubectl("apply", "--server-side", "-f", str(FROZEN / "chart" / "files"))
+    definitions.established(place.kubectl)
+    operator = Local(place, namespace, tmp_path / "operator.log")
+    operator.start()
+
+    def values(status: dict[str, Any]) -> dict[str, str]:
+        return {each["field"]: each["value"] for each in status["liveSettings"]["sources"]}
+
+    def said(offload: int) -> int:
+        found = json.loads(place.kubectl("get", "ocrdeployment/invoices", "-n", namespace, "-o", "json"))
+        status = found.get("status", {})
+        known = "liveSettings" in status and values(status)["idle.offloadAfterSeconds"] == str(offload)
+        return int(status["liveSettings"]["revision"]) if known else 0
+
+    try:
+        body: dict[str, Any] = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": "invoices", "namespace": namespace},
+            "spec": {
+                "models": [{"name": "pp-ocr", "engine": "rapidocr"}],
+                "gpu": {"sharing": "none"},
+                "idle": {"offloadAfterSeconds": 5},
+            },
+        }
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        until(lambda: said(5), what="the status has the first revision")
+        first = said(5)
+        body["spec"]["idle"] = {"offloadAfterSeconds": 7}
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        until(lambda: said(7) > first, what="the status has a newer one")
     finally:
         operator.close()
 
