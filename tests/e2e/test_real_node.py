@@ -80,8 +80,11 @@ def test_helm_test_passes_and_leaves_nothing(node: Node) -> None:
     assert "Phase:          Succeeded" in node.helm("test", RELEASE)
     assert node.get(names.RESOURCE)["items"] == []
     kinds = "pods,roles,rolebindings,serviceaccounts"
-    left = node.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=name")
-    assert "selftest" not in left
+
+    def all_gone() -> bool:
+        return "selftest" not in node.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=name")
+
+    until(all_gone)  # pods of a resource that is gone end by and by
 
 
 @pytest.mark.node

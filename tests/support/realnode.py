@@ -1,6 +1,7 @@
 """A real node with the chart on it, as tests see it, and what lets a machine have one."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -161,7 +162,16 @@ class Node:
         ]
         [limit] = limits
         before = limit.read_text()
-        limit.write_text(str(self.held(pod) + spare))  # what the kernel caches of files goes first
+
+        def limited() -> bool:
+            try:  # what the kernel caches of files goes first, which may have to be written to the disk before
+                return limit.write_text(str(self.held(pod) + spare)) > 0
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                return False
+
+        until(limited)
         try:
             yield
         finally:

@@ -44,7 +44,18 @@ _ENVIRONMENT = (
     ),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "ORT_", "HF_", "PYTORCH_", "TORCH_", "VLLM_")
+_ENVIRONMENT_PREFIXES = (
+    "CUDA_",
+    "NVIDIA_",
+    "OMP_",
+    "GOMP_",
+    "MKL_",
+    "ORT_",
+    "HF_",
+    "PYTORCH_",
+    "TORCH_",
+    "VLLM_",
+)
 _HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Have fresh memory in pages of 2 MiB where the kernel grants them on request: a worker's first page takes 100 MB of
 it, and each later page as much again. Nothing changes where glibc is older than 2.35 or the kernel refuses."""
