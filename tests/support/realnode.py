@@ -1,7 +1,6 @@
 """A real node with the chart on it, as tests see it, and what lets a machine have one."""
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -123,10 +122,14 @@ class Node:
         return self.held(pod), (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
 
     def held(self, pod: Mapping[str, Any]) -> int:
-        """Return the memory of a pod's processes that no file gives back, in bytes."""
-        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in self.processes(pod))
-        lines = (re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", status, re.MULTILINE) for status in statuses)
-        return 1024 * sum(int(each) for found in lines for each in found)
+        """Return the memory of a pod's container that no file gives back, in bytes: also that of files in memory which
+        no process has mapped.
+        """
+        [text] = [
+            found.read_text() for group in self.groups(pod) if (found := group / "memory.stat").is_file()
+        ]
+        fields = dict(line.split() for line in text.splitlines())
+        return int(fields.get("anon", fields.get("rss", 0))) + int(fields["shmem"])
 
     def processes(self, pod: Mapping[str, Any]) -> list[int]:
         """Return the processes of a pod's only container by this machine's numbers, first its first."""
@@ -162,16 +165,7 @@ class Node:
         ]
         [limit] = limits
         before = limit.read_text()
-
-        def limited() -> bool:
-            try:  # what the kernel caches of files goes first, which may have to be written to the disk before
-                return limit.write_text(str(self.held(pod) + spare)) > 0
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                return False
-
-        until(limited)
+        limit.write_text(str(self.held(pod) + spare))  # what the kernel caches of files goes first
         try:
             yield
         finally:
