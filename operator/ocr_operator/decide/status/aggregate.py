@@ -11,6 +11,7 @@ from ocr_operator.decide.status.conditions import Verdict
 from ocr_operator.decide.status.types import Fault, Seen
 from ocr_operator.resources import observed
 from ocr_operator.resources.live_override import LiveOverride
+from ocr_operator.resources.reading import mapping
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
 from ocr_wire.text import clean
@@ -61,18 +62,13 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime, *, compared: b
         }
         if seen.override is not None and not seen.override.ended(now):
             status["liveSettings"]["override"] = _override(seen.override)
-        if (reserved := _reserved(before)) is not None:
+        if (reserved := mapping(before, "liveSettings").get("reserved")) is not None:
             status["liveSettings"]["reserved"] = reserved
         if status != before and seen.reserved:
             status["liveSettings"]["reserved"] = seen.reserved
     elif known := before.get("liveSettings"):
         status["liveSettings"] = known
     return status
-
-
-def _reserved(status: Mapping[str, Any]) -> object:
-    live = status.get("liveSettings")
-    return live.get("reserved") if isinstance(live, Mapping) else None
 
 
 def _override(override: LiveOverride) -> dict[str, str]:

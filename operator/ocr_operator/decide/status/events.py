@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from ocr_operator.decide.placement import Placement
 from ocr_operator.decide.status.aggregate import previous
 from ocr_operator.resources import live_override
+from ocr_operator.resources.reading import mapping
 from ocr_wire import names
 from ocr_wire.conditions import CONDITIONS
 
@@ -174,15 +175,12 @@ def _rejected(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event
 
 
 def _override(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    live = status.get("liveSettings")
-    found = live.get("override") if isinstance(live, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    return mapping(mapping(status, "liveSettings"), "override")
 
 
 def _sources(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Field → its value and where it comes from."""
-    live = status.get("liveSettings")
-    listed = live.get("sources") if isinstance(live, Mapping) else None
+    listed = mapping(status, "liveSettings").get("sources")
     return {
         str(each.get("field")): (str(each.get("value")), str(each.get("from")))
         for each in (listed if isinstance(listed, list) else [])
@@ -191,5 +189,4 @@ def _sources(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _revision(status: Mapping[str, Any]) -> object:
-    live = status.get("liveSettings")
-    return live.get("revision") if isinstance(live, Mapping) else None
+    return mapping(status, "liveSettings").get("revision")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from ocr_operator.decide.status.aggregate import previous
+from ocr_operator.resources.reading import mapping
 
 PENDING: Final = "Pending"
 """The phase of a resource that has no ready pod, and with which nothing is wrong."""
@@ -35,9 +36,8 @@ def step(before: Mapping[str, Any], after: Mapping[str, Any]) -> Step:
 
 
 def _settings(status: Mapping[str, Any]) -> dict[str, object]:
-    live = status.get("liveSettings")
-    known = live if isinstance(live, Mapping) else {}
-    return {field: value for field, value in known.items() if field != "reserved"}
+    live = mapping(status, "liveSettings")
+    return {field: value for field, value in live.items() if field != "reserved"}
 
 
 def _turns(status: Mapping[str, Any]) -> dict[str, object]:
