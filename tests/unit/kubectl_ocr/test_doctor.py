@@ -1,6 +1,7 @@
 """`kubectl ocr doctor`: what each check says of a cluster, and how it is asked (kubectl is a small program)."""
 
 import asyncio
+import importlib.metadata
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,9 @@ from tests.support.fakekubectl import Fake
 from tests.support.resources import crd_schema
 
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
+VERSION = importlib.metadata.version("ocr-operator")
+"""Whose table the page shows."""
+IMAGE = f"registry.example/ocr-inference:{VERSION}"
 SHARED = {"sharing": "shared", "runtimeClassName": "nvidia"}
 
 
@@ -33,7 +37,7 @@ def made(type_: type[T], **body: Any) -> T:
     return found
 
 
-def definition(plural: str, version: str = "0.1.0", schema: dict[str, Any] | None = None) -> Definition:
+def definition(plural: str, version: str = VERSION, schema: dict[str, Any] | None = None) -> Definition:
     labels = {"app.kubernetes.io/version": version} if version else {}
     return made(
         Definition,
@@ -60,7 +64,7 @@ def operator(
     ]
     return made(
         Deployment,
-        metadata={"name": name, "namespace": "ocr-system", "labels": {"app.kubernetes.io/version": "0.1.0"}},
+        metadata={"name": name, "namespace": "ocr-system", "labels": {"app.kubernetes.io/version": VERSION}},
         spec={
             "replicas": wanted,
             "template": {"spec": {"containers": [{"name": "ocr-operator", "env": env}]}},
@@ -110,7 +114,7 @@ def pod(name: str = "invoices-1", waiting: str = "", *, message: str = "") -> Po
     return made(
         Pod,
         metadata={"name": name, "labels": {names.LABEL_DEPLOYMENT: "invoices"}},
-        spec={"containers": [{"name": names.CONTAINER, "image": "registry.example/ocr-inference:0.1.0"}]},
+        spec={"containers": [{"name": names.CONTAINER, "image": IMAGE}]},
         status={
             "conditions": [{"type": "Ready", "status": "False" if waiting else "True"}],
             "containerStatuses": [{"name": names.CONTAINER, "state": state}],
@@ -122,7 +126,7 @@ def facts(**change: Any) -> doctor.Facts:
     """A cluster in which all is well."""
     good: dict[str, Any] = {
         "namespace": "default",
-        "version": "0.1.0",
+        "version": VERSION,
         "now": NOW,
         "definitions": [definition(each) for each in (names.PLURAL, names.POLICY_PLURAL)],
         "operators": [operator()],
@@ -208,7 +212,7 @@ SICK: list[tuple[str, dict[str, Any], str, str]] = [
         "images",
         {"pods": [pod(waiting="ImagePullBackOff")]},
         "problem",
-        "registry.example/ocr-inference:0.1.0",
+        IMAGE,
     ),
     (
         "pods",
@@ -222,7 +226,7 @@ SICK: list[tuple[str, dict[str, Any], str, str]] = [
         "problem",
         "EngineMissing: no torch",
     ),
-    ("versions", {"version": "0.2.0"}, "warning", "plugin 0.2.0, operator 0.1.0"),
+    ("versions", {"version": "9.9.9"}, "warning", f"plugin 9.9.9, operator {VERSION}"),
 ]
 
 
@@ -255,7 +259,7 @@ def test_what_is_wrong_is_named_with_the_way_out(
             "definitions",
             {
                 "definitions": [
-                    definition(each, "0.2.0", OLDER) for each in (names.PLURAL, names.POLICY_PLURAL)
+                    definition(each, "9.9.9", OLDER) for each in (names.PLURAL, names.POLICY_PLURAL)
                 ]
             },
         ),
