@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,32 +14,15 @@ from pathlib import Path
 from aiohttp import web
 
 from ocr_inference import __version__, errors
-from ocr_inference.api import admission, appkeys, bodies, forms, middleware, origins
+from ocr_inference.api import admission, appkeys, forms, middleware, origins, routes
 from ocr_inference.api.bodies import Bodies
-from ocr_inference.api.control import controls, health
-from ocr_inference.api.control import settings as settings_route
-from ocr_inference.api.control import state as state_route
 from ocr_inference.api.control.latest_state import LatestState
 from ocr_inference.api.control.telemetry import Telemetry
-from ocr_inference.api.exports import pictures
-from ocr_inference.api.exports import routes as exports
-from ocr_inference.api.jobs import routes as jobs_routes
 from ocr_inference.api.jobs.view import Writer
-from ocr_inference.api.mcp import endpoint
-from ocr_inference.api.mistral import files as files_routes
-from ocr_inference.api.mistral import ocr as mistral_ocr
 from ocr_inference.api.mistral.file_store import FileStore
-from ocr_inference.api.ocr import base64_json, ocr, pdf
-from ocr_inference.api.openai import completions, models
-from ocr_inference.api.openapi import document as openapi_document
-from ocr_inference.api.openapi import operations
-from ocr_inference.api.openapi import routes as openapi
-from ocr_inference.api.openapi.document import Access
-from ocr_inference.api.peers import routes as peers_routes
 from ocr_inference.api.peers.client import Peers
 from ocr_inference.api.tokens import TokenFile
 from ocr_inference.api.ui import files as ui_files
-from ocr_inference.api.ui import page
 from ocr_inference.config import live_settings
 from ocr_inference.config.live_settings import LiveSettingsOwner
 from ocr_inference.config.settings import (
@@ -56,88 +39,16 @@ from ocr_inference.connections.phases import Phase
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.documents.places import Places
 from ocr_inference.engines import unusable
-from ocr_inference.errors import MCP_PATH, ApiError
+from ocr_inference.errors import ApiError
 from ocr_inference.jobs import making
 from ocr_inference.jobs.owner import Jobs
+from ocr_inference.manager import counting
 from ocr_inference.manager.manager import Elsewhere, Manager, nowhere
-from ocr_inference.manager.snapshot import Moments
 from ocr_inference.metrics import Metrics
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_wire import engines, names
-from ocr_wire.state import Model
-from ocr_wire.states import State
 
 log = logging.getLogger(__name__)
-
-CALLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
-    ("POST", names.PATH_OCR, ocr.ocr),
-    ("POST", "/ocr-base64", base64_json.ocr_base64),
-    ("POST", "/ocr-pdf", pdf.ocr_pdf),
-    ("POST", "/pdf-to-images", pdf.pdf_to_images),
-    ("POST", "/v1/chat/completions", completions.completions),
-    ("POST", "/v1/ocr", mistral_ocr.ocr),
-    ("POST", "/v1/files", files_routes.upload),
-    ("GET", "/v1/files/{id}", files_routes.file),
-    ("GET", "/v1/files/{id}/url", files_routes.url),
-    ("DELETE", "/v1/files/{id}", files_routes.delete),
-    ("GET", "/v1/files/{id}/pages", pictures.count_of_file),
-    ("GET", "/v1/files/{id}/pages/{page}/image", pictures.of_file),
-    ("POST", "/v1/exports", exports.export),
-    ("GET", "/v1/jobs", jobs_routes.jobs),
-    ("POST", "/v1/jobs", jobs_routes.submit),
-    ("GET", "/v1/jobs/{id}", jobs_routes.job),
-    ("GET", "/v1/jobs/{id}/result", jobs_routes.results),
-    ("GET", "/v1/jobs/{id}/pages/{page}/image", pictures.of_job),
-    ("DELETE", "/v1/jobs/{id}", jobs_routes.cancel),
-)
-"""Routes that need an API key where a keys file is configured."""
-
-CONTROLS: tuple[tuple[str, str, appkeys.Handler], ...] = (
-    ("POST", names.PATH_LOAD, controls.load),
-    ("POST", names.PATH_OFFLOAD, controls.offload),
-    ("POST", names.PATH_RELEASE, controls.release),
-    ("POST", names.PATH_TIMEOUT, controls.timeout),
-    ("POST", "/cleanup", controls.clean_up),
-    ("PUT", names.PATH_SETTINGS, settings_route.put),
-    ("POST", names.PATH_HELPERS, peers_routes.helpers),
-    ("POST", names.PATH_PAGES, peers_routes.read),
-)
-"""Routes that need the admin token where a token file is configured."""
-
-TOOLS: tuple[tuple[str, str, appkeys.Handler], ...] = (("POST", MCP_PATH, endpoint.mcp),)
-"""Routes that need an API key or the admin token where keys are configured; each tool checks which."""
-
-OPEN: tuple[tuple[str, str, appkeys.Handler], ...] = (
-    ("GET", "/", page.page),
-    ("GET", "/ui/{path}", page.file),
-    ("GET", "/health", health.health),
-    ("GET", "/gpu/status", health.gpu_status),
-    ("GET", names.PATH_LIVE, health.livez),
-    ("GET", names.PATH_READY, health.readyz),
-    ("GET", "/metrics", health.metrics),
-    ("GET", names.PATH_STATE, state_route.state),
-    ("GET", "/v1/models", models.models),
-    ("GET", "/v1/models/{model}", models.model),
-    ("GET", "/openapi.json", openapi.document),
-    ("GET", "/docs", openapi.docs),
-    ("GET", "/docs/{file}", openapi.file),
-)
-
-LOOKS = frozenset({names.PATH_LIVE, names.PATH_READY, "/health", "/gpu/status", "/metrics", names.PATH_STATE})
-"""Routes of `OPEN` that are answered when all connections are taken, but for watches."""
-
-
-ROUTES: tuple[tuple[str, str, appkeys.Handler, Access], ...] = tuple(
-    (*route, access)
-    for routes, access in (
-        (OPEN, Access.OPEN),
-        (CALLS, Access.KEY),
-        (CONTROLS, Access.ADMIN),
-        (TOOLS, Access.EITHER),
-    )
-    for route in routes
-)
-"""All routes, and the token that each needs."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +152,7 @@ async def _managed(
         running = (
             tasks.create_task(telemetry.run(), name="telemetry"),
             tasks.create_task(latest_state.run(), name="state"),
-            tasks.create_task(_count_changes(metrics, manager), name="counts"),
+            tasks.create_task(counting.count_changes(metrics, manager), name="counts"),
             tasks.create_task(manager.run(), name="manager"),
             tasks.create_task(jobs.run(manager.changes()), name="jobs"),
         )
@@ -260,29 +171,6 @@ async def _managed(
         finally:
             for task in running:
                 task.cancel()
-
-
-async def _count_changes(metrics: Metrics, manager: Manager) -> None:
-    before = manager.snapshot()
-    async for snapshot in manager.changes():
-        for model in snapshot.models:
-            then = before.model(model.name), before.moments[model.name]
-            _count(metrics, then, (model, snapshot.moments[model.name]))
-        before = snapshot
-
-
-def _count(metrics: Metrics, before: tuple[Model, Moments], now: tuple[Model, Moments]) -> None:
-    """Count what happened between two snapshots of a model."""
-    (model_before, moments_before), (model, moments) = before, now
-    if model.wakes > model_before.wakes and model.last_wake_seconds is not None:
-        metrics.wake_seconds.labels(model.name).observe(model.last_wake_seconds)
-    if model.state is State.OFFLOADED and moments.since != moments_before.since:
-        metrics.offloads.labels(model.name).inc()
-    failure = model.last_failure
-    if failure is not None and moments.failed != moments_before.failed and failure.reason == "WorkerDied":
-        metrics.worker_deaths.labels(model.name).inc()
-    if moments.image_failed is not None and moments.image_failed != moments_before.image_failed:
-        metrics.image_failures.labels(model.name).inc()
 
 
 def create_manager(
@@ -366,41 +254,16 @@ def create_app(
         has_tokens=settings.has_tokens,
     )
     app[appkeys.METRICS] = metrics
-    app[appkeys.OPENAPI] = describe()
+    app[appkeys.OPENAPI] = routes.describe()
     app[appkeys.UI_FILES] = ui_files.load()
     app[appkeys.STARTED] = int(time.time())
-    app[appkeys.ACCESS] = appkeys.Access(
+    app[appkeys.ACCESS] = routes.access(
         calls=_tokens(settings.api_keys_file, names.ENV_API_KEYS_FILE),
         controls=_tokens(settings.admin_token_file, names.ENV_ADMIN_TOKEN_FILE),
-        call_routes=_protected(CALLS),
-        control_routes=frozenset((method, path) for method, path, _ in CONTROLS),
-        tool_routes=frozenset((method, path) for method, path, _ in TOOLS),
-        look_routes=LOOKS,
     )
-    for method, path, handler, _ in ROUTES:
-        resource = app.router.add_resource(path.replace("{path}", "{path:.+}"))  # with its slashes
-        resource.add_route(method, handler, expect_handler=bodies.expect)
-        if method == "GET":
-            resource.add_route("HEAD", handler, expect_handler=bodies.expect)  # aiohttp leaves the body out
+    routes.add(app.router)
     app.on_response_prepare.append(middleware.add_headers)
     return app
-
-
-def _protected(routes: Iterable[tuple[str, str, appkeys.Handler]]) -> frozenset[tuple[str, str]]:
-    """Return the routes as requests name them: `GET` has a `HEAD`."""
-    found = {(method, path) for method, path, _ in routes}
-    return frozenset(found | {("HEAD", path) for method, path in found if method == "GET"})
-
-
-def describe() -> bytes:
-    """Make the OpenAPI document; raises `Undocumented` where a handler has no declaration."""
-    return openapi_document.make(
-        __version__,
-        (
-            openapi_document.Route(method, path, access, operations.of(handler))
-            for method, path, handler, access in ROUTES
-        ),
-    )
 
 
 def _tokens(path: Path | None, variable: str) -> TokenFile | None:

@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kubectl_ocr import objects, text
+from kubectl_ocr import text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl
-from kubectl_ocr.objects import Event, Node, Pod, Resource, T
+from kubectl_ocr.objects import reading
+from kubectl_ocr.objects.cluster import Event, Node
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.reading import T
+from kubectl_ocr.objects.resource import Resource
 from ocr_wire import names, tokens
 from ocr_wire.checked import Invalid
 
@@ -57,15 +61,15 @@ class Cluster:
                 f"{text.nearest(name, there, 'OcrDeployments')} (-n chooses another namespace)",
                 Exit.NOT_FOUND,
             ) from None
-        return _readable(objects.one(found, Resource))
+        return _readable(reading.one(found, Resource))
 
     async def resources(self) -> list[Resource]:
-        return _report(*objects.many(await self._list(names.RESOURCE), Resource))
+        return _report(*reading.many(await self._list(names.RESOURCE), Resource))
 
     async def pods(self, deployment: str = "") -> list[Pod]:
         """Return the pods of one resource, or of all of them."""
         selector = f"{names.LABEL_DEPLOYMENT}{'=' if deployment else ''}{deployment}"
-        return _report(*objects.many(await self._list("pods", f"--selector={selector}"), Pod))
+        return _report(*reading.many(await self._list("pods", f"--selector={selector}"), Pod))
 
     async def pod(self, name: str, *more: str) -> Pod:
         """Return a pod; `more` are flags of `kubectl get`. Raises `Failure`, with near names if there is none of that
@@ -82,10 +86,10 @@ class Cluster:
                 f"{text.nearest(name, known, 'pods of OcrDeployments')} (-n chooses another namespace)",
                 Exit.NOT_FOUND,
             ) from None
-        return _readable(objects.one(found, Pod))
+        return _readable(reading.one(found, Pod))
 
     async def nodes(self) -> list[Node]:
-        return _report(*objects.many(await self.kubectl.run("get", "nodes", "--output=json"), Node))
+        return _report(*reading.many(await self.kubectl.run("get", "nodes", "--output=json"), Node))
 
     async def events(self, resource: Resource) -> list[Event]:
         """Return the Events about a resource, of the last hour where the cluster keeps them as long as most do."""
@@ -94,14 +98,14 @@ class Cluster:
         listed = await self.kubectl.run(
             "get", "events", "--output=json", about, f"--namespace={meta.namespace}"
         )
-        return objects.many(listed, Event)[
+        return reading.many(listed, Event)[
             0
         ]  # other programs write Events, too: what can't be read is theirs
 
     async def secret(self, namespace: str, name: str, key: str) -> str:
         """Return a text of a Secret, which is never printed. Raises `Failure` without it."""
         found = await self.kubectl.run("get", "secrets", name, "--output=json", f"--namespace={namespace}")
-        body = objects.one(found, _Secret)
+        body = reading.one(found, _Secret)
         data = {} if isinstance(body, Invalid) else body.data
         try:
             return base64.b64decode(data[key], validate=True).decode("utf-8-sig")
@@ -126,7 +130,7 @@ class Cluster:
             *("patch", names.RESOURCE, meta.name, f"--type={kind}", f"--patch={json.dumps(body)}"),
             *("--output=json", f"--namespace={meta.namespace}", f"--field-manager={manager}"),
         )
-        return _readable(objects.one(found, Resource))
+        return _readable(reading.one(found, Resource))
 
     async def known(self, kind: str, selector: str = "") -> list[str]:
         listed = await self.kubectl.run(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Resource
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.timeouts import FIELDS
 from ocr_wire import live_override, names
 from ocr_wire.checked import Invalid

@@ -10,7 +10,9 @@ import msgspec
 from kubectl_ocr import text
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import Kubectl
-from kubectl_ocr.objects import Pod, Resource, T
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.reading import T
+from kubectl_ocr.objects.resource import Resource
 from ocr_wire import checked, errors, names, numbers
 from ocr_wire.checked import Invalid
 from ocr_wire.redaction import Redactor

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import sent
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from ocr_wire import settings
 
 FIELDS: Final = {
@@ -37,11 +39,11 @@ def differing(resource: Resource, pods: Sequence[Pod], model: str, wanted: Mappi
     """Return a sentence for each model whose timeouts aren't `wanted`, though all pods work by the resource."""
     found = []
     pod = next((each for each in pods if each.ready), None)
-    values = objects.sent_values(pod, [each.name for each in resource.spec.models])
+    values = sent.sent_values(pod, [each.name for each in resource.spec.models])
     for spec in resource.spec.models:
         if model not in {"", spec.name}:
             continue
-        runs, _ = objects.idle(resource, values, spec.name)
+        runs, _ = sent.idle(resource, values, spec.name)
         now = msgspec.to_builtins(runs)
         own = msgspec.to_builtins(spec.idle)
         for key, value in wanted.items():

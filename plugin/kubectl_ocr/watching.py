@@ -7,8 +7,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import reading
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from ocr_wire.checked import Invalid
 
 GONE: Final = 410
@@ -64,7 +66,7 @@ class Objects(Generic[O]):
         head = _decoded(listed, _Head)
         if isinstance(head, Invalid):
             return [head]
-        found, unreadable = objects.many(listed, self._type)
+        found, unreadable = reading.many(listed, self._type)
         self._found = {(each.metadata.namespace, each.metadata.name): each for each in found}
         self.version = head.metadata.resource_version
         return unreadable
@@ -89,7 +91,7 @@ class Objects(Generic[O]):
         return self._changed(bytes(event.object), deleted=event.type == "DELETED")
 
     def _changed(self, body: bytes, *, deleted: bool) -> bool | Invalid:
-        found = objects.one(body, self._type)
+        found = reading.one(body, self._type)
         if isinstance(found, Invalid):
             return found
         key = (found.metadata.namespace, found.metadata.name)
@@ -100,4 +102,4 @@ class Objects(Generic[O]):
 
 
 def _decoded(body: bytes, type_: type[Any]) -> Any:
-    return objects.one(body, type_)
+    return reading.one(body, type_)

@@ -5,14 +5,13 @@ import re
 
 import pytest
 
-from ocr_inference import app
-from ocr_inference.api import compatible
+from ocr_inference.api import compatible, routes
 from ocr_wire.tasks import Task
 from tests.support.documents import FROZEN
 from tests.support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "migrating.md").read_text()
-ROUTES = {(method, path) for method, path, _ in (*app.OPEN, *app.CALLS, *app.CONTROLS)}
+ROUTES = {(method, path) for method, path, _ in (*routes.OPEN, *routes.CALLS, *routes.CONTROLS)}
 
 
 def table(head: str) -> list[list[str]]:

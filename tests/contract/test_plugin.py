@@ -11,10 +11,14 @@ from typing import get_args
 import pytest
 import pytest_asyncio
 
-from kubectl_ocr import objects, podhttp
+from kubectl_ocr import podhttp
 from kubectl_ocr.commands.follow import by_job
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Event, Metadata, ModelStatus, Pod, PodStatus, Resource, Status
+from kubectl_ocr.objects import reading
+from kubectl_ocr.objects.cluster import Event
+from kubectl_ocr.objects.part import Metadata
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import ModelStatus, PodStatus, Resource, Status
 from kubectl_ocr.views import status as status_view
 from kubectl_ocr.views import why as why_view
 from kubectl_ocr.views.progress import Reading
@@ -71,9 +75,9 @@ def test_decision_live_settings_and_status_are_read() -> None:
     seen = Seen(pods=(PodSeen(pod=observed.pod(raw), state=state),), live=live)
     written = status.aggregate(deployment, seen, NOW)
 
-    pod = objects.one(json.dumps(raw).encode(), Pod)
+    pod = reading.one(json.dumps(raw).encode(), Pod)
     body = {"metadata": {"name": "invoices"}, "status": written}
-    resource = objects.one(json.dumps(body).encode(), Resource)
+    resource = reading.one(json.dumps(body).encode(), Resource)
     assert isinstance(pod, Pod)
     assert isinstance(resource, Resource)
     view = status_view.view(resource, [pod], NOW)
@@ -112,7 +116,7 @@ def test_reasons_of_routing_and_preemption_are_read() -> None:
     told = Event(
         reason="GpuMemoryYielded", message=messages.why(victim, waiter, "the idlest"), last_timestamp=NOW
     )
-    pod = objects.one(json.dumps(placed).encode(), Pod)
+    pod = reading.one(json.dumps(placed).encode(), Pod)
     left = PodStatus(
         name="a", models=[ModelStatus(name="ocr", state="offloaded", location="cpu", idle_since=NOW)]
     )

@@ -2,7 +2,7 @@
 
 import re
 
-from ocr_inference import app
+from ocr_inference.api import routes
 from ocr_inference.config import settings
 from ocr_inference.metrics import Metrics, Uploads
 from ocr_wire import live_settings, names, state
@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 def test_every_route_is_documented() -> None:
     text = (ROOT / "docs" / "http-api.md").read_text()
-    for method, path, _ in (*app.OPEN, *app.CALLS, *app.CONTROLS):
+    for method, path, _ in (*routes.OPEN, *routes.CALLS, *routes.CONTROLS):
         assert f"`{method} {path}`" in text, f"docs/http-api.md doesn't mention {method} {path}"
 
 

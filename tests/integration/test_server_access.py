@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ocr_inference import app
+from ocr_inference.api import routes
 from tests.support import inference, pages
 
-CONTROLS = [(method, path) for method, path, _ in app.CONTROLS]
+CONTROLS = [(method, path) for method, path, _ in routes.CONTROLS]
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -18,7 +18,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def test_open_routes_only_look() -> None:
-    assert {method for method, _, _ in app.OPEN} == {"GET"}
+    assert {method for method, _, _ in routes.OPEN} == {"GET"}
     assert len(CONTROLS) >= 6
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from ocr_inference import app
+from ocr_inference.api import routes
 from tests.support import inference
 from tests.support.inference import Server
 from tests.support.patience import PATIENCE
@@ -60,7 +60,7 @@ async def test_a_line_that_is_too_long_says_so(server: Server) -> None:
     assert "longer than" in json.loads(body)["error"]
 
 
-@pytest.mark.parametrize("path", [*(path for _, path, _ in app.OPEN), "/v1/state?watch=true", "/nothing"])
+@pytest.mark.parametrize("path", [*(path for _, path, _ in routes.OPEN), "/v1/state?watch=true", "/nothing"])
 async def test_head_is_the_head_of_get(server: Server, path: str) -> None:
     path = path.replace("{model}", "quick")
     async with server.http.get(path) as response:
@@ -89,7 +89,7 @@ async def _head(server: Server, path: str) -> int:
         return response.status
 
 
-@pytest.mark.parametrize("path", [path for method, path, _ in app.CONTROLS if method == "POST"])
+@pytest.mark.parametrize("path", [path for method, path, _ in routes.CONTROLS if method == "POST"])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_controls_answer_post_only(server: Server, method: str, path: str) -> None:
     async with server.http.request(method, path) as response:

@@ -23,6 +23,7 @@
 - `dataurl`: pictures inside JSON, decoded.
 - `diversion`: long ones, taken out of JSON while it arrives.
 - `origins`: which browsers' requests are answered.
+- `routes`: all routes, the token that each needs, and their description.
 - `appkeys`: what handlers get from the application.
 - `middleware`: steps around every request.
 - `admission`: which requests are served when all places are taken.

@@ -6,6 +6,7 @@
 - `lease`: the right to use a ready model, and the reading of pages.
 - `continuation`: answers in pieces, after the death of a worker in their midst.
 - `page_history`: pages that were being read when a worker died.
+- `counting`: what happens to models, counted.
 - `clock`: times of the scheduler's clock, as the wall clock has them.
 - `snapshot`: all models at one moment, for observers.
 """

@@ -10,7 +10,8 @@ from kubectl_ocr import podhttp, text
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, model_of, ready
 from kubectl_ocr.errors import Failure
-from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.text import Cell, Item
 from ocr_wire import names

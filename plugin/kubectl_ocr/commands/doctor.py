@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from kubectl_ocr import objects
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Definition, Deployment, Lease, Named, Node, Pod, Resource, T
+from kubectl_ocr.objects import reading
+from kubectl_ocr.objects.cluster import Definition, Deployment, Lease, Node
+from kubectl_ocr.objects.part import Named
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.reading import T
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.views import doctor as view
 from ocr_wire import names
@@ -154,7 +158,7 @@ async def _all(reader: asyncio.StreamReader) -> bytes:
 
 async def _list(cluster: Cluster, type_: type[T], kind: str, *flags: str) -> list[T]:
     found = await cluster.kubectl.run("get", kind, "--output=json", *flags, seconds=SECONDS)
-    return objects.many(found, type_)[0]
+    return reading.many(found, type_)[0]
 
 
 async def _lease(cluster: Cluster, namespace: str, name: str) -> Lease | None:
@@ -167,7 +171,7 @@ async def _lease(cluster: Cluster, namespace: str, name: str) -> Lease | None:
         if failure.status in (Exit.NOT_FOUND, Exit.NOT_ALLOWED):
             return None
         raise
-    lease = objects.one(found, Lease)
+    lease = reading.one(found, Lease)
     return None if isinstance(lease, Invalid) else lease
 
 

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, both, warn
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Event, Node, Pod, Resource
+from kubectl_ocr.objects.cluster import Event, Node
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.views import status as status_view
 from kubectl_ocr.views import top as top_view

@@ -16,7 +16,8 @@ from kubectl_ocr.cluster import Cluster, both, model_of, ready
 from kubectl_ocr.commands.follow import by_job
 from kubectl_ocr.documents import Document
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.pagetexts import Text
 from kubectl_ocr.podhttp import Server
 from kubectl_ocr.terminal import ProgressLine

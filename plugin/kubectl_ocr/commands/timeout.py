@@ -16,7 +16,7 @@ from kubectl_ocr import overrides, text, timeouts
 from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, model_of, warn
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Resource
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.output import emit
 from kubectl_ocr.overrides import FIELD_MANAGER
 from ocr_wire import live_override, names

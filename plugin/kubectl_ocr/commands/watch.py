@@ -16,7 +16,8 @@ from kubectl_ocr.cli import Options
 from kubectl_ocr.cluster import Cluster, warn
 from kubectl_ocr.commands.look import views
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Pod, Resource
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.output import paint
 from kubectl_ocr.views import status as status_view
 from kubectl_ocr.watching import MAX_LINE, Expired, Objects, WatchFailed

@@ -8,7 +8,9 @@ from typing import Final, Literal
 import msgspec
 
 from kubectl_ocr import text
-from kubectl_ocr.objects import Definition, Deployment, Lease, Node, Pod, Resource
+from kubectl_ocr.objects.cluster import Definition, Deployment, Lease, Node
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.text import Cell, Item
 from ocr_wire import definitions as schemas
 from ocr_wire import names

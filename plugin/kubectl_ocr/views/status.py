@@ -7,8 +7,10 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import ModelStatus, Pod, PodStatus, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import resource, sent
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import ModelStatus, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
 from ocr_wire import live_override
 from ocr_wire.conditions import HEALTHY
@@ -52,7 +54,7 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Whether the Service sends requests to it under `warmFirst`."""
     node: str
     device: str
-    gpus: tuple[objects.Gpu, ...]
+    gpus: tuple[resource.Gpu, ...]
     applied_generation: int | None
     models: tuple[ModelView, ...]
 
@@ -90,7 +92,7 @@ def view(resource: Resource, pods: Sequence[Pod], now: datetime) -> View:
 
 def _pod(reported: PodStatus, pod: Pod | None, resource: Resource, now: datetime) -> PodView:
     gated = pod is not None and pod.gated
-    values = objects.sent_values(pod, {each.name for each in reported.models})
+    values = sent.sent_values(pod, {each.name for each in reported.models})
     return PodView(
         name=reported.name,
         state="waits for a GPU" if gated else "ready" if reported.ready else "not ready",
@@ -105,7 +107,7 @@ def _pod(reported: PodStatus, pod: Pod | None, resource: Resource, now: datetime
 
 def _model(reported: ModelStatus, resource: Resource, values: LiveValues, now: datetime) -> ModelView:
     seconds = _age(reported.idle_since, now)
-    timeouts, preload = objects.idle(resource, values, reported.name)
+    timeouts, preload = sent.idle(resource, values, reported.name)
     event = _NEXT.get(reported.state)
     after = timeouts.offload_after_seconds if event == "offload" else timeouts.release_after_seconds
     if event is not None and (preload or (after is not UNSET and after < 0)):

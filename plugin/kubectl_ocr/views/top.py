@@ -5,8 +5,11 @@ from typing import Final
 
 import msgspec
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import ModelSpec, Node, Pod, PodStatus, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import sent
+from kubectl_ocr.objects.cluster import Node
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import ModelSpec, PodStatus, Resource
 from kubectl_ocr.text import Cell, Item
 from kubectl_ocr.views.why import WHOLE
 from ocr_wire import quantity
@@ -58,7 +61,7 @@ def view(resources: Sequence[Resource], pods: Sequence[Pod], nodes: Sequence[Nod
         space = resource.metadata.namespace
         for reported in resource.status.pods:
             pod = known.get((space, reported.name))
-            found = objects.decision(pod) if pod is not None else None
+            found = sent.decision(pod) if pod is not None else None
             decision = found if isinstance(found, Record) else Record()
             node = reported.node or decision.node
             for gpu in reported.gpus or decision.gpus:

@@ -12,8 +12,11 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Event, ModelStatus, Pod, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import sent
+from kubectl_ocr.objects.cluster import Event
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import ModelStatus, Resource
 from kubectl_ocr.text import Cell, Item
 from ocr_wire.routing import Record
 from ocr_wire.states import Location, State
@@ -54,7 +57,7 @@ def requests(pod: Pod) -> Requests | None:
     """Return why the pod gets requests, or none; None of a pod that waits for its place."""
     if pod.gated:
         return None
-    found = objects.awake_reason(pod)
+    found = sent.awake_reason(pod)
     if not isinstance(found, Record):
         recorded = "the operator recorded no reason" if found is None else found.message
         return Requests(awake=pod.awake, why=text.clean(recorded))
@@ -107,8 +110,8 @@ def _model(reported: ModelStatus, pod: Pod, resource: Resource, listed: Sequence
     gone = next((each for each in listed if _gave(each, reported, pod)), None)
     if gone is not None:
         return f"made way {_since(gone.at, now)} ago for {gone.why.partition(' for ')[2] or 'another model'}"
-    values = objects.sent_values(pod, {reported.name})
-    after = objects.idle(resource, values, reported.name)[0].offload_after_seconds
+    values = sent.sent_values(pod, {reported.name})
+    after = sent.idle(resource, values, reported.name)[0].offload_after_seconds
     if since is None or after is UNSET or after < 0:
         return ""
     if (now - since).total_seconds() >= after:

@@ -9,8 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Event, ManagedFields, Pod, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import sent
+from kubectl_ocr.objects.cluster import Event
+from kubectl_ocr.objects.part import ManagedFields
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.text import Cell, Item
 from kubectl_ocr.views import turns
 from ocr_wire import names
@@ -77,7 +81,7 @@ def why(pod: Pod, resource: Resource | None, events: Sequence[Event], now: datet
 
 
 def _placement(pod: Pod, resource: Resource | None) -> Why:
-    found = objects.decision(pod)
+    found = sent.decision(pod)
     meta = pod.metadata
     if isinstance(found, Record) and not pod.gated:
         return Why(

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from kubectl_ocr import objects
 from kubectl_ocr.cli import Options
 from kubectl_ocr.commands import doctor as command
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Definition, Deployment, Lease, Node, Pod, Resource, T
+from kubectl_ocr.objects import reading
+from kubectl_ocr.objects.cluster import Definition, Deployment, Lease, Node
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.reading import T
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.views import doctor
 from ocr_wire import names
 from ocr_wire.checked import Invalid
@@ -32,7 +35,7 @@ SHARED = {"sharing": "shared", "runtimeClassName": "nvidia"}
 
 
 def made(type_: type[T], **body: Any) -> T:
-    found = objects.one(json.dumps(body).encode(), type_)
+    found = reading.one(json.dumps(body).encode(), type_)
     assert not isinstance(found, Invalid), found
     return found
 

@@ -19,7 +19,9 @@ from kubectl_ocr.commands.control import control
 from kubectl_ocr.commands.read import choose, read, task
 from kubectl_ocr.errors import Exit, Failure
 from kubectl_ocr.kubectl import _read, explain
-from kubectl_ocr.objects import Metadata, ModelSpec, ModelStatus, Pod, PodStatus, Resource, Spec, Status
+from kubectl_ocr.objects.part import Metadata
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import ModelSpec, ModelStatus, PodStatus, Resource, Spec, Status
 from ocr_wire import names
 from ocr_wire.errors import ErrorInfo
 from tests.support import marks

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Metadata, ModelSpec, Pod, Resource, Spec
+from kubectl_ocr import text
+from kubectl_ocr.objects import cluster, reading, sent
+from kubectl_ocr.objects.part import Metadata
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import ModelSpec, Resource, Spec
 from kubectl_ocr.views import top
 from ocr_wire import live_settings, names, placement
 from ocr_wire.checked import Invalid
@@ -31,23 +34,23 @@ def pod(**annotations: str) -> Pod:
 @given(JSON)
 def test_any_json_is_an_object_or_says_why_not(value: Any) -> None:
     body = json.dumps(value).encode()
-    for type_ in (Resource, Pod, objects.Node):
-        found = objects.one(body, type_)
+    for type_ in (Resource, Pod, cluster.Node):
+        found = reading.one(body, type_)
         assert isinstance(found, (type_, Invalid))
-        listed, unreadable = objects.many(json.dumps({"items": [value]}).encode(), type_)
+        listed, unreadable = reading.many(json.dumps({"items": [value]}).encode(), type_)
         assert len(listed) + len(unreadable) == 1
 
 
 @given(JSON | st.text().map(lambda each: {"why": each, "score": 1e300}))
 def test_any_annotation_is_a_decision_or_says_why_not(value: Any) -> None:
     for each in (json.dumps(value), str(value)):
-        assert isinstance(objects.decision(pod(placement=each)), Record | Invalid)
-        assert isinstance(objects.sent_values(pod(live=each), ["m"]), LiveValues)
+        assert isinstance(sent.decision(pod(placement=each)), Record | Invalid)
+        assert isinstance(sent.sent_values(pod(live=each), ["m"]), LiveValues)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"items": 3}'], ids=repr)
 def test_what_is_no_list_is_reported(body: bytes) -> None:
-    listed, [unreadable] = objects.many(body, Pod)
+    listed, [unreadable] = reading.many(body, Pod)
     assert listed == []
     assert "can't be read" in unreadable.message
 
@@ -55,14 +58,14 @@ def test_what_is_no_list_is_reported(body: bytes) -> None:
 def test_one_broken_object_is_named_and_the_others_are_read() -> None:
     good = {"metadata": {"name": "good"}}
     bad = {"metadata": {"name": "bad"}, "status": {"pods": [{"name": 3}]}}
-    found, [unreadable] = objects.many(json.dumps({"items": [bad, good]}).encode(), Resource)
+    found, [unreadable] = reading.many(json.dumps({"items": [bad, good]}).encode(), Resource)
     assert [each.metadata.name for each in found] == ["good"]
     assert unreadable.message.startswith("bad can't be read")
     assert "status.pods[0].name" in unreadable.message
 
 
 def test_an_annotation_without_end_is_not_parsed() -> None:
-    found = objects.decision(pod(placement='{"why": "' + "x" * placement.MAX_BYTES + '"}'))
+    found = sent.decision(pod(placement='{"why": "' + "x" * placement.MAX_BYTES + '"}'))
     assert isinstance(found, Invalid)
     assert "invoices-1" in found.message
 
@@ -79,7 +82,7 @@ def test_what_the_pod_was_told_counts_before_the_resource() -> None:
     resource = Resource(metadata=Metadata(name="x"), spec=spec)
 
     def runs(live: Pod | None, model: str = "m") -> tuple[IdleValues, bool]:
-        return objects.idle(resource, objects.sent_values(live, ["m"]), model)
+        return sent.idle(resource, sent.sent_values(live, ["m"]), model)
 
     live = told(m={"idle": {"offloadAfterSeconds": 7}, "preload": False}, other={"fromTomorrow": 1})
     assert runs(pod(live=live)) == (IdleValues(offload_after_seconds=7, exit_after_seconds=90), False)
@@ -92,7 +95,7 @@ def test_what_the_pod_was_told_counts_before_the_resource() -> None:
 @pytest.mark.parametrize("digits", [19, 40, 5000])
 def test_numbers_of_any_length_are_refused_by_name(digits: int) -> None:
     body = '{"metadata": {"name": "x", "generation": %s}}'
-    found = objects.one((body % ("9" * digits)).encode(), Resource)
+    found = reading.one((body % ("9" * digits)).encode(), Resource)
     assert isinstance(found, Invalid)
     assert found.message.startswith("x can't be read")
 
@@ -111,7 +114,7 @@ def test_what_models_need_is_added_up_where_it_is_a_size(quantity: str, said: st
     spec = f'{{"models": [{{"name": "m", "gpuMemory": {quantity}}}]}}'
     pods = '[{"name": "p", "node": "n", "gpus": [{"uuid": "GPU-1"}], "models": [{"name": "m", "location": "gpu"}]}]'
     body = f'{{"metadata": {{"name": "x"}}, "spec": {spec}, "status": {{"pods": {pods}}}}}'
-    resource = objects.one(body.encode(), Resource)
+    resource = reading.one(body.encode(), Resource)
     assert isinstance(resource, Resource)
     assert top.render(top.view([resource], [], None)).splitlines()[-1].split()[3] == said
 

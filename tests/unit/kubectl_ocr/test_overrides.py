@@ -9,7 +9,7 @@ import pytest
 
 from kubectl_ocr import overrides
 from kubectl_ocr.errors import Exit, Failure
-from kubectl_ocr.objects import Resource
+from kubectl_ocr.objects.resource import Resource
 from ocr_wire import live_override, names
 from ocr_wire.live_override import Override
 

@@ -10,18 +10,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from kubectl_ocr import timeouts
-from kubectl_ocr.objects import (
-    Condition,
-    LiveSettings,
-    Metadata,
-    ModelSpec,
-    Pod,
-    PodState,
-    Resource,
-    Source,
-    Spec,
-    Status,
-)
+from kubectl_ocr.objects.part import Condition, Metadata
+from kubectl_ocr.objects.pod import Pod, PodState
+from kubectl_ocr.objects.resource import LiveSettings, ModelSpec, Resource, Source, Spec, Status
 from ocr_wire import live_settings, names
 from ocr_wire.live_settings import IdleValues
 

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_ocr import objects, text
-from kubectl_ocr.objects import Event, Node, Pod, Resource
+from kubectl_ocr import text
+from kubectl_ocr.objects import part, reading, resource
+from kubectl_ocr.objects.cluster import Event, Node
+from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.views import status, top
 from kubectl_ocr.views import why as why_view
 from ocr_wire import names
@@ -22,8 +25,8 @@ GOLDEN = paths.GOLDEN / "kubectl"
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 
 
-def stored(name: str, type_: type[objects.T]) -> list[objects.T]:
-    found, unreadable = objects.many((GOLDEN / f"{name}.json").read_bytes(), type_)
+def stored(name: str, type_: type[reading.T]) -> list[reading.T]:
+    found, unreadable = reading.many((GOLDEN / f"{name}.json").read_bytes(), type_)
     assert not unreadable
     return found
 
@@ -160,7 +163,7 @@ def test_an_override_is_told(override: Any, said: str) -> None:
     ]
     status_ = {"observedGeneration": 1, "liveSettings": {"sources": sources, "override": override}}
     body = {"metadata": {"name": "invoices", "generation": 1}, "status": status_}
-    resource = objects.one(json.dumps(body).encode(), Resource)
+    resource = reading.one(json.dumps(body).encode(), Resource)
     assert isinstance(resource, Resource)
     assert status.view(resource, [], NOW).notes == ((said,) if said else ())
 
@@ -207,9 +210,9 @@ def replaced(value: Any, text_: str, key: str = "") -> Any:
 
 
 def test_nothing_at_all_is_a_table_too() -> None:
-    empty = Resource(metadata=objects.Metadata(name="new"))
+    empty = Resource(metadata=part.Metadata(name="new"))
     assert "hasn't looked at it yet" in status.render([status.view(empty, [], NOW)])
-    unseen = Resource(metadata=empty.metadata, status=objects.Status(observed_generation=-1))
+    unseen = Resource(metadata=empty.metadata, status=resource.Status(observed_generation=-1))
     assert "hasn't looked at it yet" in status.render([status.view(unseen, [], NOW)])
     assert "no node has GPUs" in top.render(top.view([empty], [], []))
 

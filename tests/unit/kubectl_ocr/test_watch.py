@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kubectl_ocr.cli import Options
 from kubectl_ocr.commands.watch import watch
 from kubectl_ocr.errors import Failure
-from kubectl_ocr.objects import Pod
+from kubectl_ocr.objects.pod import Pod
 from kubectl_ocr.watching import Expired, Objects, WatchFailed
 from ocr_wire import names
 from ocr_wire.checked import Invalid

@@ -8,16 +8,16 @@ import pytest
 from aiohttp import web
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from ocr_inference import app
+from ocr_inference.api import routes
 from ocr_inference.api.ocr import ocr
 from ocr_inference.api.openapi import operations
 
-DOCUMENT: dict[str, Any] = msgspec.json.decode(app.describe())
+DOCUMENT: dict[str, Any] = msgspec.json.decode(routes.describe())
 
 
 def test_every_route_is_documented_and_nothing_else() -> None:
     documented = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
-    assert documented == {(method, path) for method, path, _, _ in app.ROUTES}
+    assert documented == {(method, path) for method, path, _, _ in routes.ROUTES}
 
 
 def test_the_document_is_valid() -> None:
@@ -25,7 +25,7 @@ def test_the_document_is_valid() -> None:
 
 
 def test_tokens_are_those_of_the_routes() -> None:
-    for method, path, _, access in app.ROUTES:
+    for method, path, _, access in routes.ROUTES:
         security = DOCUMENT["paths"][path][method.lower()].get("security", [{}])
         assert [name for each in security for name in each] == ([access.value] if access.value else [])
 
