@@ -108,7 +108,7 @@ test-slow: init-vlm ## Image builds and other tests that take minutes
 	.venv/bin/pytest -m slow --timeout 1800
 
 test-node: init node-tools ## The main job in real containers: images, kubelet, containerd, Helm; wants root (slow tests marked `node`)
-	.venv/bin/pytest -m node --timeout 1800 --durations 0 --durations-min 1 -s tests/e2e
+	.venv/bin/pytest -m node -rs --timeout 1800 --durations 0 --durations-min 1 -s tests/e2e
 
 demo: $(if $(filter transformers,$(ENGINE)),init-vlm,init) ## The whole story on a throwaway Kubernetes: make demo [KEEP=1] [ENGINE=transformers]
 	$(PY) -m devcluster.demo --engine $(ENGINE) $(if $(KEEP),--keep)

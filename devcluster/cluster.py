@@ -255,7 +255,7 @@ def _with_containers(order: Order, images: Sequence[Path]) -> Order:
         raise DevclusterError(
             "a machine is one node with containers: without simulated GPUs, and without IPv6"
         )
-    if (why := requirements.missing()) is not None:
+    if (why := requirements.missing() or requirements.forbidden()) is not None:
         raise DevclusterError(why)
     if absent := [path for path in images if not path.is_file()]:
         raise DevclusterError(f"no archive of images: {absent[0]}")

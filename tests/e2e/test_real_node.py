@@ -43,6 +43,8 @@ def node(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iter
 def _able() -> None:
     if (why := requirements.missing()) is not None:
         lacks(why)
+    if (why := requirements.forbidden()) is not None:
+        pytest.skip(why)
 
 
 @pytest.mark.node

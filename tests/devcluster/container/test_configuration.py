@@ -91,6 +91,33 @@ def test_what_a_machine_lacks_is_said_with_the_way_out(tmp_path: Path) -> None:
     assert requirements.missing(user=0, path=str(tmp_path), plugins=tmp_path) is None
 
 
+ALL = "Name:\tx\nCapEff:\t000001ffffffffff\n"
+AS_IN_A_CONTAINER = "Name:\tx\nCapEff:\t00000000a80425fb\n"
+OVERLAY = "nodev\toverlay\n\text4\n"
+
+
+@pytest.mark.parametrize(
+    ("process", "filesystems", "says"),
+    [
+        (ALL, OVERLAY, "None"),
+        (
+            AS_IN_A_CONTAINER,
+            OVERLAY,
+            "needs CAP_NET_ADMIN, CAP_SYS_ADMIN, which root of a container lacks",
+        ),
+        (ALL, "\text4\n", "needs overlay mounts"),
+    ],
+)
+def test_what_no_installing_mends_is_said(process: str, filesystems: str, says: str, tmp_path: Path) -> None:
+    why = requirements.forbidden(process=process, filesystems=filesystems, hierarchies=[tmp_path])
+    assert says in str(why)
+
+
+def test_machine_whose_cgroups_are_closed_can_be_no_node(tmp_path: Path) -> None:
+    why = requirements.forbidden(process=ALL, filesystems=OVERLAY, hierarchies=[tmp_path / "absent"])
+    assert f"can't write to {tmp_path / 'absent'}" in str(why)
+
+
 @pytest.mark.parametrize("containers", [False, True])
 def test_record_says_whether_there_is_more_to_give_back_than_processes(containers: bool) -> None:
     state = State("id", Identity(1, 1), "ready", "url", "127.77.0.0/16", containers=containers)
