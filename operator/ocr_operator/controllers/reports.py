@@ -31,6 +31,10 @@ SET_BACK_SECONDS: Final = 600.0
 """After so long it is said again that the same fields of a child are set back."""
 UNKNOWN_RESERVED: Final = ".status.liveSettings.reserved: field not declared in schema"
 """What the API server says of a status with reserved revisions by a definition that has no such field."""
+RESERVE_AGAIN_SECONDS: Final = 600.0
+"""For so long after it said so statuses are written without them at once; then one more try finds out whether the
+definition is a newer one by now.
+"""
 MOVES_BURST: Final = 5
 MOVES_SPACING_SECONDS: Final = 120.0
 """Of Events about an awake set, which may change all day: a few at once, then half of what the recorder grants."""
@@ -106,6 +110,8 @@ class Reporter:
         self._metrics = metrics
         self._time = time
         self._lateness = lateness
+        self._reserves_from = float("-inf")
+        """Before, the definition is known to have no reserved revisions."""
 
     async def write(
         self,
@@ -148,12 +154,18 @@ class Reporter:
         """Write a status, without reserved revisions where the definition is of a version that had none: the API server
         refuses all of a status for a field that it doesn't know.
         """
-        try:
+        live = after.get("liveSettings") or {}
+        if "reserved" not in live:
             return await self._kube.apply_status(ref, after, resource_version=version)
-        except api.Refused as error:
-            if not error.message.endswith(UNKNOWN_RESERVED):
-                raise
-        live = {field: value for field, value in after["liveSettings"].items() if field != "reserved"}
+        if self._time() >= self._reserves_from:
+            try:
+                return await self._kube.apply_status(ref, after, resource_version=version)
+            except api.Refused as error:
+                if not error.message.endswith(UNKNOWN_RESERVED):
+                    raise
+            self._reserves_from = self._time() + RESERVE_AGAIN_SECONDS
+            log.info("the definition of %s is an older one: no revisions are reserved", ref.kind.plural)
+        live = {field: value for field, value in live.items() if field != "reserved"}
         return await self._kube.apply_status(ref, {**after, "liveSettings": live}, resource_version=version)
 
     def _step_waits(self, report: Report, step: status.Step, now: float) -> float:

@@ -59,6 +59,7 @@ class Step(msgspec.Struct, frozen=True):
     """The revision of values, and whether pods may hear of it before the status has it."""
 
     revision: Revision
+    """One that was raised has nothing reserved: `reserve` says what is, when it is written."""
     raised: bool = False
     record_first: bool = False
 
@@ -103,10 +104,10 @@ def advance(
         return Step(current)
     above = max(current.revision if current else 0, reported)
     if held is not None and (free := max(above + 1, held.block.first)) <= held.block.last:
-        return Step(Revision(free, wanted, held.block.last), raised=True)
+        return Step(Revision(free, wanted), raised=True)
     others = max(recorded.reserved if recorded else 0, issued.block.last if issued else 0)
     newest = max(above, others) + 1
-    return Step(Revision(newest, wanted, newest + BLOCK), raised=True, record_first=True)
+    return Step(Revision(newest, wanted), raised=True, record_first=True)
 
 
 def reserve(recorded: Revision | None, newest: int, issued: Issued | None) -> Block:

@@ -22,7 +22,13 @@ from ocr_operator.controllers.fence import Fence, NotOurs, lets
 from ocr_operator.controllers.passes import REFUSED_SECONDS, STARTING_SECONDS
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
-from ocr_operator.controllers.reports import STATUS_WRITES, STEP_SECONDS, UNKNOWN_RESERVED, Reporter
+from ocr_operator.controllers.reports import (
+    RESERVE_AGAIN_SECONDS,
+    STATUS_WRITES,
+    STEP_SECONDS,
+    UNKNOWN_RESERVED,
+    Reporter,
+)
 from ocr_operator.controllers.startups import PERIOD_SECONDS
 from ocr_operator.controllers.wave import Wave
 from ocr_operator.controllers.workqueue import WorkQueue
@@ -361,17 +367,21 @@ async def test_another_write_of_a_new_process_reserves_revisions_too(desk: Desk)
 
 
 class OlderDefinition(FakeKube):
-    """An API server whose definition of the resource has no reserved revisions."""
+    """An API server whose definition of the resource has no reserved revisions, until it is `upgraded`."""
+
+    upgraded = False
+    refused = 0
 
     async def apply_status(self, ref: api.Ref, status: api.Json, *, resource_version: str) -> api.Json:
-        if "reserved" in status.get("liveSettings", {}):
+        if "reserved" in status.get("liveSettings", {}) and not self.upgraded:
+            self.refused += 1
             problem = "failed to create typed patch object (default/invoices; ocr-operator.io/v1alpha1)"
             raise api.Refused(ref, 500, f"{problem}: {UNKNOWN_RESERVED}")
         return await super().apply_status(ref, status, resource_version=resource_version)
 
 
 async def test_older_definition_takes_revisions_that_are_recorded_first() -> None:
-    async with at_work(OlderDefinition()) as desk:
+    async with at_work(kube := OlderDefinition()) as desk:
         await desk.make()
         await desk.pod(observations.raw_pod(annotations={}))
         await reconciled(desk)
@@ -380,6 +390,19 @@ async def test_older_definition_takes_revisions_that_are_recorded_first() -> Non
             assert await desk.reconcile() == 0.0
             live = (await desk.status())["liveSettings"]
             assert (live["revision"], "reserved" in live) == (revision, False)
+        assert kube.refused == 1, "what it refused isn't sent to it with each status"
+
+
+async def test_upgrade_of_the_definition_is_noticed() -> None:
+    async with at_work(kube := OlderDefinition()) as desk:
+        await desk.make()
+        await reconciled(desk)
+        kube.upgraded = True
+        for passed, reserves in ((RESERVE_AGAIN_SECONDS / 2, False), (RESERVE_AGAIN_SECONDS / 2, True)):
+            desk.seconds += passed
+            await desk.change("/spec/idle", {"offloadAfterSeconds": int(passed) + reserves})
+            await reconciled(desk)
+            assert ("reserved" in (await desk.status())["liveSettings"]) == reserves
 
 
 async def test_failed_revision_write_keeps_the_pods_as_they_are(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.resources import live_settings
-from ocr_operator.resources.live_settings import BLOCK, MAX_BLOCK, MAX_REPORTED, Block, Issued, Revision, Step
+from ocr_operator.resources.live_settings import MAX_BLOCK, MAX_REPORTED, Block, Issued, Revision, Step
 from ocr_wire.live_settings import MAX_REVISION, MAX_STEP, digest
 from tests.support import resources
 
@@ -59,7 +59,7 @@ def test_digest_of_the_default_resource_is_known() -> None:
 def test_first_revision_is_one() -> None:
     live = make_values()
     step = live_settings.advance(None, live)
-    assert step == Step(Revision(1, digest(live), 1 + BLOCK), raised=True, record_first=True)
+    assert step == Step(Revision(1, digest(live)), raised=True, record_first=True)
 
 
 def test_same_values_keep_their_revision() -> None:
@@ -111,7 +111,7 @@ def test_another_process_goes_on_above_what_was_reserved() -> None:
 @pytest.mark.parametrize("recorded", [None, Revision(22, "0" * 16, 38), Revision(5, "0" * 16)])
 def test_a_block_is_given_up_once_the_status_is_anothers(recorded: Revision | None) -> None:
     """Wiped by hand, written by another process, written by an operator of before."""
-    mine = Issued(Revision(9, digest(make_values()), 21), Block(6, 21))
+    mine = Issued(Revision(9, digest(make_values())), Block(6, 21))
     step = live_settings.advance(recorded, make_values(logLevel="debug"), issued=mine)
     assert step.record_first
     assert step.revision.revision > max(21, recorded.reserved if recorded else 0)
