@@ -23,6 +23,7 @@ from bench.playedfleet import PlayedPods, Pod, Statuses
 from devcluster.cluster import Cluster
 from ocr_operator.decide import manifests
 from ocr_operator.decide.manifests import Defaults
+from ocr_operator.kube.api import kind_of
 from ocr_operator.resources import spec
 from ocr_wire import names
 from tests.support import fakepod
@@ -92,11 +93,11 @@ class Fleet:
         async def add(body: dict[str, Any]) -> None:
             resource = spec.parse(body | {"apiVersion": names.API_VERSION, "kind": names.KIND})
             assert isinstance(resource, spec.OcrDeployment)
-            for child in manifests.desired(resource, Defaults("played:1", None), "token"):
+            budget = manifests.wants_budget(resource, ())
+            for child in manifests.desired(resource, Defaults("played:1", None), "token", with_budget=budget):
                 child.get("spec", {}).get("template", {}).get("spec", {}).pop("schedulingGates", None)
-                kind = f"{child['kind'].lower()}s"
-                root = "/apis/apps/v1" if kind == "deployments" else "/api/v1"
-                await self.api.create(f"{root}/namespaces/{resource.namespace}/{kind}", child)
+                kind = kind_of(child)
+                await self.api.create(f"{kind.root}/namespaces/{resource.namespace}/{kind.plural}", child)
 
         await playedfleet.each(listed, add)
 
