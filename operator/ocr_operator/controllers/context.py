@@ -82,6 +82,8 @@ class ResourceCache:
     """UIDs of pods that were waited for in vain."""
     secret_doubted: float = float("-inf")
     """When the Secret was last read because of a hint that it is another one by now."""
+    starting_since: float | None = None
+    """Since when passes see a pod on a node without an address; None while there is none."""
     removed_override: str = ""
     """The last live override that was removed because it had ended; it isn't removed twice."""
     routing_state: routing.RoutingState = field(default_factory=routing.RoutingState)

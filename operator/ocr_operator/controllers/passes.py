@@ -49,6 +49,8 @@ REFUSED_TOKEN_SECONDS: Final = 5.0
 """Between two reads of a Secret whose token a pod refuses."""
 STARTING_SECONDS: Final = 30.0
 """Between two reads of a Secret that a pod may be waiting for: where nodes fail, thousands of pods don't start."""
+PREPARED_SECONDS: Final = 10.0
+"""For so long a pod on a node may be without an address before that hints at anything: each pod is for some seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -139,16 +141,22 @@ class ResourcePass:
         """Have the Secret read again where something hints that it is another one by now, or gone: a pod refuses the
         token, or doesn't start. Returns the seconds until the next look, None while nothing hints at it.
         """
+        now, cache = self._context.time(), self._cache
         bound = (pod for pod in self._own() if pod.node and not pod.finished and not pod.terminating)
+        if all(pod.ip for pod in bound):
+            cache.starting_since = None
+        elif cache.starting_since is None:
+            cache.starting_since = now
         if self._links.token_refused(self._key):
             period = REFUSED_TOKEN_SECONDS
-        elif not all(pod.ip for pod in bound):
-            period = STARTING_SECONDS
-        else:
+        elif cache.starting_since is None:
             return None
-        now = self._context.time()
-        if now - self._cache.secret_doubted >= period:
-            self._cache.secret_doubted = now
+        elif (patience := cache.starting_since + PREPARED_SECONDS - now) > 0:
+            return patience
+        else:
+            period = STARTING_SECONDS
+        if now - cache.secret_doubted >= period:
+            cache.secret_doubted = now
             self._context.children.doubt_secret(self._resource.uid)
         return period
 

@@ -1228,6 +1228,10 @@ async def test_secret_that_was_deleted_is_made_again_for_a_pod_that_waits_for_it
     await desk.pod(waits)
     desk.seconds += STARTING_SECONDS
     again = await desk.reconcile()
+    assert not await desk.kube.find(api.SECRET), "each pod is without an address for some seconds"
+    assert again is not None
+    desk.seconds += again
+    again = await desk.reconcile()
 
     [made] = await desk.kube.find(api.SECRET)
     assert made["metadata"]["uid"] != secret["metadata"]["uid"]
