@@ -248,10 +248,12 @@ def canonical(value: object) -> str:
 def integral(value: Any) -> Any:
     """Return a value with integral floats as integers: another JSON library may have made 60.0 of 60."""
     match value:
-        case Mapping():
-            return {key: integral(item) for key, item in value.items()}
+        case None | str() | int():  # first, since most are, and to be a Mapping or not takes longest
+            return value
+        case float():
+            return int(value) if value.is_integer() else value
         case list() | tuple():
             return [integral(item) for item in value]
-        case float() if value.is_integer():
-            return int(value)
+        case Mapping():
+            return {key: integral(item) for key, item in value.items()}
     return value

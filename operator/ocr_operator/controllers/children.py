@@ -66,7 +66,7 @@ def _without_status(item: api.Json) -> tuple[api.Json, api.Json]:
 class _Wanted:
     """Manifests, and what they were made from: most passes want the same ones."""
 
-    made_from: tuple[int, Spec, str, bool | None, bool]
+    made_from: tuple[int, Spec, str, bool, bool]
     """Generation, effective spec, token, whether a roll-out begins with a new pod, and whether there is a budget."""
     manifests: Sequence[api.Json]
 
@@ -175,7 +175,7 @@ class Children:
     ) -> Refusal | Removal | Edited | None:
         key = (resource.namespace, resource.name)
         child = self._cluster.child_deployment(key)
-        new_first = rollouts.new_first(child) if child is not None else None
+        new_first = rollouts.new_first(child) if child else manifests.new_first_at_first(resource)
         desired = self._desired(resource, token, new_first=new_first)
         owned = [*self._cluster.children(key), await self._secret(resource, token, confirm)]
         if not new:
@@ -241,7 +241,7 @@ class Children:
         said = error.message[: MAX_MESSAGE - MAX_ADVICE - len(str(error.ref)) - 50]
         return api.Refused(error.ref, error.status, f"{said}; {advice}") if advice else error
 
-    def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool | None) -> Sequence[api.Json]:
+    def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool) -> Sequence[api.Json]:
         with_budget = self._cluster.budgets.wanted(resource)
         made_from = (resource.generation, resource.spec, token, new_first, with_budget)
         known = self._wanted.get(resource.uid)

@@ -16,7 +16,7 @@ that an unchanged resource means nothing to write.
 from ocr_operator.decide.manifests.budget import budget, wants_budget
 from ocr_operator.decide.manifests.claim import claim
 from ocr_operator.decide.manifests.common import Defaults, Manifest, all_pods_service_name
-from ocr_operator.decide.manifests.deployment import deployment
+from ocr_operator.decide.manifests.deployment import deployment, new_first_at_first
 from ocr_operator.decide.manifests.secret import admin_secret
 from ocr_operator.decide.manifests.service import all_pods_service, service
 from ocr_operator.resources.spec import OcrDeployment
@@ -28,6 +28,7 @@ __all__ = [
     "all_pods_service_name",
     "claim",
     "desired",
+    "new_first_at_first",
     "wants_budget",
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ocr_operator.resources.spec import IdleOverride, Model, OcrDeployment
+from ocr_operator.resources.spec import IdleOverride, Model, OcrDeployment, fields
 
 
 def asked(resource: OcrDeployment) -> str:
@@ -42,10 +42,9 @@ def _fixed(model: Model) -> Model:
 def _said(value: Any) -> Any:
     match value:
         case msgspec.Struct():
-            fields = msgspec.structs.fields(type(value))
             return {
                 each.encode_name: _said(getattr(value, each.name))
-                for each in fields
+                for each in fields(type(value))
                 if getattr(value, each.name) != _default(each)
             }
         case dict():

@@ -35,10 +35,10 @@ gate by hand because no pod is left. Then the Service must find this one (ADR 12
 def deployment(
     resource: OcrDeployment, defaults: common.Defaults, *, new_first: bool | None = None
 ) -> common.Manifest:
-    """`new_first`: roll out by a new pod before an old one goes. None, for a first Deployment: if pods take no GPU."""
+    """`new_first`: roll out by a new pod before an old one goes. None, for a first Deployment: as it begins."""
     spec, template = resource.spec, _template(resource, defaults)
     if new_first is None:
-        new_first = spec.gpu.sharing == "none"
+        new_first = new_first_at_first(resource)
     manifest = common.child(
         resource,
         "apps/v1",
@@ -61,6 +61,11 @@ def deployment(
         names.ANNOTATION_ASKED: asked.asked(resource),
     }
     return common.noted(manifest, made_from)
+
+
+def new_first_at_first(resource: OcrDeployment) -> bool:
+    """Return whether the first Deployment rolls out by a new pod before an old one goes: if pods take no GPU."""
+    return resource.spec.gpu.sharing == "none"
 
 
 def _template(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:

@@ -149,3 +149,7 @@ def test_a_line_break_is_no_part_of_a_name(name: str) -> None:
     parsed = specs.parse(resources.make_body(models=[{**resources.RAPIDOCR, "name": name}]))
     assert isinstance(parsed, specs.InvalidSpec)
     assert "models" in parsed.field
+
+
+def test_fields_of_a_struct_are_found_out_once() -> None:
+    assert specs.fields(specs.Model) is specs.fields(specs.Model)

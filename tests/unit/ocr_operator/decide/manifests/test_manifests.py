@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_operator.decide import manifests, placement
+from ocr_operator.decide import manifests, placement, rollouts
 from ocr_operator.resources import live_settings, observed, policies
 from ocr_operator.resources import spec as specs
 from ocr_wire import names
@@ -432,3 +432,14 @@ def test_volumes_on_the_node_may_be_lost_unless_the_resource_says_otherwise() ->
     assert said(cache={"persistentVolumeClaim": {"claimName": "weights"}}) == "tmp"
     own = {"metadata": {"annotations": {key: "cache,tmp,mine"}}}
     assert said(template=own) == "cache,tmp,mine"
+
+
+@pytest.mark.parametrize("sharing", ["exclusive", "none"])
+def test_first_deployment_is_as_one_that_says_how_it_rolls_out(sharing: str) -> None:
+    """So that what was made for the first write is still what is wanted once the Deployment is there."""
+    resource = resources.make_deployment(gpu={"sharing": sharing})
+    way = manifests.new_first_at_first(resource)
+    made = manifests.desired(resource, DEFAULTS, TOKEN)
+    assert made == manifests.desired(resource, DEFAULTS, TOKEN, new_first=way)
+    written = next(each for each in made if each["kind"] == "Deployment")
+    assert rollouts.new_first(written) == way
