@@ -25,7 +25,7 @@ from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.settings import FIELD_MANAGER, VERSION, InvalidSetting, Settings
-from ocr_wire import names, redaction, tokens
+from ocr_wire import garbage, names, redaction, tokens
 from ocr_wire.arguments import parser_class
 from ocr_wire.sparse import Sparse, loop_errors
 
@@ -84,6 +84,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
             rng=random.Random(),  # noqa: S311 -- jitter, not a secret
             instance=environ.get("POD_NAME", ""),
             replica=environ.get("POD_NAME") or f"{socket.gethostname()}_{secrets.token_hex(4)}",
+            on_listed=garbage.exempt,
         )
         stopping = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):  # until kopf sets its own
@@ -101,7 +102,8 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
             with logs.counted(metrics.faults):
                 if not await _served(client, settings, stopping):
                     return 0
-                return await _work(handlers.Work(controller.run, stopping), client, settings, stopping)
+                with garbage.seldom():
+                    return await _work(handlers.Work(controller.run, stopping), client, settings, stopping)
 
 
 def _token(file: str) -> Callable[[], str] | None:

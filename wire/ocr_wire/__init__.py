@@ -19,6 +19,7 @@
 - `tokens`: tokens from files and variables, fit for a header
 - `addresses`: URLs of pods
 - `sparse`: lines of a log that would come by the thousand
+- `garbage`: garbage collection in a process that stays
 - `accept`: the formats of metrics that a request accepts
 - `numbers`: numbers in texts, read strictly
 - `text`, `checked`: bounds of strings and numbers; JSON from outside, with the place of a fault

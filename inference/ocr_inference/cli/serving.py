@@ -13,6 +13,7 @@ from ocr_inference.checkpoints.sources import cache
 from ocr_inference.cli import exits
 from ocr_inference.config.settings import Config, Settings
 from ocr_inference.device import gpu_exporter
+from ocr_wire import garbage
 from ocr_wire.sparse import Sparse, loop_errors
 
 log = logging.getLogger("ocr_inference")
@@ -39,7 +40,8 @@ async def serve(settings: Settings, config: Config, environ: Mapping[str, str]) 
         if any(model.source is not None for model in config.models):
             hub = cache.location(environ, settings.cache_dir)
             log.info("weights are kept in %s, downloads in %s", settings.cache_dir, hub)
-        await stop.wait()
+        with garbage.seldom():  # a collection holds up every request
+            await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().remove_signal_handler(number)
         log.info("draining grace_seconds=%g", settings.drain_seconds)

@@ -72,8 +72,11 @@ class Controller:
         instance: str = "",
         replica: str = "",
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
+        on_listed: Callable[[], None] = lambda: None,
     ) -> None:
+        """Prepare; `on_listed` is called once the cluster was listed whole, before this replica works."""
         self._settings = settings
+        self._on_listed = on_listed
         self._time = time
         self._begun = float("inf")
         queue = partial(WorkQueue, time=time, rng=rng, metrics=metrics)
@@ -210,6 +213,7 @@ class Controller:
             for each in self.cluster.informers:
                 await each.synced.wait()
             log.info("watches are up")
+            self._on_listed()
             tasks.create_task(self.election.run())
             await self.election.begun.wait()
             self._begun = self._time()

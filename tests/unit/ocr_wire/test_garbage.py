@@ -1,0 +1,28 @@
+import gc
+
+from ocr_wire import garbage
+
+
+def test_objects_that_are_there_are_exempt_and_others_are_looked_through_less_often() -> None:
+    before = gc.get_threshold()
+    there: list[list[object]] = [[]]
+    with garbage.seldom():
+        assert gc.get_threshold() == (garbage.YOUNG, *before[1:])
+        assert before[0] < garbage.YOUNG
+        assert not any(each is there for each in gc.get_objects()), "a collection doesn't look at it"
+        later: list[list[object]] = [[]]
+        assert any(each is later for each in gc.get_objects())
+        garbage.exempt()
+        assert not any(each is later for each in gc.get_objects())
+
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_all_is_as_before_after_an_error() -> None:
+    before = gc.get_threshold()
+    try:
+        with garbage.seldom():
+            raise LookupError
+    except LookupError:
+        assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)

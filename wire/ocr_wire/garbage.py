@@ -1,0 +1,39 @@
+"""Garbage collection in a process that stays: what lives as long as it does is not looked through again and again.
+
+Python looks for cycles of objects that nothing refers to any more. All threads stand still meanwhile, an event loop,
+too, and now and then it looks through every object of the process: modules, and what a program keeps.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Final
+
+YOUNG: Final = 10_000
+"""So many more objects than the last time, and the young ones are looked through. Python's own are hundreds, which one
+list of a cluster or one page has: they are still in use then, and soon count as old.
+"""
+
+
+def exempt() -> None:
+    """Exempt all objects that are there from later collections. One that becomes part of a cycle stays for good, so
+    this is for a start, and not for what comes and goes.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@contextlib.contextmanager
+def seldom() -> Iterator[None]:
+    """Exempt the objects that are there, and look for garbage among others less often, until the block ends.
+
+    Afterwards all is as before: what is exempt when the process ends counts as leaked with libraries that look.
+    """
+    before = gc.get_threshold()
+    exempt()
+    gc.set_threshold(YOUNG, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
