@@ -1,7 +1,6 @@
 """Tokens a second of 16 pages at once: our server with engines `vllm` and `transformers`, beside vLLM's own server."""
 
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -13,9 +12,8 @@ from typing import Final
 
 import aiohttp
 
-from bench import chatpages, report, server, vllmalone
+from bench import chatpages, modelserver, report, vllmalone
 from bench.decoding import PAGES, SIDE, SIZES, TOKENS, page
-from ocr_wire import names
 
 PAIRS: Final = int(os.environ.get("BENCH_BATCHED_PAIRS", "5"))
 SIDES: Final = ("vllm through our server", "vllm by itself", "transformers through our server")
@@ -28,35 +26,12 @@ Read = Callable[[int], Awaitable[int]]
 
 
 @asynccontextmanager
-async def served(folder: Path, engine: str, options: Mapping[str, object]) -> AsyncIterator[str]:
-    """Our server with the model in `folder / "model"`, by its name `m`: its address."""
-    model = {
-        "name": "m",
-        "engine": engine,
-        "source": {"path": str(folder / "model")},
-        "dtype": "float32",
-        "options": dict(options),
-    }
-    config = {
-        "models": [model],
-        "batching": {"maxPages": PAGES},
-        "queue": {"deadlineSeconds": 3600},
-        "idle": server.NO_TIMERS,
-    }
-    file = folder / f"{engine}.json"
-    file.write_text(json.dumps(config))
-    told = os.environ | {
-        names.ENV_DEVICE: "cpu",
-        names.ENV_CACHE_DIR: str(folder / "cache"),
-        "OCR_VLLM_PYTHON": vllmalone.PYTHON,
-    }
-    async with server.started(told, "--config", str(file)) as (url, _):
-        yield url
-
-
-@asynccontextmanager
 async def ours(folder: Path, engine: str, options: Mapping[str, object]) -> AsyncIterator[Read]:
-    async with served(folder, engine, options) as url, chatpages.client(url) as http:
+    model = folder / "model"
+    async with (
+        modelserver.served(model, engine, options, pages=PAGES) as (url, _),
+        chatpages.client(url) as http,
+    ):
 
         async def read(number: int) -> int:
             form = aiohttp.FormData(
@@ -78,7 +53,9 @@ async def by_itself(folder: Path) -> AsyncIterator[Read]:
     async with vllmalone.started(folder, PAGES) as (url, _), chatpages.client(url) as http:
 
         async def read(number: int) -> int:
-            return await chatpages.tokens_of(http, chatpages.asked("m", MODEL_TYPE, number, TOKENS))
+            return await chatpages.tokens_of(
+                http, chatpages.asked(vllmalone.MODEL, MODEL_TYPE, number, TOKENS)
+            )
 
         yield read
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from bench import batched, chatpages, report, vllmalone
+from bench import batched, chatpages, modelserver, report, vllmalone
 from bench.sleeper import Sleeper
 from ocr_wire import names
 from ocr_wire.states import State
@@ -86,9 +86,11 @@ async def measure() -> report.Result:
         async with AsyncExitStack() as stack:
 
             async def sleeper(engine: str, options: dict[str, object], *, stands_by: bool) -> Sleeper:
-                url = await stack.enter_async_context(batched.served(folder, engine, options))
+                url, _ = await stack.enter_async_context(
+                    modelserver.served(folder / "model", engine, options, pages=PAGES)
+                )
                 http = await stack.enter_async_context(chatpages.client(url))
-                return Sleeper(http, "", vllmalone.MODEL, stands_by=stands_by)
+                return Sleeper(http, "", modelserver.NAME, stands_by=stands_by)
 
             of_vllm = await sleeper("vllm", {"kv_cache_gib": 1, "max_batch": PAGES}, stands_by=False)
             of_transformers = await sleeper("transformers", {}, stands_by=True)

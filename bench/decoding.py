@@ -17,9 +17,8 @@ from typing import Any, Final
 import aiohttp
 from PIL import Image, ImageDraw
 
-from bench import report, server
+from bench import modelserver, report
 from bench.vlmserver import offspring
-from ocr_wire import names
 
 PAIRS: Final = int(os.environ.get("BENCH_DECODING_PAIRS", "5"))
 SERVED_PAIRS: Final = int(os.environ.get("BENCH_DECODING_SERVED_PAIRS", str(PAIRS)))
@@ -153,26 +152,11 @@ class Served:
 @asynccontextmanager
 async def served(folder: Path, *, packed: bool) -> AsyncIterator[Served]:
     """A server of the large model."""
-    model = {
-        "name": "m",
-        "engine": "transformers",
-        "source": {"path": str(folder / "large")},
-        "dtype": "float32",
-        "options": {"pack_weights": packed},
-    }
-    config = {
-        "models": [model],
-        "batching": {"maxPages": PAGES},
-        "queue": {"deadlineSeconds": 3600},
-        "idle": server.NO_TIMERS,
-    }
-    file = folder / f"packed-{packed}.json"
-    file.write_text(json.dumps(config))
-    told = os.environ | {names.ENV_DEVICE: "cpu", names.ENV_CACHE_DIR: str(folder)}
-    async with server.started(told, "--config", str(file)) as (url, process):
+    options = {"pack_weights": packed}
+    async with modelserver.served(folder / "large", "transformers", options, pages=PAGES) as (url, pid):
         unlimited = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(url, timeout=unlimited) as http:
-            yield Served(http, process.pid)
+            yield Served(http, pid)
 
 
 async def read(one: Served) -> tuple[float, float, list[str]]:

@@ -29,17 +29,6 @@ TIMEOUT: Final = 5
 TOKENS: Final = 16
 START_SECONDS: Final = 300
 OURS: Final = "ours, engine transformers"
-SIZES: Final[Mapping[str, Mapping[str, object]]] = {
-    "text_config": {
-        "hidden_size": 128,
-        "head_dim": 64,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 10000.0},
-    },
-    "vision_config": {"hidden_size": 64, "out_hidden_size": 128, "num_heads": 2},
-}
-"""Of a model so small that its weights count for nothing, with heads that vLLM has kernels for."""
 CONFIG: Final = "models: [{{name: m, engine: transformers, source: {{path: {folder}}}, dtype: float32}}]\n"
 
 
@@ -201,7 +190,9 @@ def main(folder: Path) -> None:
     from tests.support import chatmodels  # noqa: PLC0415 - torch
 
     folder.mkdir()
-    chatmodels.make(folder, batched.MODEL_TYPE, dtype="float32", sizes=dict(SIZES), tie_word_embeddings=False)
+    # So small that its weights count for nothing.
+    sizes = dict(chatmodels.WIDE_HEADS)
+    chatmodels.make(folder, batched.MODEL_TYPE, dtype="float32", sizes=sizes, tie_word_embeddings=False)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from bench import batched, chatpages, report, transformersserve
+from bench import batched, chatpages, modelserver, report, transformersserve
 from bench.decoding import PAGES, SIZES
 
 PAIRS: Final = int(os.environ.get("BENCH_SERVING_PAIRS", "5"))
@@ -66,10 +66,12 @@ async def measure() -> report.Result:
                 )
                 return url
 
-            url = await stack.enter_async_context(batched.served(folder, "transformers", {}))
+            url, _ = await stack.enter_async_context(
+                modelserver.served(folder / "model", "transformers", {}, pages=PAGES)
+            )
             pages, texts = await theirs("model"), await theirs("text", *CACHE)
             asks = (
-                await side(url, "m", ocr={"task": "free", "loop_guard": False}),
+                await side(url, modelserver.NAME, ocr={"task": "free", "loop_guard": False}),
                 await side(pages, str(folder / "model")),
                 await side(texts, str(folder / "text"), pages=False),
             )

@@ -26,6 +26,17 @@ TEXT = {
     "pad_token_id": 500,
 }
 _MROPE = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+WIDE_HEADS = {
+    "text_config": {
+        "hidden_size": 128,
+        "head_dim": 64,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 10000.0},
+    },
+    "vision_config": {"hidden_size": 64, "out_hidden_size": 128, "num_heads": 2},
+}
+"""Sizes of a small qwen2_5_vl whose attention vLLM has kernels for."""
 _QWEN_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}OPENMARKCLOSE{% else %}{{ part['text'] }}{% endif %}"

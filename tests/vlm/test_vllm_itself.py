@@ -92,24 +92,12 @@ def test_pages_say_the_same_as_with_the_engine_transformers(
         assert (read.finish_reason, read.width, read.height) == (same.finish_reason, same.width, same.height)
 
 
-QWEN_SIZES = {
-    "text_config": {
-        "hidden_size": 128,
-        "head_dim": 64,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 10000.0},
-    },
-    "vision_config": {"hidden_size": 64, "out_hidden_size": 128, "num_heads": 2},
-}
-
-
 @pytest.mark.timeout(600)
 def test_pixels_are_the_same_where_the_files_leave_their_normalisation_to_the_processor(
     tmp_path: Path,
 ) -> None:
     folder = chatmodels.make(
-        tmp_path / "m", "qwen2_5_vl", seed=0, sizes=QWEN_SIZES, tie_word_embeddings=False
+        tmp_path / "m", "qwen2_5_vl", seed=0, sizes=chatmodels.WIDE_HEADS, tie_word_embeddings=False
     )
     asked = InferRequest(image=greedy.page(168, 252), task="document", max_tokens=20)
     with loaded("transformers", folder, tmp_path) as other:
