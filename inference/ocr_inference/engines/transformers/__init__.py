@@ -12,6 +12,7 @@
 - `slots`: keys and values of several pages.
 - `text`: text of an answer while it is written.
 - `loading`: weights from source to host tier and device.
+- `rehearsal`: the first page ahead of the first page.
 - `sharing`: weights that the servers of a node have in memory once.
 - `torchweights`: a model bound to a flat buffer.
 - `devices`: flat buffers on devices.

@@ -8,7 +8,6 @@ A page that fails fails alone. Where memory runs out, a page waits for one that 
 if it is alone; a CUDA error that sticks ends the process, since nothing else frees the device.
 """
 
-import contextlib
 import functools
 import logging
 import os
@@ -95,9 +94,6 @@ class TransformersEngine:
 
     def stand_by(self) -> Footprint:
         self._weights.stand_by()
-        # A processor's first page takes some 40 ms longer than the next ones.
-        with contextlib.suppress(EngineError):
-            self._prepare(InferRequest(image=pictures.blank()))
         return self._weights.footprint()
 
     def restore(self) -> Footprint:

@@ -24,6 +24,7 @@ from ocr_inference.checkpoints.weights.reading import OnRange
 from ocr_inference.engines.transformers import checkpoints, devices, memory, packing, torchweights
 from ocr_inference.engines.transformers.checkpoints import Opened
 from ocr_inference.engines.transformers.packing import PackedWeights
+from ocr_inference.engines.transformers.rehearsal import Rehearsal
 from ocr_inference.engines.transformers.sharing import NotShared, Sharing
 from ocr_inference.engines.transformers.torchweights import FlatModel
 from ocr_inference.protocol.engine import (
@@ -51,6 +52,8 @@ class Weights:
         report: Report,
         environ: Mapping[str, str],
         terms: packing.Terms | None = None,
+        *,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         """Prepare; `terms` are those on which weights are packed where a CPU computes with them, None for never."""
         self._terms = terms if spec.device == "cpu" else None
@@ -61,6 +64,7 @@ class Weights:
         self._opened: Opened | None = None
         self._flat: FlatModel | None = None
         self._packed: PackedWeights | None = None
+        self._rehearsal = rehearsal or Rehearsal()
         self._image_failure: Failure | None = None
         """Why the last load couldn't keep what it had converted, or share it."""
         self._sharing: Sharing | None = None
@@ -99,12 +103,14 @@ class Weights:
             raise
         memory.freeze()
         self._pack()
+        self._rehearsal.end()
 
     def stand_by(self) -> None:
         """Prepare a restore except for the device, in a process that never loaded; nothing where only CUDA knows in
         which dtype the device computes."""
         if self._spec.device != "cuda" or self._spec.compute_capability is not None:
             self._sealed().stand_by()
+            self._rehearsal.end()
 
     def restore(self) -> None:
         """Restore from the host tier to the device, also in a process that never loaded. Loads anew where the host tier
@@ -116,6 +122,7 @@ class Weights:
             self.load()
         else:
             self._pack()
+            self._rehearsal.end()
 
     def offload(self) -> None:
         """Offload; all that pages took must be freed before: references to it would keep it on the device."""
@@ -194,12 +201,14 @@ class Weights:
         plan = layout.plan(*torchweights.entries(opened.model))
         flat = FlatModel(opened.model, plan, self._host, devices.device(spec.device))
         self._opened, self._flat = opened, flat
+        self._rehearsal.begin(opened)
         return flat, opened, plan
 
     def _close(self) -> None:
         if self._flat is None:
             # A new process has nothing to free, and a collection would copy the pages that its forkserver froze.
             return
+        self._rehearsal.end()
         self._drop_packed()
         self._packed = None
         self._flat.close()

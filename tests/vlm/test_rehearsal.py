@@ -1,0 +1,84 @@
+"""A processor's first page, ahead of the first page."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra `transformers`")
+
+from ocr_inference.engines.transformers.checkpoints import Opened
+from ocr_inference.engines.transformers.loading import Weights
+from ocr_inference.engines.transformers.rehearsal import Rehearsal
+from ocr_inference.protocol.engine import InferRequest, ModelSpec
+from ocr_inference.protocol.host_tier import HostTier
+from tests.support import chatmodels
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+class Recorded(Rehearsal):
+    """What becomes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def begin(self, opened: Opened) -> None:
+        super().begin(opened)
+        self.said.append("begins")
+
+    def end(self) -> None:
+        super().end()
+        self.said.append("ends")
+
+
+def opened(prepare: Any) -> Opened:
+    class Prepares:
+        def prepare(self, request: InferRequest) -> None:
+            prepare(request)
+
+    return cast("Opened", Prepares())
+
+
+def test_it_is_a_page_in_another_thread() -> None:
+    found: list[tuple[bool, InferRequest]] = []
+    rehearsal = Rehearsal()
+    rehearsal.begin(
+        opened(lambda request: found.append((threading.current_thread() is threading.main_thread(), request)))
+    )
+    rehearsal.end()
+    [(in_main, request)] = found
+    assert not in_main
+    assert request.image
+
+
+def test_one_that_fails_says_nothing_and_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(_: InferRequest) -> None:
+        raise ValueError("too small")
+
+    rehearsal = Rehearsal()
+    rehearsal.begin(opened(refuse))
+    rehearsal.end()
+    rehearsal.end()
+    assert capsys.readouterr().err == ""
+
+
+def test_it_is_done_with_each_load_standby_and_restore(tmp_path: Path) -> None:
+    """Afterwards there is no thread of it: a standby has one thread."""
+    folder = chatmodels.make(tmp_path / "m", "lighton_ocr")
+    spec = ModelSpec(name="m", engine="transformers", path=str(folder), cache_dir=str(tmp_path))
+    host = HostTier.create("m")
+
+    def called(name: str) -> list[str]:
+        recorded = Recorded()
+        weights = Weights(spec, host, lambda _: None, os.environ, rehearsal=recorded)
+        getattr(weights, name)()
+        return recorded.said
+
+    for name in ("load", "stand_by", "restore"):
+        said = called(name)
+        assert (said.count("begins"), said[-1]) == (1, "ends"), name
+    assert not [each for each in threading.enumerate() if each.name == "rehearsal"]
