@@ -17,7 +17,7 @@ GIB: Final = 1 << 30
 _SMALL_FRACTION: Final = "0.02"
 """Of the GPU's memory that has to be free at the start. It isn't what is taken: that follows from `kv_cache_gib`."""
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
-_KEPT_PREFIXES: Final = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "PYTORCH_", "TORCH_", "NCCL_", "VLLM_")
+_KEPT_PREFIXES: Final = ("CUDA_", "NVIDIA_", "OMP_", "GOMP_", "MKL_", "PYTORCH_", "TORCH_", "NCCL_", "VLLM_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -334,10 +334,12 @@ def test_the_environment_has_no_secrets_and_nothing_of_our_python() -> None:
         "VLLM_S3_SECRET": "x",
         "VLLM_MIRROR": "https://user:hunter22@mirror",
         "VLLM_LOGGING_LEVEL": "DEBUG",
+        "GOMP_SPINCOUNT": "1000",
         "HF_ENDPOINT": "http://hub",
     }
     found = command.environment(START, environ)
     assert not {"PYTHONPATH", "HF_TOKEN", "VLLM_API_KEY", "HF_ENDPOINT"} & found.keys()
     assert not {"VLLM_S3_SECRET", "VLLM_MIRROR"} & found.keys()
     assert (found["PATH"], found["VLLM_LOGGING_LEVEL"]) == ("/bin", "DEBUG")
+    assert found["GOMP_SPINCOUNT"] == "1000"  # what workers spin, its threads do
     assert (found["CUDA_VISIBLE_DEVICES"], found["HF_HUB_OFFLINE"], found["HOME"]) == ("GPU-1", "1", "/c")
