@@ -1,7 +1,8 @@
 """What servers take that nobody uses, ours and others: memory of all processes, and how often they wake the CPU.
 
 Each is looked at as it is after its start, and with the same tiny model where it takes one. llama-swap and Ollama are
-looked at where they are on the PATH: neither is in a registry of packages as a program.
+looked at where they are on the PATH: neither is in a registry of packages as a program. llama-swap is built by
+`go build` in a clone. Our forkserver leaves its memory to a file only where the disk has 15 % left after that.
 """
 
 import asyncio

@@ -67,7 +67,7 @@ def test_one_that_fails_says_nothing_and_fails_nothing(capsys: pytest.CaptureFix
 
 
 def test_it_is_done_with_each_load_standby_and_restore(tmp_path: Path) -> None:
-    """Afterwards there is no thread of it: a standby has one thread."""
+    """Afterwards no thread of it is left."""
     folder = chatmodels.make(tmp_path / "m", "lighton_ocr")
     spec = ModelSpec(name="m", engine="transformers", path=str(folder), cache_dir=str(tmp_path))
     host = HostTier.create("m")
