@@ -73,6 +73,8 @@ class Cluster:
         Nodes are lost after `node_grace_seconds` of silence: a client that plays a thousand of them renews no Leases.
         Raises ControlPlaneUnavailable when its programs can't be had, StartFailed with the log's end when a part fails.
         """
+        if containers:
+            _refuse_impossible(nodes, gpus, images, ipv6=ipv6)
         order = _order(directory.resolve(), nodes, gpus, operator=operator, ipv6=ipv6, detached=False)
         if containers:
             order = _with_containers(order, images)
@@ -110,6 +112,8 @@ class Cluster:
                 )
             say(f"A cluster runs in {directory} already")
             return cls(directory)
+        if containers:
+            _refuse_impossible(nodes, gpus, images, ipv6=ipv6)
         order = _order(directory, nodes, gpus, operator=operator, ipv6=ipv6, detached=True)
         if containers:
             order = _with_containers(order, images)
@@ -250,8 +254,9 @@ def _order(directory: Path, nodes: int, gpus: int, *, operator: bool, ipv6: bool
     )
 
 
-def _with_containers(order: Order, images: Sequence[Path]) -> Order:
-    if order.nodes != 1 or order.gpus or order.ipv6:
+def _refuse_impossible(nodes: int, gpus: int, images: Sequence[Path], *, ipv6: bool) -> None:
+    """Raise DevclusterError for a real node that can't be, before programs are built for it, which takes minutes."""
+    if nodes != 1 or gpus or ipv6:
         raise DevclusterError(
             "a machine is one node with containers: without simulated GPUs, and without IPv6"
         )
@@ -259,6 +264,9 @@ def _with_containers(order: Order, images: Sequence[Path]) -> Order:
         raise DevclusterError(why)
     if absent := [path for path in images if not path.is_file()]:
         raise DevclusterError(f"no archive of images: {absent[0]}")
+
+
+def _with_containers(order: Order, images: Sequence[Path]) -> Order:
     tools = {name: str(path) for name, path in Toolbox(os.environ, Progress(sys.stderr)).real_node().items()}
     return msgspec.structs.replace(
         order,

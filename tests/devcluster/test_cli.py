@@ -8,6 +8,7 @@ from devcluster import cli
 from devcluster.errors import DevclusterError
 from devcluster.machine import processes
 from devcluster.machine.layout import Identity, Layout, ProcessRecord, State
+from tests.support.programs import without_programs
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -38,6 +39,16 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (*cli.sizes(up), up.operator, up.dir) == (3, 2, True, Path(".devcluster"))
     assert cli.sizes(cli.parser().parse_args(["up", "--runtime=containerd"])) == (1, 0)
     assert not cli.parser().parse_args(["up", "--no-operator"]).operator
+
+
+def test_machine_that_can_be_no_real_node_is_told_so_before_programs_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(without_programs(tmp_path)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    with pytest.raises(DevclusterError, match="a node with containers needs"):
+        run("up", "--runtime=containerd", "--dir", str(tmp_path / "cluster"))
 
 
 def test_without_a_cluster_there_is_nothing_to_tell_or_end(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.programs import without_programs
+
 REPOSITORY = Path(__file__).parents[2]
 
 
-def run_without_control_plane(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+ONE_TEST = "tests/devcluster/test_cluster.py::test_nodes_are_ready_and_have_gpus"
+
+
+def run_without_control_plane(
+    tmp_path: Path, test: str = ONE_TEST, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run one cluster test where neither programs, nor Go, nor PyPI can be had."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "uv").write_text("#!/bin/sh\necho 'no route to the index' >&2\nexit 1\n")
-    (programs / "uv").chmod(0o755)
+    programs = without_programs(tmp_path)
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -22,7 +26,7 @@ def run_without_control_plane(tmp_path: Path, **environment: str) -> subprocess.
     return subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"),
-            "tests/devcluster/test_cluster.py::test_nodes_are_ready_and_have_gpus",
+            test,
         ],
         cwd=REPOSITORY,
         env=kept | {"PATH": str(programs), "XDG_CACHE_HOME": str(tmp_path / "cache")} | environment,
@@ -45,3 +49,11 @@ def test_in_ci_that_is_a_failure(tmp_path: Path) -> None:
     done = run_without_control_plane(tmp_path, CI="true")
     assert done.returncode == 1, done.stdout
     assert "no control plane: Go isn't on PATH" in done.stdout
+
+
+def test_machine_that_can_be_no_node_is_told_so_before_images_are_built(tmp_path: Path) -> None:
+    done = run_without_control_plane(
+        tmp_path, "tests/e2e/test_real_node.py::test_timeout_counts_in_the_same_container"
+    )
+    assert "SKIPPED" in done.stdout, done.stdout
+    assert "a node with containers needs" in done.stdout

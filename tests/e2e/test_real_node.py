@@ -17,10 +17,9 @@ import pytest
 from PIL import Image
 
 from devcluster.cluster import Cluster
-from devcluster.container import host, requirements, traces
+from devcluster.container import host, traces
 from devcluster.errors import DevclusterError
 from ocr_wire import live_settings, names
-from tests.support.lacking import lacks
 from tests.support.realnode import CHART, NAMESPACE, PAGE, RELEASE, Node, holds, identity, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(3600)]
@@ -37,14 +36,6 @@ def node(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iter
         node.helm("install", RELEASE, CHART, "--create-namespace", "--wait")
         print(f"helm install --wait: {time.monotonic() - began:.1f} s")
         yield node
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _able() -> None:
-    if (why := requirements.missing()) is not None:
-        lacks(why)
-    if (why := requirements.forbidden()) is not None:
-        pytest.skip(why)
 
 
 @pytest.mark.node
