@@ -79,6 +79,8 @@ class Engine(Struct, frozen=True, kw_only=True):
     """What installs them: `pip install 'ocr-operator[extra]'`."""
     runs: str | None = None
     """Version of what it runs by an interpreter of its own, such as vLLM's; null of other engines."""
+    computes_on: Literal["cpu", "cuda"] | None = None
+    """The only kind of device that this version computes on; null of other engines."""
     problem: str | None = None
     """Why that can't be run."""
 

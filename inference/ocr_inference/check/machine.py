@@ -38,7 +38,7 @@ from ocr_inference.connections import limits as connection_limits
 from ocr_inference.device import choosing, gpu, nvml
 from ocr_inference.device.gpu import NoDevice
 from ocr_inference.device.gpu_usage import MAX_GPUS
-from ocr_inference.engines import INTERPRETED
+from ocr_inference.engines import INTERPRETED, built_for
 from ocr_wire import names
 from ocr_wire.checked import Invalid
 from ocr_wire.engines import BY_NAME
@@ -51,9 +51,9 @@ PROBE_SECONDS = 180.0
 VERSION = """
 import sys
 from importlib.metadata import distributions
-print(next((each.version for each in distributions() if each.name in sys.argv[1:]), ""))
+print(next((f"{each.name} {each.version}" for each in distributions() if each.name in sys.argv[1:]), ""))
 """
-"""Program that says which version of one of these distributions its Python has; it imports none of them."""
+"""Program that says which of these distributions its Python has, and the version; it imports none of them."""
 
 
 def device(settings: Settings) -> Device:
@@ -129,8 +129,9 @@ def interpreted(engine: Engine, environ: Mapping[str, str]) -> Engine:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return structs.replace(engine, problem=f"{variable}={python} can't be run: {error}")
-    if done.returncode == 0 and done.stdout.strip():
-        return structs.replace(engine, runs=done.stdout.strip())
+    if done.returncode == 0 and (found := done.stdout.split()):
+        name, version = found
+        return structs.replace(engine, runs=version, computes_on=built_for(name, version))
     return structs.replace(engine, problem=f"{variable}={python} has no {names[0]}")
 
 

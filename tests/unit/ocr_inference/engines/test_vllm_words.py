@@ -58,6 +58,14 @@ DEEPSEEK = Opened(
             "OCR_VLLM_PYTHON=/opt/python has no vLLM",
         ),
         (
+            [
+                "RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL",
+            ],
+            FailureKind.UNSUPPORTED,
+            False,
+            "OCR_VLLM_PYTHON=/opt/python finds no device",
+        ),
+        (
             ["  Value error, Model architectures ['Odd'] are not supported for now."],
             FailureKind.INVALID_CHECKPOINT,
             False,
