@@ -1,41 +1,37 @@
 """Images that several files look at are built once."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from container.build import USUAL
+from container import build
 from devcluster.container import requirements
 from tests.support import imagebuilds
-from tests.support.imagebuilds import Buildah
+from tests.support.imagebuilds import BASE, SHELL_LESS, Buildah, Builds
 from tests.support.lacking import lacks
 
 
 @pytest.fixture(scope="session")
-def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builds]:
+    """Images, built when asked for. What is in the folder OCR_TEST_IMAGE_STORE isn't built again, and stays."""
     imagebuilds.skip_without_tools()
-    store = tmp_path_factory.mktemp("images")
-    yield Buildah(store)
-    shutil.rmtree(store, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def bases(buildah: Buildah) -> tuple[str, str]:
-    return imagebuilds.base(buildah)
-
-
-@pytest.fixture(scope="session")
-def built(buildah: Buildah, bases: tuple[str, str]) -> dict[str, str]:
-    """Names of the images of the operator and of inference pods on the CPU."""
-    return {each: buildah.build(each, *bases) for each in USUAL}
+    kept = os.environ.get("OCR_TEST_IMAGE_STORE")
+    buildah = Buildah(Path(kept) if kept else tmp_path_factory.mktemp("images"))
+    there = buildah.images()
+    yield Builds(
+        buildah,
+        (BASE, SHELL_LESS) if {BASE, SHELL_LESS} <= there else imagebuilds.base(buildah),
+        {which: name for which in build.IMAGES if (name := imagebuilds.name(which)) in there},
+    )
+    if not kept:
+        buildah.remove()
 
 
 @pytest.fixture(scope="session")
 def archives(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The same as files, for a real node; those in the folder OCR_TEST_IMAGE_ARCHIVES spare the build.
+    """The usual images as files, for a real node; those in the folder OCR_TEST_IMAGE_ARCHIVES spare the build.
 
     A machine that can't be a node says so here, before images are built, which takes minutes.
     """
@@ -45,7 +41,6 @@ def archives(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         pytest.skip(why)
     if given := os.environ.get("OCR_TEST_IMAGE_ARCHIVES"):
         return sorted(Path(given).glob("*.tar"))
-    buildah: Buildah = request.getfixturevalue("buildah")
-    names: dict[str, str] = request.getfixturevalue("built")
+    builds: Builds = request.getfixturevalue("builds")
     folder = tmp_path_factory.mktemp("archives")
-    return [buildah.archive(name, folder / f"{each}.tar") for each, name in names.items()]
+    return [builds.buildah.archive(builds.name(each), folder / f"{each}.tar") for each in build.USUAL]

@@ -10,6 +10,7 @@ import pytest
 
 from container import build
 from container.build import IMAGES, NoBuilder
+from tests.support import imagebuilds
 from tests.support.paths import ROOT
 
 NONE = dict.fromkeys(build.BUILDERS, "not installed")
@@ -73,6 +74,37 @@ def test_failed_build_fails_and_pushes_nothing(tmp_path: Path) -> None:
 def test_unknown_image_is_named(tmp_path: Path) -> None:
     done = run("--only=rocm", path=tmp_path)
     assert (done.returncode, done.stderr) == (2, "no image 'rocm': there are operator, cpu, cuda, vllm\n")
+
+
+def test_what_builds_take_is_said_before_the_first_begins(tmp_path: Path) -> None:
+    program(tmp_path, "podman", 'test "$1" != build || echo builds')
+    done = run("--only=cpu cuda", path=tmp_path)
+    first, second, *_, last = done.stdout[: done.stdout.index("builds")].splitlines()
+    assert first == f"cpu: without a cache {IMAGES['cpu'].takes}"
+    assert "GB of disk" in second
+    assert second.startswith("cuda: ")
+    assert last.startswith("podman build")
+
+
+def test_stages_that_a_target_needs_are_kept_and_built_ones_replaced() -> None:
+    """By what tests of images build with, where the builder builds every stage."""
+    file = (ROOT / "Dockerfile.inference").read_text(encoding="utf-8")
+
+    def stages(target: str, built: dict[str, str]) -> list[str]:
+        return re.findall(r"^FROM (.*)$", imagebuilds.needed(file, target, built), re.MULTILINE)
+
+    assert stages("cpu", {}) == [
+        "${BASE_IMAGE} AS build",
+        "build AS build-cpu",
+        "${RUNTIME_IMAGE} AS runtime",
+        "runtime AS cpu",
+    ]
+    built = {"cuda": "registry.example/image:1-cuda", "cpu": "another"}
+    assert stages("vllm", built) == [
+        "${BASE_IMAGE} AS build",
+        "build AS build-vllm",
+        f"{built['cuda']} AS vllm",
+    ]
 
 
 @pytest.mark.parametrize("builder", build.BUILDERS)
