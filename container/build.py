@@ -51,8 +51,8 @@ class Image:
 IMAGES: Final = {
     "operator": Image("ocr-operator", "Dockerfile.operator", "operator", Effort(0.02, 1, 1)),
     "cpu": Image("ocr-inference", "Dockerfile.inference", "cpu", Effort(0.2, 3, 2)),
-    "cuda": Image("ocr-inference", "Dockerfile.inference", "cuda", Effort(3.2, 31, 12), "-cuda"),
-    "vllm": Image("ocr-inference", "Dockerfile.inference", "vllm", Effort(7.2, 65, 35), "-vllm"),
+    "cuda": Image("ocr-inference", "Dockerfile.inference", "cuda", Effort(3.2, 32, 12), "-cuda"),
+    "vllm": Image("ocr-inference", "Dockerfile.inference", "vllm", Effort(7.2, 70, 35), "-vllm"),
 }
 USUAL: Final = ("operator", "cpu")
 """Without `--only`: the others are GPU images of many GB."""
