@@ -1,6 +1,8 @@
 """A processor's first page, ahead of the first page."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +57,8 @@ def test_it_is_a_page_in_another_thread() -> None:
     assert request.image
 
 
-def test_one_that_fails_says_nothing_and_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_that_fails_fails_nothing() -> None:
     def refuse(_: InferRequest) -> None:
         raise ValueError("too small")
 
@@ -63,7 +66,22 @@ def test_one_that_fails_says_nothing_and_fails_nothing(capsys: pytest.CaptureFix
     rehearsal.begin(opened(refuse))
     rehearsal.end()
     rehearsal.end()
-    assert capsys.readouterr().err == ""
+
+
+NO_THREADS = """
+import resource, sys
+from pathlib import Path
+from ocr_inference.engines.transformers.rehearsal import Rehearsal
+rehearsal = Rehearsal()
+resource.setrlimit(resource.RLIMIT_AS, (used := int(Path("/proc/self/statm").read_text().split()[0]) * 4096, used))
+rehearsal.begin(None)
+rehearsal.end()
+"""
+
+
+def test_where_no_thread_can_be_had_nothing_fails() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_is_done_with_each_load_standby_and_restore(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def interpreted(engine: Engine, environ: Mapping[str, str]) -> Engine:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return structs.replace(engine, problem=f"{variable}={python} can't be run: {error}")
-    if done.returncode == 0 and (found := done.stdout.split()):
+    lines = done.stdout.splitlines()  # what sitecustomize or a program around Python says comes first
+    if done.returncode == 0 and lines and len(found := lines[-1].split()) == 2:
         name, version = found
         return structs.replace(engine, runs=version, computes_on=built_for(name, version))
     return structs.replace(engine, problem=f"{variable}={python} has no {names[0]}")

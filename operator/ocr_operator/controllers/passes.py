@@ -139,7 +139,7 @@ class ResourcePass:
 
     def _doubt_secret(self) -> float | None:
         """Have the Secret read again where something hints that it is another one by now, or gone: a pod refuses the
-        token, or doesn't start. Returns the seconds until the next look, None while nothing hints at it.
+        token, or doesn't start. Returns the seconds until the next look, None while nothing can hint at it.
         """
         now, cache = self._context.time(), self._cache
         bound = (pod for pod in self._own() if pod.node and not pod.finished and not pod.terminating)
@@ -155,9 +155,10 @@ class ResourcePass:
             return patience
         else:
             period = STARTING_SECONDS
-        if now - cache.secret_doubted >= period:
-            cache.secret_doubted = now
-            self._context.children.doubt_secret(self._resource.uid)
+        if (early := cache.secret_doubted + period - now) > 0:
+            return early
+        cache.secret_doubted = now
+        self._context.children.doubt_secret(self._resource.uid)
         return period
 
     async def _confirm(self) -> None:

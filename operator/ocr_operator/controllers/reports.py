@@ -136,7 +136,7 @@ class Reporter:
             return early
         ref = api.ref_of(body)
         try:
-            answer = await self._apply(ref, after, body["metadata"]["resourceVersion"])
+            answer = await self._apply(ref, before, after, body["metadata"]["resourceVersion"])
         except api.KubeError as error:
             self._metrics.status_writes.labels("failed").inc()
             if isinstance(error, api.Conflict):
@@ -150,19 +150,25 @@ class Reporter:
         report.news = (report.news + status.events(before, after, reported, moves, announced))[-MAX_NEWS:]
         return answer
 
-    async def _apply(self, ref: api.Ref, after: Mapping[str, Any], version: str) -> api.Json:
+    async def _apply(
+        self, ref: api.Ref, before: Mapping[str, Any], after: Mapping[str, Any], version: str
+    ) -> api.Json:
         """Write a status, without reserved revisions where the definition is of a version that had none: the API server
-        refuses all of a status for a field that it doesn't know.
+        refuses all of a status for a field that it doesn't know. A status that has them shows that it knows the field
+        by now: to leave it out would take back what another process has reserved.
         """
         live = after.get("liveSettings") or {}
         if "reserved" not in live:
             return await self._kube.apply_status(ref, after, resource_version=version)
-        if self._time() >= self._reserves_from:
+        if self._time() >= self._reserves_from or "reserved" in (before.get("liveSettings") or {}):
             try:
-                return await self._kube.apply_status(ref, after, resource_version=version)
+                answer = await self._kube.apply_status(ref, after, resource_version=version)
             except api.Refused as error:
                 if not error.message.endswith(UNKNOWN_RESERVED):
                     raise
+            else:
+                self._reserves_from = float("-inf")
+                return answer
             self._reserves_from = self._time() + RESERVE_AGAIN_SECONDS
             log.info("the definition of %s is an older one: no revisions are reserved", ref.kind.plural)
         live = {field: value for field, value in live.items() if field != "reserved"}

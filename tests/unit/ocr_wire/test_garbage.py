@@ -1,5 +1,7 @@
 import gc
 
+import pytest
+
 from ocr_wire import garbage
 
 
@@ -21,8 +23,6 @@ def test_objects_that_are_there_are_exempt_and_others_are_looked_through_less_of
 
 def test_all_is_as_before_after_an_error() -> None:
     before = gc.get_threshold()
-    try:
-        with garbage.seldom():
-            raise LookupError
-    except LookupError:
-        assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+    with pytest.raises(LookupError), garbage.seldom():
+        raise LookupError
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)

@@ -19,9 +19,12 @@ class Rehearsal:
         self._thread: threading.Thread | None = None
 
     def begin(self, opened: Opened) -> None:
+        """Begin, where another thread can be had; without it the first page takes a little longer."""
         self.end()
-        self._thread = threading.Thread(target=_prepare, args=(opened,), name="rehearsal")
-        self._thread.start()
+        thread = threading.Thread(target=_prepare, args=(opened,), name="rehearsal")
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def end(self) -> None:
         """Wait until it is done, if it began."""

@@ -53,7 +53,7 @@ def test_what_an_engine_runs_by_a_python_of_its_own_is_asked_there(
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {has}\nVersion: 9.1\n")
     python = tmp_path / "python"
     python.write_text(
-        f"#!{sys.executable} -I\nimport sys\n"
+        f"#!{sys.executable} -I\nimport sys\nprint('a program around Python')\n"
         f"sys.path[:] = [each for each in sys.path if 'site-' not in each] + [{str(tmp_path)!r}]\n"
         "program, sys.argv[1:] = sys.argv[3], sys.argv[4:]\nexec(program)\n"
     )
