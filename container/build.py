@@ -40,7 +40,7 @@ class Image:
     repository: str
     file: str
     target: str
-    takes: "Effort"
+    takes: Effort
     suffix: str = ""
 
     def name(self, registry: str, tag: str) -> str:

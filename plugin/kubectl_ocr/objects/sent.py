@@ -1,6 +1,7 @@
 """What the operator wrote to a pod: its decisions, and the live settings that it sent."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from kubectl_ocr.objects.pod import Pod
 from kubectl_ocr.objects.resource import Resource
@@ -9,24 +10,24 @@ from ocr_wire.checked import Invalid
 from ocr_wire.live_settings import IdleValues, LiveValues
 from ocr_wire.placement import Record
 
+T = TypeVar("T")
+
 
 def decision(pod: Pod) -> Record | Invalid | None:
     """Return the operator's decision on the pod; None where there is no annotation."""
-    text = pod.metadata.annotations.get(names.ANNOTATION_PLACEMENT)
-    found = None if text is None else placement.read(text)
-    if isinstance(found, Invalid):
-        where = f"annotation {names.ANNOTATION_PLACEMENT} of pod {pod.metadata.name}"
-        return Invalid(f"{where} can't be read: {found}")
-    return found
+    return _annotation(pod, names.ANNOTATION_PLACEMENT, placement.read)
 
 
 def awake_reason(pod: Pod) -> routing.Record | Invalid | None:
     """Return why the operator made the pod awake or asleep; None where there is no annotation."""
-    text = pod.metadata.annotations.get(names.ANNOTATION_ROUTING)
-    found = None if text is None else routing.read(text)
+    return _annotation(pod, names.ANNOTATION_ROUTING, routing.read)
+
+
+def _annotation(pod: Pod, name: str, read: Callable[[str], T | Invalid]) -> T | Invalid | None:
+    text = pod.metadata.annotations.get(name)
+    found = None if text is None else read(text)
     if isinstance(found, Invalid):
-        where = f"annotation {names.ANNOTATION_ROUTING} of pod {pod.metadata.name}"
-        return Invalid(f"{where} can't be read: {found}")
+        return Invalid(f"annotation {name} of pod {pod.metadata.name} can't be read: {found}")
     return found
 
 
