@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from ocr_wire import garbage
 from tests.support import inference, pages
 from tests.support.inference import Server
 from tests.support.patience import PATIENCE
@@ -39,8 +40,7 @@ async def rounds() -> AsyncIterator[list[float]]:
             found.append(now - before)
             before = now
 
-    gc.collect()
-    gc.freeze()
+    garbage.exempt()
     measuring = asyncio.create_task(measure())
     try:
         yield found

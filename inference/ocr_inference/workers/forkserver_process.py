@@ -10,7 +10,6 @@ While nothing is asked of it, a file on the disk has its memory (`swap_file`).
 
 import contextlib
 import ctypes
-import gc
 import importlib
 import os
 import select
@@ -26,7 +25,7 @@ import msgspec
 
 from ocr_inference.protocol import packets
 from ocr_inference.workers import fork_messages, own_memory, swap_file, worker_process
-from ocr_wire import engines
+from ocr_wire import engines, garbage
 
 _PR_SET_NAME = 15
 REST_SECONDS = 2.0
@@ -198,8 +197,7 @@ def main(arguments: list[str]) -> None:
         packets.send(control, packets.pack(fork_messages.Unfit(reason)))
         return
     # Existing objects are never collected, so that a child's garbage collection doesn't copy their pages.
-    gc.collect()
-    gc.freeze()
+    garbage.exempt()
     own_memory.trim()
     packets.send(control, packets.pack(fork_messages.Ready(time.monotonic() - began)))
     ForkLoop(control, Rest(swaps=swaps)).run()

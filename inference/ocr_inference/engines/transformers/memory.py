@@ -7,6 +7,7 @@ import torch
 
 from ocr_inference import limits
 from ocr_inference.protocol.memory_use import DeviceUse
+from ocr_wire import garbage
 
 # What is frozen when the process ends counts as leaked with libraries that look, and they fill the log with it.
 atexit.register(gc.unfreeze)
@@ -35,8 +36,7 @@ def sticks(error: BaseException) -> bool:
 def freeze() -> None:
     """Exempt all existing objects from garbage collection: later collections take a millisecond instead of a tenth of a
     second."""
-    gc.collect()
-    gc.freeze()
+    garbage.exempt()
 
 
 def unfreeze() -> None:
