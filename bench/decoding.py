@@ -124,7 +124,7 @@ def steps(folder: Path) -> dict[str, list[float]]:
                     opened = sides[side].opened
                     writer = generation.of(opened.model, opened.eos_ids)
                     for number in range(rows):
-                        writer.begin(number, prompt(number))
+                        writer.begin({number: prompt(number)})
                     writer.step()
                     began, spent = time.perf_counter(), time.process_time()
                     tokens = [[each.token for each in writer.step()] for _ in range(STEPS)]

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="needs the extra `transformers`")
 import torch
 from transformers import PreTrainedModel
 
-from ocr_inference.engines.transformers import generation
+from ocr_inference.engines.transformers import generation, joining
 from ocr_inference.engines.transformers.generation import Generator, InSlots, OneByOne, Prompt, Written
 from tests.support import decoders
 from tests.support.decoders import EOS
@@ -31,6 +31,12 @@ def prompts(name: str, count: int = 6) -> list[dict[str, Any]]:
     if name != "qwen":
         return [decoders.words(seed) for seed in range(count)]
     return [decoders.words(seed) if seed == 3 else decoders.picture(seed) for seed in range(count)]
+
+
+def mirrored(page: dict[str, Any]) -> dict[str, Any]:
+    """Another prompt, or picture, of the same shape."""
+    name = "pixel_values" if "pixel_values" in page else "input_ids"
+    return {**page, name: page[name].flip(0 if name == "pixel_values" else 1)}
 
 
 def limit(index: int) -> int:
@@ -68,7 +74,7 @@ class Desk:
         while waiting or self.generator.numbers:
             while waiting and len(self.generator.numbers) < self.width:
                 number, page = waiting.pop(0)
-                self.note([self.generator.begin(number, page)])
+                self.note(self.generator.begin({number: page}))
             self.note(self.generator.step())
         return self.tokens
 
@@ -94,6 +100,21 @@ def test_pages_written_in_turns_are_token_equal_to_generate(name: str) -> None:
     expected = {index: decoders.reference(model, page, limit(index)) for index, page in enumerate(pages)}
     turns = Desk(OneByOne(model, {EOS}), 3)
     assert turns.run([Prompt(page, limit(index)) for index, page in enumerate(pages)]) == expected
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", MODELS)
+def test_pages_that_begin_together_are_token_equal_to_generate(name: str, attention: str) -> None:
+    model = MODELS[name](attention)
+    pages = [each for page in prompts(name, 4) for each in (page, mirrored(page), page)]
+    expected = {index: decoders.reference(model, page, limit(index)) for index, page in enumerate(pages)}
+    given = [Prompt(page, limit(index)) for index, page in enumerate(pages)]
+    desk = Desk(InSlots(model, {EOS}), len(pages))
+    found = joining.groups(pages, [prompt.length for prompt in given], desk.generator.most_together)
+    assert found == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    for group in found:
+        desk.note(desk.generator.begin({index: given[index] for index in group}))
+    assert desk.run([]) == expected
 
 
 @pytest.mark.parametrize("width", [2, 8])
@@ -122,9 +143,9 @@ def test_the_first_token_may_be_the_last(kind: type[InSlots | OneByOne]) -> None
     page = decoders.words(0)
     first = decoders.reference(model, page, 1)[0]
     generator = kind(model, {EOS})
-    assert generator.begin(7, Prompt(page, 1)) == Written(7, first, "length")
+    assert generator.begin({7: Prompt(page, 1)}) == [Written(7, first, "length")]
     assert generator.numbers == []
-    assert kind(model, {first}).begin(8, Prompt(page, 5)) == Written(8, None, "stop")
+    assert kind(model, {first}).begin({8: Prompt(page, 5)}) == [Written(8, None, "stop")]
     assert generator.step() == []
 
 
@@ -135,13 +156,13 @@ def test_a_page_that_is_dropped_leaves_the_others_alone(kind: type[InSlots | One
     expected = Desk(kind(model, {EOS}), 1).run(pages)
     desk = Desk(kind(model, {EOS}), 4)
     for number, page in enumerate(pages[:3]):
-        desk.note([desk.generator.begin(number, page)])
+        desk.note(desk.generator.begin({number: page}))
     for _ in range(5):
         desk.note(desk.generator.step())
     desk.generator.drop(0)
     desk.generator.drop(99)
     assert desk.generator.numbers == [1, 2]
-    desk.note([desk.generator.begin(3, pages[3])])
+    desk.note(desk.generator.begin({3: pages[3]}))
     while desk.generator.numbers:
         desk.note(desk.generator.step())
     assert {number: desk.tokens[number] for number in (1, 2, 3)} == {n: expected[n] for n in (1, 2, 3)}
@@ -189,7 +210,7 @@ def test_a_failure_harms_no_other_page(kind: type[InSlots | OneByOne], lost: int
     while waiting or desk.generator.numbers:
         try:
             if waiting:
-                desk.note([desk.generator.begin(*waiting[0])])
+                desk.note(desk.generator.begin(dict(waiting[:1])))
                 waiting.pop(0)
             else:
                 desk.note(desk.generator.step())
@@ -204,11 +225,11 @@ def test_a_failure_harms_no_other_page(kind: type[InSlots | OneByOne], lost: int
 def test_the_memory_of_slots_follows_the_pages() -> None:
     model = decoders.unlimited()
     generator = InSlots(model, {EOS})
-    generator.begin(0, Prompt(decoders.words(0), 300))
+    generator.begin({0: Prompt(decoders.words(0), 300)})
     for _ in range(100):
         generator.step()
     one = generator._slots.bytes
-    generator.begin(1, Prompt(decoders.words(1), 300))
+    generator.begin({1: Prompt(decoders.words(1), 300)})
     assert one < generator._slots.bytes <= 2 * one
     generator.drop(0)
     generator.drop(1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ import torch
 from ocr_inference import engines
 from ocr_inference.engines.transformers import checkpoints as opening
 from ocr_inference.engines.transformers import engine as transformers
-from ocr_inference.engines.transformers import memory
+from ocr_inference.engines.transformers import errors, generation, memory
 from ocr_inference.engines.transformers import page as preparing
 from ocr_inference.engines.transformers.engine import TransformersEngine
 from ocr_inference.protocol.engine import (
@@ -162,6 +163,69 @@ def test_together_alone_and_after_any_cycle_it_writes_what_generate_writes(
     standby.restore()
     assert told(standby.infer(requests[:2])) == wanted[:2]
     assert made.digest() == digest
+
+
+class Passes:
+    """Notes how many prompts each pass of the decoder reads in."""
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.prompts: list[int] = []
+        decoder: Any = engine._weights.opened.model.base_model.language_model
+        decoder.register_forward_pre_hook(self.note, with_kwargs=True)
+
+    def note(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        rows, length = named["inputs_embeds"].shape[:2]
+        if length > 1:
+            self.prompts.append(rows)
+
+
+def prepared(engine: TransformersEngine, requests: Sequence[InferRequest]) -> None:
+    """Admit pages, and wait until all are prepared."""
+    for number, request in enumerate(requests):
+        engine.admit(number, request)
+    wait([page.job for page in engine._pages.values()])
+
+
+def finished(engine: TransformersEngine) -> list[PageResult | Failure]:
+    results = {number: event for number, event in stepped(engine, {}) if not isinstance(event, Delta)}
+    return [results[number] for number in sorted(results)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_of_one_shape_are_read_in_together(
+    kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
+) -> None:
+    tiny: dict[str, Any] = {"resolution": "tiny"} if kind == "deepseek_ocr" else {}
+    tiny |= {"resolution": "small"} if kind == "deepseek_ocr2" else {}
+    requests = [
+        ask(color=color, max_tokens=length, **tiny)
+        for color, length in (("red", 9), ("blue", 1), ("green", 14))
+    ]
+    requests.insert(1, ask(color="black", prompt="Of another length.", task="freeform", **tiny))
+    engine = bench(kind).engine()
+    engine.load()
+    passes = Passes(engine)
+    prepared(engine, requests)
+    results = finished(engine)
+    assert told(results) == expected(folder(kind), requests)
+    together = 1
+    if generation.unfit(engine._weights.opened.model) is None:
+        assert isinstance(results[0], PageResult)
+        together = min(3, generation.MOST_TOGETHER // results[0].prompt_tokens)
+    assert (max(passes.prompts), sum(passes.prompts)) == (together, 4)
+
+
+def test_pages_that_are_written_go_on_between_long_prompts(bench: Callable[..., Bench]) -> None:
+    engine = bench().engine()
+    engine.load()
+    passes = Passes(engine)
+    long = [ask(task="freeform", prompt=f"{number}" * 800, max_tokens=4) for number in range(4)]
+    prepared(engine, long)
+    engine.step()
+    assert passes.prompts == [1, 1]
+    engine.step()
+    assert passes.prompts == [1, 1, 1, 1]
+    assert kinds(finished(engine)) == ["page"] * 4
 
 
 def two(**fields: Any) -> InferRequest:
@@ -480,6 +544,26 @@ def test_a_page_that_cannot_begin_fails_and_the_next_one_is_read(
     assert told(engine.infer([ask()])) == wanted
 
 
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("shapes don't match")])
+@pytest.mark.parametrize("bad", [None, 1])
+def test_prompts_that_fail_together_are_read_in_one_by_one(
+    bench: Callable[..., Bench], error: Exception, bad: int | None
+) -> None:
+    engine = bench().engine()
+    engine.load()
+    requests = [ask(), ask(color="blue"), ask(color="green")]
+    wanted = told([engine.infer([request])[0] for request in requests])
+    fault = Fault(engine, error, of="prompts", pages=3)
+    if bad is not None:
+        Fault(engine, ValueError("only this one"), bad + 1, of="prompts", pages=1)
+    prepared(engine, requests)
+    results = finished(engine)
+    assert fault.left == 0
+    good = [number for number in range(3) if number != bad]
+    assert kinds(results) == ["failed" if number == bad else "page" for number in range(3)]
+    assert told([results[number] for number in good]) == [wanted[number] for number in good]
+
+
 def test_a_page_without_memory_waits_for_one_that_is_written(bench: Callable[..., Bench]) -> None:
     engine = bench().engine()
     engine.load()
@@ -682,12 +766,12 @@ def test_a_forks_first_opening_leaves_what_its_forkserver_froze(bench: Callable[
 
 
 def test_errors_of_memory_are_told_from_others() -> None:
-    assert memory.ran_out(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
-    assert memory.ran_out(RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"))
-    assert not memory.ran_out(RuntimeError("shape mismatch"))
-    assert not memory.ran_out(ValueError("out of memory"))
-    assert memory.sticks(torch.AcceleratorError("CUDA error: device-side assert triggered"))
-    assert not memory.sticks(torch.AcceleratorError("CUDA error: out of memory"))
+    assert errors.ran_out(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    assert errors.ran_out(RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"))
+    assert not errors.ran_out(RuntimeError("shape mismatch"))
+    assert not errors.ran_out(ValueError("out of memory"))
+    assert errors.sticks(torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    assert not errors.sticks(torch.AcceleratorError("CUDA error: out of memory"))
 
 
 def test_chat_models_are_all_covered() -> None:

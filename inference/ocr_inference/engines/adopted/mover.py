@@ -8,7 +8,7 @@ import torch
 from ocr_inference.engines.adopted import finding
 from ocr_inference.engines.adopted.finding import Found
 from ocr_inference.engines.adopted.resident import Resident
-from ocr_inference.engines.transformers import memory
+from ocr_inference.engines.transformers import errors, memory
 from ocr_inference.engines.transformers.devices import Cuda, Device, Simulated
 
 _MIB: Final = 1 << 20
@@ -60,7 +60,7 @@ class TorchMover:
 
     def ran_out(self, error: BaseException) -> bool:
         """Whether an error means that memory ran out, and another try may work when other models have left."""
-        return memory.ran_out(error)
+        return errors.ran_out(error)
 
     def clear(self) -> None:
         """Free what torch keeps of models that are gone."""

@@ -7,8 +7,10 @@
 - `architecture`: models on `meta`.
 - `chatting`: processors and prompts of chat models.
 - `inputs`: from a page to tensors.
+- `joining`: arguments of several pages as those of one pass.
 - `vision`: pictures of several pages through the vision tower.
 - `generation`: greedy writing of several pages.
+- `positions`: positions of models whose pictures take fewer of them than tokens.
 - `slots`: keys and values of several pages.
 - `text`: text of an answer while it is written.
 - `loading`: weights from source to host tier and device.
@@ -17,5 +19,6 @@
 - `torchweights`: a model bound to a flat buffer.
 - `devices`: flat buffers on devices.
 - `packing`: second copies of weights, laid out for a CPU.
-- `memory`: torch's errors and caches.
+- `errors`: torch's errors, as failures.
+- `memory`: torch's caches, and what a device has.
 """

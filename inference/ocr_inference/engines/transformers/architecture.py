@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from ocr_inference.checkpoints.sources import faults, selection
-from ocr_inference.engines.transformers import memory
+from ocr_inference.engines.transformers import errors
 
 _UNTOUCHED = 0x7F
 """A byte that no computed buffer consists of: as a float it is huge, as an integer beyond any position."""
@@ -118,7 +118,7 @@ def convert(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> PreTrai
             output_loading_info=True,
         )
     except Exception as error:
-        if memory.ran_out(error):
+        if errors.ran_out(error):
             # Without the cause: its traceback would hold on to the memory.
             raise MemoryError(f"converting the checkpoint: {faults.shown(str(error))}") from None
         # Sizes that don't fit are a RuntimeError, damaged files the library's own classes.

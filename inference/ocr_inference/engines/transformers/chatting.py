@@ -25,7 +25,7 @@ from transformers.models.auto.auto_mappings import PROCESSOR_MAPPING_NAMES
 
 from ocr_inference.checkpoints.sources import faults
 from ocr_inference.engines import pictures
-from ocr_inference.engines.transformers import configs, memory
+from ocr_inference.engines.transformers import configs, errors
 from ocr_inference.engines.transformers.inputs import Inputs, one_alone, tokens_left
 from ocr_inference.families import chat, page_size
 from ocr_inference.families.loops import LoopGuard
@@ -115,7 +115,7 @@ class Chat:
                     sanitize_control_tokens=True,
                 )
         except Exception as error:
-            if memory.ran_out(error):
+            if errors.ran_out(error):
                 raise
             # Pages of odd proportions end here, and templates, which are untrusted programs in a sandbox.
             message = f"the model's processor can't take this page: {faults.shown(str(error))}"

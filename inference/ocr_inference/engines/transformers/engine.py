@@ -12,9 +12,8 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -22,14 +21,13 @@ from transformers.utils import logging as library_logging
 
 from ocr_inference import limits
 from ocr_inference.engines import pictures, stepping
-from ocr_inference.engines.transformers import generation, memory, packing, vision
+from ocr_inference.engines.transformers import errors, generation, joining, memory, packing, vision
 from ocr_inference.engines.transformers.generation import Generator, Prompt, Written
 from ocr_inference.engines.transformers.inputs import Inputs
 from ocr_inference.engines.transformers.loading import Weights
 from ocr_inference.engines.transformers.page import PageState, prepare
 from ocr_inference.engines.transformers.text import Pieces
 from ocr_inference.protocol.engine import (
-    Broken,
     Delta,
     EngineError,
     Event,
@@ -44,7 +42,6 @@ from ocr_inference.protocol.engine import (
 from ocr_inference.protocol.host_tier import HostTier
 from ocr_inference.protocol.memory_use import DeviceUse
 from ocr_wire import engines
-from ocr_wire.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +54,13 @@ PRELOAD = (
     "transformers.models.unlimited_ocr.modeling_unlimited_ocr",
 )
 """Modules that a load and a first page import beyond this one; a forkserver imports them, too."""
+PROMPT_TOKENS = 2048
+"""Most tokens of prompts that are read in before pages that are being written get their next token, but for a longer
+prompt. A step takes less a page the more pages it has, so those that wait should join soon. vLLM's is the same."""
 PREPARING = 2
 """Threads that decode pages and cut them into tiles while other pages are written."""
 _POLL_SECONDS = 0.05
 """Longest time that a step waits for a page to be prepared where there is nothing else to do."""
-_MAX_MESSAGE = 1000
 
 
 class TransformersEngine:
@@ -82,13 +81,13 @@ class TransformersEngine:
     # --- life cycle -------------------------------------------------------------------------------------------
 
     def load(self) -> Footprint:
-        with _device_errors():
+        with errors.device_errors():
             self._weights.load()
         return self._weights.footprint()
 
     def offload(self) -> Footprint:
         self._forget_pages()
-        with _device_errors():
+        with errors.device_errors():
             self._weights.offload()
         return self._weights.footprint()
 
@@ -97,7 +96,7 @@ class TransformersEngine:
         return self._weights.footprint()
 
     def restore(self) -> Footprint:
-        with _device_errors():
+        with errors.device_errors():
             self._weights.restore()
         return self._weights.footprint()
 
@@ -172,12 +171,22 @@ class TransformersEngine:
             wait([page.job for page in waiting], _POLL_SECONDS, FIRST_COMPLETED)
         ready = [page for page in waiting if page.job.done()]
         events = self._look_at([page for page in ready if page.prompt is None])
-        for page in ready:
-            if page.prompt is not None and not self._short_of_memory:
-                events += self._begin(page, page.prompt)
-                if writing:
-                    break  # those that are being written go on in between
+        prompts = {page.number: page.prompt for page in ready if page.prompt is not None}
+        read = 0
+        for group in self._groups(prompts):
+            tokens = sum(prompt.length for prompt in group.values())
+            if read and read + tokens > PROMPT_TOKENS:
+                break  # those that are being written go on in between
+            events += self._begin(group)
+            read += tokens
         return events
+
+    def _groups(self, prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
+        numbers = list(prompts)
+        tensors = [prompt.tensors for prompt in prompts.values()]
+        sizes = [prompt.length for prompt in prompts.values()]
+        found = joining.groups(tensors, sizes, self._writer().most_together if numbers else 0)
+        return [{numbers[each]: prompts[numbers[each]] for each in group} for group in found]
 
     def _look_at(self, pages: Sequence[PageState]) -> list[Event]:
         """Bring pages to the device and encode their pictures, all together."""
@@ -198,8 +207,29 @@ class TransformersEngine:
         page.prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
         return []
 
-    def _begin(self, page: PageState, prompt: Prompt) -> list[Event]:
-        return self._try(page, lambda: self._events_of([self._writer().begin(page.number, prompt)]))
+    def _begin(self, group: Mapping[int, Prompt]) -> list[Event]:
+        """Read prompts in together, or where that can't be done each by itself, so that a page fails alone."""
+        written = self._together(group) if len(group) > 1 and not self._short_of_memory else None
+        if written is not None:
+            return self._events_of(written)
+        events: list[Event] = []
+        for number, prompt in group.items():
+            if not self._short_of_memory:
+                events += self._try(self._pages[number], functools.partial(self._alone, number, prompt))
+        return events
+
+    def _together(self, group: Mapping[int, Prompt]) -> list[Written] | None:
+        try:
+            return self._writer().begin(group)
+        except Exception as error:
+            errors.raise_if_broken(error)
+            why = errors.shown(f"{len(group)} prompts can't be read in together", error)
+            log.warning("%s", why, exc_info=None if errors.ran_out(error) else error)
+        memory.release(self._weights.device)
+        return None
+
+    def _alone(self, number: int, prompt: Prompt) -> list[Event]:
+        return self._events_of(self._writer().begin({number: prompt}))
 
     def _try(self, page: PageState, work: Callable[[], list[Event]]) -> list[Event]:
         """Work on one page, before it is being written; its failure is its own."""
@@ -209,13 +239,15 @@ class TransformersEngine:
         except EngineError as error:
             failure = error.failure
         except Exception as error:
-            _raise_if_broken(error)
-            if memory.ran_out(error):
-                failure = page.out_of_memory(self._weights.opened, _shown("no memory for the page", error))
+            errors.raise_if_broken(error)
+            if errors.ran_out(error):
+                failure = page.out_of_memory(
+                    self._weights.opened, errors.shown("no memory for the page", error)
+                )
             else:
                 log.exception("the model refused the page")
                 failure = Failure(
-                    kind=FailureKind.FAILED, message=_shown("the model refused the page", error)
+                    kind=FailureKind.FAILED, message=errors.shown("the model refused the page", error)
                 )
         if failure.kind is FailureKind.OUT_OF_MEMORY:
             # Only now is the traceback gone that held on to what was allocated.
@@ -236,10 +268,10 @@ class TransformersEngine:
         try:
             return self._events_of(generator.step())
         except Exception as error:
-            _raise_if_broken(error)
-            if not memory.ran_out(error):
+            errors.raise_if_broken(error)
+            if not errors.ran_out(error):
                 raise
-            message = _shown("no memory for the page's text", error)
+            message = errors.shown("no memory for the page's text", error)
         lost = set(before) - set(generator.numbers) or {before[-1]}
         events: list[Event] = []
         for number in lost:
@@ -311,27 +343,3 @@ def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngin
     terms = packing.Terms() if options["pack_weights"] else None
     weights = Weights(spec, host, report, os.environ, terms)
     return TransformersEngine(weights, int(options["max_batch"]), lambda: memory.device_use(weights.device))
-
-
-@contextmanager
-def _device_errors() -> Iterator[None]:
-    """Guard the moves of weights: whole models, so memory that runs out here isn't a page's failure."""
-    try:
-        yield
-    except Exception as error:
-        _raise_if_broken(error)
-        if isinstance(error, EngineError | MemoryError) or not memory.ran_out(error):
-            raise
-        # Without the cause: its traceback would hold on to what it failed with.
-        raise MemoryError(str(error)[:_MAX_MESSAGE]) from None
-
-
-def _raise_if_broken(error: Exception) -> None:
-    if memory.sticks(error):
-        log.error("the GPU can't be used by this process any more", exc_info=error)
-        message = _shown("the GPU reports an error after which this process can't use it", error)
-        raise Broken(Failure(kind=FailureKind.WORKER_DIED, message=message)) from None
-
-
-def _shown(what: str, error: BaseException) -> str:
-    return redact(f"{what}: {type(error).__name__}: {error}")[:_MAX_MESSAGE]

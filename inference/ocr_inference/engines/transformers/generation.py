@@ -17,9 +17,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from ocr_inference.engines.transformers import joining, positions
 from ocr_inference.engines.transformers.slots import Slots
 
 log = logging.getLogger(__name__)
+
+MOST_TOGETHER = 1024
+"""Tokens of prompts that are read in together: as many as one large page has, so they take no more memory than it."""
 
 Banned = Callable[[Sequence[int]], Collection[int]]
 """Tokens written so far → tokens that must not come next."""
@@ -63,8 +67,13 @@ class Generator(Protocol):
     def numbers(self) -> Sequence[int]:
         """Numbers of the pages in it; higher ones came later."""
 
-    def begin(self, number: int, prompt: Prompt) -> Written:
-        """Take a page in and write its first token. Where this raises, nothing has changed."""
+    @property
+    def most_together(self) -> int:
+        """Tokens of prompts up to which `begin` takes several in; 0 where each comes alone."""
+
+    def begin(self, pages: Mapping[int, Prompt]) -> list[Written]:
+        """Take pages in that are a group (`joining.groups`), and write the first token of each. Where this raises,
+        nothing has changed."""
 
     def step(self) -> list[Written]:
         """Write a token of each page, or of the one whose turn it is; those that end leave.
@@ -138,20 +147,25 @@ class InSlots:
     def numbers(self) -> Sequence[int]:
         return sorted(row.number for row in self._rows)
 
+    @property
+    def most_together(self) -> int:
+        return MOST_TOGETHER
+
     @torch.inference_mode()
-    def begin(self, number: int, prompt: Prompt) -> Written:
-        _forget_positions(self._model)
+    def begin(self, pages: Mapping[int, Prompt]) -> list[Written]:
+        positions.forget(self._model)
         cache = self._slots.open()
-        logits = self._model(
-            **prompt.tensors, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits[:, -1]
-        row = _Row(number, prompt, cache.length, cache.length, _position_shift(self._model))
-        (written,) = _choose(logits, [row], self._eos)
-        if written.end is None:
-            self._rows.append(row)
-            self._slots.count += 1
-        elif not self._rows:
-            self._slots.clear()
+        tensors = joining.joined([prompt.tensors for prompt in pages.values()])
+        logits = self._model(**tensors, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        shifts = positions.shifts(self._model, len(pages))
+        rows = [
+            _Row(number, prompt, cache.length, cache.length, shift)
+            for (number, prompt), shift in zip(pages.items(), shifts, strict=True)
+        ]
+        written = _choose(logits, rows, self._eos)
+        self._rows += rows
+        self._slots.count += len(rows)
+        self._remove_ended(written)
         return written
 
     @torch.inference_mode()
@@ -163,11 +177,11 @@ class InSlots:
         lengths = [row.length for row in rows]
         # One copy to the device for everything that changes from step to step.
         table = torch.tensor([[row.last, row.length, row.length + row.shift] for row in rows], device=device)
-        tokens, at, positions = table[:, :1], table[:, 1], table[:, 2:]
+        tokens, at, position_ids = table[:, :1], table[:, 1], table[:, 2:]
         cache = self._slots.step(lengths, at)
         logits = self._model(
             input_ids=tokens,
-            position_ids=positions,
+            position_ids=position_ids,
             attention_mask=self._mask(at, cache.length),
             past_key_values=cache,
             use_cache=True,
@@ -175,9 +189,7 @@ class InSlots:
         written = _choose(logits, rows, self._eos)
         for row in rows:
             row.length += 1
-        for each in written:
-            if each.end is not None:
-                self._remove(each.number)
+        self._remove_ended(written)
         return written
 
     @torch.inference_mode()
@@ -187,7 +199,12 @@ class InSlots:
     def clear(self) -> None:
         self._rows.clear()
         self._slots.clear()
-        _forget_positions(self._model)
+        positions.forget(self._model)
+
+    def _remove_ended(self, written: Sequence[Written]) -> None:
+        for each in written:
+            if each.end is not None:
+                self._remove(each.number)
 
     def _remove(self, number: int) -> None:
         for slot, row in enumerate(self._rows):
@@ -238,9 +255,14 @@ class OneByOne:
     def numbers(self) -> Sequence[int]:
         return sorted(row.number for row in self._rows)
 
+    @property
+    def most_together(self) -> int:
+        return 0
+
     @torch.inference_mode()
-    def begin(self, number: int, prompt: Prompt) -> Written:
-        _forget_positions(self._model)
+    def begin(self, pages: Mapping[int, Prompt]) -> list[Written]:
+        ((number, prompt),) = pages.items()
+        positions.forget(self._model)
         row = _Row(number, prompt, prompt.length, prompt.length, shift=0)
         ids = prompt.tensors["input_ids"]
         state = {name: value for name, value in prompt.tensors.items() if name != "input_ids"}
@@ -253,7 +275,7 @@ class OneByOne:
         if written.end is None:
             self._rows.append(row)
             self._states[number] = state
-        return written
+        return [written]
 
     @torch.inference_mode()
     def step(self) -> list[Written]:
@@ -278,7 +300,7 @@ class OneByOne:
     def clear(self) -> None:
         self._rows.clear()
         self._states.clear()
-        _forget_positions(self._model)
+        positions.forget(self._model)
 
     def _forward(self, ids: Tensor, state: dict[str, Any], *, first: bool) -> tuple[Tensor, dict[str, Any]]:
         """Do what `generate` does in a step, by the same methods."""
@@ -308,28 +330,6 @@ def _choose(logits: Tensor, rows: Sequence[_Row], eos: frozenset[int]) -> list[W
         full = len(row.tokens) >= row.prompt.max_new_tokens
         written.append(Written(row.number, token, "length" if full else None))
     return written
-
-
-# --- multimodal positions -------------------------------------------------------------------------------------
-
-
-def _shift_owner(model: PreTrainedModel) -> Any:
-    """Return the module that remembers, from prefill to decoding, the offset of positions to the cache (M-RoPE)."""
-    for module in (model.base_model, model):
-        if hasattr(module, "rope_deltas"):
-            return module
-    return None
-
-
-def _position_shift(model: PreTrainedModel) -> int:
-    owner = _shift_owner(model)
-    return 0 if owner is None or owner.rope_deltas is None else int(owner.rope_deltas.reshape(-1)[0])
-
-
-def _forget_positions(model: PreTrainedModel) -> None:
-    """Reset it: a page without a picture would get the shift of the page before it."""
-    if (owner := _shift_owner(model)) is not None:
-        owner.rope_deltas = None
 
 
 def _layer_types(text: Any) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from ocr_inference.checkpoints.weights.files import ImageNotWritten, discard
 from ocr_inference.checkpoints.weights.header import BadWeights
 from ocr_inference.checkpoints.weights.layout import Layout
 from ocr_inference.checkpoints.weights.reading import OnRange
-from ocr_inference.engines.transformers import checkpoints, devices, memory, packing, torchweights
+from ocr_inference.engines.transformers import checkpoints, devices, errors, memory, packing, torchweights
 from ocr_inference.engines.transformers.checkpoints import Opened
 from ocr_inference.engines.transformers.packing import PackedWeights
 from ocr_inference.engines.transformers.rehearsal import Rehearsal
@@ -232,7 +232,7 @@ class Weights:
             limits.require_memory(self._packed.nbytes_packed + terms.spare_bytes, "packing the weights")
             self._packed.pack()
         except Exception as error:
-            if not memory.ran_out(error):
+            if not errors.ran_out(error):
                 raise
             log.warning("model %s: weights aren't packed, so decoding is slower: %s", name, error)
 

@@ -1,36 +1,15 @@
-"""Torch's errors when memory runs out or a device breaks, and the memory that torch keeps without need."""
+"""Memory that torch keeps without need, and what a device has."""
 
 import atexit
 import gc
 
 import torch
 
-from ocr_inference import limits
 from ocr_inference.protocol.memory_use import DeviceUse
 from ocr_wire import garbage
 
 # What is frozen when the process ends counts as leaked with libraries that look, and they fill the log with it.
 atexit.register(gc.unfreeze)
-
-_OUT_OF_MEMORY = (
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""Texts of errors without a type of their own, besides those of `limits`: libraries that allocate by themselves."""
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether the error means that memory ran out, and the device is as good as before."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    if not isinstance(error, RuntimeError):
-        return False
-    return limits.ran_out(error) or any(words in str(error) for words in _OUT_OF_MEMORY)
-
-
-def sticks(error: BaseException) -> bool:
-    """Whether the device answers nothing but this from now on (illegal access, a failed assertion, a lost GPU)."""
-    return isinstance(error, torch.AcceleratorError) and not ran_out(error)
 
 
 def freeze() -> None:

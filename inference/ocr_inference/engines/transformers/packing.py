@@ -24,9 +24,9 @@ _SPLIT_ELEMENTS = 1 << 21
 """Elements from which sharing out a single row's work gains more than waiting for the other cores costs."""
 _FEW_ROWS = 32
 """Rows up to which each number has a program of its own; oneDNN makes one for each number and keeps it, 0.15 MiB for a
-large layer, so more rows are rounded up and cut."""
+large layer, so more rows are rounded up, and cut into equal parts."""
 _ROUND = 16
-_MOST_ROWS = 128
+_MOST_ROWS = 256
 _HINT = 16
 """Rows that the layout is made for; it is the same for any number but 1."""
 
@@ -106,6 +106,12 @@ def _layers(model: PreTrainedModel, least_elements: int) -> list[nn.Linear]:
     ]
 
 
+def _part(rows: int) -> int:
+    """Return how many rows are computed at once: the same in all parts, so that none is too small for a call."""
+    parts = -(-rows // _MOST_ROWS)
+    return -(-rows // (parts * _ROUND)) * _ROUND
+
+
 class _Forward:
     """Stands in for `forward` of a linear layer."""
 
@@ -126,8 +132,9 @@ class _Forward:
         if rows <= _FEW_ROWS:
             return self._product(input)
         flat = input.reshape(rows, input.shape[-1])
-        padded = functional.pad(flat, (0, 0, 0, -rows % _ROUND))
-        parts = [self._product(part) for part in torch.split(padded, _MOST_ROWS)]
+        part = _part(rows)
+        padded = functional.pad(flat, (0, 0, 0, -rows % part))
+        parts = [self._product(each) for each in torch.split(padded, part)]
         out = parts[0] if len(parts) == 1 else torch.cat(parts)
         return out[:rows].view(*input.shape[:-1], out.shape[-1])
 

@@ -34,8 +34,7 @@ class Slots:
         self._values.clear()
 
     def open(self) -> "Prefill":
-        """Return the cache for a prefill into the next free slot, which is taken with `count += 1` when that went
-        well."""
+        """Return the cache for a prefill into the next free slots, which are taken by `count` when that went well."""
         return Prefill(self)
 
     def step(self, lengths: Sequence[int], positions: Tensor) -> "Step":
@@ -56,11 +55,11 @@ class Slots:
             self.clear()
 
     def put(self, layer: int, slot: int, keys: Tensor, values: Tensor) -> None:
-        """Write the first positions of a slot; `keys` and `values` are `[1, heads, n, dim]`."""
-        length = keys.shape[2]
-        self._reserve(layer, slot + 1, _rounded(length + 1), like=(keys, values))
-        self._keys[layer][slot, :, :length] = keys[0]
-        self._values[layer][slot, :, :length] = values[0]
+        """Write the first positions of a slot and those after it; `keys` and `values` are `[slots, heads, n, dim]`."""
+        end, length = slot + keys.shape[0], keys.shape[2]
+        self._reserve(layer, end, _rounded(length + 1), like=(keys, values))
+        self._keys[layer][slot:end, :, :length] = keys
+        self._values[layer][slot:end, :, :length] = values
 
     def append(
         self, layer: int, length: int, positions: Tensor, keys: Tensor, values: Tensor
@@ -101,7 +100,7 @@ def _grown(old: Tensor, slots: int, length: int) -> Tensor:
 
 
 class Prefill(Cache):
-    """Cache that is empty to the model; what it writes goes to the slot, and attention sees just that."""
+    """Cache that is empty to the model; what it writes goes to the slots, and attention sees just that."""
 
     def __init__(self, slots: Slots) -> None:
         super().__init__(layers=[])

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ocr_inference.engines.transformers import joining
 from ocr_inference.engines.transformers.generation import Prompt
 
 GROUP_ELEMENTS = 8 * 3 * 1024 * 1024
@@ -31,9 +31,9 @@ def seen(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Prompt]:
     then, and fails by itself.
     """
     tower: Any = getattr(model, "get_image_features", None)
-    if tower is None or "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
+    if tower is None or joining.ENCODED not in inspect.signature(model.forward).parameters:
         return list(prompts)
-    known = frozenset(inspect.signature(tower).parameters)
+    known = frozenset(inspect.signature(tower).parameters) - {"input_ids"}
     done = list(prompts)
     for group in _groups(prompts, known):
         if len(group) > 1:
@@ -45,32 +45,24 @@ def seen(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _groups(prompts: Sequence[Prompt], known: frozenset[str]) -> Iterator[list[int]]:
-    """Return indexes of prompts that go together: same arguments, same shapes but for the first dimension."""
-    alike: dict[object, list[int]] = {}
-    sizes: dict[object, int] = {}
-    for index, prompt in enumerate(prompts):
-        picture = {name: value for name, value in prompt.tensors.items() if name in known}
-        if not isinstance(picture.get(_PIXELS), Tensor):
-            continue
-        key = tuple((name, _shape(value)) for name, value in sorted(picture.items()))
-        size = sum(value.numel() for value in picture.values() if isinstance(value, Tensor))
-        if key in alike and sizes[key] + size > GROUP_ELEMENTS:
-            yield alike.pop(key)
-        alike.setdefault(key, []).append(index)
-        sizes[key] = size if len(alike[key]) == 1 else sizes[key] + size
-    yield from alike.values()
+    """Return indexes of prompts whose pictures go together."""
+    found = {index: _picture(prompt, known) for index, prompt in enumerate(prompts)}
+    pictures = {index: each for index, each in found.items() if isinstance(each.get(_PIXELS), Tensor)}
+    sizes = [
+        sum(value.numel() for value in each.values() if isinstance(value, Tensor))
+        for each in pictures.values()
+    ]
+    indexes = list(pictures)
+    for group in joining.groups(list(pictures.values()), sizes, GROUP_ELEMENTS):
+        yield [indexes[each] for each in group]
 
 
-def _shape(value: object) -> object:
-    return (tuple(value.shape[1:]), value.dtype) if isinstance(value, Tensor) else type(value).__name__
+def _picture(prompt: Prompt, known: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in prompt.tensors.items() if name in known}
 
 
 def _together(tower: Any, prompts: Sequence[Prompt], known: frozenset[str]) -> Sequence[Prompt]:
-    arguments = {
-        name: _joined([prompt.tensors[name] for prompt in prompts])
-        for name in prompts[0].tensors
-        if name in known and name != "input_ids"
-    }
+    arguments = joining.joined([_picture(prompt, known) for prompt in prompts])
     try:
         features = tower(**arguments, return_dict=True).pooler_output
     except (RuntimeError, MemoryError):
@@ -89,12 +81,6 @@ def _together(tower: Any, prompts: Sequence[Prompt], known: frozenset[str]) -> S
     return [_with(prompt, part) for prompt, part in zip(prompts, parts, strict=True)]
 
 
-def _joined(values: Sequence[Any]) -> Any:
-    if isinstance(values[0], Tensor):
-        return torch.cat(list(values), dim=0)
-    return [each for value in values for each in value]
-
-
 def _pictures(tensors: Mapping[str, Any]) -> int:
     for name in ("image_grid_thw", "image_sizes", "num_local_patches", _PIXELS):
         if name in tensors:
@@ -104,5 +90,4 @@ def _pictures(tensors: Mapping[str, Any]) -> int:
 
 def _with(prompt: Prompt, features: Any) -> Prompt:
     tensors = {name: value for name, value in prompt.tensors.items() if not name.startswith(_PIXELS)}
-    tensors["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}
-    return replace(prompt, tensors=tensors)
+    return replace(prompt, tensors={**tensors, joining.ENCODED: joining.encoded(features)})
