@@ -40,10 +40,11 @@ class Slots:
     def step(self, lengths: Sequence[int], positions: Tensor) -> "Step":
         """Return the cache for one token of each occupied slot; `lengths` and `positions` (the same, on the device) are
         where it is written."""
-        longest = _rounded(max(lengths) + 1)
+        longest = max(lengths) + 1
         for layer in range(len(self._keys)):
-            self._reserve(layer, self.count, longest, like=None)
-        return Step(self, longest, positions)
+            self._reserve(layer, self.count, _rounded(longest), like=None)
+        # A CPU has no kernels of a shape, and pays for each position.
+        return Step(self, longest if positions.device.type == "cpu" else _rounded(longest), positions)
 
     def remove(self, slot: int, last_length: int) -> None:
         """Free a slot: the last page, of `last_length` positions, moves into it."""
