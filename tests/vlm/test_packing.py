@@ -199,8 +199,8 @@ def test_any_number_of_rows_gives_what_the_layer_gives(sizes: tuple[int, int], b
     plain.load_state_dict(layer.state_dict())
     packed = PackedWeights(Decoder(layer), 0)  # type: ignore[arg-type]
     packed.pack()
-    wide = torch.randn(300, 2 * sizes[0])
-    for count in (0, 1, 2, 3, 31, 32, 33, 48, 90, 128, 129, 300):
+    wide = torch.randn(600, 2 * sizes[0])
+    for count in (0, 1, 2, 3, 31, 32, 33, 48, 90, 128, 129, 256, 257, 300, 600):
         for rows in (wide[:count, : sizes[0]].contiguous(), wide[:count, ::2]):
             wanted = functional.linear(rows, plain.weight, plain.bias)
             assert torch.allclose(layer(rows), wanted, atol=2e-5)
