@@ -20,7 +20,8 @@ that change all the time get one a second. What a change of the spec leads to is
 """
 STEP_SECONDS: Final = 1.0
 """For so long a step of a resource that comes up waits for the next one, if no condition has turned. Where passes are
-later than that, so is the next step: that is added, also where one has turned.
+later than that, so is the next step: that is added, also where one has turned. One that has turned waits anew, also
+behind one that waits already: the pass that brings it has just begun, so the next one is as late again.
 """
 MAX_STEP_SECONDS: Final = 30.0
 MAX_NEWS: Final = 32
@@ -47,8 +48,8 @@ class Report:
     """Things that were written and recorded of one resource, and what is still to be; all of it can be lost."""
 
     writes: RateLimiter = STATUS_WRITES
-    step_due: float | None = None
-    """When a step is to be written that no status has yet."""
+    steps_due: dict[status.Step, float] = field(default_factory=dict)
+    """Kind of a step that no status has yet → when it is to be written."""
     placements: list[Placement] = field(default_factory=list)
     """Made, but in no written status yet."""
     moves: list[str] = field(default_factory=list)
@@ -142,7 +143,7 @@ class Reporter:
             if isinstance(error, api.Conflict):
                 self._cluster.answered(await self._kube.get(ref))
             raise
-        report.writes, report.step_due = writes, None
+        report.writes, report.steps_due = writes, {}
         self._metrics.status_writes.labels("written").inc()
         self._cluster.answered(answer)
         reported, report.placements = report.placements, []
@@ -179,9 +180,8 @@ class Reporter:
         late = self._lateness()
         if step == "none" or (step == "turn" and late < STEP_SECONDS):
             return 0.0
-        if report.step_due is None:
-            report.step_due = now + min(MAX_STEP_SECONDS, late + (STEP_SECONDS if step == "word" else 0.0))
-        return max(0.0, report.step_due - now)
+        patience = min(MAX_STEP_SECONDS, late + (STEP_SECONDS if step == "word" else 0.0))
+        return max(0.0, report.steps_due.setdefault(step, now + patience) - now)
 
     async def record_events(self, report: Report, body: api.Json) -> None:
         """Record the Events that the last statuses led to. Comes last, since nothing waits for an Event."""

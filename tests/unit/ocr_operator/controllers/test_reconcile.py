@@ -23,6 +23,7 @@ from ocr_operator.controllers.passes import REFUSED_SECONDS, STARTING_SECONDS
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import (
+    MAX_STEP_SECONDS,
     RESERVE_AGAIN_SECONDS,
     STATUS_WRITES,
     STEP_SECONDS,
@@ -525,6 +526,32 @@ async def test_steps_wait_longer_where_passes_are_late_and_what_is_wrong_does_no
     await desk.pod(observations.raw_pod(name="two", ready=False, annotations={}, container=looping))
     await desk.reconcile()
     assert (await desk.condition("Degraded"))["status"] == "True"
+    assert (await desk.condition("Placed"))["status"] == "True"
+
+
+async def test_turn_waits_for_the_next_step_also_behind_one_that_waits(desk: Desk) -> None:
+    """In a cold start the roll-out shows in the first pass, the places in the second, a minute later, and that all are
+    ready in the third: two of the three are one write.
+    """
+    await desk.make(gpu={"sharing": "none"}, replicas=1)
+    desk.lateness = 60.0
+    await desk.reconcile()
+    before = await desk.status()
+    await until(lambda: desk.cluster.child_deployment(KEY))
+    assert await desk.reconcile() == pytest.approx(MAX_STEP_SECONDS), "the roll-out, which turns nothing"
+    desk.seconds += 60.0
+
+    await desk.pod(observations.raw_pod(name="one", ready=False, annotations={}))
+    assert await desk.reconcile() == pytest.approx(MAX_STEP_SECONDS), (
+        "`Placed` turns, and the next is as late"
+    )
+    assert await desk.status() == before
+    desk.seconds += MAX_STEP_SECONDS - 1.0
+    desk.lateness = 90.0
+    assert await desk.reconcile() == pytest.approx(1.0), "what was said holds"
+
+    desk.seconds += 1.0
+    await desk.reconcile()
     assert (await desk.condition("Placed"))["status"] == "True"
 
 
