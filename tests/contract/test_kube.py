@@ -187,6 +187,8 @@ async def test_find_selects_by_label_and_namespace(server: api.Kube) -> None:
     assert await names_of(selector=f"{label}=yes", namespace="default") == [name]
     assert await names_of(selector=f"{label}=no") == []
     assert await names_of(selector=label, namespace="kube-system") == []
+    assert name not in await names_of(selector=f"!{label}", namespace="default")
+    assert name in await names_of(selector="!example.com/none", namespace="default")
 
 
 async def test_found_items_bear_their_kind(server: api.Kube) -> None:

@@ -198,7 +198,10 @@ def _selected(body: api.Json, kind: api.Kind, namespace: str, selector: str) -> 
     labels = meta.get("labels") or {}
     for part in filter(None, selector.split(",")):
         name, equals, value = part.partition("=")
-        if name not in labels or (equals and labels[name] != value):
+        if part.startswith("!"):
+            if part[1:] in labels:
+                return False
+        elif name not in labels or (equals and labels[name] != value):
             return False
     return True
 

@@ -1,6 +1,11 @@
-"""What all pods take of their nodes, kept as they come and go instead of being added up for each choice."""
+"""What all pods take of their nodes, kept as they come and go instead of being added up for each choice.
+
+Pods of resources are watched as a whole elsewhere, and come from there: a second watch of them would have the API
+server encode each of their changes once more, and this process decode it.
+"""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from ocr_operator.decide.placement import predicates
 from ocr_operator.decide.placement.census import Census
@@ -9,7 +14,11 @@ from ocr_operator.decide.placement.topology import Population
 from ocr_operator.kube import api
 from ocr_operator.kube.informer import Informer
 from ocr_operator.resources.observed import Pod
-from ocr_operator.resources.tenant import Tenant, TenantReader
+from ocr_operator.resources.tenant import NOWHERE, Tenant, TenantReader
+from ocr_wire import names
+
+FOREIGN: Final = f"!{names.LABEL_DEPLOYMENT}"
+"""The label selector of pods that aren't of resources."""
 
 
 class Tenants:
@@ -24,19 +33,41 @@ class Tenants:
         namespaces: tuple[str, ...],
         on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_change` is called with the name of a node where a pod came, went or changed."""
+        """`on_change` is called with the name of a node where a pod came, went or changed. The informer is of pods that
+        aren't of resources.
+        """
         self._on_change = on_change
         self._reader = TenantReader()
         self.informer: Informer[Tenant] = Informer(
             kube, api.TENANT, self._reader.read, time=time, on_change=self._changed, on_loss=on_loss,
-            group=lambda tenant: tenant.node, namespaces=namespaces,
+            group=lambda tenant: tenant.node, namespaces=namespaces, selector=FOREIGN,
         )  # fmt: skip
+        self._own: dict[str, Tenant] = {}
+        """UID → a pod of a resource that is on a node, or will be."""
+        self._own_on: dict[str, dict[str, Tenant]] = {}
+        """Node → the same of it."""
         self._usage: dict[str, Usage] = {}
         self._census = Census()
 
     def __len__(self) -> int:
         """Count the pods on nodes."""
         return len(self._census)
+
+    def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        """Take a change of a pod of a resource."""
+        pod = new or old
+        assert pod is not None
+        after = self._reader.of(new) if new else NOWHERE
+        before = self._own.pop(pod.uid, NOWHERE)
+        if before.node:
+            there = self._own_on[before.node]
+            del there[pod.uid]
+            if not there:
+                del self._own_on[before.node]
+        if after.node:
+            self._own[pod.uid] = self._own_on.setdefault(after.node, {})[pod.uid] = after
+        if before != after:
+            self._changed(before, after)
 
     def population(self, namespace_labels: Callable[[str], Mapping[str, str]]) -> Population:
         """Return which pods are where, as long as none changes; without those on their way."""
@@ -49,9 +80,8 @@ class Tenants:
         )
 
     def known(self, pod: Pod) -> bool:
-        """Return whether the pod counts on a node already."""
-        found = self.informer.get((pod.namespace, pod.name))
-        return found is not None and bool(found.node)
+        """Return whether a pod of a resource counts on a node already."""
+        return pod.uid in self._own
 
     def ending_for(self, pod: Pod) -> bool:
         """Return whether pods of a lower priority are about to leave the node that the scheduler keeps for the pod."""
@@ -62,7 +92,8 @@ class Tenants:
         """Return what the pods on a node take of it."""
         found = self._usage.get(node)
         if found is None:
-            found = self._usage[node] = predicates.usage(self.informer.of(node).values())
+            there = [*self.informer.of(node).values(), *self._own_on.get(node, {}).values()]
+            found = self._usage[node] = predicates.usage(there)
         return found
 
     def _changed(self, old: Tenant | None, new: Tenant | None) -> None:

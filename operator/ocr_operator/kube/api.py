@@ -42,7 +42,7 @@ TENANT: Final = Kind(
     fields="status.phase!=Succeeded,status.phase!=Failed",
     shape=shapes.TenantShape,
 )
-"""Every pod that takes something of a node, or will, reduced to what others meet of it. Only for watches.
+"""A pod that takes something of a node, or will, reduced to what others meet of it. Only for watches.
 
 Those without a node are among them: no selector of fields finds the bound ones and those that a node is promised to.
 """

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from ocr_operator.resources import affinity, demand
 from ocr_operator.resources.affinity import Term
 from ocr_operator.resources.demand import NOTHING, Demand
+from ocr_operator.resources.observed import Pod
 from ocr_operator.resources.reading import mapping, mappings, strings, text
 
 
@@ -61,14 +62,21 @@ class TenantReader:
         node = bound or ("" if mappings(spec, "schedulingGates") else text(status, "nominatedNodeName"))
         if not node:
             return NOWHERE
-        asked = demand.of_pod(spec, status)
         return Tenant(
             node,
-            self._demands.setdefault(asked, asked),
+            self._shared(demand.of_pod(spec, status)),
             self.kin(text(meta, "namespace"), strings(meta.get("labels")), mapping(spec, "affinity")),
             kept=not bound,
             leaving=meta.get("deletionTimestamp") is not None,
         )
+
+    def of(self, pod: Pod) -> Tenant:
+        """Return a pod that was read already as `read` would; one that has ended is nowhere."""
+        node = pod.node or ("" if pod.gates else pod.nominated)
+        if not node or pod.finished:
+            return NOWHERE
+        kin = self.kin(pod.namespace, pod.labels, pod.affinity)
+        return Tenant(node, self._shared(pod.demand), kin, kept=not pod.node, leaving=pod.terminating)
 
     def kin(self, namespace: str, labels: Mapping[str, str], wants: Mapping[str, Any] | None) -> Kin:
         key = blake2b(affinity.key(wants, namespace, labels), digest_size=16).digest()
@@ -76,3 +84,6 @@ class TenantReader:
         if found is None:
             found = self._kin[key] = Kin(namespace, labels, affinity.apart(wants))
         return found
+
+    def _shared(self, asked: Demand) -> Demand:
+        return self._demands.setdefault(asked, asked)

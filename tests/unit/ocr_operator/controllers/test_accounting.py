@@ -80,7 +80,7 @@ class Books:
     # What happens
 
     def pod(self) -> None:
-        """A pod comes or changes: gated, placed, bound, ended; by one watch or by both."""
+        """A pod comes or changes: gated, placed, bound, ended."""
         dice = self.dice
         number = dice.randint(0, 3)
         name, node = f"p{number}", NODES[number % 2]  # a pod that is bound stays there
@@ -104,18 +104,26 @@ class Books:
         raw["status"]["phase"] = dice.choice(["Running", "Running", "Failed"])
         before, after = self.pods.get(name), observed.pod(raw)
         self.pods[name] = after
+        self.tenants.pod_changed(before, after)
         self.kept.pod_changed(before, after, self.now)
-        if dice.random() < 0.7:
-            self.tenants.informer._set(raw)
 
     def gone(self) -> None:
         name = f"p{self.dice.randint(0, 3)}"
         if (before := self.pods.pop(name, None)) is not None:
+            self.tenants.pod_changed(before, None)
             self.kept.pod_changed(before, None, self.now)
             self.lingering = lingering.add(self.lingering, before, self.now)
 
-    def tenant_gone(self) -> None:
-        name = f"p{self.dice.randint(0, 3)}"
+    def foreign(self) -> None:
+        """A pod of others comes, or changes."""
+        dice = self.dice
+        asked = {"cpu": dice.choice(["1", "7"]), **({GPUS: "1"} if dice.random() < 0.5 else {})}
+        containers = [{"name": "a", "resources": {"requests": asked}}]
+        name, node = f"f{dice.randint(0, 1)}", dice.choice(NODES)
+        self.tenants.informer._set(raw_pod(name, node=node, deployment="", containers=containers))
+
+    def foreign_gone(self) -> None:
+        name = f"f{self.dice.randint(0, 1)}"
         self.tenants.informer.gone(("default", name), f"uid-{name}")
 
     def state(self) -> None:
@@ -225,7 +233,15 @@ def test_what_is_kept_comes_to_what_is_added_up(seed: int) -> None:
     for _ in range(EVENTS):
         dice.choice(
             [
-                *(books.pod, books.pod, books.gone, books.tenant_gone, books.state, books.need),
+                *(
+                    books.pod,
+                    books.pod,
+                    books.gone,
+                    books.foreign,
+                    books.foreign_gone,
+                    books.state,
+                    books.need,
+                ),
                 *(books.node, books.exporter, books.promise, books.release, books.time),
             ]
         )()
