@@ -52,6 +52,8 @@ class Context:
     """Says whether the Leases let a write in a namespace begin now."""
     leave_to_scheduler_seconds: int
     """After so long a pod that finds no device is the scheduler's; -1 is never."""
+    lateness: Callable[[], float]
+    """Says by how many seconds passes begin late at present."""
     now: Callable[[], datetime]
     time: Callable[[], float]
 

@@ -185,6 +185,7 @@ class Controller:
                 whose=self.ownership.whose,
                 may_write=self._may_write,
                 leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
+                lateness=self.queue.lateness,
                 now=now,
                 time=time,
             )

@@ -50,7 +50,9 @@ REFUSED_TOKEN_SECONDS: Final = 5.0
 STARTING_SECONDS: Final = 30.0
 """Between two reads of a Secret that a pod may be waiting for: where nodes fail, thousands of pods don't start."""
 PREPARED_SECONDS: Final = 10.0
-"""For so long a pod on a node may be without an address before that hints at anything: each pod is for some seconds."""
+"""For so long a pod on a node may be without an address before that hints at anything: each pod is for some seconds.
+Where passes are late, so is what kubelets report, and that is added, `STARTING_SECONDS` at most.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +153,7 @@ class ResourcePass:
             period = REFUSED_TOKEN_SECONDS
         elif cache.starting_since is None:
             return None
-        elif (patience := cache.starting_since + PREPARED_SECONDS - now) > 0:
+        elif (patience := cache.starting_since + PREPARED_SECONDS + self._late() - now) > 0:
             return patience
         else:
             period = STARTING_SECONDS
@@ -160,6 +162,9 @@ class ResourcePass:
         cache.secret_doubted = now
         self._context.children.doubt_secret(self._resource.uid)
         return period
+
+    def _late(self) -> float:
+        return min(STARTING_SECONDS, self._context.lateness())
 
     async def _confirm(self) -> None:
         """Return if the resource is there, as the one that this pass is about; else raise `api.KubeError`.
