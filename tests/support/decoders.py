@@ -118,16 +118,21 @@ def words(seed: int) -> dict[str, Any]:
 
 def picture(seed: int) -> dict[str, Any]:
     """A prompt with a picture, for `qwen`; its size depends on the seed."""
+    return pictures(seed, [(4 + 2 * (seed % 3), 4 + 4 * (seed % 2))], before=4 + seed)
+
+
+def pictures(seed: int, grids: Sequence[tuple[int, int]], before: int = 4) -> dict[str, Any]:
+    """A prompt with pictures of so many patches by height and width, after so many words, for `qwen`."""
     generator = torch.Generator().manual_seed(seed)
-    height, width = 4 + 2 * (seed % 3), 4 + 4 * (seed % 2)
-    before = torch.randint(3, 80, (1, 4 + seed), generator=generator)
-    marks = torch.tensor([[91] + [_IMAGE] * (height * width // 4) + [92]])
-    ids = torch.cat([before, marks, torch.randint(3, 80, (1, 3), generator=generator)], dim=1)
+    parts = [torch.randint(3, 80, (1, before), generator=generator)]
+    parts += [torch.tensor([[91] + [_IMAGE] * (height * width // 4) + [92]]) for height, width in grids]
+    ids = torch.cat([*parts, torch.randint(3, 80, (1, 3), generator=generator)], dim=1)
+    patches = sum(height * width for height, width in grids)
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "pixel_values": torch.randn(height * width, 3 * 2 * 4 * 4, generator=generator),
-        "image_grid_thw": torch.tensor([[1, height, width]]),
+        "pixel_values": torch.randn(patches, 3 * 2 * 4 * 4, generator=generator),
+        "image_grid_thw": torch.tensor([[1, height, width] for height, width in grids]),
         "mm_token_type_ids": (ids == _IMAGE).int(),
     }
 

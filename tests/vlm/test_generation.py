@@ -117,6 +117,36 @@ def test_pages_that_begin_together_are_token_equal_to_generate(name: str, attent
     assert desk.run([]) == expected
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    "grids",
+    [
+        [[(4, 16)], [(8, 8)], [(16, 4)], [(8, 8)]],
+        [[(4, 16), (8, 8)], [(8, 8), (8, 8)], [(8, 8), (16, 4)]],
+    ],
+)
+def test_each_page_has_positions_of_its_own_pictures(
+    grids: Sequence[Sequence[tuple[int, int]]], attention: str
+) -> None:
+    """As many tokens for a picture take other positions by its shape."""
+    model = decoders.qwen(attention)
+    pages = {index: decoders.pictures(index, each) for index, each in enumerate(grids)}
+    expected = {index: decoders.reference(model, page, limit(index)) for index, page in pages.items()}
+    assert joining.groups(list(pages.values()), [1] * len(pages), len(pages)) == [list(pages)]
+    together = InSlots(model, {EOS})
+    desk = Desk(together, len(pages))
+    desk.note(together.begin({index: Prompt(page, limit(index)) for index, page in pages.items()}))
+    # Such a small model's tokens hardly depend on it.
+    alone = []
+    for page in pages.values():
+        one = InSlots(model, {EOS})
+        one.begin({0: Prompt(page, 9)})
+        alone.append(one._rows[0].shift)
+    assert [row.shift for row in together._rows] == alone
+    assert len(set(alone)) > 1
+    assert desk.run([]) == expected
+
+
 @pytest.mark.parametrize("width", [2, 8])
 def test_company_changes_nothing(width: int) -> None:
     model = decoders.unlimited()
@@ -234,6 +264,43 @@ def test_the_memory_of_slots_follows_the_pages() -> None:
     generator.drop(0)
     generator.drop(1)
     assert generator._slots.bytes == 0
+
+
+@pytest.mark.parametrize("writing", [0, 1])
+def test_a_prefill_that_fails_leaves_no_memory_behind(writing: int) -> None:
+    model = decoders.unlimited()
+    generator = InSlots(model, {EOS})
+    for number in range(writing):
+        generator.begin({number: Prompt(decoders.words(0), 300)})
+    before = generator._slots.bytes
+    fault = Faulty(model, 1)
+    with pytest.raises(MemoryError):
+        generator.begin({number: Prompt(decoders.words(1), 300) for number in range(2, 16)})
+    fault.hook.remove()
+    # The length of slots may have grown, their number hasn't.
+    assert generator._slots.bytes <= 2 * before
+    assert generator._slots.count == writing
+    generator.begin({1: Prompt(decoders.words(1), 300)})
+    assert generator.numbers == [*range(writing), 1]
+
+
+@pytest.mark.parametrize(("attention", "seen"), [("sdpa", {6, 7, 8}), ("eager", {64})])
+def test_attention_sees_no_more_than_it_gains_by(attention: str, seen: set[int]) -> None:
+    """In halves of a number, eager attention on a CPU makes a program for each length, and keeps it."""
+    model = decoders.unlimited(attention=attention)
+    lengths: list[int] = []
+    layers: Any = model.base_model.language_model.layers  # type: ignore[union-attr]
+
+    def note(module: object, arguments: object, named: dict[str, Any]) -> None:
+        if named["hidden_states"].shape[1] == 1:
+            lengths.append(named["attention_mask"].shape[-1])
+
+    layers[0].self_attn.register_forward_pre_hook(note, with_kwargs=True)
+    generator = InSlots(model, {EOS})
+    generator.begin({0: Prompt(decoders.words(0), 10)})
+    for _ in range(3):
+        generator.step()
+    assert set(lengths) == seen
 
 
 def test_models_that_were_never_tried_are_decoded_one_by_one(caplog: pytest.LogCaptureFixture) -> None:

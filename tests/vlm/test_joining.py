@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra `transformers`")
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ def test_pages_of_one_shape_go_together_in_the_order_in_which_they_came() -> Non
         (torch.zeros(1, 3), [torch.zeros(1, 3)]),
         (True, False),
         (None, 1),
+        (np.zeros(3), np.zeros(3)),  # of which it isn't known how they join
         (joining.encoded(torch.zeros(2, 3)), joining.encoded([torch.zeros(2, 3)])),
         (joining.encoded(torch.zeros(2, 3)), joining.encoded(torch.zeros(2, 4))),
     ],

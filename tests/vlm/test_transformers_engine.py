@@ -1,7 +1,9 @@
 """The engine of vision-language models on tiny checkpoints: the right text in any company, and what goes wrong."""
 
+import functools
 import gc
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -166,15 +168,17 @@ def test_together_alone_and_after_any_cycle_it_writes_what_generate_writes(
 
 
 class Passes:
-    """Notes how many prompts each pass of the decoder reads in."""
+    """Notes the passes of the decoder, and how many prompts each reads in."""
 
     def __init__(self, engine: TransformersEngine) -> None:
         self.prompts: list[int] = []
+        self.kinds: list[str] = []
         decoder: Any = engine._weights.opened.model.base_model.language_model
         decoder.register_forward_pre_hook(self.note, with_kwargs=True)
 
     def note(self, module: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         rows, length = named["inputs_embeds"].shape[:2]
+        self.kinds.append("step" if length == 1 else "prompt")
         if length > 1:
             self.prompts.append(rows)
 
@@ -215,6 +219,35 @@ def test_prompts_of_one_shape_are_read_in_together(
     assert (max(passes.prompts), sum(passes.prompts)) == (together, 4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_that_were_not_encoded_together_are_read_in_together(
+    kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
+) -> None:
+    tiny: dict[str, Any] = {"resolution": "tiny"} if kind == "deepseek_ocr" else {}
+    tiny |= {"resolution": "small"} if kind == "deepseek_ocr2" else {}
+    requests = [ask(color=color, max_tokens=9, **tiny) for color in ("red", "blue")]
+    engine = bench(kind).engine()
+    engine.load()
+    model: Any = engine._weights.opened.model
+    encode = model.get_image_features
+    refused: list[int] = []
+
+    @functools.wraps(encode)
+    def refuse_once(*arguments: object, **named: object) -> object:
+        if not refused:
+            refused.append(1)
+            raise RuntimeError("as the test wants")
+        return encode(*arguments, **named)
+
+    model.get_image_features = refuse_once
+    passes = Passes(engine)
+    prepared(engine, requests)
+    assert told(finished(engine)) == expected(folder(kind), requests)
+    takes_features = "mm_encoder_outputs" in inspect.signature(model.forward).parameters
+    assert refused == [1] * takes_features
+    assert max(passes.prompts) == (2 if generation.unfit(model) is None else 1)
+
+
 def test_pages_that_are_written_go_on_between_long_prompts(bench: Callable[..., Bench]) -> None:
     engine = bench().engine()
     engine.load()
@@ -222,9 +255,8 @@ def test_pages_that_are_written_go_on_between_long_prompts(bench: Callable[..., 
     long = [ask(task="freeform", prompt=f"{number}" * 800, max_tokens=4) for number in range(4)]
     prepared(engine, long)
     engine.step()
-    assert passes.prompts == [1, 1]
     engine.step()
-    assert passes.prompts == [1, 1, 1, 1]
+    assert passes.kinds == ["prompt", "prompt", "step"] * 2
     assert kinds(finished(engine)) == ["page"] * 4
 
 
@@ -562,6 +594,12 @@ def test_prompts_that_fail_together_are_read_in_one_by_one(
     good = [number for number in range(3) if number != bad]
     assert kinds(results) == ["failed" if number == bad else "page" for number in range(3)]
     assert told([results[number] for number in good]) == [wanted[number] for number in good]
+    # Where no page was the cause, the model is, and it isn't asked again.
+    passes = Passes(engine)
+    prepared(engine, requests)
+    finished(engine)
+    joins = isinstance(error, MemoryError) or bad is not None
+    assert passes.prompts == ([3] if joins else [1, 1, 1])
 
 
 def test_a_page_without_memory_waits_for_one_that_is_written(bench: Callable[..., Bench]) -> None:

@@ -304,8 +304,8 @@ class ClusterState:
         self.enqueue((pod.namespace, pod.deployment), old is None or new is None or _matters(old, new))
         if old is not None and old.deployment != pod.deployment:
             self.enqueue((old.namespace, old.deployment), True)
-        self.tenants.pod_changed(old, new)
         self.accounting.pod_changed(old, new, self._now())
+        self.tenants.pod_changed(old, new)
         for key in self._beginners.changed(old, new):
             self.enqueue(key, False)
         if new is None or new.finished:

@@ -75,6 +75,8 @@ class TransformersEngine:
         """All pages in the engine, in the order in which they came."""
         self._generator: Generator | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._joins = True
+        """Whether the model takes several prompts at once, as far as is known."""
         self._short_of_memory = False
         """Whether new pages wait until one that is being written has ended."""
 
@@ -185,7 +187,8 @@ class TransformersEngine:
         numbers = list(prompts)
         tensors = [prompt.tensors for prompt in prompts.values()]
         sizes = [prompt.length for prompt in prompts.values()]
-        found = joining.groups(tensors, sizes, self._writer().most_together if numbers else 0)
+        most = self._writer().most_together if numbers and self._joins else 0
+        found = joining.groups(tensors, sizes, most)
         return [{numbers[each]: prompts[numbers[each]] for each in group} for group in found]
 
     def _look_at(self, pages: Sequence[PageState]) -> list[Event]:
@@ -209,24 +212,33 @@ class TransformersEngine:
 
     def _begin(self, group: Mapping[int, Prompt]) -> list[Event]:
         """Read prompts in together, or where that can't be done each by itself, so that a page fails alone."""
-        written = self._together(group) if len(group) > 1 and not self._short_of_memory else None
-        if written is not None:
-            return self._events_of(written)
+        refused = False
+        if len(group) > 1 and not self._short_of_memory:
+            written, refused = self._together(group)
+            if written:
+                return self._events_of(written)
         events: list[Event] = []
         for number, prompt in group.items():
             if not self._short_of_memory:
                 events += self._try(self._pages[number], functools.partial(self._alone, number, prompt))
+        if refused and not any(isinstance(event, Failure) for _, event in events):
+            log.warning(
+                "prompts are read in one by one from now on, since each of these can be read by itself"
+            )
+            self._joins = False
         return events
 
-    def _together(self, group: Mapping[int, Prompt]) -> list[Written] | None:
+    def _together(self, group: Mapping[int, Prompt]) -> tuple[list[Written], bool]:
+        """Return what was written of all of them, or nothing, and whether that wasn't for lack of memory."""
         try:
-            return self._writer().begin(group)
+            return self._writer().begin(group), False
         except Exception as error:
             errors.raise_if_broken(error)
+            refused = not errors.ran_out(error)
             why = errors.shown(f"{len(group)} prompts can't be read in together", error)
-            log.warning("%s", why, exc_info=None if errors.ran_out(error) else error)
+            log.warning("%s", why, exc_info=error if refused else None)
         memory.release(self._weights.device)
-        return None
+        return [], refused
 
     def _alone(self, number: int, prompt: Prompt) -> list[Event]:
         return self._events_of(self._writer().begin({number: prompt}))
@@ -260,7 +272,7 @@ class TransformersEngine:
         return [(page.number, failure)]
 
     def _write(self) -> list[Event]:
-        """Write a token of each page that has begun; where memory runs out, the page that began last fails."""
+        """Write a token of each page that has begun; where memory runs out, the newest page fails."""
         if (generator := self._generator) is None:
             return []
         before = generator.numbers

@@ -154,15 +154,22 @@ class InSlots:
     @torch.inference_mode()
     def begin(self, pages: Mapping[int, Prompt]) -> list[Written]:
         positions.forget(self._model)
+        held = self._slots.held
         cache = self._slots.open()
         tensors = joining.joined([prompt.tensors for prompt in pages.values()])
-        logits = self._model(**tensors, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-        shifts = positions.shifts(self._model, len(pages))
-        rows = [
-            _Row(number, prompt, cache.length, cache.length, shift)
-            for (number, prompt), shift in zip(pages.items(), shifts, strict=True)
-        ]
-        written = _choose(logits, rows, self._eos)
+        try:
+            logits = self._model(**tensors, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[
+                :, -1
+            ]
+            shifts = positions.shifts(self._model, len(pages))
+            rows = [
+                _Row(number, prompt, cache.length, cache.length, shift)
+                for (number, prompt), shift in zip(pages.items(), shifts, strict=True)
+            ]
+            written = _choose(logits, rows, self._eos)
+        except BaseException:
+            self._slots.forget(held)
+            raise
         self._rows += rows
         self._slots.count += len(rows)
         self._remove_ended(written)
@@ -178,7 +185,9 @@ class InSlots:
         # One copy to the device for everything that changes from step to step.
         table = torch.tensor([[row.last, row.length, row.length + row.shift] for row in rows], device=device)
         tokens, at, position_ids = table[:, :1], table[:, 1], table[:, 2:]
-        cache = self._slots.step(lengths, at)
+        # Elsewhere kernels are made for a length, and kept.
+        exact = device.type == "cpu" and self._attention == "sdpa"
+        cache = self._slots.step(lengths, at, exact=exact)
         logits = self._model(
             input_ids=tokens,
             position_ids=position_ids,

@@ -1,4 +1,4 @@
-"""Keys and values of several pages in one set of tensors: a slot for each page, filled by a prefill of its own.
+"""Keys and values of several pages in one set of tensors: a slot for each page, filled by the prefill that reads it in.
 
 transformers' caches hold one batch that begins and ends together. This one has a write position per row, so a page that
 ends gives its slot to the next one while other pages go on. Occupied slots are always the first ones, so a decoding
@@ -27,24 +27,38 @@ class Slots:
     def bytes(self) -> int:
         return sum(each.numel() * each.element_size() for each in (*self._keys, *self._values))
 
+    @property
+    def held(self) -> int:
+        """Slots that there is memory for, in every layer."""
+        return self._keys[-1].shape[0] if self._keys else 0
+
     def clear(self) -> None:
         """Free all slots and their memory."""
         self.count = 0
         self._keys.clear()
         self._values.clear()
 
+    def forget(self, held: int) -> None:
+        """Free the slots beyond so many `held` ones, which a prefill that failed has taken in some layers."""
+        if self.count == 0:
+            self.clear()
+        for store in (self._keys, self._values):
+            for layer, each in enumerate(store):
+                if each.shape[0] > held:
+                    store[layer] = each[:held].clone()
+
     def open(self) -> "Prefill":
         """Return the cache for a prefill into the next free slots, which are taken by `count` when that went well."""
         return Prefill(self)
 
-    def step(self, lengths: Sequence[int], positions: Tensor) -> "Step":
+    def step(self, lengths: Sequence[int], positions: Tensor, *, exact: bool) -> "Step":
         """Return the cache for one token of each occupied slot; `lengths` and `positions` (the same, on the device) are
-        where it is written."""
+        where it is written. `exact` shows attention no more positions than there are, for kernels that take any number
+        of them equally well."""
         longest = max(lengths) + 1
         for layer in range(len(self._keys)):
             self._reserve(layer, self.count, _rounded(longest), like=None)
-        # A CPU has no kernels of a shape, and pays for each position.
-        return Step(self, longest if positions.device.type == "cpu" else _rounded(longest), positions)
+        return Step(self, longest if exact else _rounded(longest), positions)
 
     def remove(self, slot: int, last_length: int) -> None:
         """Free a slot: the last page, of `last_length` positions, moves into it."""

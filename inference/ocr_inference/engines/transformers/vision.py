@@ -1,7 +1,7 @@
 """Passes pictures of several pages through a model's vision tower at once, ahead of their prompts.
 
 A tower's result takes little memory, its computation much. So pages that come together are encoded in groups of a
-bounded size, and then read in one after another.
+bounded size, before their prompts are read in.
 """
 
 import inspect

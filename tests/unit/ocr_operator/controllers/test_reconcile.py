@@ -1295,6 +1295,32 @@ async def test_secret_that_was_deleted_is_made_again_for_a_pod_that_waits_for_it
     assert again is not None, "it looks again"
 
 
+async def test_pod_whose_label_comes_and_goes_counts_once_on_its_node(desk: Desk) -> None:
+    """Two watches share the pods, those with the label and those without it: it leaves one when the other takes it."""
+    raw = observations.raw_pod("one", node="gpu-a")
+    await desk.pod(raw)
+    ref = api.Ref(api.POD, "default", "one")
+    tenants = desk.cluster.tenants
+    path = f"/metadata/labels/{names.LABEL_DEPLOYMENT.replace('/', '~1')}"
+
+    def there(own: bool) -> bool:
+        known = desk.cluster.pods.get(("default", "one")), tenants.informer.get(("default", "one"))
+        return [each is not None for each in known] == [own, not own]
+
+    assert there(own=True)
+    counted = tenants.usage("gpu-a")
+    assert counted.pods == 1
+    await desk.kube.patch(ref, [{"op": "remove", "path": path}])
+    await until(lambda: there(own=False))
+    assert (tenants.usage("gpu-a").pods, tenants.usage("gpu-a").amounts) == (1, counted.amounts)
+    await desk.kube.patch(ref, [{"op": "add", "path": path, "value": "invoices"}])
+    await until(lambda: there(own=True))
+    assert (tenants.usage("gpu-a").pods, tenants.usage("gpu-a").amounts) == (1, counted.amounts)
+    await desk.kube.delete(ref, uid=(await desk.kube.get(ref))["metadata"]["uid"])
+    await until(lambda: desk.cluster.pods.get(("default", "one")) is None)
+    assert tenants.usage("gpu-a").pods == 0
+
+
 async def test_secret_is_not_read_for_addresses_that_are_as_late_as_passes(desk: Desk) -> None:
     """In a cold start of a thousand resources nearly each pod is without an address for more than ten seconds."""
     await desk.make()
