@@ -29,12 +29,17 @@ BEYOND_BYTES: Final = 1 << 36
 (`realloc`) needs something under it."""
 READ_AHEAD_BYTES: Final = 128 << 10
 """Kernels read no more ahead for one advice, whatever its size: what is beyond would be read while a page waits."""
+WRITE_OUT_BYTES: Final = 2 << 20
+"""What the disk is waited for at once: a process that is wanted meanwhile waits for no more."""
 FREE_PART: Final = 0.15
 """Part of the disk that has to be left free: a kubelet evicts pods at 10 %."""
 _MADV_WILLNEED: Final = 3
 _MADV_DONTNEED: Final = 4
 _MADV_COLD: Final = 20
 _MADV_PAGEOUT: Final = 21
+_SYNC_WAIT_BEFORE: Final = 1
+_SYNC_WRITE: Final = 2
+_SYNC_WAIT_AFTER: Final = 4
 _SMAPS: Final = Path("/proc/self/smaps")
 
 
@@ -70,7 +75,9 @@ def _swap_out(folders: Sequence[str], wanted: Callable[[], bool]) -> int:
         ]
         total = sum(high - low for low, high, _ in ranges)
         with _file(folders or (tempfile.gettempdir(), *FOLDERS), total) as descriptor:
-            return _replace(calls, ranges, descriptor, wanted)
+            replaced = _replace(calls, ranges, descriptor, wanted)
+            _write_out(descriptor, total, wanted)
+            return replaced
 
 
 def give_back() -> None:
@@ -92,6 +99,23 @@ def give_back() -> None:
             if any(cached[offset // mmap.PAGESIZE : (offset + READ_AHEAD_BYTES) // mmap.PAGESIZE]):
                 size = min(READ_AHEAD_BYTES, each.size - offset)
                 _advise(each.start + offset, size, _MADV_WILLNEED)
+
+
+def _write_out(descriptor: int, size: int, wanted: Callable[[], bool]) -> None:
+    """Have the disk take the file now, until `wanted`: kernels leave it for half a minute, and what no disk has yet,
+    `give_back` can't give back."""
+    libc = ctypes.CDLL(None)
+
+    def sync(
+        offset: int, length: int, flags: int
+    ) -> None:  # what a file system doesn't take comes later by itself
+        libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(flags))
+
+    sync(0, size, _SYNC_WRITE)
+    for offset in range(0, size, WRITE_OUT_BYTES):
+        if wanted():
+            return
+        sync(offset, min(WRITE_OUT_BYTES, size - offset), _SYNC_WAIT_BEFORE | _SYNC_WRITE | _SYNC_WAIT_AFTER)
 
 
 def _cached(mapping: memory_map.Mapping) -> bytes:
