@@ -200,11 +200,12 @@ def test_nothing_is_kept_of_a_page_that_is_read(ready: VllmEngine, folder: Path)
 
 
 PROGRAM = """
+import signal
 import sys
-from pathlib import Path
 from ocr_inference import engines
 from ocr_inference.protocol.engine import ModelSpec
 from ocr_inference.protocol.host_tier import HostTier
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under `nohup`, which has it ignored
 engine = engines.create(ModelSpec(name="m", engine="vllm", path=sys.argv[1]), HostTier.create("m"))
 engine.load()
 print(engine.pid, flush=True)
