@@ -190,6 +190,12 @@ def prepared(engine: TransformersEngine, requests: Sequence[InferRequest]) -> No
     wait([page.job for page in engine._pages.values()])
 
 
+def least(kind: str) -> dict[str, Any]:
+    """The smallest size of models whose views have fixed ones."""
+    sizes = {"deepseek_ocr": "tiny", "deepseek_ocr2": "small"}
+    return {"resolution": sizes[kind]} if kind in sizes else {}
+
+
 def finished(engine: TransformersEngine) -> list[PageResult | Failure]:
     results = {number: event for number, event in stepped(engine, {}) if not isinstance(event, Delta)}
     return [results[number] for number in sorted(results)]
@@ -199,8 +205,7 @@ def finished(engine: TransformersEngine) -> list[PageResult | Failure]:
 def test_prompts_of_one_shape_are_read_in_together(
     kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
 ) -> None:
-    tiny: dict[str, Any] = {"resolution": "tiny"} if kind == "deepseek_ocr" else {}
-    tiny |= {"resolution": "small"} if kind == "deepseek_ocr2" else {}
+    tiny = least(kind)
     requests = [
         ask(color=color, max_tokens=length, **tiny)
         for color, length in (("red", 9), ("blue", 1), ("green", 14))
@@ -223,8 +228,7 @@ def test_prompts_of_one_shape_are_read_in_together(
 def test_pictures_that_were_not_encoded_together_are_read_in_together(
     kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
 ) -> None:
-    tiny: dict[str, Any] = {"resolution": "tiny"} if kind == "deepseek_ocr" else {}
-    tiny |= {"resolution": "small"} if kind == "deepseek_ocr2" else {}
+    tiny = least(kind)
     requests = [ask(color=color, max_tokens=9, **tiny) for color in ("red", "blue")]
     engine = bench(kind).engine()
     engine.load()
