@@ -28,9 +28,9 @@ class Recorded(Rehearsal):
         super().__init__()
         self.said: list[str] = []
 
-    def begin(self, opened: Opened) -> None:
-        super().begin(opened)
-        self.said.append("begins")
+    def begin(self, opened: Opened, *, beside: bool = True) -> None:
+        super().begin(opened, beside=beside)
+        self.said.append("begins" if beside else "is done")
 
     def end(self) -> None:
         super().end()
@@ -45,15 +45,19 @@ def opened(prepare: Any) -> Opened:
     return cast("Opened", Prepares())
 
 
-def test_it_is_a_page_in_another_thread() -> None:
+@pytest.mark.parametrize("beside", [True, False])
+def test_it_is_a_page_in_another_thread_or_before_all_else(beside: bool) -> None:
     found: list[tuple[bool, InferRequest]] = []
     rehearsal = Rehearsal()
     rehearsal.begin(
-        opened(lambda request: found.append((threading.current_thread() is threading.main_thread(), request)))
+        opened(
+            lambda request: found.append((threading.current_thread() is threading.main_thread(), request))
+        ),
+        beside=beside,
     )
     rehearsal.end()
     [(in_main, request)] = found
-    assert not in_main
+    assert in_main is not beside
     assert request.image
 
 
@@ -96,7 +100,10 @@ def test_it_is_done_with_each_load_standby_and_restore(tmp_path: Path) -> None:
         getattr(weights, name)()
         return recorded.said
 
-    for name in ("load", "stand_by", "restore"):
+    for name in ("load", "restore"):
         said = called(name)
         assert (said.count("begins"), said[-1]) == (1, "ends"), name
+    assert called("stand_by")[-1] == "is done", (
+        "nothing waits: its memory is given back better without a thread"
+    )
     assert not [each for each in threading.enumerate() if each.name == "rehearsal"]

@@ -30,7 +30,8 @@ def rss_bytes(statm: Path = Path("/proc/self/statm")) -> int:
 
 
 def trim() -> None:
-    """Return freed memory to the system: the C library keeps it for the next allocation. Only glibc has the call."""
+    """Return freed memory to the system: the C library keeps it for the next allocation. Only glibc has the call, which
+    leaves the end of each thread's memory: a large picture that was the last thing there stays whole."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

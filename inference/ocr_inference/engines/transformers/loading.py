@@ -109,8 +109,7 @@ class Weights:
         """Prepare a restore except for the device, in a process that never loaded; nothing where only CUDA knows in
         which dtype the device computes."""
         if self._spec.device != "cuda" or self._spec.compute_capability is not None:
-            self._sealed().stand_by()
-            self._rehearsal.end()
+            self._sealed(beside=False).stand_by()
 
     def restore(self) -> None:
         """Restore from the host tier to the device, also in a process that never loaded. Loads anew where the host tier
@@ -157,13 +156,14 @@ class Weights:
 
     # --- parts ------------------------------------------------------------------------------------------------
 
-    def _sealed(self) -> FlatModel:
-        """Return the model, for which the host tier holds the weights; opens it where that isn't done. Raises
+    def _sealed(self, *, beside: bool = True) -> FlatModel:
+        """Return the model, for which the host tier holds the weights; opens it where that isn't done, and rehearses
+        `beside` what comes then. Raises
         `NotShared` where the weights were in an image and are nowhere now: it is gone or cut off, or a load that was to
         make it again failed half way."""
         if self._flat is None:
             checkpoint = self._fetch()
-            flat, opened, plan = self._open(checkpoint, unread=False)
+            flat, opened, plan = self._open(checkpoint, unread=False, beside=beside)
             if self._sharing is not None and not flat.sealed:
                 try:
                     self._sharing.reopen(flat, self._key(opened, checkpoint, plan), plan)
@@ -181,7 +181,9 @@ class Weights:
     def _fetch(self) -> Checkpoint:
         return sources.fetch(self._spec, Path(self._spec.cache_dir), self._report, self._environ)
 
-    def _open(self, checkpoint: Checkpoint, *, unread: bool) -> tuple[FlatModel, Opened, Layout]:
+    def _open(
+        self, checkpoint: Checkpoint, *, unread: bool, beside: bool = True
+    ) -> tuple[FlatModel, Opened, Layout]:
         """Open everything but the weights."""
         self._close()
         spec = self._spec
@@ -201,7 +203,7 @@ class Weights:
         plan = layout.plan(*torchweights.entries(opened.model))
         flat = FlatModel(opened.model, plan, self._host, devices.device(spec.device))
         self._opened, self._flat = opened, flat
-        self._rehearsal.begin(opened)
+        self._rehearsal.begin(opened, beside=beside)
         return flat, opened, plan
 
     def _close(self) -> None:
