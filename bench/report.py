@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +41,8 @@ class Result:
     samples: dict[str, Sequence[float]] = field(default_factory=dict)
     accelerator: str = "none"
     """Product of the GPU that it was measured on."""
+    variant: str = ""
+    """What of its size isn't the usual one, such as `5000-pods`: it stands beside the usual one."""
 
 
 def at_most(what: str, value: float, unit: str, limit: float) -> Row:
@@ -90,7 +93,17 @@ def versions() -> dict[str, str]:
 
 def name_of(result: Result) -> str:
     """Return the name of the result's files, without their endings."""
-    return result.name if result.accelerator == "none" else f"{result.name}-gpu"
+    parts = (result.name, result.variant, "" if result.accelerator == "none" else "gpu")
+    return "-".join(filter(None, parts))
+
+
+def command(result: Result, environ: Mapping[str, str]) -> str:
+    """Return the command that measures it again, with the settings of benches that it was measured with."""
+    settings = [
+        f"{key}={shlex.quote(value)} " for key, value in sorted(environ.items()) if key.startswith("BENCH_")
+    ]
+    how = f"make bench ONLY={result.name}" if result.accelerator == "none" else "make bench-gpu"
+    return "".join(settings) + how
 
 
 def today() -> str:
@@ -100,11 +113,11 @@ def today() -> str:
 def write(result: Result) -> Path:
     """`bench/results/<name>.json`; the newest run replaces the one before. What was measured on a GPU has a name of
     its own, `<name>-gpu`, so that it stands beside the same measurement of a CPU."""
-    on_gpu, name = result.accelerator != "none", name_of(result)
+    name = name_of(result)
     body = {
         "name": name,
         "date": today(),
-        "command": "make bench-gpu" if on_gpu else f"make bench ONLY={result.name}",
+        "command": command(result, os.environ),
         "machine": machine() | {"accelerator": result.accelerator},
         "versions": versions(),
         "method": result.method,

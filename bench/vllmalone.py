@@ -33,7 +33,6 @@ async def started(folder: Path, pages: int) -> AsyncIterator[tuple[str, asyncio.
         "HF_HUB_OFFLINE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "GOMP_SPINCOUNT": "1000",  # as workers have it
     }
     command = (
         *(PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "model")),
