@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ocr_inference.engines.transformers import checkpoints as opening
 from ocr_inference.engines.transformers import engine as transformers
-from ocr_inference.engines.transformers import packing
+from ocr_inference.engines.transformers import packedlayers, packing
 from ocr_inference.engines.transformers.engine import TransformersEngine
 from ocr_inference.engines.transformers.loading import Weights
 from ocr_inference.engines.transformers.packing import PackedWeights, Terms
@@ -140,9 +140,11 @@ def test_only_what_steps_use_is_packed(folder: Callable[[str], Path], tmp_path: 
     packed_bytes = engine.load().packed_bytes
     model = engine._weights.opened.model
     replaced = [name for name, module in model.named_modules() if "forward" in vars(module)]
-    assert replaced
+    blocks = [name for name in replaced if name.endswith(".mlp")]
+    assert len(blocks) == model.config.get_text_config().num_hidden_layers
     assert not [name for name in replaced if "visual" in name]
-    assert packed_bytes == sum(model.get_parameter(f"{name}.weight").nbytes for name in replaced)
+    layers = [name for name in replaced if name not in blocks]
+    assert packed_bytes == sum(model.get_parameter(f"{name}.weight").nbytes for name in layers)
     engine.offload()
     assert not [name for name, module in model.named_modules() if "forward" in vars(module)]
 
@@ -177,7 +179,7 @@ def test_a_model_is_ready_without_copies_for_which_memory_is_missing(
 class Decoder(nn.Module):
     """As much of a model as packing needs."""
 
-    def __init__(self, *layers: nn.Linear) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
@@ -208,6 +210,74 @@ def test_any_number_of_rows_gives_what_the_layer_gives(sizes: tuple[int, int], b
             assert torch.allclose(layer(rows[:, None]), wanted[:, None], atol=2e-5)
     packed.drop()
     assert torch.equal(layer(wide[:3, : sizes[0]]), plain(wide[:3, : sizes[0]]))
+
+
+class Block(nn.Module):
+    """Gated product, as decoders have it."""
+
+    def __init__(self, *, bias: bool = False, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = (nn.Linear(64, 96, bias=bias) for _ in range(2))
+        self.down_proj = nn.Linear(96, 64, bias=bias)
+        self.act_fn = activation or nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Limited(Block):
+    """One that looks the same, and computes something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_proj(x).clamp(max=0.1), self.up_proj(x).clamp(-0.1, 0.1)
+        out: torch.Tensor = self.down_proj(self.act_fn(gate) * (up + 1))
+        return out
+
+
+def packed_block(block: Block) -> PackedWeights:
+    packed = PackedWeights(Decoder(block, nn.Linear(64, 8)), 0)  # type: ignore[arg-type]
+    packed.pack()
+    return packed
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.inference_mode()
+def test_a_gated_block_gives_what_it_gives_for_any_number_of_rows(bias: bool) -> None:
+    torch.manual_seed(0)
+    block, plain = Block(bias=bias), Block(bias=bias)
+    plain.load_state_dict(block.state_dict())
+    packed = packed_block(block)
+    assert "forward" in vars(block)
+    for count in (0, 1, 2, 32, 33, 300, 1025, 2100):
+        rows = torch.randn(count, 64)
+        assert torch.allclose(block(rows), plain(rows), atol=2e-5)
+        assert torch.allclose(block(rows[None]), plain(rows[None]), atol=2e-5)
+    packed.drop()
+    assert "forward" not in vars(block)
+    few = torch.randn(3, 64)
+    assert torch.equal(block(few), plain(few))
+
+
+@pytest.mark.parametrize("block", [Limited(), Block(activation=nn.GELU())])
+@torch.inference_mode()
+def test_a_block_that_computes_something_else_is_left_as_it_is(block: Block) -> None:
+    rows = torch.randn(5, 64)
+    before = block(rows)
+    packed_block(block)
+    assert "forward" not in vars(block)
+    assert "forward" in vars(block.up_proj)
+    assert torch.allclose(block(rows), before, atol=2e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 32, 33, 64, 90, 255, 256, 257, 512, 513, 1000, 1024, 1025, 5000])
+def test_parts_are_equal_and_of_few_sizes(rows: int) -> None:
+    part = packedlayers._part(rows)
+    assert part <= packedlayers._MOST_ROWS
+    count = -(-rows // part)
+    assert count * part - rows <= max(16 * count, rows // 8 + count)
+    sizes = {packedlayers._part(each) for each in range(1, 3000)}
+    assert len(sizes) <= 80
 
 
 def test_memory_comes_with_the_copies_and_goes_with_them() -> None:

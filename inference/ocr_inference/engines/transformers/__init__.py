@@ -19,6 +19,7 @@
 - `torchweights`: a model bound to a flat buffer.
 - `devices`: flat buffers on devices.
 - `packing`: second copies of weights, laid out for a CPU.
+- `packedlayers`: how layers compute with them.
 - `errors`: torch's errors, as failures.
 - `memory`: torch's caches, and what a device has.
 """

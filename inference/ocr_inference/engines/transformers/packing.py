@@ -11,24 +11,14 @@ same weights gives the same copies, so a model computes the same bits after any 
 
 import contextlib
 import ctypes
-import math
 import platform
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from transformers import PreTrainedModel
 
-_SPLIT_ELEMENTS = 1 << 21
-"""Elements from which sharing out a single row's work gains more than waiting for the other cores costs."""
-_FEW_ROWS = 32
-"""Rows up to which each number has a program of its own; oneDNN makes one for each number and keeps it, 0.15 MiB for a
-large layer, so more rows are rounded up, and cut into equal parts."""
-_ROUND = 16
-_MOST_ROWS = 256
-_HINT = 16
-"""Rows that the layout is made for; it is the same for any number but 1."""
+from ocr_inference.engines.transformers.packedlayers import PackedGate, PackedLinear, gate_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,7 @@ class PackedWeights:
 
     def __init__(self, model: PreTrainedModel, least_elements: int) -> None:
         self._layers = _layers(model, least_elements)
+        self._modules: list[nn.Module] = [*model.get_decoder().modules(), *self._layers]  # type: ignore[no-untyped-call]
         self._is_packed = False
 
     @property
@@ -65,16 +56,30 @@ class PackedWeights:
             return
         try:
             for layer in self._layers:
-                layer.forward = _Forward(layer)  # type: ignore[method-assign]
+                layer.forward = PackedLinear(layer)  # type: ignore[method-assign]
+            self._join()
         except BaseException:
             self.drop()
             raise
         self._is_packed = bool(self._layers)
 
+    def _join(self) -> None:
+        """Have blocks of packed layers compute as one, kinds of them that were seen to give the same."""
+        right: dict[type[nn.Module], bool] = {}
+        for block in self._modules:
+            if (gate := gate_of(block)) is None:
+                continue
+            kind = type(block)
+            if kind not in right:
+                right[kind] = gate.is_right(block.gate_proj.in_features)  # type: ignore[union-attr, arg-type]
+            if right[kind]:
+                block.forward = gate
+
     def drop(self) -> None:
         """Have the layers compute with their weights again, and give the copies' memory back to the system."""
-        for layer in self._layers:
-            vars(layer).pop("forward", None)
+        for module in self._modules:
+            if isinstance(vars(module).get("forward"), PackedLinear | PackedGate):
+                del module.forward
         if self._is_packed:
             self._is_packed = False
             with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
@@ -104,48 +109,3 @@ def _layers(model: PreTrainedModel, least_elements: int) -> list[nn.Linear]:
         and each.weight.dtype is torch.float32
         and each.weight.numel() >= least_elements
     ]
-
-
-def _part(rows: int) -> int:
-    """Return how many rows are computed at once: the same in all parts, so that none is too small for a call."""
-    parts = -(-rows // _MOST_ROWS)
-    return -(-rows // (parts * _ROUND)) * _ROUND
-
-
-class _Forward:
-    """Stands in for `forward` of a linear layer."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        self._weight: Tensor = layer.weight
-        self._bias: Tensor | None = layer.bias
-        with torch.inference_mode():
-            self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _HINT)
-        self._parts = 1
-        if layer.weight.numel() >= _SPLIT_ELEMENTS:
-            threads = torch.get_num_threads()
-            self._parts = next(each for each in range(threads, 0, -1) if layer.out_features % each == 0)
-
-    def __call__(self, input: Tensor) -> Tensor:  # noqa: A002 the base class's signature
-        rows = math.prod(input.shape[:-1])
-        if rows == 1:
-            return self._one(input)
-        if rows <= _FEW_ROWS:
-            return self._product(input)
-        flat = input.reshape(rows, input.shape[-1])
-        part = _part(rows)
-        padded = functional.pad(flat, (0, 0, 0, -rows % part))
-        parts = [self._product(each) for each in torch.split(padded, part)]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return out[:rows].view(*input.shape[:-1], out.shape[-1])
-
-    def _product(self, rows: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self._bias, "none", [], "")
-        return out
-
-    def _one(self, input: Tensor) -> Tensor:  # noqa: A002
-        if self._parts == 1:
-            return functional.linear(input, self._weight, self._bias)
-        row = input.reshape(1, 1, -1).expand(self._parts, 1, -1)
-        weight = self._weight.view(self._parts, -1, self._weight.shape[1])
-        out = torch.bmm(row, weight.transpose(1, 2)).view(*input.shape[:-1], -1)
-        return out if self._bias is None else out + self._bias
