@@ -30,14 +30,43 @@ from ocr_wire import engines, garbage
 _PR_SET_NAME = 15
 REST_SECONDS = 2.0
 """Time without an order after which memory is given back: a load that follows the start at once doesn't wait for it."""
+SWAP_SECONDS = 20.0
+"""The same, where memory is still to be swapped out beside processes that were forked: it takes a second of a core,
+which the first pages after a load would wait for."""
+
+
+class Rest:
+    """Gives memory back when nothing has come for a while: it is hardly used until the next fork."""
+
+    def __init__(self, *, swaps: bool) -> None:
+        """Prepare; with `swaps` a file takes over the memory, where that can be."""
+        self._swaps = swaps
+
+    def after(self, *, forks: bool) -> float:
+        """Return the seconds without an order after which it is due, where processes were forked that live, or none."""
+        return SWAP_SECONDS if self._swaps and forks else REST_SECONDS
+
+    def begin(self, wanted: Callable[[], bool]) -> None:
+        """Swap out until all is, and each time give back what was used since; end soon when `wanted`."""
+        if self._swaps:
+            began = time.monotonic()
+            try:
+                size = swap_file.swap_out(wanted=wanted)
+            except swap_file.CantSwap as error:
+                self._swaps = False
+                _log(f"its memory isn't swapped out: {error}")
+            else:
+                self._swaps = wanted()  # the next rest does the rest
+                _log(f"swapped {size >> 20} MiB out in {time.monotonic() - began:.1f} s")
+        if not wanted():
+            swap_file.give_back()
 
 
 class ForkLoop:
     """Waits for orders to fork and for the ends of its children, in one thread."""
 
-    def __init__(self, control: socket.socket, rest: Callable[[Callable[[], bool]], None]) -> None:
-        """Prepare; `rest` is called when nothing has come for `REST_SECONDS`, once until something comes. It is given
-        what says that something has come meanwhile."""
+    def __init__(self, control: socket.socket, rest: Rest) -> None:
+        """Prepare; it rests when nothing has come for a while, once until something comes."""
         self._control = control
         self._rest = rest
         self._orders = msgspec.msgpack.Decoder(fork_messages.Fork)
@@ -50,10 +79,11 @@ class ForkLoop:
         """Run until the server closes the connection, or ends."""
         rests = False
         while True:
-            events = self._poll.poll(None if rests else REST_SECONDS * 1000)
+            seconds = self._rest.after(forks=bool(self._children))
+            events = self._poll.poll(None if rests else seconds * 1000)
             rests = not events
             if rests:
-                self._rest(lambda: bool(self._poll.poll(0)))
+                self._rest.begin(lambda: bool(self._poll.poll(0)))
             for descriptor, _ in events:
                 if descriptor in self._children:
                     self._bury(descriptor)
@@ -151,29 +181,6 @@ def unfit() -> str | None:
             if target.startswith("/dev/nvidia"):
                 return f"its imports opened {target}, and CUDA doesn't work after a fork"
     return None
-
-
-class Rest:
-    """Gives memory back when nothing has come for a while: it is hardly used until the next fork."""
-
-    def __init__(self, *, swaps: bool) -> None:
-        """Prepare; with `swaps` a file takes over the memory, where that can be."""
-        self._swaps = swaps
-
-    def __call__(self, wanted: Callable[[], bool]) -> None:
-        """Swap out until all is, and each time give back what was used since; end soon when `wanted`."""
-        if self._swaps:
-            began = time.monotonic()
-            try:
-                size = swap_file.swap_out(wanted=wanted)
-            except swap_file.CantSwap as error:
-                self._swaps = False
-                _log(f"its memory isn't swapped out: {error}")
-            else:
-                self._swaps = wanted()  # the next rest does the rest
-                _log(f"swapped {size >> 20} MiB out in {time.monotonic() - began:.1f} s")
-        if not wanted():
-            swap_file.give_back()
 
 
 def _log(text: str) -> None:
