@@ -1,7 +1,7 @@
 """A thousand resources: what the operator adds to a cold start, a restart and a policy for all, and what it takes.
 
 `BENCH_SCALE_RESOURCES`, `BENCH_SCALE_PODS` (of all), `BENCH_SCALE_NODES` and `BENCH_SCALE_SECONDS` are other sizes, and
-other bounds of time; what isn't measured by then is missed. Another number of pods has a result of its own.
+other bounds of time; what isn't measured by then is missed. Other sizes have results of their own.
 """
 
 import asyncio
@@ -29,8 +29,7 @@ from ocr_wire import names
 from tests.support import fakepod
 
 RESOURCES: Final = int(os.environ.get("BENCH_SCALE_RESOURCES", "1000"))
-USUAL_PODS: Final = 2000
-PODS: Final = int(os.environ.get("BENCH_SCALE_PODS", USUAL_PODS))
+PODS: Final = int(os.environ.get("BENCH_SCALE_PODS", "2000"))
 NODES: Final = int(os.environ.get("BENCH_SCALE_NODES", "1000"))
 SECONDS: Final = float(os.environ.get("BENCH_SCALE_SECONDS", "900"))
 NAMESPACES: Final = 10
@@ -178,8 +177,13 @@ async def measure() -> report.Result:
         " hasn't written those statuses yet stands by itself. Times of all processes share the"
         " machine's cores."
     )
-    variant = "" if PODS == USUAL_PODS else f"{PODS}-pods"
-    return report.Result("scale", method, found.rows, found.samples, variant=variant)
+    return report.Result("scale", method, found.rows, found.samples, variant=variant())
+
+
+def variant() -> str:
+    """Return what of the size isn't the usual one."""
+    sizes = (("resources", RESOURCES, 1000), ("pods", PODS, 2000), ("nodes", NODES, 1000))
+    return "-".join(f"{size}-{what}" for what, size, usual in sizes if size != usual)
 
 
 def end_in_order() -> None:

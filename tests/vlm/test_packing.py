@@ -129,10 +129,11 @@ def test_after_any_cycle_it_computes_the_same_bits(folder: Callable[[str], Path]
 
 @torch.inference_mode()
 def computed(engine: TransformersEngine) -> list[torch.Tensor]:
-    """What the last layer makes of one row, a few and many."""
-    head = engine._weights.opened.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    rows = torch.randn(200, head.in_features, generator=torch.Generator().manual_seed(1))
-    return [head(rows[:count]) for count in (1, 2, 8, 33, 200)]
+    """What the last layer and a gated block make of one row, a few and many."""
+    model: Any = engine._weights.opened.model
+    head, block = model.get_output_embeddings(), model.get_decoder().layers[0].mlp
+    rows = torch.randn(1100, head.in_features, generator=torch.Generator().manual_seed(1))
+    return [layer(rows[:count]) for layer in (head, block) for count in (1, 2, 8, 33, 200, 1100)]
 
 
 def test_only_what_steps_use_is_packed(folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -227,11 +228,18 @@ class Block(nn.Module):
 
 
 class Limited(Block):
-    """One that looks the same, and computes something else."""
+    """One that has the same parts, and limits what is in between, as some decoders do."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_proj(x).clamp(max=0.1), self.up_proj(x).clamp(-0.1, 0.1)
-        out: torch.Tensor = self.down_proj(self.act_fn(gate) * (up + 1))
+        out: torch.Tensor = self.down_proj(self.act_fn(self.gate_proj(x).clamp(max=10)) * self.up_proj(x))
+        return out
+
+
+class Scaled(Block):
+    """One whose code is another by a word."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down_proj(self.act_fn(self.gate_proj(x)) + self.up_proj(x))
         return out
 
 
@@ -249,25 +257,35 @@ def test_a_gated_block_gives_what_it_gives_for_any_number_of_rows(bias: bool) ->
     plain.load_state_dict(block.state_dict())
     packed = packed_block(block)
     assert "forward" in vars(block)
-    for count in (0, 1, 2, 32, 33, 300, 1025, 2100):
-        rows = torch.randn(count, 64)
-        assert torch.allclose(block(rows), plain(rows), atol=2e-5)
-        assert torch.allclose(block(rows[None]), plain(rows[None]), atol=2e-5)
+    wide = torch.randn(2100, 128)
+    for count in (0, 1, 2, 9, 32, 33, 300, 1025, 2100):
+        for rows in (wide[:count, :64].contiguous(), wide[:count, ::2], wide[:1, :64].expand(count, 64)):
+            assert torch.allclose(block(rows), plain(rows), atol=2e-5)
+            assert torch.allclose(block(rows[None]), plain(rows[None]), atol=2e-5)
+            assert torch.allclose(block(rows[:, None]), plain(rows[:, None]), atol=2e-5)
     packed.drop()
     assert "forward" not in vars(block)
     few = torch.randn(3, 64)
     assert torch.equal(block(few), plain(few))
 
 
-@pytest.mark.parametrize("block", [Limited(), Block(activation=nn.GELU())])
+@pytest.mark.parametrize("block", [Limited(), Scaled(), Block(activation=nn.GELU())])
 @torch.inference_mode()
 def test_a_block_that_computes_something_else_is_left_as_it_is(block: Block) -> None:
-    rows = torch.randn(5, 64)
+    rows = torch.randn(5, 64) * 100
     before = block(rows)
     packed_block(block)
     assert "forward" not in vars(block)
     assert "forward" in vars(block.up_proj)
-    assert torch.allclose(block(rows), before, atol=2e-5)
+    assert torch.allclose(block(rows), before, rtol=1e-4, atol=1e-3)
+
+
+def test_a_copy_that_fails_half_way_leaves_no_layer_changed() -> None:
+    block = Block()
+    broken = nn.Linear(8, 8).to("meta")
+    with pytest.raises(NotImplementedError, match="Meta"):
+        PackedWeights(Decoder(block, broken), 0).pack()  # type: ignore[arg-type]
+    assert not [module for module in (block, *block.modules()) if "forward" in vars(module)]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 32, 33, 64, 90, 255, 256, 257, 512, 513, 1000, 1024, 1025, 5000])
@@ -275,9 +293,9 @@ def test_parts_are_equal_and_of_few_sizes(rows: int) -> None:
     part = packedlayers._part(rows)
     assert part <= packedlayers._MOST_ROWS
     count = -(-rows // part)
-    assert count * part - rows <= max(16 * count, rows // 8 + count)
-    sizes = {packedlayers._part(each) for each in range(1, 3000)}
-    assert len(sizes) <= 80
+    assert count * part - rows < (rows // 8 + count if rows > 128 else 16)
+    sizes = {packedlayers._part(each) for each in range(1, 5000)}
+    assert len(sizes) <= 50, "oneDNN keeps a program for each"
 
 
 def test_memory_comes_with_the_copies_and_goes_with_them() -> None:

@@ -57,23 +57,13 @@ class PackedWeights:
         try:
             for layer in self._layers:
                 layer.forward = PackedLinear(layer)  # type: ignore[method-assign]
-            self._join()
+            for block in self._modules:
+                if (gate := gate_of(block)) is not None:
+                    block.forward = gate
         except BaseException:
             self.drop()
             raise
         self._is_packed = bool(self._layers)
-
-    def _join(self) -> None:
-        """Have blocks of packed layers compute as one, kinds of them that were seen to give the same."""
-        right: dict[type[nn.Module], bool] = {}
-        for block in self._modules:
-            if (gate := gate_of(block)) is None:
-                continue
-            kind = type(block)
-            if kind not in right:
-                right[kind] = gate.is_right(block.gate_proj.in_features)  # type: ignore[union-attr, arg-type]
-            if right[kind]:
-                block.forward = gate
 
     def drop(self) -> None:
         """Have the layers compute with their weights again, and give the copies' memory back to the system."""
