@@ -94,7 +94,8 @@ async def measure() -> report.Result:
         method=f"{PAIRS} turns of three servers with a model of about 200 million parameters in the shape of "
         f"{MODEL_TYPE}, random weights, float32, {os.cpu_count()} cores: {PAGES} pages of {SIDE} x {SIDE} pixels at "
         f"once, {TOKENS} tokens each at most, other pages in each turn. All three run meanwhile, one is asked. Ratios "
-        f"are medians of the turns' ratios. Load average before and after: {load[0]:.1f}, {load[1]:.1f}.",
+        f"are medians of the turns' ratios. {vllmalone.AS_IT_IS} Load average before and after: {load[0]:.1f}, "
+        f"{load[1]:.1f}.",
         rows=[
             report.at_least(f"{SIDES[0]} ÷ {SIDES[1]}", _ratio(through, alone), "×", OVERHEAD),
             report.at_least(f"{SIDES[2]} ÷ {SIDES[1]}", _ratio(own, alone), "×", AHEAD),

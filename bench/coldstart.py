@@ -163,6 +163,6 @@ def _method(load: list[float]) -> str:
         f" their model released. A model of about 200 million parameters in the shape of {batched.MODEL_TYPE}, random"
         f" weights, float32, {os.cpu_count()} cores, its files in the page cache; streamed chat requests of pages of"
         f" 224 x 224 pixels, each another one, {TOKENS} tokens at most, by the client's clock. Engine vllm has no deep"
-        " idle on a CPU. Ratios are medians of the turns' ratios. Load average before and after:"
-        f" {load[0]:.1f}, {load[1]:.1f}."
+        " idle on a CPU. Ratios are medians of the turns' ratios."
+        f" {vllmalone.AS_IT_IS} Load average before and after: {load[0]:.1f}, {load[1]:.1f}."
     )

@@ -61,13 +61,14 @@ def test_it_is_a_page_in_another_thread_or_before_all_else(beside: bool) -> None
     assert request.image
 
 
+@pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_one_that_fails_fails_nothing() -> None:
+def test_one_that_fails_fails_nothing(beside: bool) -> None:
     def refuse(_: InferRequest) -> None:
         raise ValueError("too small")
 
     rehearsal = Rehearsal()
-    rehearsal.begin(opened(refuse))
+    rehearsal.begin(opened(refuse), beside=beside)
     rehearsal.end()
     rehearsal.end()
 
@@ -94,10 +95,11 @@ def test_it_is_done_with_each_load_standby_and_restore(tmp_path: Path) -> None:
     spec = ModelSpec(name="m", engine="transformers", path=str(folder), cache_dir=str(tmp_path))
     host = HostTier.create("m")
 
-    def called(name: str) -> list[str]:
+    def called(*calls: str) -> list[str]:
         recorded = Recorded()
         weights = Weights(spec, host, lambda _: None, os.environ, rehearsal=recorded)
-        getattr(weights, name)()
+        for name in calls:
+            getattr(weights, name)()
         return recorded.said
 
     for name in ("load", "restore"):
