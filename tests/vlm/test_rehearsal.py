@@ -108,4 +108,5 @@ def test_it_is_done_with_each_load_standby_and_restore(tmp_path: Path) -> None:
     assert called("stand_by")[-1] == "is done", (
         "nothing waits: its memory is given back better without a thread"
     )
+    assert "begins" not in called("stand_by", "restore"), "the restore finds it done"
     assert not [each for each in threading.enumerate() if each.name == "rehearsal"]

@@ -158,9 +158,8 @@ class Weights:
 
     def _sealed(self, *, beside: bool = True) -> FlatModel:
         """Return the model, for which the host tier holds the weights; opens it where that isn't done, and rehearses
-        `beside` what comes then. Raises
-        `NotShared` where the weights were in an image and are nowhere now: it is gone or cut off, or a load that was to
-        make it again failed half way."""
+        `beside` what comes then. Raises `NotShared` where the weights were in an image and are nowhere now: it is gone
+        or cut off, or a load that was to make it again failed half way."""
         if self._flat is None:
             checkpoint = self._fetch()
             flat, opened, plan = self._open(checkpoint, unread=False, beside=beside)

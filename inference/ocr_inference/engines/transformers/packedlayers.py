@@ -19,7 +19,7 @@ _OWN_ROWS = 8
 """Rows up to which each number has a program of its own; oneDNN makes one for each number and each kind of layer and
 keeps it, up to 0.7 MiB, so more rows are rounded up, and cut into equal parts."""
 _MOST_ROWS = 1024
-"""More are quicker the more there are, up to here: with a quarter of it, prompts took a tenth longer."""
+"""More are quicker the more there are, up to here: with a quarter of it, prompts took a twelfth longer."""
 _STEPS: Final = ((16, 2), (32, 4), (256, 16), (512, 32))
 """Up to so many rows they are rounded up to a multiple of that."""
 _LAST_STEP: Final = 64

@@ -35,8 +35,8 @@ class PackedWeights:
     """Packed copies of one model's weights; none before `pack`."""
 
     def __init__(self, model: PreTrainedModel, least_elements: int) -> None:
-        self._layers = _layers(model, least_elements)
-        self._modules: list[nn.Module] = [*model.get_decoder().modules(), *self._layers]  # type: ignore[no-untyped-call]
+        self._modules = _modules(model)
+        self._layers = _layers(self._modules, least_elements)
         self._is_packed = False
 
     @property
@@ -87,14 +87,17 @@ def unfit(dtype: torch.dtype) -> str | None:
     return None
 
 
-def _layers(model: PreTrainedModel, least_elements: int) -> list[nn.Linear]:
-    """Return the linear layers that decoding steps use. A vision tower has hundreds of rows at a time, for which the
-    arrangement in each call costs little."""
+def _modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Return what decoding steps use. A vision tower has hundreds of rows at a time, for which the arrangement in each
+    call costs little."""
     decoder = model.get_decoder()  # type: ignore[no-untyped-call]
-    found = [*decoder.modules(), model.get_output_embeddings()]  # type: ignore[no-untyped-call]
+    return list(dict.fromkeys([*decoder.modules(), model.get_output_embeddings()]))  # type: ignore[no-untyped-call]
+
+
+def _layers(modules: list[nn.Module], least_elements: int) -> list[nn.Linear]:
     return [
         each
-        for each in dict.fromkeys(found)
+        for each in modules
         if type(each) is nn.Linear
         and each.weight.dtype is torch.float32
         and each.weight.numel() >= least_elements
