@@ -21,6 +21,7 @@
 - `startups`: what kubelets say of pods that they can't prepare.
 - `overrides`: live overrides that have ended are removed.
 - `children`: Deployment, Services, Secret, PodDisruptionBudget.
+- `comparisons`: what is known of those that need nothing written.
 - `budgets`: PodDisruptionBudgets, the operator's and others'.
 - `series`: metrics with the names of resources.
 - `reports`: the write of a status and its Events.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocr_operator.controllers.cluster_state import ClusterState
+from ocr_operator.controllers.comparisons import Comparison, MadeFrom
 from ocr_operator.controllers.wave import Wave
 from ocr_operator.decide import edits, manifests, plan, rollouts, waves
 from ocr_operator.decide.manifests import Defaults
@@ -18,7 +19,7 @@ from ocr_operator.decide.status import Edited, Refusal, Removal, Unwritten
 from ocr_operator.decide.waves import Cause
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources.spec import OcrDeployment, Spec
+from ocr_operator.resources.spec import OcrDeployment
 from ocr_wire import names, tokens
 
 MAX_MESSAGE = 1000
@@ -28,46 +29,10 @@ MAX_ADVICE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
-    """Children that were compared and need nothing written: the same ones need not be compared again. A resource has
-    dozens of passes for each change of its children.
-    """
-
-    seals: Sequence[object]
-    owned: Sequence[api.Json]
-    plan: plan.Plan
-
-    def fits(self, seals: Sequence[object], owned: Sequence[api.Json]) -> bool:
-        """Return whether these are the same objects, but for what they report, and what is wanted is the same."""
-        return (
-            seals == self.seals
-            and len(owned) == len(self.owned)
-            and all(_alike(each, known) for each, known in zip(owned, self.owned, strict=True))
-        )
-
-
-_REPORTED: Final = frozenset({"resourceVersion", "generation"})
-"""Metadata that changes with a status."""
-
-
-def _alike(new: api.Json, known: api.Json) -> bool:
-    if new is known:
-        return True
-    (meta, rest), (known_meta, known_rest) = _without_status(new), _without_status(known)
-    return meta == known_meta and rest == known_rest
-
-
-def _without_status(item: api.Json) -> tuple[api.Json, api.Json]:
-    meta = {key: value for key, value in item["metadata"].items() if key not in _REPORTED}
-    return meta, {key: value for key, value in item.items() if key not in ("metadata", "status")}
-
-
-@dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Manifests, and what they were made from: most passes want the same ones."""
+    """Manifests, and what they were made from."""
 
-    made_from: tuple[int, Spec, str, bool, bool]
-    """Generation, effective spec, token, whether a roll-out begins with a new pod, and whether there is a budget."""
+    made_from: MadeFrom
     manifests: Sequence[api.Json]
 
 
@@ -120,8 +85,9 @@ class Children:
         self._metrics = metrics
         self._new_token = new_token
         self._secrets: dict[str, api.Json] = {}
-        self._compared: dict[str, _Compared] = {}
+        self._compared: dict[str, Comparison] = {}
         self._wanted: dict[str, _Wanted] = {}
+        """Manifests of resources whose children aren't as they should be yet: of the others, none are needed."""
 
     def doubt_secret(self, uid: str) -> None:
         """Have the Secret read again."""
@@ -148,7 +114,8 @@ class Children:
         """Return the Secret of that name; one that is the resource's own, and stays, isn't read again."""
         known = self._secrets.get(resource.uid)
         if known is None:
-            known = await self._get_or_create(manifests.admin_secret(resource, fresh), confirm, new=new)
+            found = await self._get_or_create(manifests.admin_secret(resource, fresh), confirm, new=new)
+            known = edits.view(found)
             if plan.is_settled(known, resource.uid):
                 self._secrets[resource.uid] = known
         return known
@@ -176,13 +143,18 @@ class Children:
         key = (resource.namespace, resource.name)
         child = self._cluster.child_deployment(key)
         new_first = rollouts.new_first(child) if child else manifests.new_first_at_first(resource)
-        desired = self._desired(resource, token, new_first=new_first)
+        made_from = self._made_from(resource, token, new_first=new_first)
         owned = [*self._cluster.children(key), await self._secret(resource, token, confirm)]
-        if not new:
-            owned += await self._foreign(desired, owned)
-        turn = _turn(resource, desired, owned)
+        known = self._compared.get(resource.uid)
+        if known is not None and known.fits(made_from, owned):
+            turn, todo = _turn_again(resource, owned, held=known.held), known.plan
+        else:
+            desired = self._desired(resource, made_from)
+            if not new:
+                owned += await self._foreign(desired, owned)
+            turn = _turn(resource, desired, owned)
+            todo = self._plan(resource, made_from, turn, owned)
         try:
-            todo = self._plan(resource.uid, turn.of(desired), owned)
             if todo.blocked or todo.waits:
                 turn = _Turn(turn.rolled_by)  # nothing is written, so it needs no turn
                 if todo.blocked:
@@ -190,12 +162,13 @@ class Children:
                 return Removal(message="; ".join(todo.waits)[:MAX_MESSAGE])
             if turn.held is not None and self._wave.take(key, turn.held):
                 turn = _Turn(waves.turn_of(turn.held))
-                todo = self._plan(resource.uid, turn.of(desired), owned)
+                todo = self._plan(resource, made_from, turn, owned)
             waits = any(pod.gated for pod in self._cluster.pods_of(key))
             changes = _writes_deployment(todo) and turn.held is None
             if rollouts.asks_for_room(child, changes=changes, waits=waits):
-                desired = self._desired(resource, token, new_first=await has_room())
-                todo = self._plan(resource.uid, turn.of(desired), owned)
+                again = self._made_from(resource, token, new_first=await has_room())
+                if again != made_from:
+                    todo = self._plan(resource, again, turn, owned)
             await self._write(resource, todo, confirm, rank, unseen=new)
             texts = ("; ".join(each)[:MAX_MESSAGE] for each in (todo.edits, todo.drifts))
             return Edited(*texts) if todo.edits or todo.drifts else None
@@ -228,7 +201,7 @@ class Children:
                 raise self._explained(error, new) from error
             self._metrics.children.labels("apply").inc()
             if new["kind"] == api.SECRET.name:
-                self._secrets[resource.uid] = answer
+                self._secrets[resource.uid] = edits.view(answer)
             else:
                 self._cluster.answered(answer)
 
@@ -241,25 +214,27 @@ class Children:
         said = error.message[: MAX_MESSAGE - MAX_ADVICE - len(str(error.ref)) - 50]
         return api.Refused(error.ref, error.status, f"{said}; {advice}") if advice else error
 
-    def _desired(self, resource: OcrDeployment, token: str, *, new_first: bool) -> Sequence[api.Json]:
+    def _made_from(self, resource: OcrDeployment, token: str, *, new_first: bool) -> MadeFrom:
         with_budget = self._cluster.budgets.wanted(resource)
-        made_from = (resource.generation, resource.spec, token, new_first, with_budget)
+        return MadeFrom(resource.generation, resource.spec, token, new_first, with_budget)
+
+    def _desired(self, resource: OcrDeployment, made_from: MadeFrom) -> Sequence[api.Json]:
         known = self._wanted.get(resource.uid)
         if known is None or known.made_from != made_from:
+            _, _, token, new_first, with_budget = made_from
             found = manifests.desired(
                 resource, self._defaults, token, new_first=new_first, with_budget=with_budget
             )
             known = self._wanted[resource.uid] = _Wanted(made_from, found)
         return known.manifests
 
-    def _plan(self, uid: str, desired: Sequence[api.Json], owned: Sequence[api.Json]) -> plan.Plan:
-        seals = [plan.seal(each) for each in desired]
-        known = self._compared.get(uid)
-        if known is not None and known.fits(seals, owned):
-            return known.plan
-        found = plan.plan(desired, owned)
+    def _plan(
+        self, resource: OcrDeployment, made_from: MadeFrom, turn: "_Turn", owned: Sequence[api.Json]
+    ) -> plan.Plan:
+        found = plan.plan(turn.of(self._desired(resource, made_from)), owned)
         if not (found or found.blocked or found.waits):
-            self._compared[uid] = _Compared(seals, owned, found)
+            self._compared[resource.uid] = Comparison(made_from, owned, found, held=turn.held is not None)
+            self._wanted.pop(resource.uid, None)
         return found
 
     async def _get_or_create(self, secret: api.Json, confirm: Confirm, *, new: bool) -> api.Json:
@@ -319,7 +294,7 @@ def _turn(
 ) -> "_Turn":
     """Decide whether the template that is wanted may be written now, or only when it is the resource's turn."""
     wanted = next(each for each in desired if each["kind"] == api.DEPLOYMENT.name)
-    child = next((each for each in owned if api.ref_of(each) == api.ref_of(wanted)), None)
+    child = _deployment(resource, owned)
     if child is None:
         return _Turn(names.RESOURCE_CHANGED)
     compared = resource.status.get("observedGeneration") == resource.generation
@@ -330,6 +305,18 @@ def _turn(
             return _Turn(names.RESOURCE_CHANGED)
         case Cause.DEFAULTS:
             return _Turn(waves.rolled_by(child), held=child)
+
+
+def _turn_again(resource: OcrDeployment, owned: Sequence[api.Json], *, held: bool) -> "_Turn":
+    """Return the turn of children of which nothing was to be written."""
+    child = _deployment(resource, owned)
+    assert child is not None
+    return _Turn(waves.rolled_by(child), child if held else None)
+
+
+def _deployment(resource: OcrDeployment, owned: Sequence[api.Json]) -> api.Json | None:
+    ref = api.Ref(api.DEPLOYMENT, resource.namespace, resource.name)
+    return next((each for each in owned if api.ref_of(each) == ref), None)
 
 
 def _writes_deployment(todo: plan.Plan) -> bool:

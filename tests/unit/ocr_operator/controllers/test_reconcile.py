@@ -5,6 +5,7 @@ tests/integration/test_operator_loop.py.
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import random
 from collections.abc import AsyncIterator
@@ -815,6 +816,19 @@ async def test_children_that_stay_the_same_are_compared_once(desk: Desk) -> None
     put("99", spec={**child["spec"], "replicas": 8})
     await reconciled(desk)
     assert desk.kube.calls["apply"] > before
+
+
+async def test_no_manifest_is_kept_of_children_that_are_as_they_should_be(desk: Desk) -> None:
+    gc.freeze()  # what other tests have left isn't looked at
+    try:
+        await desk.make()
+        await reconciled(desk)
+        await reconciled(desk)
+        gc.collect()
+        found = [each for each in gc.get_objects() if type(each) is dict and each.get("kind") == "Deployment"]
+    finally:
+        gc.unfreeze()
+    assert [each for each in found if "uid" not in each.get("metadata", {"uid"})] == []
 
 
 async def test_status_that_is_refused_is_an_event(desk: Desk) -> None:
