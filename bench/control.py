@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from bench import report, server
 from devcluster.cluster import Cluster
@@ -87,22 +88,32 @@ class Api:
             answer.raise_for_status()
 
     async def changes(self, path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
-        """Every object of a list as it is, and as often as it changes; ends when the API server can't go on."""
-        query |= {"watch": "true", "timeoutSeconds": "3600"}
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with self._http.get(
-            self._url + path,
-            params=query,
-            headers=self._headers,
-            ssl=self._tls,
-            timeout=timeout,
-            read_bufsize=2**20,
-        ) as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                if event["type"] == "ERROR":  # such as 410, on a machine where this process is slow
-                    return
-                yield event["object"]
+        """Every object of a list as it is, and as often as it changes, for ever. Where the API server closes the watch
+        of a slow client, it goes on from there; where it has forgotten the place, all objects come again.
+        """
+        version = ""
+        while True:
+            asked = query | {"watch": "true", "timeoutSeconds": "3600"}
+            timeout = aiohttp.ClientTimeout(total=None)
+            async with self._http.get(
+                self._url + path,
+                params=asked | ({"resourceVersion": version} if version else {}),
+                headers=self._headers,
+                ssl=self._tls,
+                timeout=timeout,
+                read_bufsize=2**20,
+            ) as answer:
+                if answer.status != 410:
+                    answer.raise_for_status()
+                    async for line in answer.content:
+                        event = msgspec.json.decode(line)
+                        if event["type"] == "ERROR":
+                            break
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        yield event["object"]
+                    else:
+                        continue
+            version = ""
 
     async def merge(self, path: str, patch: dict[str, Any]) -> None:
         headers = self._headers | {"Content-Type": "application/merge-patch+json"}

@@ -65,13 +65,10 @@ class Kubelet:
         self.pods: dict[str, Pod] = {}
 
     async def run(self) -> None:
-        while (
-            True
-        ):  # the API server closes a watch whose client is slow; the next one begins with all that there is
-            async for pod in self._api.changes(f"{NAMESPACE}/pods"):
-                meta = pod["metadata"]
-                if pod["spec"].get("nodeName") and meta["name"] not in self.pods:
-                    await self._start(meta["name"], meta)
+        async for pod in self._api.changes(f"{NAMESPACE}/pods"):
+            meta = pod["metadata"]
+            if pod["spec"].get("nodeName") and meta["name"] not in self.pods:
+                await self._start(meta["name"], meta)
 
     async def keep_node(self) -> None:
         """The Node and its Lease, renewed as the controllers of nodes expect it."""

@@ -166,17 +166,14 @@ class PlayedPods:
                 await runner.cleanup()
 
     async def _watch(self) -> None:
-        while (
-            True
-        ):  # the API server closes the watch of a slow client; the next one begins with all that there is
-            async for pod in self._api.changes("/api/v1/pods", fieldSelector="spec.nodeName!="):
-                uid = pod["metadata"]["uid"]
-                if pod["metadata"].get("deletionTimestamp"):
-                    if self._ready.pop(uid, None) is not None:
-                        self._notify()
-                elif uid not in self._known:
-                    self._known.add(uid)
-                    self._bound.put_nowait(pod)
+        async for pod in self._api.changes("/api/v1/pods", fieldSelector="spec.nodeName!="):
+            uid = pod["metadata"]["uid"]
+            if pod["metadata"].get("deletionTimestamp"):
+                if self._ready.pop(uid, None) is not None:
+                    self._notify()
+            elif uid not in self._known:
+                self._known.add(uid)
+                self._bound.put_nowait(pod)
 
     async def _start(self) -> None:
         while True:
@@ -262,20 +259,18 @@ class Statuses:
         self.last: Sequence[Any] = ()
 
     async def run(self) -> None:
-        path = f"/apis/{names.API_VERSION}/{names.PLURAL}"
-        while True:
-            async for body in self._api.changes(path):
-                self.arrivals += 1
-                meta, pods = body["metadata"], body.get("status", {}).get("pods", [])
-                shown = sum(
-                    bool(pod.get("models"))
-                    and all(model["location"] in ("gpu", "cpu", "unloaded") for model in pod["models"])
-                    for pod in pods
-                )
-                self._pods[meta["namespace"], meta["name"]] = (body["spec"].get("replicas", 1), shown)
-                self._works_by[meta["namespace"], meta["name"]] = _applied_timeout(body.get("status", {}))
-                changed, self._changed = self._changed, asyncio.Event()
-                changed.set()
+        async for body in self._api.changes(f"/apis/{names.API_VERSION}/{names.PLURAL}"):
+            self.arrivals += 1
+            meta, pods = body["metadata"], body.get("status", {}).get("pods", [])
+            shown = sum(
+                bool(pod.get("models"))
+                and all(model["location"] in ("gpu", "cpu", "unloaded") for model in pod["models"])
+                for pod in pods
+            )
+            self._pods[meta["namespace"], meta["name"]] = (body["spec"].get("replicas", 1), shown)
+            self._works_by[meta["namespace"], meta["name"]] = _applied_timeout(body.get("status", {}))
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
 
     async def until_applied(self, seconds: int, count: int) -> None:
         """Return once so many resources say that all of their pods have applied that offload timeout."""
