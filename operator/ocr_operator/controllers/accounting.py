@@ -96,9 +96,8 @@ class Accounting:
             self._changed_pods.add(uid)
 
     def usage_changed(self, node: str) -> None:
-        """Look again at a node where a pod came or went, and at our pods on their way there: it may be one of them."""
+        """Look again at a node where a pod came or went; one of ours is looked at because of its own change."""
         self._changed_usage.add(node)
-        self._changed_pods |= self._on.get(node, set())
 
     # What is asked
 
@@ -147,11 +146,17 @@ class Accounting:
         if not begin:
             return {}
         self._catch_up(gpus, states, now)
+        begin = {uid: pod for uid, pod in begin.items() if self._pinned(uid)}
         found: dict[str, str] = {}
         for node in {_node(pod) for pod in begin.values()}:
             there = [self._pods[uid] for uid in self._on.get(node, ()) if uid in self._pods]
             found |= overbooked.late(there, self._index.sizes(node), self._needs)
         return {uid: why for uid, why in found.items() if uid in begin}
+
+    def _pinned(self, uid: str) -> bool:
+        """Return whether a pod was promised memory of a GPU; devices are counted by the scheduler, too."""
+        entries, _ = self._reported.get(uid, ((), ()))
+        return any(not each.resource for each in entries)
 
     def release(self, uid: str) -> None:
         """Drop a promise whose patch was answered: from now on the pod itself carries it, or nothing does."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.recorder import Recorder
+from ocr_operator.controllers.workqueue import AtLatest
 from ocr_operator.decide import status
 from ocr_operator.decide.placement import Placement
 from ocr_operator.decide.status import Edited, Event
@@ -176,12 +177,16 @@ class Reporter:
         return await self._kube.apply_status(ref, {**after, "liveSettings": live}, resource_version=version)
 
     def _step_waits(self, report: Report, step: status.Step, now: float) -> float:
-        """Return the seconds until a step is to be written: none for a turn while little is late."""
+        """Return the seconds until a step is to be written: none for a turn while little is late. One that waits since
+        much was late waits no longer than it would by now.
+        """
         late = self._lateness()
         if step == "none" or (step == "turn" and late < STEP_SECONDS):
             return 0.0
         patience = min(MAX_STEP_SECONDS, late + (STEP_SECONDS if step == "word" else 0.0))
-        return max(0.0, report.steps_due.setdefault(step, now + patience) - now)
+        report.steps_due[step] = due = min(report.steps_due.get(step, float("inf")), now + patience)
+        left = max(0.0, due - now)
+        return left if late < STEP_SECONDS else AtLatest(left)
 
     async def record_events(self, report: Report, body: api.Json) -> None:
         """Record the Events that the last statuses led to. Comes last, since nothing waits for an Event."""

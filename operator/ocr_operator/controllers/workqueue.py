@@ -19,6 +19,11 @@ from ocr_operator.resources.observed import Key
 Reconcile = Callable[[Key], Awaitable[float | None]]
 """One pass: returns the seconds until the next one, None for "when something changes"."""
 
+
+class AtLatest(float):
+    """Seconds until the next pass over what waits since there is much to do: it comes earlier once none is due."""
+
+
 SPACING_SECONDS: Final = 0.2
 """Between the starts of two passes over one object that aren't urgent: a pod's start is five events and more
 within a second, and a pass costs about a millisecond.
@@ -72,6 +77,8 @@ class WorkQueue:
         self._slots = asyncio.Semaphore(concurrency)
         self._objects: dict[Key, _Object] = {}
         self._heap: list[_Entry] = []
+        self._patient: dict[Key, None] = {}
+        """Objects whose next pass comes `AtLatest` when it is due; the first ones first."""
         self._signal = asyncio.Event()
         self.last_heartbeat = time()
         """When the owner loop last came by: an old one means that it hangs."""
@@ -91,6 +98,7 @@ class WorkQueue:
         """Drop an object that is gone, until it is enqueued again."""
         if thing := self._objects.get(key):
             thing.due, thing.gone = None, True
+            self._patient.pop(key, None)
             if not thing.running:
                 del self._objects[key]
 
@@ -116,9 +124,9 @@ class WorkQueue:
             while True:
                 self.last_heartbeat = self._time()
                 self._signal.clear()
-                while (entry := self._next()) is not None:
+                while (key := self._next()) is not None:
                     await self._slots.acquire()
-                    self._start(passes, entry.key, reconcile)
+                    self._start(passes, key, reconcile)
                 await self._sleep()
 
     def _ask(self, key: Key, thing: _Object, due: float) -> None:
@@ -132,18 +140,27 @@ class WorkQueue:
         heapq.heappush(self._heap, _Entry(due, key))
         self._signal.set()
 
-    def _next(self) -> _Entry | None:
-        """Take the next object that is due; entries that an earlier one overtook are dropped on the way."""
+    def _next(self) -> Key | None:
+        """Take the next object that is due, else a patient one; entries that an earlier one overtook are dropped on the
+        way.
+        """
         while self._heap and self._heap[0].due <= self._time():
             entry = heapq.heappop(self._heap)
             thing = self._objects.get(entry.key)
             if thing is not None and thing.due == entry.due and not thing.running:
-                return entry
+                return entry.key
+        while self._patient and not self._slots.locked():
+            key = next(iter(self._patient))
+            del self._patient[key]
+            thing = self._objects.get(key)
+            if thing is not None and thing.due is not None and not thing.running:
+                return key
         return None
 
     def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
         thing, now = self._objects[key], self._time()
-        self._late = now - max(thing.due, thing.ended) if thing.due is not None else 0.0
+        self._late = max(0.0, now - max(thing.due, thing.ended)) if thing.due is not None else 0.0
+        self._patient.pop(key, None)
         thing.due, thing.running, thing.started = None, True, now
         passes.create_task(self._pass(key, thing, reconcile))
 
@@ -152,9 +169,13 @@ class WorkQueue:
             again = await self._attempt(key, thing, reconcile)
             if again is not None and not thing.gone:
                 self.enqueue_after(key, again)
+                if isinstance(again, AtLatest):
+                    self._patient[key] = None
         finally:
             thing.running, thing.ended = False, self._time()
             self._slots.release()
+            if self._patient:
+                self._signal.set()
         if thing.gone:
             del self._objects[key]
         elif thing.due is not None:

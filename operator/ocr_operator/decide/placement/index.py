@@ -305,7 +305,7 @@ class NodeIndex:
         if population is None:
             return None
         coming = [each for uid, pods in self._coming.items() if uid != request.uid for each in pods]
-        nodes = [node for name in self._nodes if (node := self._sites[name].node) is not None]
+        nodes = (node for name in self._nodes if (node := self._sites[name].node) is not None)
         return topology.rules(request, nodes, replace(population, coming=(*population.coming, *coming)))
 
     def _ruled(self, request: Request, view: View, rules: Rules, looked: dict[str, Offer]) -> Collection[str]:

@@ -8,7 +8,7 @@ over pods that matter to it; after that a node is a look into a few tables.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -139,11 +139,14 @@ class _Rules:
         return SPREAD if any(each.bars(node, gone) for each in self.spread) else ""
 
 
-def rules(request: Request, nodes: Sequence[Node], population: Population) -> _Rules | None:
-    """Count the pods that its affinity, that of others, and its spread are about; None where there is no such rule."""
+def rules(request: Request, listed: Iterable[Node], population: Population) -> _Rules | None:
+    """Count the pods that its affinity, that of others, and its spread are about; None where there is no such rule, and
+    then no node is looked at.
+    """
     others = _others(request, population)
     if not (request.near or request.kin.apart or request.spread or others):
         return None
+    nodes = list(listed)
     by_name = {each.name: each for each in nodes}
     return _Rules(
         _near(request, by_name, population),

@@ -33,7 +33,7 @@ from ocr_operator.controllers.reports import (
 )
 from ocr_operator.controllers.startups import PERIOD_SECONDS
 from ocr_operator.controllers.wave import Wave
-from ocr_operator.controllers.workqueue import WorkQueue
+from ocr_operator.controllers.workqueue import AtLatest, WorkQueue
 from ocr_operator.decide import manifests, placement, rollouts
 from ocr_operator.decide.manifests import Defaults
 from ocr_operator.decide.ownership import Whose
@@ -528,6 +528,21 @@ async def test_steps_wait_longer_where_passes_are_late_and_what_is_wrong_does_no
     await desk.pod(observations.raw_pod(name="two", ready=False, annotations={}, container=looping))
     await desk.reconcile()
     assert (await desk.condition("Degraded"))["status"] == "True"
+    assert (await desk.condition("Placed"))["status"] == "True"
+
+
+async def test_step_that_waits_because_passes_are_late_may_come_as_soon_as_they_are_not(desk: Desk) -> None:
+    await desk.make(gpu={"sharing": "none"}, replicas=1)
+    desk.lateness = 60.0
+    await desk.reconcile()
+    await until(lambda: desk.cluster.child_deployment(KEY))
+    wait = await desk.reconcile()
+    assert isinstance(wait, AtLatest)
+    assert wait == pytest.approx(MAX_STEP_SECONDS)
+
+    desk.lateness = 0.0
+    await desk.pod(observations.raw_pod(name="one", ready=False, annotations={}))
+    assert not isinstance(await desk.reconcile(), AtLatest)
     assert (await desk.condition("Placed"))["status"] == "True"
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ocr_operator.controllers.workqueue import WorkQueue
+from ocr_operator.controllers.workqueue import AtLatest, WorkQueue
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.resources.observed import Key
@@ -256,3 +256,46 @@ async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_
     await asyncio.wait([task])
 
     assert late == [0.0, 0.0]
+
+
+async def passes_of(answer: Callable[[Key, int], float | None], *, until: int) -> list[tuple[Key, float]]:
+    """Run passes of a second each over A and B, one at a time; return their objects with how late they began."""
+    clock, began, done = [0.0], list[tuple[Key, float]](), asyncio.Event()
+    queue = WorkQueue(
+        concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
+    )
+
+    async def reconcile(key: Key) -> float | None:
+        began.append((key, queue.lateness()))
+        clock[0] += 1.0
+        if len(began) == until:
+            done.set()
+            await asyncio.Event().wait()
+        return answer(key, len(began))
+
+    queue.enqueue(A)
+    queue.enqueue(B)
+    task = asyncio.create_task(queue.run(reconcile))
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    return began
+
+
+async def test_pass_that_comes_at_the_latest_then_comes_once_no_other_is_due() -> None:
+    began = await passes_of(lambda key, _: AtLatest(3600.0) if key == A else None, until=3)
+
+    assert began == [(A, 0.0), (B, 1.0), (A, 0.0)]
+
+
+async def test_pass_that_comes_at_the_latest_then_comes_then_where_others_are_always_due() -> None:
+    began = await passes_of(lambda key, _: AtLatest(3.5) if key == A else 0.0, until=6)
+
+    assert [key for key, _ in began] == [A, B, B, B, B, A]
+
+
+async def test_pass_that_comes_in_so_many_seconds_comes_no_earlier() -> None:
+    began = await passes_of(lambda key, number: 3600.0 if key == A else 0.0 if number < 5 else None, until=5)
+
+    assert [key for key, _ in began] == [A, B, B, B, B]
