@@ -31,7 +31,7 @@ USES: dict[authorized.Right, tuple[str, str]] = {
     **watched(
         (OURS, names.PLURAL, STATE, "kube, api.OCR_DEPLOYMENT, informer.raw"),
         (OURS, names.POLICY_PLURAL, STATE, "kube, api.OCR_IDLE_POLICY, policies.parse"),
-        (CORE, "pods", STATE, "kube, api.POD, observed.pod, time=time, on_change"),
+        (CORE, "pods", STATE, "kube, api.POD, self._pod_reader.read, time=time, on_change"),
         (CORE, "nodes", STATE, "kube, api.NODE, observed.node"),
         (CORE, "namespaces", STATE, "kube, api.NAMESPACE, observed.namespace"),
         (CORE, "services", STATE, "for kind in (api.DEPLOYMENT, api.SERVICE)"),

@@ -23,6 +23,7 @@ from ocr_operator.metrics import Metrics
 from ocr_operator.resources import conditions, live_override, observed, policies, spec
 from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.observed import Key, Namespace, Node, Pod
+from ocr_operator.resources.pod_reader import PodReader
 from ocr_operator.resources.policies import Policy
 from ocr_operator.settings import Settings
 from ocr_wire import names
@@ -80,8 +81,9 @@ class ClusterState:
         )  # fmt: skip
         metrics.resources.set_function(lambda: len(self.resources))
         metrics.conditions.read = lambda: conditions.counts(self.resources)
+        self._pod_reader = PodReader()
         self.pods: Informer[Pod] = Informer(
-            kube, api.POD, observed.pod, time=time, on_change=self._pod_changed, on_loss=on_loss,
+            kube, api.POD, self._pod_reader.read, time=time, on_change=self._pod_changed, on_loss=on_loss,
             group=lambda pod: (pod.namespace, pod.deployment), namespaces=counted, selector=OURS,
         )  # fmt: skip
         self.tenants = Tenants(
@@ -118,7 +120,7 @@ class ClusterState:
         metrics.policies.set_function(lambda: len(self.policies))
         self.exporters: list[Informer[Pod]] = [
             Informer(
-                kube, api.POD, observed.pod, time=time, on_loss=on_loss,
+                kube, api.POD, self._pod_reader.read, time=time, on_loss=on_loss,
                 namespaces=exporters_in or counted,
                 selector=selector,
             )

@@ -36,7 +36,7 @@ class Kind:
         return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
 
 
-POD: Final = Kind("v1", "Pod", "pods")
+POD: Final = Kind("v1", "Pod", "pods", shape=shapes.PodShape)
 TENANT: Final = Kind(
     *("v1", "Pod", "pods"),
     fields="status.phase!=Succeeded,status.phase!=Failed",

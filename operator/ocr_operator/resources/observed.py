@@ -14,6 +14,7 @@ from ocr_operator.resources import demand
 from ocr_operator.resources.affinity import Spread, spread
 from ocr_operator.resources.demand import NOTHING, Demand
 from ocr_operator.resources.reading import count, mapping, mappings, strings, text
+from ocr_operator.resources.sharing import one, parts
 from ocr_wire import names
 
 Key = tuple[str, str]
@@ -55,7 +56,7 @@ class Toleration:
     effect: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class Pod:
     """A pod as read. `affinity` and `annotations` stay as they are: the placement patch builds on them."""
 
@@ -175,7 +176,13 @@ class Rollout:
     """Whether all pods of the newest template were ready at one time."""
 
 
-def pod(raw: Mapping[str, Any]) -> Pod:
+NO_POD: Final = Pod(name="", namespace="")
+
+
+def pod(raw: Mapping[str, Any], like: Pod = NO_POD) -> Pod:
+    """Return the view of a pod. `like`: one that is much the same: what is equal of both is the same object then, which
+    spares memory.
+    """
     meta, spec, status = mapping(raw, "metadata"), mapping(raw, "spec"), mapping(raw, "status")
     ready = _condition(status, "Ready")
     scheduled = _condition(status, "PodScheduled")
@@ -186,44 +193,38 @@ def pod(raw: Mapping[str, Any]) -> Pod:
     containers = tuple(_container(each) for kind in kinds for each in mappings(status, kind))
     return Pod(
         name=text(meta, "name"),
-        namespace=text(meta, "namespace"),
+        namespace=one(text(meta, "namespace"), like.namespace),
         uid=text(meta, "uid"),
         resource_version=text(meta, "resourceVersion"),
-        created=time(meta.get("creationTimestamp")),
+        created=one(time(meta.get("creationTimestamp")), like.created),
         terminating=meta.get("deletionTimestamp") is not None,
         deleted=time(meta.get("deletionTimestamp")),
         grace_seconds=count(spec, "terminationGracePeriodSeconds", 30),
-        owner=_owner(meta),
-        labels=strings(meta.get("labels")),
-        annotations=strings(annotations) if isinstance(annotations, Mapping) else None,
-        gates=tuple(text(gate, "name") for gate in mappings(spec, "schedulingGates")),
-        node=text(spec, "nodeName"),
+        owner=one(_owner(meta), like.owner),
+        labels=parts(strings(meta.get("labels")), like.labels),
+        annotations=parts(strings(annotations), like.annotations) if isinstance(annotations, dict) else None,
+        gates=one(tuple(text(gate, "name") for gate in mappings(spec, "schedulingGates")), like.gates),
+        node=one(text(spec, "nodeName"), like.node),
         nominated=text(status, "nominatedNodeName"),
-        phase=text(status, "phase"),
+        phase=one(text(status, "phase"), like.phase),
         reason=text(status, "reason"),
         message=text(status, "message"),
-        started=time(status.get("startTime")),
+        started=one(time(status.get("startTime")), like.started),
         ended=_ended(status, containers) if status.get("phase") in FINISHED else None,
         ip=text(status, "podIP"),
         ready=ready.get("status") == "True",
-        ready_since=time(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
+        ready_since=one(time(ready.get("lastTransitionTime")), like.ready_since)
+        if ready.get("status") == "True"
+        else None,
         sandboxed=_condition(status, "PodReadyToStartContainers").get("status") == "True",
         unschedulable=(text(scheduled, "message") or "no node fits") if unschedulable else "",
-        containers=containers,
-        demand=demand.of_pod(spec, status),
-        claims=tuple(_claims(spec, text(meta, "name"))),
-        node_selector=strings(spec.get("nodeSelector")),
-        tolerations=tuple(
-            Toleration(
-                key=text(each, "key"),
-                operator=text(each, "operator") or "Equal",
-                value=text(each, "value"),
-                effect=text(each, "effect"),
-            )
-            for each in mappings(spec, "tolerations")
-        ),
-        affinity=affinity if isinstance(affinity, Mapping) and affinity else None,
-        spread=spread(spec),
+        containers=one(containers, like.containers),
+        demand=one(demand.of_pod(spec, status), like.demand),
+        claims=one(tuple(_claims(spec, text(meta, "name"))), like.claims),
+        node_selector=one(strings(spec.get("nodeSelector")), like.node_selector),
+        tolerations=one(_tolerations(spec), like.tolerations),
+        affinity=parts(affinity, like.affinity) if isinstance(affinity, dict) and affinity else None,
+        spread=one(spread(spec), like.spread),
     )
 
 
@@ -284,6 +285,18 @@ def time(text: object) -> datetime | None:
 def stamp(at: datetime) -> str:
     """`2026-11-23T08:00:00Z`, the precision of `metav1.Time`."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _tolerations(spec: Mapping[str, Any]) -> tuple[Toleration, ...]:
+    return tuple(
+        Toleration(
+            key=text(each, "key"),
+            operator=text(each, "operator") or "Equal",
+            value=text(each, "value"),
+            effect=text(each, "effect"),
+        )
+        for each in mappings(spec, "tolerations")
+    )
 
 
 def _container(raw: Mapping[str, Any]) -> Container:

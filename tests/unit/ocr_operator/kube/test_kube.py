@@ -454,7 +454,7 @@ def raw(*lines: bytes) -> Callable[[web.StreamResponse], Awaitable[None]]:
 async def test_watch_line_of_many_mebibytes_is_read() -> None:
     server = Server(raw(line("long", 6, json.dumps("<" * 6_000_000)), line("next", 7, "{}")), hangs)
     async with talking(server.answer) as client:
-        _, long, after = await collect(client, 3)
+        _, long, after = await collect(client, 3, api.SERVICE)
 
     assert isinstance(long, api.Changed)
     assert isinstance(after, api.Changed)
@@ -539,7 +539,7 @@ async def test_page_of_large_objects_is_asked_for_in_smaller_ones() -> None:
         return web.json_response({"metadata": {"resourceVersion": "9", **more}, "items": items})
 
     async with talking(answer) as client:
-        found = await client.find(api.POD)
+        found = await client.find(api.SERVICE)
 
     assert [each["metadata"]["name"] for each in found] == [str(each) for each in range(100)]
     assert asked[:3] == ["500", "62", "7"]
