@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ocr_operator.decide import edits, manifests
 from ocr_operator.kube import api
 from ocr_operator.kube.informer import Informer
+from ocr_operator.resources import sharing
 from ocr_operator.resources.observed import Key
 from ocr_operator.resources.reading import mapping, text
 from ocr_operator.resources.spec import OcrDeployment
@@ -30,7 +31,7 @@ class Budgets:
         self._refused = False
         self.informer: Informer[api.Json] = Informer(
             kube, api.BUDGET, edits.view, time=time, on_change=self._changed, on_loss=self._lost,
-            on_first=self._listed, group=_place, namespaces=namespaces,
+            on_first=self._listed, group=_place, namespaces=namespaces, share=sharing.alike,
         )  # fmt: skip
 
     def of(self, key: Key) -> list[api.Json]:

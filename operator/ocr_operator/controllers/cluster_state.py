@@ -20,7 +20,7 @@ from ocr_operator.gpuload import trust
 from ocr_operator.kube import api, informer
 from ocr_operator.kube.informer import Informer
 from ocr_operator.metrics import Metrics
-from ocr_operator.resources import conditions, live_override, observed, policies, spec
+from ocr_operator.resources import conditions, live_override, observed, policies, sharing, spec
 from ocr_operator.resources.effective import PolicyUsage
 from ocr_operator.resources.observed import Key, Namespace, Node, Pod
 from ocr_operator.resources.pod_reader import PodReader
@@ -77,7 +77,7 @@ class ClusterState:
 
         self.resources: Informer[api.Json] = Informer(
             kube, api.OCR_DEPLOYMENT, informer.raw, time=time, on_change=self._resource_changed,
-            on_loss=on_loss, namespaces=where,
+            on_loss=on_loss, namespaces=where, share=sharing.exactly_alike,
         )  # fmt: skip
         metrics.resources.set_function(lambda: len(self.resources))
         metrics.conditions.read = lambda: conditions.counts(self.resources)
@@ -101,7 +101,7 @@ class ClusterState:
         self.deployments, self.services = (
             Informer(
                 kube, kind, edits.view, time=time, on_change=self._child_changed, on_loss=on_loss,
-                group=_resource_of, namespaces=where, selector=OURS,
+                group=_resource_of, namespaces=where, selector=OURS, share=sharing.alike,
             )
             for kind in (api.DEPLOYMENT, api.SERVICE)
         )  # fmt: skip

@@ -23,9 +23,10 @@ class Informer(Generic[T]):
     """Objects of `kind` in `namespaces` that match `selector`, as `parse` views them.
 
     `on_change` hears of every difference between two views, in order, synchronously; `group` indexes them. An object
-    of a name that another one had before makes two changes: that one is gone, this one is new. A fault in
-    `parse` or `on_change` is logged and costs that object's change, never another's. `on_first` gets each of
-    `namespaces` when it was listed for the first time.
+    of a name that another one had before makes two changes: that one is gone, this one is new. `share` gives a view
+    the parts that are equal in another one, that of the object before it changed, or else the last one that was made:
+    what many have is in memory once. A fault in `parse`, `share` or `on_change` is logged and costs that object's
+    change, never another's. `on_first` gets each of `namespaces` when it was listed for the first time.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Informer(Generic[T]):
         parse: Callable[[api.Json], T],
         *,
         time: Callable[[], float],
+        share: Callable[[T, T], T] | None = None,
         on_change: Callable[[T | None, T | None], None] | None = None,
         on_loss: Callable[[api.KubeError], None] | None = None,
         on_first: Callable[[str], None] | None = None,
@@ -46,6 +48,9 @@ class Informer(Generic[T]):
         self._kube = kube
         self._parse = parse
         self._time = time
+        self._share = share
+        self._last: T | None = None
+        """The view that was made last."""
         self._on_change = on_change
         self._on_loss = on_loss
         self._on_first = on_first
@@ -142,6 +147,9 @@ class Informer(Generic[T]):
         if before is not None and (version, uid) == before[:2] and version >= 0:
             return  # as most of a list after a gap is, and the watch's echo of our own writes
         new = self._parse(raw)
+        if self._share is not None:
+            like = before[2] if before else self._last
+            new = self._last = new if like is None else self._share(new, like)
         if before is not None and before[1] != uid:
             self._remove(name)
             before = None

@@ -14,7 +14,7 @@ from ocr_operator.resources import demand
 from ocr_operator.resources.affinity import Spread, spread
 from ocr_operator.resources.demand import NOTHING, Demand
 from ocr_operator.resources.reading import count, mapping, mappings, strings, text
-from ocr_operator.resources.sharing import one, parts
+from ocr_operator.resources.sharing import alike, one
 from ocr_wire import names
 
 Key = tuple[str, str]
@@ -201,8 +201,8 @@ def pod(raw: Mapping[str, Any], like: Pod = NO_POD) -> Pod:
         deleted=time(meta.get("deletionTimestamp")),
         grace_seconds=count(spec, "terminationGracePeriodSeconds", 30),
         owner=one(_owner(meta), like.owner),
-        labels=parts(strings(meta.get("labels")), like.labels),
-        annotations=parts(strings(annotations), like.annotations) if isinstance(annotations, dict) else None,
+        labels=alike(strings(meta.get("labels")), like.labels),
+        annotations=alike(strings(annotations), like.annotations) if isinstance(annotations, dict) else None,
         gates=one(tuple(text(gate, "name") for gate in mappings(spec, "schedulingGates")), like.gates),
         node=one(text(spec, "nodeName"), like.node),
         nominated=text(status, "nominatedNodeName"),
@@ -223,7 +223,7 @@ def pod(raw: Mapping[str, Any], like: Pod = NO_POD) -> Pod:
         claims=one(tuple(_claims(spec, text(meta, "name"))), like.claims),
         node_selector=one(strings(spec.get("nodeSelector")), like.node_selector),
         tolerations=one(_tolerations(spec), like.tolerations),
-        affinity=parts(affinity, like.affinity) if isinstance(affinity, dict) and affinity else None,
+        affinity=alike(affinity, like.affinity) if isinstance(affinity, dict) and affinity else None,
         spread=one(spread(spec), like.spread),
     )
 

@@ -1,7 +1,8 @@
 """One object in the place of several that are equal, for values that nothing changes."""
 
-from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -11,13 +12,25 @@ def one(new: T, known: T) -> T:
     return known if known == new else new
 
 
-def parts(new: Mapping[str, T], known: Mapping[str, T] | None) -> Mapping[str, T]:
-    """Return the known one of two that are equal, or else the new one with the known keys and values of which it has
-    equal ones.
+def alike(new: Any, known: Any) -> Any:
+    """Return a JSON value as it is, with the parts of a known one in the place of those that are equal to them.
+
+    Numbers and booleans may be equal and of other types: this is for values of which each field has one type.
     """
     if new == known:
         return known
-    if not known:
-        return new
-    keys = {key: key for key in known}
-    return {keys.get(key, key): one(value, known.get(key, value)) for key, value in new.items()}
+    if type(new) is dict and type(known) is dict and known:
+        keys = {key: key for key in known}
+        return {
+            keys.get(key, key): value if (there := known.get(key)) is None else alike(value, there)
+            for key, value in new.items()
+        }
+    if type(new) is list and type(known) is list:
+        return [*map(alike, new, known), *new[len(known) :]]
+    return new
+
+
+def exactly_alike(new: Any, known: Any) -> Any:
+    """Do the same for values whose fields may have any type: `true` and `1` are different."""
+    found = alike(new, known)
+    return found if msgspec.json.encode(found) == msgspec.json.encode(new) else new

@@ -5,6 +5,7 @@ tests/integration/test_operator_loop.py.
 import asyncio
 import base64
 import contextlib
+import copy
 import gc
 import json
 import random
@@ -844,6 +845,43 @@ async def test_no_manifest_is_kept_of_children_that_are_as_they_should_be(desk: 
     finally:
         gc.unfreeze()
     assert [each for each in found if "uid" not in each.get("metadata", {"uid"})] == []
+
+
+async def test_children_share_what_is_equal_of_them(desk: Desk) -> None:
+    await desk.make()
+    await reconciled(desk)
+    await until(lambda: len(desk.cluster.children(KEY)) == 3)
+    child, *services = desk.cluster.children(KEY)
+    one, two = (each["metadata"] for each in services)
+    assert one["labels"] is two["labels"]
+    assert one["ownerReferences"] is two["ownerReferences"]
+
+    meta = {**child["metadata"], "resourceVersion": "98"}
+    desk.cluster.deployments.put({**copy.deepcopy(child), "metadata": meta, "status": {"replicas": 1}})
+
+    newest = desk.cluster.child_deployment(KEY)
+    assert newest is not None
+    assert newest is not child
+    assert newest["spec"] is child["spec"]
+
+
+async def test_resources_share_what_is_equal_of_them_and_keep_their_types(desk: Desk) -> None:
+    template: dict[str, Any] = {"spec": {"ofANewerKubernetes": True}}
+    await desk.make(template=template)
+    for name, said in (("alike", True), ("other", 1)):
+        template["spec"]["ofANewerKubernetes"] = said
+        body = resources.make_body(name, template=template)
+        await desk.kube.create({**body, "metadata": {"name": name, "namespace": "default"}})
+    await until(lambda: len(desk.cluster.keys()) == 3)
+
+    first, alike, other = (
+        desk.cluster.resource(("default", each)) for each in ("invoices", "alike", "other")
+    )
+    assert first is not None
+    assert alike is not None
+    assert other is not None
+    assert alike["spec"] is first["spec"]
+    assert other["spec"]["template"]["spec"]["ofANewerKubernetes"] is not True
 
 
 async def test_status_that_is_refused_is_an_event(desk: Desk) -> None:
