@@ -100,6 +100,24 @@ async def test_groups_follow_the_items() -> None:
         assert set(copy.of("a")) == {("default", "two")}
 
 
+async def test_view_is_shared_with_the_one_before_or_else_with_the_last_one() -> None:
+    shared: list[Change] = []
+
+    def share(new: str, known: str) -> str:
+        shared.append((known, new))
+        return new
+
+    kube = FakeKube()
+    await kube.create(secret("one", "a"))
+    async with informed(kube, share=share) as (copy, _):
+        await kube.create(secret("two", "b"))
+        await until(lambda: len(copy) == 2)
+        await kube.apply(secret("one", "c"))
+        await until(lambda: list(copy) == ["c", "b"])
+
+    assert shared == [("a", "b"), ("a", "c")]
+
+
 async def test_list_after_a_gap_removes_what_vanished_meanwhile() -> None:
     class Gap(FakeKube):
         async def watch(
