@@ -38,7 +38,9 @@ def redact(text: str) -> str:
     text = text[:MAX_TEXT]
     lowered = text.lower()
     for needles, pattern, replace in _RULES:
-        for needle in needles:  # not any(): nearly all texts have none, and a generator takes three times as long
+        for (
+            needle
+        ) in needles:  # not any(): nearly all texts have none, and a generator takes three times as long
             if needle in lowered:
                 text = pattern.sub(replace, text)
                 break
