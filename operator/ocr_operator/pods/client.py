@@ -40,6 +40,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class _Push:
+    link: Link
+    changed: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class _Wake:
     link: Link
     model: str
@@ -74,7 +80,7 @@ class PodClient:
         self._links: dict[Key, dict[str, Link]] = {}
         self._crossings: dict[Key, float] = {}
         """When the last crossing of a resource was urgent."""
-        self._new: asyncio.Queue[Link | _Wake | _Help] = asyncio.Queue()
+        self._new: asyncio.Queue[Link | _Push | _Wake | _Help] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that a pass waits for: set by the next change of one of their pods."""
         self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
@@ -84,16 +90,18 @@ class PodClient:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
-                link = await self._new.get()
-                if isinstance(link, _Wake):
-                    tasks.create_task(self._wake(link))
-                elif isinstance(link, _Help):
-                    tasks.create_task(self._help(link))
-                elif self._links.get(link.target.key, {}).get(link.target.uid) is link:
-                    link.tasks = [
-                        tasks.create_task(self._stream_forever(link)),
-                        tasks.create_task(self._push_forever(link)),
-                    ]
+                match await self._new.get():
+                    case Link() as link if self._follows(link):
+                        link.stream = tasks.create_task(self._stream_forever(link))
+                    case _Push(link, changed) if self._follows(link):
+                        link.pushing = tasks.create_task(self._push_until_echoed(link, changed))
+                    case _Wake() as wake:
+                        tasks.create_task(self._wake(wake))
+                    case _Help() as asked:
+                        tasks.create_task(self._help(asked))
+
+    def _follows(self, link: Link) -> bool:
+        return self._links.get(link.target.key, {}).get(link.target.uid) is link
 
     def follow(
         self, key: Key, targets: Iterable[Target], live: Envelope, token: str, *, queue_threshold: int
@@ -112,7 +120,7 @@ class PodClient:
                 self._new.put_nowait(links[uid])
             elif (known.wanted, known.token) != (live, token):
                 known.wanted, known.token = live, token
-                known.changed.set()
+                self._look(known)
         for link in links.values():
             link.queue_threshold = queue_threshold
         if not links:
@@ -194,8 +202,9 @@ class PodClient:
 
     def _drop(self, link: Link) -> None:
         self._on_state(link.target.uid)
-        for task in link.tasks:
-            task.cancel()
+        for task in (link.stream, link.pushing):
+            if task is not None:
+                task.cancel()
 
     def _connected(self, connected: bool) -> int:
         links = (link for links in self._links.values() for link in links.values())
@@ -209,13 +218,19 @@ class PodClient:
         """
         loop = asyncio.get_running_loop()
         grace, tries = loop.time() + self._idle_timeout, 0
+        received = functools.partial(self._received, link)
         while True:
             began = loop.time()
-            error = await self._listen(link)
-            link.acked, unreachable = None, error.unreachable
+            try:
+                await wire.listen(
+                    self._session, link.target, received, link.token, idle_timeout=self._idle_timeout
+                )
+            except PodError as error:
+                lost = error
+            link.acked, unreachable = None, lost.unreachable
             tries = 1 if loop.time() - began > STEADY_SECONDS else tries + 1
             starting = link.state is None and loop.time() < grace and unreachable.reason == "Unreachable"
-            second_try = isinstance(link.state, PodState) and tries == 1 and not error.lasting
+            second_try = isinstance(link.state, PodState) and tries == 1 and not lost.lasting
             if not starting and not second_try and link.state != unreachable:
                 log.info(
                     "pod lost pod=%s/%s why=%s", link.target.key[0], link.target.name, unreachable.message
@@ -223,19 +238,6 @@ class PodClient:
                 link.state = unreachable
                 self._changed(link, urgent=True)
             await asyncio.sleep(self._delay(tries - 1))
-
-    async def _listen(self, link: Link) -> PodError:
-        """One connection; why it ended."""
-        try:
-            await wire.listen(
-                self._session,
-                link.target,
-                functools.partial(self._received, link),
-                link.token,
-                idle_timeout=self._idle_timeout,
-            )
-        except PodError as error:
-            return error
 
     def _received(self, link: Link, state: PodState) -> None:
         if link.acked is not None and state.settings.revision < link.acked.revision:
@@ -248,7 +250,7 @@ class PodClient:
         if not isinstance(link.state, PodState):
             link.answered = None  # perhaps another process, which knows only its file
         link.state = state
-        link.changed.set()
+        self._look(link)
         self._changed(link, urgent=urgent)
 
     def _crossed_threshold(self, link: Link, waiting: int) -> bool:
@@ -264,15 +266,20 @@ class PodClient:
 
     # The push
 
-    async def _push_forever(self, link: Link) -> None:
-        """Push whenever the pod runs with something else than it should, until it echoes."""
+    def _look(self, link: Link) -> None:
+        """See to it that a task pushes while the pod runs with something else than it should: there is none before, and
+        none after.
+        """
+        if link.changed is not None:
+            link.changed.set()
+        elif link.due():
+            link.changed = asyncio.Event()
+            self._new.put_nowait(_Push(link, link.changed))
+
+    async def _push_until_echoed(self, link: Link, changed: asyncio.Event) -> None:
         tries = 0
-        while True:
-            link.changed.clear()
-            if not link.due():
-                tries = 0
-                await link.changed.wait()
-                continue
+        while link.due():
+            changed.clear()
             if link.tried == link.wanted:
                 link.pushed, pause = link.pushed.spend(asyncio.get_running_loop().time())
                 await asyncio.sleep(pause)
@@ -280,7 +287,8 @@ class PodClient:
             wait = await self._push_once(link, tries)
             tries += 1
             if wait is not None and link.due():
-                await self._until_changed(link, wait)
+                await _until_set(changed, wait)
+        link.changed = link.pushing = None
 
     async def _push_once(self, link: Link, tries: int) -> float | None:
         """One try; the seconds to wait before the next one, None when it worked."""
@@ -307,13 +315,6 @@ class PodClient:
         self._changed(link, urgent=True)
         return None
 
-    async def _until_changed(self, link: Link, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await link.changed.wait()
-        except TimeoutError:
-            return
-
     def _changed(self, link: Link, *, urgent: bool) -> None:
         if (news := self._news.pop(link.target.key, None)) is not None:
             news.set()
@@ -325,3 +326,12 @@ class PodClient:
         if tries <= 0:
             return 0.0
         return float(min(MAX_DELAY_SECONDS, 0.1 * 2.0 ** min(tries - 1, 10)) * self._rng.uniform(0.5, 1.0))
+
+
+async def _until_set(event: asyncio.Event, seconds: float) -> None:
+    """Return when it is, at the latest after so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -7,11 +7,14 @@ up the loop for longer.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 LATE_SECONDS: Final = 0.25
 """A timer that comes so late was held up."""
+STEPS: Final = 48
+"""Of the time: timers fall together on one of so many, so that a thousand streams don't wake the loop one by one."""
 CATCH_UP_SECONDS: Final = 1.0
 """For what was received meanwhile to be handed out."""
 
@@ -25,16 +28,20 @@ class Timers(Protocol):
 
 
 class IdleTimeout:
-    """Calls `expire` once nothing was `heard` for so many seconds. A word costs no timer: it only moves the end."""
+    """Calls `expire` with the time once nothing was `heard` for so many seconds. A word costs no timer: it only moves
+    the end.
+    """
 
-    def __init__(self, loop: Timers, seconds: float, expire: Callable[[], None]) -> None:
+    __slots__ = ("_end", "_expire", "_loop", "_seconds", "_spared", "_timer")
+
+    def __init__(self, loop: Timers, seconds: float, expire: Callable[[float], None]) -> None:
         self._loop = loop
         self._seconds = seconds
         self._expire = expire
         self._spared = False
         """It was over once already, by a timer that was late."""
         self._end = loop.time() + seconds
-        self._timer = loop.call_at(self._end, self._look, self._end)
+        self._timer = self._set(self._end)
 
     def heard(self) -> None:
         self._end = self._loop.time() + self._seconds
@@ -43,11 +50,15 @@ class IdleTimeout:
     def close(self) -> None:
         self._timer.cancel()
 
-    def _look(self, planned: float) -> None:
+    def _set(self, when: float) -> asyncio.TimerHandle:
+        step = self._seconds / STEPS
+        return self._loop.call_at(math.ceil(when / step) * step, self._look)
+
+    def _look(self) -> None:
         now, again = self._loop.time(), self._end
         if again <= now:
-            if self._spared or now - planned < LATE_SECONDS:
-                self._expire()
+            if self._spared or now - self._timer.when() < LATE_SECONDS:
+                self._expire(now)
                 return
             self._spared, again = True, now + CATCH_UP_SECONDS
-        self._timer = self._loop.call_at(again, self._look, again)
+        self._timer = self._set(again)

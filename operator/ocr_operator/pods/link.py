@@ -23,13 +23,13 @@ push of other settings takes none of these: how often settings change isn't up t
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """Written only by the link's own two tasks and by `PodClient.follow`, all in one event loop."""
+    """Written only by the link's own tasks and by `PodClient.follow`, all in one event loop."""
 
     target: Target
     wanted: Envelope
     token: str = field(repr=False)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something that the pushing task looks at is new."""
+    changed: asyncio.Event | None = None
+    """Set when something that the pushing task looks at is new; None while there is nothing to push, nor a task."""
     queue_threshold: int = 0
     """More waiting requests than these, and the awake set may have to grow."""
     over_threshold: bool = False
@@ -48,7 +48,8 @@ class Link:
     """By the last push."""
     urgent: RateLimiter = URGENT
     pushed: RateLimiter = PUSHED
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    stream: asyncio.Task[None] | None = None
+    pushing: asyncio.Task[None] | None = None
 
     def due(self) -> bool:
         """Return whether the pod runs with other values than it should, or with an older generation's stamp."""

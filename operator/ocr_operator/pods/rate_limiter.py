@@ -1,6 +1,6 @@
 """A limit of how often something may happen: some at once, then so many a second. A value; time is an argument."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class RateLimiter:
         """Take a token; the seconds to wait for it, 0 while there is one. A clock that goes back gives none."""
         now = max(now, self.at)
         spent = max(0.0, self.spent - (now - self.at) * self.rate) + 1.0
-        return replace(self, spent=spent, at=now), max(0.0, spent - self.burst) / self.rate
+        return RateLimiter(self.rate, self.burst, spent, now), max(0.0, spent - self.burst) / self.rate
 
     def take(self, now: float) -> tuple["RateLimiter", float]:
         """Take a token if there is one, else none; the seconds until there is one, 0 if one was taken."""

@@ -34,6 +34,8 @@ class Heartbeat:
 class Parser:
     """Feed it chunks as they come; it keeps what isn't complete yet."""
 
+    __slots__ = ("_data", "_event", "_max", "_rest", "_size")
+
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_bytes
         self._rest = b""

@@ -8,9 +8,8 @@ own UID in it. Every failure leaves as a `PodError`, whatever it was: one pod's 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Never
 
 import aiohttp
@@ -36,6 +35,7 @@ OFFLOAD_SECONDS: Final = 5.0
 LOAD_SECONDS: Final = 5.0
 _NO_PLACE: Final = (429, 503)
 """Answers to a watch where watchers, or requests, have taken all places."""
+_ENDED: Final = "the pod ended its state stream"
 MAX_ANSWER_BYTES: Final = 64 * 1024
 HEARD: Final = RateLimiter(rate=20, burst=40)
 """Chunks of a stream that are read; of the states in one, which is 256 KiB at most, only the newest is. A pod that
@@ -98,85 +98,96 @@ async def listen(
     Watching needs no token, and until a state proves the pod's UID, another pod may have the address by now. So the
     token is shown only where the places of all others are taken: it has places of its own.
     """
-    with _failures(target, "the connection broke"):
-        try:
-            async with _patience(idle_timeout) as patience:
-                if not await _listen(session, target, on_state, patience) and token:
-                    shown = {"Authorization": f"Bearer {token}"}
-                    await _listen(session, target, on_state, patience, headers=shown)
-        except TimeoutError as error:
-            raise PodError("Unreachable", f"no heartbeat within {idle_timeout:g} s", lasting=True) from error
-        except sse.InvalidStream as error:
-            raise PodError("InvalidState", str(error)) from error
-        except aiohttp.ClientConnectorError as error:
-            raise PodError("Unreachable", "the pod takes no connection") from error
-    raise PodError("Unreachable", "the pod ended its state stream")
-
-
-@contextlib.asynccontextmanager
-async def _patience(seconds: float) -> AsyncIterator[IdleTimeout]:
-    """Raise TimeoutError in the block once nothing was heard for so long."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as timeout:
-        patience = IdleTimeout(loop, seconds, lambda: timeout.reschedule(loop.time()))
-        try:
-            yield patience
-        finally:
-            patience.close()
+    try:
+        async with asyncio.timeout(None) as timeout:
+            patience = IdleTimeout(loop, idle_timeout, timeout.reschedule)
+            try:
+                response = await _open(session, target, token)
+                try:
+                    content, parser, limiter, began = response.content, sse.Parser(), HEARD, False
+                    while chunk := await content.readany():
+                        state, heard = _read(parser.feed(chunk), target)
+                        if state is not None:
+                            on_state(state)
+                            began = True
+                        if began and heard:  # heartbeats keep a state fresh, they don't replace it
+                            patience.heard()
+                        limiter, wait = limiter.spend(loop.time())
+                        if wait:  # what comes meanwhile is in the next chunk, and fills the pod's own buffers beyond
+                            await asyncio.sleep(wait)
+                        del chunk, state
+                finally:
+                    response.close()
+            finally:
+                patience.close()
+    except TimeoutError as error:
+        raise PodError("Unreachable", f"no heartbeat within {idle_timeout:g} s", lasting=True) from error
+    except sse.InvalidStream as error:
+        raise PodError("InvalidState", str(error)) from error
+    except aiohttp.ClientConnectorError as error:
+        raise PodError("Unreachable", "the pod takes no connection") from error
+    except PodError:
+        raise
+    except Exception as error:
+        raise _failure(error, target, "the connection broke") from error
+    raise PodError("Unreachable", _ENDED)
 
 
 @contextlib.contextmanager
 def _failures(target: Target, sentence: str) -> Iterator[None]:
-    """Let every failure leave as a `PodError`; what is no failure of a network is in the log, with its traceback."""
+    """Let every failure leave as a `PodError`."""
     try:
         yield
     except PodError:
         raise
     except Exception as error:
-        if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
-            log.exception("an exchange failed pod=%s/%s", target.key[0], target.name)
-        raise PodError("Unreachable", f"{sentence} ({type(error).__name__})") from error
+        raise _failure(error, target, sentence) from error
 
 
-async def _listen(
-    session: aiohttp.ClientSession,
-    target: Target,
-    on_state: Callable[[PodState], None],
-    patience: IdleTimeout,
-    *,
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> bool:
-    """Return whether there was a place; follow the stream where there was."""
-    loop, parser = asyncio.get_running_loop(), sse.Parser()
-    async with session.get(
-        f"{target.url}{names.PATH_STATE}",
-        params={"watch": "true"},
+def _failure(error: Exception, target: Target, sentence: str) -> PodError:
+    """Return what others are told; what is no failure of a network is in the log, with its traceback."""
+    if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
+        log.error("an exchange failed pod=%s/%s", target.key[0], target.name, exc_info=error)
+    return PodError("Unreachable", f"{sentence} ({type(error).__name__})")
+
+
+async def _open(session: aiohttp.ClientSession, target: Target, token: str) -> aiohttp.ClientResponse:
+    """Return the state stream, which the caller closes."""
+    response = await _watch(session, target, {})
+    if response.status in _NO_PLACE:
+        response.close()
+        if not token:
+            raise PodError("Unreachable", _ENDED)
+        response = await _watch(session, target, {"Authorization": f"Bearer {token}"})
+    if response.status != 200 or response.content_type != "text/event-stream":
+        response.close()
+        answer = text.clean(f"{response.status} {response.content_type}", 64)
+        raise PodError("InvalidState", f"{names.PATH_STATE} answered {answer} instead of a stream")
+    return response
+
+
+async def _watch(
+    session: aiohttp.ClientSession, target: Target, headers: Mapping[str, str]
+) -> aiohttp.ClientResponse:
+    """Ask for the stream. Awaited, not entered: a context of aiohttp's keeps the whole request while it is open."""
+    return await session.get(
+        f"{target.url}{names.PATH_STATE}?watch=true",
         headers={"Accept": "text/event-stream", **headers},
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-    ) as response:
-        if response.status in _NO_PLACE and not headers:
-            return False
-        if response.status != 200 or response.content_type != "text/event-stream":
-            answer = text.clean(f"{response.status} {response.content_type}", 64)
-            raise PodError("InvalidState", f"{names.PATH_STATE} answered {answer} instead of a stream")
-        began, limiter = False, HEARD
-        async for chunk in response.content.iter_any():
-            newest: sse.Message | None = None
-            heard = False
-            for message in parser.feed(chunk):
-                heard = True
-                if isinstance(message, sse.Message) and message.event == "state":
-                    newest = message
-            if newest is not None:
-                on_state(_believe(newest.data, target))
-                began = True
-            if began and heard:  # heartbeats keep a state fresh, they don't replace it
-                patience.heard()
-            limiter, wait = limiter.spend(loop.time())
-            if wait:  # what comes meanwhile is in the next chunk, and fills the pod's own buffers beyond
-                await asyncio.sleep(wait)
-    return True
+    )
+
+
+def _read(messages: Iterable[sse.Message | sse.Heartbeat], target: Target) -> tuple[PodState | None, bool]:
+    """Return the newest state, and whether there was anything."""
+    newest: sse.Message | None = None
+    heard = False
+    for message in messages:
+        heard = True
+        if isinstance(message, sse.Message) and message.event == "state":
+            newest = message
+    return (None if newest is None else _believe(newest.data, target)), heard
 
 
 async def push(session: aiohttp.ClientSession, target: Target, live: Envelope, token: str) -> Envelope:
@@ -301,9 +312,12 @@ def _believe(data: bytes, target: Target) -> PodState:
 
 
 def session() -> aiohttp.ClientSession:
-    """Open a session for pods: as many connections as pods, no proxy, no cookies, no decompression (bombs)."""
+    """Open a session for pods: as many connections as pods, no proxy, no cookies, no decompression (bombs).
+
+    A connection is closed after its request: what is asked besides the stream is asked seldom, of all pods at once.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

@@ -46,7 +46,7 @@ def expired() -> list[float]:
 
 @pytest.fixture
 def idle_timeout(clock: Clock, expired: list[float]) -> IdleTimeout:
-    return IdleTimeout(clock, 12.0, lambda: expired.append(clock.now))
+    return IdleTimeout(clock, 12.0, expired.append)
 
 
 def test_expires_after_its_time_and_once(
