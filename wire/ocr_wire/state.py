@@ -8,6 +8,7 @@ device) is read as `unknown`, and the rest of the document counts.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from sys import intern
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -197,6 +198,7 @@ def parse(payload: bytes | str | Any) -> PodState | Invalid:
             return Invalid(f"model {model.name!r}: {problem}", "models")
     return msgspec.structs.replace(
         state,
+        version=intern(state.version),
         models=tuple(_cleaned(model) for model in state.models),
         settings=_without_values(state.settings),
     )
@@ -224,10 +226,13 @@ def _twice(names: Iterable[str]) -> str:
 
 
 def _cleaned(model: Model) -> Model:
-    if model.last_failure is None and model.image_failure is None:
-        return model
+    """Return it fit for a status. Its names are in memory once, however many pods say them."""
     return msgspec.structs.replace(
-        model, last_failure=_tidy(model.last_failure), image_failure=_tidy(model.image_failure)
+        model,
+        name=intern(model.name),
+        engine=None if model.engine is None else intern(model.engine),
+        last_failure=_tidy(model.last_failure),
+        image_failure=_tidy(model.image_failure),
     )
 
 
@@ -241,4 +246,4 @@ def _tidy(failure: Failure | None) -> Failure | None:
 
 def _without_values(settings: Envelope) -> Envelope:
     ignored = shortened(settings.ignored or ()) or UNSET
-    return msgspec.structs.replace(settings, values={}, ignored=ignored)
+    return msgspec.structs.replace(settings, hash=intern(settings.hash), values={}, ignored=ignored)

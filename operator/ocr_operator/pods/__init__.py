@@ -1,6 +1,6 @@
 """The wire to inference pods: state up, live settings down.
 
-- `client`: a stream and a pushing task for each pod.
+- `client`: a stream for each pod, and a pushing task while one runs with something else than it should.
 - `link`: one of those pods.
 - `wire`: the HTTP calls.
 - `sse`: server-sent events.

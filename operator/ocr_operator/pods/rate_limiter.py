@@ -1,10 +1,9 @@
 """A limit of how often something may happen: some at once, then so many a second. A value; time is an argument."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimiter:
+class RateLimiter(NamedTuple):
     """A bucket of `burst` tokens that gets `rate` new ones a second; it is full at first."""
 
     rate: float
@@ -15,9 +14,10 @@ class RateLimiter:
 
     def spend(self, now: float) -> tuple["RateLimiter", float]:
         """Take a token; the seconds to wait for it, 0 while there is one. A clock that goes back gives none."""
-        now = max(now, self.at)
-        spent = max(0.0, self.spent - (now - self.at) * self.rate) + 1.0
-        return RateLimiter(self.rate, self.burst, spent, now), max(0.0, spent - self.burst) / self.rate
+        rate, burst, spent, at = self
+        now = max(now, at)
+        spent = max(0.0, spent - (now - at) * rate) + 1.0
+        return RateLimiter(rate, burst, spent, now), max(0.0, spent - burst) / rate
 
     def take(self, now: float) -> tuple["RateLimiter", float]:
         """Take a token if there is one, else none; the seconds until there is one, 0 if one was taken."""

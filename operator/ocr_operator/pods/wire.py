@@ -172,7 +172,8 @@ async def _watch(
 ) -> aiohttp.ClientResponse:
     """Ask for the stream. Awaited, not entered: a context of aiohttp's keeps the whole request while it is open."""
     return await session.get(
-        f"{target.url}{names.PATH_STATE}?watch=true",
+        f"{target.url}{names.PATH_STATE}",
+        params={"watch": "true"},
         headers={"Accept": "text/event-stream", **headers},
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -290,7 +291,9 @@ def _echo(answer: bytes, live: Envelope) -> Envelope:
         raise PodError("InvalidState", f"no echo: {text.clean(str(echo))}")
     if (echo.revision, echo.hash) != (live.revision, live.hash):
         raise PodError("InvalidState", "the pod echoes other settings than it was sent")
-    return msgspec.structs.replace(echo, values={}, ignored=shortened(echo.ignored or ()) or UNSET)
+    return msgspec.structs.replace(
+        echo, hash=live.hash, values={}, ignored=shortened(echo.ignored or ()) or UNSET
+    )
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -308,6 +311,8 @@ def _believe(data: bytes, target: Target) -> PodState:
         raise PodError("InvalidState", text.clean(str(state)))
     if state.pod.uid != target.uid:
         raise PodError("InvalidState", "the answer came from another pod (its UID differs)")
+    if state.pod.name == target.name:  # in memory once
+        return msgspec.structs.replace(state, pod=podstate.Identity(name=target.name, uid=target.uid))
     return state
 
 

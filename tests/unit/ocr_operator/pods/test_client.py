@@ -188,6 +188,27 @@ async def test_pod_that_has_the_settings_already_is_not_pushed() -> None:
         assert not link.pod.pushes
 
 
+async def test_a_pod_that_needs_no_push_costs_one_task_and_one_connection() -> None:
+    pushed: list[asyncio.Transport] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        pushed.append(request.transport)
+        link.pod.answer_push = None
+        return web.Response(status=500)
+
+    def tasks() -> list[str]:
+        names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+        return sorted(name for name in names if name.startswith("PodClient."))
+
+    async with linked(lambda pod: setattr(pod, "answer_push", take)) as link:
+        for revision in (1, 2):
+            link.want(make_live(revision))
+            await until(lambda: link.pod.settings["revision"] == revision and not link.push_error)  # noqa: B023
+            await until(lambda: tasks() == ["PodClient._stream_forever", "PodClient.run"])
+        await until(pushed[0].is_closing, what="nothing is kept for the next push")
+
+
 async def test_push_is_tried_again_until_it_works() -> None:
     refusals = 0
 

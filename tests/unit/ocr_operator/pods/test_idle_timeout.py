@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ocr_operator.pods.idle_timeout import CATCH_UP_SECONDS, LATE_SECONDS, IdleTimeout
+from ocr_operator.pods.idle_timeout import CATCH_UP_SECONDS, LATE_SECONDS, STEPS, IdleTimeout
 
 
 class Clock:
@@ -90,6 +90,13 @@ def test_a_dead_stream_ends_though_the_loop_is_always_late(
     clock.run(130.0)
     clock.run(150.0)
     assert expired == [150.0]
+
+
+def test_many_streams_wake_the_loop_a_few_times(clock: Clock, expired: list[float]) -> None:
+    for _ in range(1000):
+        IdleTimeout(clock, 12.0, expired.append)
+        clock.now += 0.012
+    assert len({each.when() for each in clock.timers}) <= STEPS + 1
 
 
 def test_none_expires_after_it_was_closed(idle_timeout: IdleTimeout, clock: Clock) -> None:
