@@ -146,7 +146,7 @@ def _failures(target: Target, sentence: str) -> Iterator[None]:
 
 
 def _failure(error: Exception, target: Target, sentence: str) -> PodError:
-    """Return what others are told; what is no failure of a network is in the log, with its traceback."""
+    """Return the error that the status shows; what is no failure of a network is in the log, with its traceback."""
     if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
         log.error("an exchange failed pod=%s/%s", target.key[0], target.name, exc_info=error)
     return PodError("Unreachable", f"{sentence} ({type(error).__name__})")
