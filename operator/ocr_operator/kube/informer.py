@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ocr_operator.kube import api
@@ -17,6 +18,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Name = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """Someone who waits until a watch has come to a version."""
+
+    namespace: str
+    version: int
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Informer(Generic[T]):
@@ -60,6 +70,9 @@ class Informer(Generic[T]):
         self._items: dict[Name, tuple[int, str, T]] = {}
         self._groups: dict[Hashable, dict[Name, T]] = {}
         self._unsynced = set(namespaces)
+        self._reached: dict[str, int] = {}
+        """Namespace of a watch → the version that it has come to."""
+        self._waiting: set[_Waiting] = set()
         self.synced = asyncio.Event()
         """Set once every namespace was listed."""
         self.last_heartbeat = time()
@@ -99,12 +112,32 @@ class Informer(Generic[T]):
         if entry is not None and entry[1] == uid:
             self._remove(name)
 
+    async def reached(self, namespace: str, version: str, seconds: float) -> None:
+        """Return once the watch has shown what was in a namespace at a version, at the latest after so many seconds.
+
+        The API server's own cache has it by then. A patch that comes earlier is applied to the object of before, which
+        the API server finds out when it writes, and does everything once more.
+        """
+        watched = namespace if namespace in self._namespaces else ""
+        waiting = _Waiting(watched, _version(version))
+        if waiting.version <= self._reached.get(watched, -1):
+            return
+        self._waiting.add(waiting)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiting.over.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiting.discard(waiting)
+
     async def _watch(self, namespace: str) -> None:
         async for event in self._kube.watch(self.kind, namespace=namespace, selector=self._selector):
             self.last_heartbeat = self._time()
             match event:
                 case api.Listed():
                     self._replace(namespace, event.items)
+                    self._come_to(namespace, None)
                     first = namespace in self._unsynced
                     self._unsynced.discard(namespace)
                     if not self._unsynced:
@@ -114,9 +147,11 @@ class Informer(Generic[T]):
                 case api.Changed("DELETED", item):
                     with self._contained(item):
                         self.gone(_name(item), _uid(item))
+                    self._come_to(namespace, item)
                 case api.Changed(_, item):
                     with self._contained(item):
                         self._set(item)
+                    self._come_to(namespace, item)
                 case api.Lost(error):
                     log.warning("watch lost kind=%s error=%s", self.kind.plural, error)
                     if self._on_loss:
@@ -124,6 +159,16 @@ class Informer(Generic[T]):
                 case api.Alive():
                     pass
             del event  # or a list stays in memory until the next one
+
+    def _come_to(self, namespace: str, item: api.Json | None) -> None:
+        """Note how far a watch is: at the version of an item, which are in order, or at all there is, after a list. That
+        may be of before: etcd can be restored.
+        """
+        version = None if item is None else _version(item["metadata"].get("resourceVersion", ""))
+        self._reached[namespace] = -1 if version is None else version
+        for waiting in self._waiting:
+            if waiting.namespace == namespace and (version is None or waiting.version <= version):
+                waiting.over.set()
 
     def _replace(self, namespace: str, items: Iterable[api.Json]) -> None:
         """Take a complete list for the truth, also where it is older than what was known: etcd can be restored."""

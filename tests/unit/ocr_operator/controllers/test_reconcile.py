@@ -1074,10 +1074,19 @@ async def test_pods_of_others_count_where_they_are(desk: Desk) -> None:
 
     await desk.kube.delete(ref, uid=made["metadata"]["uid"])
     await until(lambda: not len(desk.cluster.tenants))
+    shown: list[str] = []
+
+    def patched(verb: str, what: api.Ref) -> None:
+        if (verb, what.name) == ("patch", "mine"):
+            known = desk.cluster.pods.get(("default", "mine"))
+            shown.append(known.nominated if known else "gone")
+
+    desk.kube.fail = patched
     await desk.reconcile()
     mine = await desk.kube.get(api.Ref(api.POD, "default", "mine"))
     assert not mine["spec"]["schedulingGates"]
     assert mine["status"]["nominatedNodeName"] == "gpu-a", "the scheduler tries it first"
+    assert shown == ["gpu-a"], "the API server's cache has the nomination when the pod is patched"
 
 
 def _zone(zone: str) -> dict[str, Any]:

@@ -246,3 +246,40 @@ async def test_fault_about_one_object_costs_the_others_nothing(caplog: pytest.Lo
     said = [each.getMessage() for each in caplog.records if each.exc_info]
     assert len(said) == 3
     assert "hostile" in said[1]
+
+
+async def test_who_waits_for_a_version_goes_on_when_the_watch_has_shown_it() -> None:
+    kube = FakeKube()
+    await kube.create(secret("one", "a"))
+    async with informed(kube) as (copy, _):
+        kube.deaf.add(api.SECRET)
+        written = await kube.apply(secret("one", "b"))
+        copy.put(written)
+        waiting = asyncio.create_task(
+            copy.reached("default", written["metadata"]["resourceVersion"], PATIENCE)
+        )
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done(), "an answer isn't what the watch has shown"
+        kube.deaf.clear()
+        await kube.apply(secret("two", "c"))
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+        await copy.reached("default", written["metadata"]["resourceVersion"], 0.0)
+        assert "c" in list(copy)
+
+
+async def test_who_waits_for_a_version_goes_on_after_a_list_or_after_so_long() -> None:
+    kube = FakeKube()
+    await kube.create(secret("one", "a"))
+    async with informed(kube, namespaces=("default", "other")) as (copy, _):
+        kube.deaf.add(api.SECRET)
+        version = (await kube.apply(secret("one", "b")))["metadata"]["resourceVersion"]
+        await copy.reached("default", version, 0.001)
+        assert list(copy) == ["a"]
+        waiting = asyncio.create_task(copy.reached("default", version, PATIENCE))
+        await asyncio.sleep(0)
+        kube.list_again(api.SECRET)
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+        assert list(copy) == ["b"]
