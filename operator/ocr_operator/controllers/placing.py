@@ -25,8 +25,10 @@ from ocr_wire import names
 from ocr_wire.live_settings import Envelope
 
 MAX_MESSAGE: Final = 512
-NOMINATED_SECONDS: Final = 0.5
-"""For so long the patch of a pod waits for the watch to show its nomination."""
+NOMINATED_SECONDS: Final = 5.0
+"""For so long the patch of a pod waits for the watch to show its nomination: some milliseconds, or a second where a
+thousand pods come at once.
+"""
 
 log = logging.getLogger(__name__)
 

@@ -161,7 +161,7 @@ class Informer(Generic[T]):
             del event  # or a list stays in memory until the next one
 
     def _come_to(self, namespace: str, item: api.Json | None) -> None:
-        """Note how far a watch is: at the version of an item, which are in order, or at all there is, after a list. That
+        """Note how far a watch is: at the version of an item, which are in order, or at all there is after a list, which
         may be of before: etcd can be restored.
         """
         version = None if item is None else _version(item["metadata"].get("resourceVersion", ""))
