@@ -22,7 +22,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """Someone who waits until a watch has come to a version."""
+    """A caller that waits until a watch has come to a version."""
 
     namespace: str
     version: int
@@ -161,8 +161,8 @@ class Informer(Generic[T]):
             del event  # or a list stays in memory until the next one
 
     def _come_to(self, namespace: str, item: api.Json | None) -> None:
-        """Note how far a watch is: at the version of an item, which are in order, or at all there is after a list, which
-        may be of before: etcd can be restored.
+        """Note how far a watch is: at the version of an item, for they are in order, or at all there is after a list.
+        A list may be of before: etcd can be restored.
         """
         version = None if item is None else _version(item["metadata"].get("resourceVersion", ""))
         self._reached[namespace] = -1 if version is None else version
