@@ -8,7 +8,6 @@ device) is read as `unknown`, and the rest of the document counts.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from sys import intern
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -198,7 +197,7 @@ def parse(payload: bytes | str | Any) -> PodState | Invalid:
             return Invalid(f"model {model.name!r}: {problem}", "models")
     return msgspec.structs.replace(
         state,
-        version=intern(state.version),
+        version=text.once(state.version),
         models=tuple(_cleaned(model) for model in state.models),
         settings=_without_values(state.settings),
     )
@@ -229,8 +228,8 @@ def _cleaned(model: Model) -> Model:
     """Return it fit for a status. Its names are in memory once, however many pods say them."""
     return msgspec.structs.replace(
         model,
-        name=intern(model.name),
-        engine=None if model.engine is None else intern(model.engine),
+        name=text.once(model.name),
+        engine=None if model.engine is None else text.once(model.engine),
         last_failure=_tidy(model.last_failure),
         image_failure=_tidy(model.image_failure),
     )
@@ -246,4 +245,4 @@ def _tidy(failure: Failure | None) -> Failure | None:
 
 def _without_values(settings: Envelope) -> Envelope:
     ignored = shortened(settings.ignored or ()) or UNSET
-    return msgspec.structs.replace(settings, hash=intern(settings.hash), values={}, ignored=ignored)
+    return msgspec.structs.replace(settings, hash=text.once(settings.hash), values={}, ignored=ignored)

@@ -1,6 +1,7 @@
 """Strings and numbers from outside: their bounds, and how they are made fit for a message or a status."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
@@ -11,6 +12,14 @@ MAX_MESSAGE: Final = 512
 """Characters of a text for people that go into a status."""
 MAX_SHOWN: Final = 80
 """Characters of a wrong value that a message repeats."""
+
+
+@lru_cache(maxsize=1024)
+def once(text: str) -> str:
+    """Return a text as it was seen before, so that one that many say is in memory once. Only some are remembered: it
+    may come from a hostile pod, and what `sys.intern` takes stays for ever in some versions of Python.
+    """
+    return text
 
 
 def whole(pattern: str) -> str:

@@ -221,9 +221,12 @@ class Children:
     def _desired(self, resource: OcrDeployment, made_from: MadeFrom) -> Sequence[api.Json]:
         known = self._wanted.get(resource.uid)
         if known is None or known.made_from != made_from:
-            _, _, token, new_first, with_budget = made_from
             found = manifests.desired(
-                resource, self._defaults, token, new_first=new_first, with_budget=with_budget
+                resource,
+                self._defaults,
+                made_from.token,
+                new_first=made_from.new_first,
+                with_budget=made_from.with_budget,
             )
             known = self._wanted[resource.uid] = _Wanted(made_from, found)
         return known.manifests

@@ -5,21 +5,22 @@ the objects that the informers hold anyway.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 from ocr_operator.decide.plan import Plan
 from ocr_operator.kube import api
 from ocr_operator.resources.spec import Spec
 
 
-class MadeFrom(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MadeFrom:
     """Sources of the manifests of a resource: equal ones give equal manifests."""
 
     generation: int
     spec: Spec
     """The effective one."""
-    token: str
+    token: str = field(repr=False)
     new_first: bool
     """Whether a roll-out begins with a new pod."""
     with_budget: bool

@@ -21,7 +21,9 @@ Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
 class AtLatest(float):
-    """Seconds until the next pass over what waits since there is much to do: it comes earlier once none is due."""
+    """Seconds until the next pass over what waits since there is much to do: it comes earlier once none is due, without
+    the spacing.
+    """
 
 
 SPACING_SECONDS: Final = 0.2

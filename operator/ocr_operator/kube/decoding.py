@@ -100,12 +100,19 @@ def event(
         found = document(raw, free_form=free_form)
         return str(found.get("type")), found.get("object") or {}
     try:
-        line = _EVENT.decode(raw)
-        if line.type == "ERROR":
-            return line.type, _OBJECT.decode(line.object)
-        return line.type, _shaped(bytes(line.object), shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            return _shaped_event(raw, shape)
+        except RecursionError:
+            return _shaped_event(shallow(raw), shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Unreadable(f"no event: {error}") from error
+
+
+def _shaped_event(raw: bytes, shape: type[Any]) -> tuple[str, dict[str, Any]]:
+    line = _EVENT.decode(raw)
+    return line.type, _OBJECT.decode(line.object) if line.type == "ERROR" else _shaped(
+        bytes(line.object), shape
+    )
 
 
 def page(
@@ -141,8 +148,13 @@ def _items(raw: Iterable[msgspec.Raw], free_form: bool, shape: type[Any] | None)
 
 
 def _shaped(raw: bytes, shape: type[Any]) -> dict[str, Any]:
-    """Decode the fields of a shape alone; what is skipped costs no memory."""
-    found: dict[str, Any] = msgspec.to_builtins(msgspec.json.decode(raw, type=shape))
+    """Decode the fields of a shape alone, for what is skipped costs no memory. An object with other types is decoded
+    whole: its readers take of it what they can.
+    """
+    try:
+        found: dict[str, Any] = msgspec.to_builtins(msgspec.json.decode(raw, type=shape))
+    except msgspec.ValidationError:
+        return _OBJECT.decode(raw)
     return found
 
 

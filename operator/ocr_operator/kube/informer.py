@@ -137,7 +137,7 @@ class Informer(Generic[T]):
             match event:
                 case api.Listed():
                     self._replace(namespace, event.items)
-                    self._come_to(namespace, None)
+                    self._come_to(namespace, event.items)
                     first = namespace in self._unsynced
                     self._unsynced.discard(namespace)
                     if not self._unsynced:
@@ -147,11 +147,11 @@ class Informer(Generic[T]):
                 case api.Changed("DELETED", item):
                     with self._contained(item):
                         self.gone(_name(item), _uid(item))
-                    self._come_to(namespace, item)
+                    self._come_to(namespace, [item])
                 case api.Changed(_, item):
                     with self._contained(item):
                         self._set(item)
-                    self._come_to(namespace, item)
+                    self._come_to(namespace, [item])
                 case api.Lost(error):
                     log.warning("watch lost kind=%s error=%s", self.kind.plural, error)
                     if self._on_loss:
@@ -160,14 +160,14 @@ class Informer(Generic[T]):
                     pass
             del event  # or a list stays in memory until the next one
 
-    def _come_to(self, namespace: str, item: api.Json | None) -> None:
-        """Note how far a watch is: at the version of an item, for they are in order, or at all there is after a list.
-        A list may be of before: etcd can be restored.
+    def _come_to(self, namespace: str, items: Iterable[api.Json]) -> None:
+        """Note how far a watch is: it shows objects in the order of their versions. A list may be of before, since etcd
+        can be restored, and is as new as its newest object at least.
         """
-        version = None if item is None else _version(item["metadata"].get("resourceVersion", ""))
-        self._reached[namespace] = -1 if version is None else version
+        versions = (_version(each["metadata"].get("resourceVersion", "")) for each in items)
+        self._reached[namespace] = reached = max(versions, default=-1)
         for waiting in self._waiting:
-            if waiting.namespace == namespace and (version is None or waiting.version <= version):
+            if waiting.namespace == namespace and waiting.version <= reached:
                 waiting.over.set()
 
     def _replace(self, namespace: str, items: Iterable[api.Json]) -> None:

@@ -237,6 +237,7 @@ class PodClient:
                 )
                 link.state = unreachable
                 self._changed(link, urgent=True)
+            del lost  # its traceback holds all of the connection that ended
             await asyncio.sleep(self._delay(tries - 1))
 
     def _received(self, link: Link, state: PodState) -> None:

@@ -160,11 +160,19 @@ async def _open(session: aiohttp.ClientSession, target: Target, token: str) -> a
         if not token:
             raise PodError("Unreachable", _ENDED)
         response = await _watch(session, target, {"Authorization": f"Bearer {token}"})
-    if response.status != 200 or response.content_type != "text/event-stream":
+    try:
+        _expect_stream(response)
+    except BaseException:
         response.close()
+        raise
+    return response
+
+
+def _expect_stream(response: aiohttp.ClientResponse) -> None:
+    """Raises `PodError` for another answer, and what aiohttp raises for headers that it can't read."""
+    if response.status != 200 or response.content_type != "text/event-stream":
         answer = text.clean(f"{response.status} {response.content_type}", 64)
         raise PodError("InvalidState", f"{names.PATH_STATE} answered {answer} instead of a stream")
-    return response
 
 
 async def _watch(

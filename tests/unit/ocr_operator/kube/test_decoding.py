@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ocr_operator.kube import decoding
+from ocr_operator.kube import api, decoding
+from ocr_operator.resources import observed
 
 VALUES = st.recursive(
     st.none() | st.text('{}[]"\\\\a', max_size=6),
@@ -38,3 +39,38 @@ def hidden(levels: int) -> Any:
 def test_what_lies_deeper_is_null_and_nothing_else_is_changed(value: Any, levels: int) -> None:
     raw = json.dumps(value).encode()
     assert json.loads(decoding.shallow(raw, levels)) == cut(value, levels)
+
+
+def pod_event(**parts: Any) -> bytes:
+    item = {"metadata": {"name": "a", "namespace": "b", "uid": "u"}, "spec": {}, "status": {}}
+    item = {name: value | parts.get(name, {}) for name, value in item.items()}
+    return json.dumps({"type": "MODIFIED", "object": item}).encode()
+
+
+def test_pod_of_many_levels_is_read_without_the_deep_ones() -> None:
+    deep = json.dumps([]).encode()
+    for _ in range(5_000):
+        deep = b"[" + deep + b"]"
+    raw = pod_event(metadata={"managedFields": "DEEP"}).replace(b'"DEEP"', deep)
+
+    found, item = decoding.event(raw, shape=api.POD.shape)
+
+    assert (found, item["metadata"]["uid"]) == ("MODIFIED", "u")
+
+
+def test_pod_with_a_field_of_another_type_is_read_without_that_field() -> None:
+    odd = {
+        "nodeName": "n",
+        "containers": [{"ports": [{"hostPort": None}]}],
+        "nodeSelector": [],
+        "volumes": [None],
+    }
+
+    _, item = decoding.event(pod_event(spec=odd), shape=api.POD.shape)
+    [listed], _, _ = decoding.page(
+        json.dumps({"metadata": {}, "items": [json.loads(pod_event(spec=odd))["object"]]}).encode(),
+        shape=api.POD.shape,
+    )
+
+    assert observed.pod(item) == observed.pod(listed)
+    assert (observed.pod(item).node, observed.pod(item).node_selector) == ("n", {})

@@ -283,3 +283,5 @@ async def test_who_waits_for_a_version_goes_on_after_a_list_or_after_so_long() -
         async with asyncio.timeout(PATIENCE):
             await waiting
         assert list(copy) == ["b"]
+        async with asyncio.timeout(PATIENCE):
+            await copy.reached("default", version, 2 * PATIENCE)  # the list had it

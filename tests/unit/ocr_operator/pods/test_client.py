@@ -363,6 +363,32 @@ async def test_hostile_answer_is_no_state(name: str) -> None:
         assert not link.pod.pushes, "no token for a pod that isn't believed"
 
 
+async def test_an_answer_with_headers_that_cannot_be_read_is_closed() -> None:
+    """It would stay open for each try, since the connection itself holds it."""
+    opened = list[asyncio.StreamWriter]()
+    closed = asyncio.Queue[None]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;6*\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        await reader.read()
+        writer.close()
+        closed.put_nowait(None)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = Target(("default", "one"), "one", "uid-1", "127.0.0.1", port)
+    async with server, wire.session() as session:
+        with pytest.raises(wire.PodError, match="the connection broke"):
+            await wire.listen(session, target, lambda _: None, "right", idle_timeout=PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            await closed.get()
+    assert len(opened) == 1
+
+
 async def test_slow_drip_counts_as_silence() -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
