@@ -68,7 +68,7 @@ USES: dict[authorized.Right, tuple[str, str]] = {
     (CORE, "secrets", "patch"): APPLY,
     (CORE, "pods", "patch"): ("controllers/context.py", "await self._kube.patch(api.Ref(api.POD"),
     (CORE, "pods", "delete"): ("controllers/placing.py", "await self._context.kube.delete(ref, uid=pod.uid"),
-    (CORE, "pods/status", "patch"): ("controllers/placing.py", 'subresource="/status")'),
+    (CORE, "pods/status", "patch"): ("controllers/placing.py", 'subresource="/status"'),
     (CORE, "persistentvolumeclaims", "get"): (
         "controllers/volumes.py",
         "api.Ref(api.PERSISTENT_VOLUME_CLAIM",
