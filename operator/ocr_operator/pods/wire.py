@@ -327,10 +327,10 @@ def _believe(data: bytes, target: Target) -> PodState:
 def session() -> aiohttp.ClientSession:
     """Open a session for pods: as many connections as pods, no proxy, no cookies, no decompression (bombs).
 
-    A connection is closed after its request: what is asked besides the stream is asked seldom, of all pods at once.
+    That of a push stays for aiohttp's 15 s: policies follow each other, and a new one for each push costs both ends.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

@@ -188,7 +188,7 @@ async def test_pod_that_has_the_settings_already_is_not_pushed() -> None:
         assert not link.pod.pushes
 
 
-async def test_a_pod_that_needs_no_push_costs_one_task_and_one_connection() -> None:
+async def test_a_pod_that_needs_no_push_costs_one_task_and_pushes_share_a_connection() -> None:
     pushed: list[asyncio.Transport] = []
 
     async def take(request: web.Request) -> web.StreamResponse:
@@ -201,12 +201,14 @@ async def test_a_pod_that_needs_no_push_costs_one_task_and_one_connection() -> N
         names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
         return sorted(name for name in names if name.startswith("PodClient."))
 
-    async with linked(lambda pod: setattr(pod, "answer_push", take)) as link:
+    async with linked(lambda pod: None) as link:
         for revision in (1, 2):
+            link.pod.answer_push = take
             link.want(make_live(revision))
             await until(lambda: link.pod.settings["revision"] == revision and not link.push_error)  # noqa: B023
             await until(lambda: tasks() == ["PodClient._stream_forever", "PodClient.run"])
-        await until(pushed[0].is_closing, what="nothing is kept for the next push")
+        first, second = pushed
+        assert first is second
 
 
 async def test_push_is_tried_again_until_it_works() -> None:
