@@ -80,7 +80,7 @@ class WorkQueue:
         self._objects: dict[Key, _Object] = {}
         self._heap: list[_Entry] = []
         self._patient: dict[Key, None] = {}
-        """Objects whose next pass comes `AtLatest` when it is due; the first ones first."""
+        """Objects whose next pass comes `AtLatest` when it is due, and hasn't begun; the first ones first."""
         self._signal = asyncio.Event()
         self.last_heartbeat = time()
         """When the owner loop last came by: an old one means that it hangs."""
@@ -151,13 +151,7 @@ class WorkQueue:
             thing = self._objects.get(entry.key)
             if thing is not None and thing.due == entry.due and not thing.running:
                 return entry.key
-        while self._patient and not self._slots.locked():
-            key = next(iter(self._patient))
-            del self._patient[key]
-            thing = self._objects.get(key)
-            if thing is not None and thing.due is not None and not thing.running:
-                return key
-        return None
+        return None if self._slots.locked() else next(iter(self._patient), None)
 
     def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
         thing, now = self._objects[key], self._time()

@@ -100,19 +100,12 @@ def event(
         found = document(raw, free_form=free_form)
         return str(found.get("type")), found.get("object") or {}
     try:
-        try:
-            return _shaped_event(raw, shape)
-        except RecursionError:
-            return _shaped_event(shallow(raw), shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        line = _decoded(raw, _EVENT, free_form=False)
+        if line.type == "ERROR":
+            return line.type, _OBJECT.decode(line.object)
+        return line.type, _shaped(bytes(line.object), shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"no event: {error}") from error
-
-
-def _shaped_event(raw: bytes, shape: type[Any]) -> tuple[str, dict[str, Any]]:
-    line = _EVENT.decode(raw)
-    return line.type, _OBJECT.decode(line.object) if line.type == "ERROR" else _shaped(
-        bytes(line.object), shape
-    )
 
 
 def page(

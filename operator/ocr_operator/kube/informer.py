@@ -144,13 +144,12 @@ class Informer(Generic[T]):
                         self.synced.set()
                     if first and self._on_first:
                         self._on_first(namespace)
-                case api.Changed("DELETED", item):
+                case api.Changed(what, item):
                     with self._contained(item):
-                        self.gone(_name(item), _uid(item))
-                    self._come_to(namespace, [item])
-                case api.Changed(_, item):
-                    with self._contained(item):
-                        self._set(item)
+                        if what == "DELETED":
+                            self.gone(_name(item), _uid(item))
+                        else:
+                            self._set(item)
                     self._come_to(namespace, [item])
                 case api.Lost(error):
                     log.warning("watch lost kind=%s error=%s", self.kind.plural, error)

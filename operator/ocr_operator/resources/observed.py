@@ -200,7 +200,7 @@ def pod(raw: Mapping[str, Any], like: Pod = NO_POD) -> Pod:
         terminating=meta.get("deletionTimestamp") is not None,
         deleted=time(meta.get("deletionTimestamp")),
         grace_seconds=count(spec, "terminationGracePeriodSeconds", 30),
-        owner=one(_owner(meta), like.owner),
+        owner=one(owner_of(meta), like.owner),
         labels=alike(strings(meta.get("labels")), like.labels),
         annotations=alike(strings(annotations), like.annotations) if isinstance(annotations, dict) else None,
         gates=one(tuple(text(gate, "name") for gate in mappings(spec, "schedulingGates")), like.gates),
@@ -335,7 +335,8 @@ def _claims(spec: Mapping[str, Any], pod: str) -> Iterable[str]:
             yield f"{pod}-{text(each, 'name')}"
 
 
-def _owner(meta: Mapping[str, Any]) -> Owner | None:
+def owner_of(meta: Mapping[str, Any]) -> Owner | None:
+    """Return the controlling owner that an object's metadata name."""
     for each in mappings(meta, "ownerReferences"):
         if each.get("controller") is True:
             return Owner(kind=text(each, "kind"), name=text(each, "name"), uid=text(each, "uid"))

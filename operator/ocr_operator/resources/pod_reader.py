@@ -11,7 +11,7 @@ import msgspec
 
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import NO_POD, Pod
-from ocr_operator.resources.reading import mapping, mappings, text
+from ocr_operator.resources.reading import mapping
 
 _NODE: Final = "nodeAffinity"
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -39,12 +39,11 @@ class PodReader:
 
     def read(self, raw: Mapping[str, Any]) -> Pod:
         """Return the view of a pod."""
-        owners = mappings(mapping(raw, "metadata"), "ownerReferences")
-        owner = next((text(each, "uid") for each in owners if each.get("controller") is True), "")
-        like = self._newest.get(owner, self._last)
+        owner = observed.owner_of(mapping(raw, "metadata"))
+        like = self._newest.get(owner.uid, self._last) if owner else self._last
         found = self._last = observed.pod(self._with_terms(raw, like), like)
-        if owner:
-            self._newest[owner] = found
+        if owner and owner.uid:
+            self._newest[owner.uid] = found
         return found
 
     def _with_terms(self, raw: Mapping[str, Any], like: Pod) -> Mapping[str, Any]:

@@ -210,11 +210,24 @@ def test_every_wakeup_is_followed_by_a_pass(signals: list[tuple[str, bool]], slo
     asyncio.run(run())
 
 
-async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
-    clock, late, done = [0.0], {}, asyncio.Event()
-    queue = WorkQueue(
+def one_at_a_time(clock: list[float]) -> WorkQueue:
+    """Return a queue that goes by the seconds in the list."""
+    return WorkQueue(
         concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
     )
+
+
+async def run_until(done: asyncio.Event, queue: WorkQueue, reconcile: Reconcile) -> None:
+    task = asyncio.create_task(queue.run(reconcile))
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
+    clock, late, done = [0.0], {}, asyncio.Event()
+    queue = one_at_a_time(clock)
 
     async def reconcile(key: Key) -> None:
         late[key] = queue.lateness()
@@ -224,11 +237,7 @@ async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
     queue.enqueue(A)
     clock[0] = 3.0
     queue.enqueue(B)
-    task = asyncio.create_task(queue.run(reconcile))
-    async with asyncio.timeout(PATIENCE):
-        await done.wait()
-    task.cancel()
-    await asyncio.wait([task])
+    await run_until(done, queue, reconcile)
 
     assert late == {A: 3.0, B: 0.0}
 
@@ -236,9 +245,7 @@ async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
 async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_later() -> None:
     clock, done = [0.0], asyncio.Event()
     late: list[float] = []
-    queue = WorkQueue(
-        concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
-    )
+    queue = one_at_a_time(clock)
 
     async def reconcile(key: Key) -> None:
         late.append(queue.lateness())
@@ -249,11 +256,7 @@ async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_
             done.set()
 
     queue.enqueue(A)
-    task = asyncio.create_task(queue.run(reconcile))
-    async with asyncio.timeout(PATIENCE):
-        await done.wait()
-    task.cancel()
-    await asyncio.wait([task])
+    await run_until(done, queue, reconcile)
 
     assert late == [0.0, 0.0]
 
@@ -261,9 +264,7 @@ async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_
 async def passes_of(answer: Callable[[Key, int], float | None], *, until: int) -> list[tuple[Key, float]]:
     """Run passes of a second each over A and B, one at a time; return their objects with how late they began."""
     clock, began, done = [0.0], list[tuple[Key, float]](), asyncio.Event()
-    queue = WorkQueue(
-        concurrency=1, time=lambda: clock[0], rng=random.Random(1), metrics=Metrics(CollectorRegistry())
-    )
+    queue = one_at_a_time(clock)
 
     async def reconcile(key: Key) -> float | None:
         began.append((key, queue.lateness()))
@@ -275,11 +276,7 @@ async def passes_of(answer: Callable[[Key, int], float | None], *, until: int) -
 
     queue.enqueue(A)
     queue.enqueue(B)
-    task = asyncio.create_task(queue.run(reconcile))
-    async with asyncio.timeout(PATIENCE):
-        await done.wait()
-    task.cancel()
-    await asyncio.wait([task])
+    await run_until(done, queue, reconcile)
     return began
 
 
