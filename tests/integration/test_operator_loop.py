@@ -12,7 +12,7 @@ from aiohttp import web
 
 from ocr_operator.kube import api
 from ocr_wire import names
-from tests.support import fakepod
+from tests.support import fakepod, webserver
 from tests.support.paths import DOCS
 from tests.support.stage import Stage, stage, until
 
@@ -399,16 +399,10 @@ async def test_prometheus_tells_the_load_where_exporters_cannot_be_reached() -> 
 
         app = web.Application()
         app.add_routes([web.post("/api/v1/query", query)])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
-        await runner.setup()
-        ip, port = fakepod.address(), fakepod.free_port()
-        await web.TCPSite(runner, ip, port).start()
-        try:
-            await cluster.start(prometheus_url=f"http://{ip}:{port}")
+        async with webserver.serving(app, fakepod.address()) as url:
+            await cluster.start(prometheus_url=url)
             await cluster.apply(replicas=1)
             await until(lambda: cluster.holds("Ready"))
-        finally:
-            await runner.cleanup()
         [pod] = [body for name, body in cluster.objects(api.POD).items() if name.startswith("invoices")]
         record = json.loads(pod["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
         assert [gpu["uuid"] for gpu in record["gpus"]] == ["GPU-b1"]

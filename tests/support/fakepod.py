@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from ocr_wire.live_settings import digest
+from tests.support import webserver
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -129,15 +130,12 @@ class FakePod:
                 web.post("/v1/helpers", self._helpers),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, ip, port, reuse_address=True).start()
-            yield
-        finally:
-            self._open = False
-            self.tell()
-            await runner.cleanup()
+        async with webserver.serving(app, ip, port):
+            try:
+                yield
+            finally:
+                self._open = False
+                self.tell()
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         return await (self.answer_state or self.answer)(request)
@@ -220,10 +218,5 @@ async def serve_metrics(text: Callable[[], str], ip: str, port: int) -> AsyncIte
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, ip, port, reuse_address=True).start()
+    async with webserver.serving(app, ip, port):
         yield
-    finally:
-        await runner.cleanup()

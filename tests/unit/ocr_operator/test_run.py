@@ -12,6 +12,7 @@ from aiohttp import web
 from ocr_operator import __main__ as program
 from ocr_operator.settings import Settings
 from ocr_wire import garbage
+from tests.support import webserver
 from tests.support.stage import until
 
 
@@ -29,14 +30,8 @@ async def empty_cluster(listed: asyncio.Event) -> AsyncIterator[str]:
 
     app = web.Application()
     app.add_routes([web.route("*", "/{path:.*}", answer)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
+    async with webserver.serving(app) as url:
+        yield url
 
 
 def kubeconfig(url: str) -> str:

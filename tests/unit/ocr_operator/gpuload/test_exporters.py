@@ -1,7 +1,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
 from ocr_operator.resources.observed import Owner, Pod
 from ocr_wire import names
-from tests.support import fakepod
+from tests.support import fakepod, webserver
 from tests.support.oddsession import OddSession
 from tests.support.patience import PATIENCE
 
@@ -92,22 +92,15 @@ async def test_hostile_exporter_costs_nothing_but_its_own_readings() -> None:
     async def away(request: web.Request) -> web.StreamResponse:
         raise web.HTTPFound(location="http://127.0.0.1:1/metrics")
 
-    runners = []
-    for ip, handler in ((flood, endless), (redirect, away)):
-        app = web.Application()
-        app.add_routes([web.get("/metrics", handler)])
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
-        await runner.setup()
-        await web.TCPSite(runner, ip, PORT, reuse_address=True).start()
-        runners.append(runner)
-    try:
-        async with fakepod.serve_metrics(lambda: text(7), good, PORT):
-            pods = [make_pod(good), make_pod(flood, "b"), make_pod(redirect, "c"), make_pod("nowhere", "d")]
-            async with asyncio.timeout(PATIENCE), scraping(pods) as exporters:
-                await exporters.scrape()
-    finally:
-        for runner in runners:
-            await runner.cleanup()
+    async with AsyncExitStack() as servers:
+        for ip, handler in ((flood, endless), (redirect, away)):
+            app = web.Application()
+            app.add_routes([web.get("/metrics", handler)])
+            await servers.enter_async_context(webserver.serving(app, ip, PORT))
+        await servers.enter_async_context(fakepod.serve_metrics(lambda: text(7), good, PORT))
+        pods = [make_pod(good), make_pod(flood, "b"), make_pod(redirect, "c"), make_pod("nowhere", "d")]
+        async with asyncio.timeout(PATIENCE), scraping(pods) as exporters:
+            await exporters.scrape()
 
     assert [each.node for each in exporters.readings()] == ["gpu-a"]
 

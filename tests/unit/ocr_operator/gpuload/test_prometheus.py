@@ -18,7 +18,7 @@ from ocr_operator.gpuload.dcgm import GpuReading, Source
 from ocr_operator.gpuload.prometheus import Prometheus
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods import wire
-from tests.support import fakepod, marks
+from tests.support import fakepod, marks, webserver
 from tests.support.paths import GOLDEN
 from tests.support.patience import PATIENCE
 
@@ -97,32 +97,25 @@ async def asking(
     async def query(request: web.Request) -> web.Response:
         return answer(request, str((await request.post())["query"]))
 
-    ip, port = fakepod.address(), fakepod.free_port()
     app = web.Application()
     app.add_routes([web.post("/api/v1/query", query)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
-    await runner.setup()
-    await web.TCPSite(runner, ip, port).start()
     metrics = Metrics(CollectorRegistry())
-    try:
-        async with wire.session() as session:
-            yield (
-                Prometheus(
-                    session,
-                    f"http://{ip}:{port}/",
-                    token_file=str(token) if token else "",
-                    nodes=lambda: NODES,
-                    exporters=lambda: EXPORTERS,
-                    interval=0.01,
-                    metrics=metrics,
-                    rng=random.Random(1),
-                    on_first=lambda: None,
-                    on_round=lambda: None,
-                ),
-                metrics,
-            )
-    finally:
-        await runner.cleanup()
+    async with webserver.serving(app, fakepod.address()) as url, wire.session() as session:
+        yield (
+            Prometheus(
+                session,
+                f"{url}/",
+                token_file=str(token) if token else "",
+                nodes=lambda: NODES,
+                exporters=lambda: EXPORTERS,
+                interval=0.01,
+                metrics=metrics,
+                rng=random.Random(1),
+                on_first=lambda: None,
+                on_round=lambda: None,
+            ),
+            metrics,
+        )
 
 
 def respond(body: bytes, **more: Any) -> web.Response:

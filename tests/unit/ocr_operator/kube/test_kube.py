@@ -19,7 +19,7 @@ from kubernetes.aio import client as kubernetes_client
 from ocr_operator import kube
 from ocr_operator.kube import api, decoding
 from ocr_operator.resources import spec
-from tests.support import fakepod, marks
+from tests.support import fakepod, marks, webserver
 from tests.support.certificates import certify
 from tests.support.patience import PATIENCE
 from tests.support.stage import until
@@ -34,18 +34,13 @@ async def serving(answer: Answer, ip: str = "", certificate: Path | None = None)
     """Serve at an address, with TLS if there is a certificate; its key lies beside it."""
     app = web.Application()
     app.add_routes([web.route("*", "/{path:.*}", answer)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
-    await runner.setup()
-    ip = ip or fakepod.address()
     tls = None
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, f"{certificate}.key")
-    try:
-        await web.TCPSite(runner, ip, PORT, reuse_address=True, ssl_context=tls).start()
+    ip = ip or fakepod.address()
+    async with webserver.serving(app, ip, PORT, tls=tls):
         yield f"http://{ip}:{PORT}"
-    finally:
-        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
