@@ -24,14 +24,15 @@ def exempt() -> None:
 
 
 @contextlib.contextmanager
-def seldom() -> Iterator[None]:
-    """Exempt the objects that are there, and look for garbage among others less often, until the block ends.
+def seldom(young: int = YOUNG) -> Iterator[None]:
+    """Exempt the objects that are there, and look for garbage among others only once there are so many `young` ones
+    more, until the block ends.
 
     Afterwards all is as before: what is exempt when the process ends counts as leaked with libraries that look.
     """
     before = gc.get_threshold()
     exempt()
-    gc.set_threshold(YOUNG, *before[1:])
+    gc.set_threshold(young, *before[1:])
     try:
         yield
     finally:

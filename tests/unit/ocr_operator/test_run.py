@@ -11,7 +11,6 @@ from aiohttp import web
 
 from ocr_operator import __main__ as program
 from ocr_operator.settings import Settings
-from ocr_wire import garbage
 from tests.support import webserver
 from tests.support.stage import until
 
@@ -57,7 +56,7 @@ async def test_modules_and_what_was_listed_are_exempt_from_garbage_collection(tm
         run = program.run(Settings(host="127.0.0.1", port=0), {"KUBECONFIG": str(file)})
         running = asyncio.create_task(run)
         try:
-            await until(lambda: gc.get_threshold()[0] == garbage.YOUNG)
+            await until(lambda: gc.get_threshold()[0] == program.YOUNG_OBJECTS)
             later: list[list[object]] = [[]]
             assert is_looked_through(later)
             listed.set()

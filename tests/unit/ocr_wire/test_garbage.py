@@ -21,6 +21,11 @@ def test_objects_that_are_there_are_exempt_and_others_are_looked_through_less_of
     assert gc.get_freeze_count() == 0
 
 
+def test_a_process_with_more_in_hand_looks_even_less_often() -> None:
+    with garbage.seldom(garbage.YOUNG * 10):
+        assert gc.get_threshold()[0] == garbage.YOUNG * 10
+
+
 def test_all_is_as_before_after_an_error() -> None:
     before = gc.get_threshold()
     with pytest.raises(LookupError), garbage.seldom():
