@@ -32,8 +32,7 @@ IDLE_TIMEOUT_SECONDS: Final = 12.0
 MAX_DELAY_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 5.0
 """A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
-CONCURRENT_PUSHES: Final = 32
-"""So many keep the loop busy; with more, all else waits longer for its turn, and nothing is pushed sooner."""
+CONCURRENT_PUSHES: Final = 64
 THRESHOLD_SPACING_SECONDS: Final = 0.1
 """Between two urgent crossings of a resource: at hundreds of requests a second, queues come and go."""
 
