@@ -25,6 +25,8 @@ from ocr_wire import names
 from ocr_wire.live_settings import Envelope
 
 MAX_MESSAGE: Final = 512
+LATE_SECONDS: Final = 2.0
+"""Where passes begin later than that, pods are placed in a hurry."""
 NOMINATED_SECONDS: Final = 5.0
 """For so long the patch of a pod waits for the watch to show its nomination: some milliseconds, or a second where a
 thousand pods come at once.
@@ -78,7 +80,7 @@ class Placer:
                     self._context.metrics.placements.labels("nofit").inc()
                     work.append(self._take(pod, request, live, now))
                 case Placement() as placed:
-                    work.append(self._bind(pod, placed, live, now))
+                    work.append(self._bind(pod, request, placed, live, now))
         work += [self._confirm(pod) for pod in self._own() if claims.unconfirmed(pod)]
         await self._writer.together(work)
         await self._record_replaced()
@@ -96,7 +98,9 @@ class Placer:
                 break
         return cluster.choose(self._key, request, gpus, states)
 
-    async def _bind(self, pod: Pod, placed: Placement, live: Envelope, now: datetime) -> None:
+    async def _bind(
+        self, pod: Pod, request: Request, placed: Placement, live: Envelope, now: datetime
+    ) -> None:
         """Send the one patch: annotations, affinity, label, gate. Its promise stays reserved until it is answered."""
         try:
             if placed.sharing == "claim":
@@ -104,6 +108,8 @@ class Placer:
                 if claimed is None:
                     return
                 placed = claimed
+            if self._context.lateness() >= LATE_SECONDS:
+                placed = placement.in_a_hurry(placed, request)
             if placed.free:
                 await self._nominate(pod, placed.node)
             self._cache.routing_state, label = routing.place(
@@ -148,7 +154,8 @@ class Placer:
             choice = context.cluster.choose(self._key, request, context.gpus, context.pods.heard)
             if isinstance(choice, Placement):
                 del self.nofits[pod.name]
-                await self._bind(pod, replace(choice, why=f"{found.why}; {choice.why}"), live, now)
+                why = f"{found.why}; {choice.why}"
+                await self._bind(pod, request, replace(choice, why=why), live, now)
                 self._cache.report.news.append(Event(type="Normal", reason="PromiseTaken", message=found.why))
         finally:
             if not isinstance(choice, Placement):

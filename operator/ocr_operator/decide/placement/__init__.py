@@ -35,6 +35,7 @@ docs/placement.md has the rules and a worked example. The modules, in the order 
 """
 
 from ocr_operator.decide.placement.choose import choose
+from ocr_operator.decide.placement.decisions import in_a_hurry
 from ocr_operator.decide.placement.index import NodeIndex
 from ocr_operator.decide.placement.patch import nominate, patch, stamp
 from ocr_operator.decide.placement.patience import give_up, without_nodes
@@ -66,6 +67,7 @@ __all__ = [
     "RunnerUp",
     "choose",
     "give_up",
+    "in_a_hurry",
     "nominate",
     "patch",
     "record",

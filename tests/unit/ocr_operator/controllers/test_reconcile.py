@@ -1089,6 +1089,62 @@ async def test_pods_of_others_count_where_they_are(desk: Desk) -> None:
     assert shown == ["gpu-a"], "the API server's cache has the nomination when the pod is patched"
 
 
+@pytest.mark.parametrize(("late", "nominated"), [(60.0, False), (0.5, True)])
+async def test_a_pod_that_comes_with_very_many_others_is_pinned_instead_of_nominated(
+    desk: Desk, late: float, nominated: bool
+) -> None:
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    await desk.kube.create(GPU_NODE)
+    await desk.pod(observations.raw_pod("mine", gated=True))
+    await until(lambda: len(list(desk.cluster.nodes)) == 1)
+    desk.lateness = late
+    desk.seconds += PACE
+    await desk.reconcile()
+
+    mine = await desk.kube.get(api.Ref(api.POD, "default", "mine"))
+    assert not mine["spec"]["schedulingGates"]
+    assert ("nominatedNodeName" in mine["status"]) is nominated
+    affinity = mine["spec"]["affinity"]["nodeAffinity"]
+    assert ("requiredDuringSchedulingIgnoredDuringExecution" in affinity) is not nominated
+
+
+async def test_a_node_that_the_scheduler_refuses_to_a_hurried_pod_is_not_required_of_the_next_one(
+    desk: Desk,
+) -> None:
+    await desk.make(gpu={"sharing": "exclusive"})
+    await desk.reconcile()
+    await desk.kube.create(GPU_NODE)
+    await until(lambda: len(list(desk.cluster.nodes)) == 1)
+    desk.lateness = 60.0
+    hangs = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "no plugin likes it",
+    }
+
+    container = {"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+
+    async def is_nominated(name: str) -> bool:
+        await desk.pod(observations.raw_pod(name, gated=True, containers=[container]))
+        desk.seconds += PACE
+        await desk.reconcile()
+        pod = await desk.kube.get(api.Ref(api.POD, "default", name))
+        assert not pod["spec"]["schedulingGates"]
+        return "nominatedNodeName" in pod["status"]
+
+    assert not await is_nominated("one")
+    status = {"op": "add", "path": "/status", "value": {"phase": "Pending", "conditions": [hangs]}}
+    await desk.kube.patch(api.Ref(api.POD, "default", "one"), [status], subresource="/status")
+    await until(lambda: any(pod.unschedulable for pod in desk.cluster.pods_of(KEY)))
+    await desk.reconcile()
+    desk.seconds += unschedulable.SECONDS + 1
+    await desk.reconcile()
+    await until(lambda: not desk.cluster.pods_of(KEY))
+    assert await is_nominated("two")
+
+
 def _zone(zone: str) -> dict[str, Any]:
     return {"key": "zone", "operator": "In", "values": [zone]}
 

@@ -728,6 +728,33 @@ class TestPreferring:
         assert (answer.node, answer.excluded, answer.free) == ("gpu-a", None, True)
         assert [each.node for each in answer.alternatives] == ["gpu-b"]
 
+    @pytest.mark.parametrize("products", [(), ("NVIDIA-L40S",)])
+    def test_in_a_hurry_it_goes_to_the_chosen_node_and_nowhere_else(self, products: tuple[str, ...]) -> None:
+        request = make_request("exclusive", products=products)
+        placed = choose(request, [*TWO_NODES, self.SMALL], self.GPUS)
+        assert placed.free
+        soon = placement.in_a_hurry(placed, request)
+        raw = raw_pod(gated=True)
+        after = apply(raw, placement.patch(observed.pod(raw), soon, "{}", NOW))
+        required = {"nodeSelectorTerms": [{"matchFields": [PINNED]}]}
+        assert after["spec"]["affinity"] == {"nodeAffinity": {REQUIRED: required}}
+        assert not soon.free
+        assert soon.reservation(NOW) == placed.reservation(NOW)
+
+    def test_after_a_refusal_the_scheduler_has_the_choice_in_a_hurry_too(self) -> None:
+        request = make_request("exclusive", refused={"gpu-b": 1})
+        placed = choose(request, TWO_NODES, self.GPUS)
+        assert placement.in_a_hurry(placed, request) == placed
+
+    def test_what_the_scheduler_picks_it_picks_in_a_hurry_too(self) -> None:
+        claim = make_request("claim", resource="claim", count=1)
+        several = choose(claim, TWO_NODES, self.gpus(TWO_NODES))
+        assert several.alternatives
+        assert placement.in_a_hurry(several, claim) == several, "its claim lists the GPUs"
+        anywhere = placement.without_nodes(make_request("exclusive"))
+        assert isinstance(anywhere, Placement)
+        assert placement.in_a_hurry(anywhere, make_request("exclusive")) == anywhere
+
     @given(st.permutations(range(9)), st.integers(1, 9), st.integers(1, 10))
     def test_alternatives_are_the_best_of_other_nodes_and_then_other_gpus(
         self, order: list[int], count: int, gpus: int
