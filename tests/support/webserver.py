@@ -26,9 +26,11 @@ async def serving(
     try:
         listener = socket.create_server((ip, port))
         await web.SockSite(runner, listener, ssl_context=tls).start()
-        yield f"{'https' if tls else 'http'}://{ip}:{listener.getsockname()[1]}"
-        asyncio.get_running_loop().remove_reader(listener)
-        for _ in range(ACCEPTING):
-            await asyncio.sleep(0)
+        try:
+            yield f"{'https' if tls else 'http'}://{ip}:{listener.getsockname()[1]}"
+        finally:
+            asyncio.get_running_loop().remove_reader(listener)
+            for _ in range(ACCEPTING):
+                await asyncio.sleep(0)
     finally:
         await runner.cleanup()

@@ -38,3 +38,15 @@ def seldom(young: int = YOUNG) -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def forget_frames(error: BaseException) -> None:
+    """Take the traceback off an error, and off those that led to it, once all is said about it.
+
+    A traceback holds the frames it came through, and these what was read so far. Where a library keeps the error with
+    the connection, as aiohttp does, they hold each other, and megabytes of a broken answer wait for a collection.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__

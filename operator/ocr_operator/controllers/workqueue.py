@@ -81,6 +81,8 @@ class WorkQueue:
         self._heap: list[_Entry] = []
         self._patient: dict[Key, None] = {}
         """Objects whose next pass comes `AtLatest` when it is due, and hasn't begun; the first ones first."""
+        self._begun = float("inf")
+        """When passes began to be run: what was due before isn't late, such as at a change of the leader."""
         self._signal = asyncio.Event()
         self.last_heartbeat = time()
         """When the owner loop last came by: an old one means that it hangs."""
@@ -122,6 +124,7 @@ class WorkQueue:
 
     async def run(self, reconcile: Reconcile) -> None:
         """Start passes until it is cancelled, and cancel those that run then. The one owner of the queue."""
+        self._begun = self._time()
         async with asyncio.TaskGroup() as passes:
             while True:
                 self.last_heartbeat = self._time()
@@ -155,7 +158,8 @@ class WorkQueue:
 
     def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
         thing, now = self._objects[key], self._time()
-        self._late = max(0.0, now - max(thing.due, thing.ended)) if thing.due is not None else 0.0
+        due = now if thing.due is None else thing.due
+        self._late = max(0.0, now - max(due, thing.ended, self._begun))
         self._patient.pop(key, None)
         thing.due, thing.running, thing.started = None, True, now
         passes.create_task(self._pass(key, thing, reconcile))

@@ -20,6 +20,7 @@ from ocr_operator.gpuload.trust import Trust
 from ocr_operator.metrics import Metrics
 from ocr_operator.resources.observed import Pod
 from ocr_wire import addresses
+from ocr_wire.garbage import forget_frames
 
 SCRAPE_SECONDS: Final = 2.0
 """An exporter that takes longer counts as silent; it answers from memory, in milliseconds."""
@@ -130,6 +131,7 @@ class Exporters:
         if pod.uid not in self._failing:
             self._failing.add(pod.uid)
             log.warning("exporter silent pod=%s node=%s why=%s", pod.key, pod.node, repr(error)[:300])
+        forget_frames(error)
 
     async def _fetch(self, ip: str) -> bytes:
         body = bytearray()

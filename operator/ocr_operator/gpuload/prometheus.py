@@ -14,6 +14,7 @@ from ocr_operator.gpuload import prometheus_answers, smoothing
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.metrics import Metrics
 from ocr_wire import tokens
+from ocr_wire.garbage import forget_frames
 from ocr_wire.redaction import Redactor
 
 ASK_SECONDS: Final = 5.0
@@ -85,6 +86,7 @@ class Prometheus:
                 log.exception("an answer of Prometheus was not understood")
             self._metrics.prometheus.labels("failed").inc()
             self._report(self._redact(str(error)) or type(error).__name__)
+            forget_frames(error)
             return
         self._metrics.prometheus.labels("read").inc()
         found = answer.readings

@@ -19,6 +19,7 @@ from kubernetes.aio import client as kubernetes_client
 from ocr_operator.kube import api, decoding
 from ocr_operator.kube.certificates import Certificates
 from ocr_wire import numbers, redaction, tokens
+from ocr_wire.garbage import forget_frames
 
 ATTEMPTS: Final = 4
 """Tries of one request that the API server turns away with 429 before the caller hears of it."""
@@ -153,6 +154,7 @@ class Transport:
         except Exception as error:
             if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
                 log.exception("%s of %s failed", method, about)
+            forget_frames(error)
             raise fault(about, method, await self.redacted(str(error)) or type(error).__name__) from error
 
 

@@ -24,6 +24,7 @@ from ocr_operator.resources.observed import Key, Pod
 from ocr_wire import addresses, checked, names, text
 from ocr_wire import state as podstate
 from ocr_wire.checked import Invalid
+from ocr_wire.garbage import forget_frames
 from ocr_wire.live_settings import Envelope, shortened
 from ocr_wire.redaction import Redactor
 from ocr_wire.state import PodState
@@ -149,6 +150,7 @@ def _failure(error: Exception, target: Target, sentence: str) -> PodError:
     """Return the error that the status shows; what is no failure of a network is in the log, with its traceback."""
     if not isinstance(error, aiohttp.ClientError | OSError | ValueError):  # a timeout is an OSError
         log.error("an exchange failed pod=%s/%s", target.key[0], target.name, exc_info=error)
+    forget_frames(error)
     return PodError("Unreachable", f"{sentence} ({type(error).__name__})")
 
 

@@ -8,6 +8,7 @@ from ocr_operator.decide.placement import messages
 from ocr_operator.decide.placement.candidate import Candidate
 from ocr_operator.decide.placement.load import LIVE_SECONDS
 from ocr_operator.decide.placement.policies import PlacementPolicy
+from ocr_operator.decide.placement.predicates import Price
 from ocr_operator.decide.placement.types import Basis, Placement, Request, Reservation, RunnerUp
 
 RUNNERS_UP: Final = 3
@@ -59,6 +60,7 @@ def placed(
         resource=request.resource,
         count=request.count,
         score=best.score,
+        dear=best.price is not Price.NOTHING,
         basis=basis,
         data_age_seconds=best.age,
         data_source=best.source,
@@ -91,13 +93,15 @@ def alternatives(best: Candidate, first: Callable[..., Sequence[Candidate]]) -> 
 
 
 def in_a_hurry(placed: Placement, request: Request) -> Placement:
-    """Return the placement of a pod that comes with very many others: it goes to the chosen node and nowhere else, and
-    so needs no nomination, which is half of what placing it costs the API server. Where the scheduler has refused a
-    node to the resource already, it knows something that placement doesn't, and goes on having the choice.
+    """Return the placement of a pod that comes while there is much to do: it goes to the chosen node and nowhere else,
+    and so needs no nomination, which is half of what placing it costs the API server.
+
+    The same as it is where the scheduler knows something that placement doesn't, for it has refused a node to the
+    resource already; and where others would end for the pod, which the scheduler avoids if it has the choice.
     """
-    if request.sharing != "exclusive" or not placed.node or request.refused:
+    if request.sharing != "exclusive" or not placed.free or placed.dear or request.refused:
         return placed
-    return replace(placed, excluded=None, alternatives=())
+    return replace(placed, excluded=None, alternatives=(), why=f"{placed.why}; {messages.HURRIED}")
 
 
 def _runner_up(candidate: Candidate) -> RunnerUp:

@@ -10,6 +10,7 @@ EXAMPLES: Final = 3
 """GPUs or nodes that a refusal names; the rest is an ellipsis, since 1,000 GPUs fit no condition."""
 SCARCE: Final = (" taken", "held as a whole")
 """How the sentence about a GPU or node ends that others have."""
+HURRIED: Final = "pinned, since the operator is behind"
 _SOURCES: Final = {
     "exporter": "metrics {} s old",
     "prometheus": "metrics of Prometheus {} s old",

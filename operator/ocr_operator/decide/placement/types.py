@@ -135,6 +135,8 @@ class Placement:
     excluded: tuple[str, ...] | None = None
     """Nodes that can't work, though the scheduler doesn't know it: the pod prefers `node`, and may go anywhere but
     there. None: it goes to `node`, or where `alternatives` are, and nowhere else."""
+    dear: bool = False
+    """Others lose something for it, if it goes to `node`."""
     barred: tuple[str, ...] = ()
     """Where the scheduler picks the node of a claiming pod: GPUs that can't work."""
     alternatives: tuple[RunnerUp, ...] = ()

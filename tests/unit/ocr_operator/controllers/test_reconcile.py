@@ -22,6 +22,7 @@ from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import FIRST_WORDS_SECONDS, Context
 from ocr_operator.controllers.fence import Fence, NotOurs, lets
 from ocr_operator.controllers.passes import PREPARED_SECONDS, REFUSED_SECONDS, STARTING_SECONDS
+from ocr_operator.controllers.placing import LATE_SECONDS
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.controllers.reports import (
@@ -1089,8 +1090,8 @@ async def test_pods_of_others_count_where_they_are(desk: Desk) -> None:
     assert shown == ["gpu-a"], "the API server's cache has the nomination when the pod is patched"
 
 
-@pytest.mark.parametrize(("late", "nominated"), [(60.0, False), (0.5, True)])
-async def test_a_pod_that_comes_with_very_many_others_is_pinned_instead_of_nominated(
+@pytest.mark.parametrize(("late", "nominated"), [(LATE_SECONDS, False), (LATE_SECONDS - 0.1, True)])
+async def test_a_pod_that_comes_while_passes_are_late_is_pinned_instead_of_nominated(
     desk: Desk, late: float, nominated: bool
 ) -> None:
     await desk.make(gpu={"sharing": "exclusive"})

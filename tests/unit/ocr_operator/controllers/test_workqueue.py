@@ -231,15 +231,31 @@ async def test_lateness_is_by_how_much_the_last_pass_began_late() -> None:
 
     async def reconcile(key: Key) -> None:
         late[key] = queue.lateness()
+        clock[0] += 3.0
         if len(late) == 2:
             done.set()
 
     queue.enqueue(A)
-    clock[0] = 3.0
     queue.enqueue(B)
     await run_until(done, queue, reconcile)
 
-    assert late == {A: 3.0, B: 0.0}
+    assert late == {A: 0.0, B: 3.0}
+
+
+async def test_what_was_due_before_passes_are_run_is_not_late() -> None:
+    """A replica that waits for the Lease has all objects in its queue for hours."""
+    clock, late, done = [0.0], list[float](), asyncio.Event()
+    queue = one_at_a_time(clock)
+
+    async def reconcile(_: Key) -> None:
+        late.append(queue.lateness())
+        done.set()
+
+    queue.enqueue(A)
+    clock[0] = 3600.0
+    await run_until(done, queue, reconcile)
+
+    assert late == [0.0]
 
 
 async def test_pass_that_goes_on_for_long_makes_the_next_one_over_its_object_no_later() -> None:

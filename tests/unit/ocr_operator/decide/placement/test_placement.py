@@ -741,6 +741,14 @@ class TestPreferring:
         assert not soon.free
         assert soon.reservation(NOW) == placed.reservation(NOW)
 
+    def test_where_others_would_end_for_it_it_has_the_choice_in_a_hurry_too(self) -> None:
+        taken = predicates.usage([Tenant("", Demand((("nvidia.com/gpu", 1),)))])
+        nodes = [replace(each, allocatable={**each.allocatable, "nvidia.com/gpu": 1}) for each in TWO_NODES]
+        request = make_request("exclusive", demand=Demand((("nvidia.com/gpu", 1),), priority=10))
+        placed = placement.choose(request, nodes, self.GPUS, [], NOW, usage=lambda _: taken)
+        assert isinstance(placed, Placement)
+        assert placement.in_a_hurry(placed, request) == placed
+
     def test_after_a_refusal_the_scheduler_has_the_choice_in_a_hurry_too(self) -> None:
         request = make_request("exclusive", refused={"gpu-b": 1})
         placed = choose(request, TWO_NODES, self.GPUS)
