@@ -310,7 +310,7 @@ class PodClient:
             return 30.0 if error.lasting else max(0.05, self._delay(tries))
         link.push_error, link.token_refused, link.answered, link.acked = "", False, wanted, echo
         self._metrics.pushes.labels("applied").inc()
-        log.info("pushed pod=%s/%s revision=%d", link.target.key[0], link.target.name, echo.revision)
+        log.debug("pushed pod=%s/%s revision=%d", link.target.key[0], link.target.name, echo.revision)
         if isinstance(link.state, PodState):
             link.state = msgspec.structs.replace(link.state, settings=echo)
         self._changed(link, urgent=True)
