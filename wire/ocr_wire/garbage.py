@@ -47,6 +47,8 @@ def forget_frames(error: BaseException) -> None:
     the connection, as aiohttp does, they hold each other, and megabytes of a broken answer wait for a collection.
     """
     each: BaseException | None = error
-    while each is not None:
+    seen: set[int] = set()  # a library may have made two errors each other's cause
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
         each.__traceback__ = None
         each = each.__cause__ or each.__context__

@@ -26,6 +26,26 @@ def test_a_process_with_more_in_hand_looks_even_less_often() -> None:
         assert gc.get_threshold()[0] == garbage.YOUNG * 10
 
 
+def raised(error: Exception) -> Exception:
+    with pytest.raises(type(error)):
+        raise error
+    return error
+
+
+def test_an_error_and_those_that_led_to_it_forget_their_frames() -> None:
+    first, second = raised(ValueError()), raised(OSError())
+    second.__cause__ = first
+    garbage.forget_frames(second)
+    assert (first.__traceback__, second.__traceback__) == (None, None)
+
+
+def test_errors_that_led_to_each_other_end() -> None:
+    first, second = raised(ValueError()), raised(OSError())
+    first.__cause__, second.__cause__ = second, first
+    garbage.forget_frames(first)
+    assert (first.__traceback__, second.__traceback__) == (None, None)
+
+
 def test_all_is_as_before_after_an_error() -> None:
     before = gc.get_threshold()
     with pytest.raises(LookupError), garbage.seldom():
