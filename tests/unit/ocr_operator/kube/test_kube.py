@@ -38,9 +38,8 @@ async def serving(answer: Answer, ip: str = "", certificate: Path | None = None)
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, f"{certificate}.key")
-    ip = ip or fakepod.address()
-    async with webserver.serving(app, ip, PORT, tls=tls):
-        yield f"http://{ip}:{PORT}"
+    async with webserver.serving(app, ip or fakepod.address(), PORT, tls=tls) as url:
+        yield url
 
 
 @contextlib.asynccontextmanager
