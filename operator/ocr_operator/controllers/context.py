@@ -54,6 +54,8 @@ class Context:
     """After so long a pod that finds no device is the scheduler's; -1 is never."""
     lateness: Callable[[], float]
     """Says by how many seconds passes begin late at present."""
+    many_pushes: Callable[[], bool]
+    """Says whether pushes of live settings wait for each other at present."""
     now: Callable[[], datetime]
     time: Callable[[], float]
 
@@ -78,6 +80,8 @@ class ResourceCache:
     """The last generation and revision that were reported as applied: urgent news, once each."""
     issued: Issued | None = None
     """Revisions of live settings that this process has handed out, the status having reserved them."""
+    rest_due: float | None = None
+    """When the rest of the pass comes that raised the revision of live settings, at the latest; None where it came."""
     hold_until: float | None = None
     """Until then the status waits for the first words of pods; None while there is nothing to wait for."""
     unheard: frozenset[str] = frozenset()

@@ -80,7 +80,11 @@ class Controller:
         self._time = time
         self._begun = float("inf")
         queue = partial(WorkQueue, time=time, rng=rng, metrics=metrics)
-        self.queue = queue(concurrency=settings.concurrency, spacing=SPACING_SECONDS)
+        self.queue = queue(
+            concurrency=settings.concurrency,
+            spacing=SPACING_SECONDS,
+            calm=lambda: not self.pods.many_pushes(),
+        )
         self.policy_queue = queue(concurrency=4, spacing=POLICY_SPACING_SECONDS)
         metrics.queue.set_function(lambda: len(self.queue))
         self.cluster = ClusterState(
@@ -92,7 +96,7 @@ class Controller:
             time=time,
             now=now,
         )
-        self.pods = PodClient(
+        self.pods: PodClient = PodClient(
             session,
             on_change=self._pod_changed,
             on_state=self.cluster.accounting.state_changed,
@@ -186,6 +190,7 @@ class Controller:
                 may_write=self._may_write,
                 leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
                 lateness=self.queue.lateness,
+                many_pushes=self.pods.many_pushes,
                 now=now,
                 time=time,
             )

@@ -5,7 +5,7 @@ The order of the steps is by what is waited for:
 1. the revision of live settings, out of a block that a write of the status has reserved, else by a write that only
    succeeds on the resource as we read it;
 2. push and stamp them on the pods, which therefore never see a revision that another process may hand out; a pass
-   that raised the revision ends with the push, and the next one does the rest;
+   that raised the revision ends with the push, and a next one does the rest, behind the pushes of all resources;
 3. the awake set, before the Service that selects it; 4. children; 5. placement of gated pods; 6. the status, only
    if it changed; 7. Events; 8. an override of live settings that has ended is removed.
 """
@@ -25,6 +25,7 @@ from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
 from ocr_operator.controllers.faults import Contained
 from ocr_operator.controllers.placing import Placer
 from ocr_operator.controllers.wave import HOLDS
+from ocr_operator.controllers.workqueue import AtLatest
 from ocr_operator.decide import placement, status
 from ocr_operator.decide.placement import NoFit, failed
 from ocr_operator.decide.status import Edited, PodSeen, Refusal, Removal, Seen, Unwritten
@@ -40,6 +41,10 @@ from ocr_wire.state import PodState
 
 PUSH_FIRST_SECONDS: Final = 1.0
 """For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.
+"""
+REST_AT_LATEST_SECONDS: Final = 30.0
+"""For so long what follows a push waits for other pushes: a thousand resources with five pods each get theirs in five
+seconds on a core, and a policy that changes all the time doesn't keep statuses from being written.
 """
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown."""
@@ -97,8 +102,8 @@ class ResourcePass:
         if token is not None:
             queue_threshold = self._resource.spec.routing.max_queue_per_pod
             self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
-        if raised:
-            return 0.0  # the rest comes behind other resources that wait for their push: a policy changes many at once
+        if (wait := self._leaves_the_rest(raised)) is not None:
+            return wait
         await self._stamp(live)
         waits.append(await Router(self._context, cache, self._resource, self._writer).route())
         if token is not None:
@@ -228,6 +233,26 @@ class ResourcePass:
         port = self._resource.spec.server.port
         targets = (wire.target(pod, port) for pod in self._own())
         return [each for each in targets if each is not None]
+
+    def _leaves_the_rest(self, raised: bool) -> float | None:
+        """Return the seconds until the rest of the pass, None where it goes on.
+
+        It comes behind the pushes of all resources, for a policy changes many at once: each pod's stamp is a write, and
+        together these take from the pushes the time of the API server and of this process. What a new spec asks for
+        and pods that wait for their place come before that, and all of it in the end, however often settings change.
+        """
+        now, cache = self._context.time(), self._cache
+        if raised and cache.rest_due is None:
+            cache.rest_due = now + REST_AT_LATEST_SECONDS
+        left = 0.0 if cache.rest_due is None else cache.rest_due - now
+        reported = self._resource.status.get("observedGeneration") == self._resource.generation
+        waits = left > 0 and reported and not any(pod.gated for pod in self._own())
+        if waits and (raised or self._context.many_pushes()):
+            return AtLatest(left)
+        if raised:
+            return 0.0
+        cache.rest_due = None
+        return None
 
     async def _stamp(self, live: Envelope) -> None:
         """Annotate the pods: a restarted container reads that, also while the operator is down."""

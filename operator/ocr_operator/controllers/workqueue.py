@@ -21,8 +21,8 @@ Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
 class AtLatest(float):
-    """Seconds until the next pass over what waits since there is much to do: it comes earlier once none is due, without
-    the spacing.
+    """Seconds until the next pass over what waits since there is much to do: it comes earlier once none is due and all
+    is calm, without the spacing.
     """
 
 
@@ -71,11 +71,14 @@ class WorkQueue:
         rng: random.Random,
         metrics: Metrics,
         spacing: float = SPACING_SECONDS,
+        calm: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Prepare; `calm` says whether there is little to do elsewhere, too, for passes that come `AtLatest` then."""
         self._time = time
         self._rng = rng
         self._metrics = metrics
         self._spacing = spacing
+        self._calm = calm
         self._slots = asyncio.Semaphore(concurrency)
         self._objects: dict[Key, _Object] = {}
         self._heap: list[_Entry] = []
@@ -154,7 +157,7 @@ class WorkQueue:
             thing = self._objects.get(entry.key)
             if thing is not None and thing.due == entry.due and not thing.running:
                 return entry.key
-        return None if self._slots.locked() else next(iter(self._patient), None)
+        return None if self._slots.locked() or not self._calm() else next(iter(self._patient), None)
 
     def _start(self, passes: asyncio.TaskGroup, key: Key, reconcile: Reconcile) -> None:
         thing, now = self._objects[key], self._time()

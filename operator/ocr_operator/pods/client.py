@@ -135,6 +135,10 @@ class PodClient:
         except TimeoutError:
             return
 
+    def many_pushes(self) -> bool:
+        """Return whether there are so many that they wait for each other."""
+        return self._pushes.locked()
+
     def forget(self, key: Key) -> None:
         """The resource is gone."""
         self._news.pop(key, asyncio.Event()).set()
@@ -313,7 +317,7 @@ class PodClient:
         log.debug("pushed pod=%s/%s revision=%d", link.target.key[0], link.target.name, echo.revision)
         if isinstance(link.state, PodState):
             link.state = msgspec.structs.replace(link.state, settings=echo)
-        self._changed(link, urgent=True)
+        self._changed(link, urgent=not self.many_pushes())
         return None
 
     def _changed(self, link: Link, *, urgent: bool) -> None:

@@ -21,7 +21,12 @@ from ocr_operator.controllers.children import Children
 from ocr_operator.controllers.cluster_state import ClusterState
 from ocr_operator.controllers.context import FIRST_WORDS_SECONDS, Context
 from ocr_operator.controllers.fence import Fence, NotOurs, lets
-from ocr_operator.controllers.passes import PREPARED_SECONDS, REFUSED_SECONDS, STARTING_SECONDS
+from ocr_operator.controllers.passes import (
+    PREPARED_SECONDS,
+    REFUSED_SECONDS,
+    REST_AT_LATEST_SECONDS,
+    STARTING_SECONDS,
+)
 from ocr_operator.controllers.placing import LATE_SECONDS
 from ocr_operator.controllers.reconcile import Reconciler
 from ocr_operator.controllers.recorder import Recorder
@@ -115,6 +120,7 @@ class Desk:
         self.whose = Whose.OURS
         self.seconds_left: float | None = None
         self.lateness = 0.0
+        self.many_pushes = False
         settings = Settings(scrape_seconds=2, **settings_of)
         metrics, rng = Metrics(CollectorRegistry()), random.Random(1)
         clock: Any = {"time": lambda: self.seconds, "metrics": metrics}
@@ -170,6 +176,7 @@ class Desk:
                 may_write=lambda namespace: lets(self.seconds_left),
                 leave_to_scheduler_seconds=settings.leave_to_scheduler_seconds,
                 lateness=lambda: self.lateness,
+                many_pushes=lambda: self.many_pushes,
                 now=lambda: T0,
                 **clock,
             )
@@ -317,6 +324,66 @@ async def test_pass_that_raises_the_revision_leaves_the_rest_to_the_next(desk: D
     await desk.reconcile()
     pod = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
     assert json.loads(pod["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS])["revision"] == 2
+    assert (await desk.status())["liveSettings"]["revision"] == 2
+
+
+async def stamped(desk: Desk) -> int:
+    pod = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-abc"))
+    stamp = pod["metadata"].get("annotations", {}).get(names.ANNOTATION_LIVE_SETTINGS, '{"revision": 0}')
+    revision: int = json.loads(stamp)["revision"]
+    return revision
+
+
+async def after_a_policy(desk: Desk, **pod: Any) -> None:
+    """Bring a resource to the pass behind the one that pushed what a policy changed, while others are pushed to."""
+    await desk.make()
+    await desk.pod(observations.raw_pod(annotations={}, **pod))
+    await reconciled(desk)
+    await desk.kube.create(
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": names.POLICY_KIND,
+            "metadata": {"name": "fleet"},
+            "spec": {"idle": {"offloadAfterSeconds": 5}},
+        }
+    )
+    await until(lambda: len(desk.cluster.policies))
+    desk.many_pushes = True
+    desk.kube.calls.clear()
+
+
+async def test_stamps_and_status_of_a_policy_come_behind_the_pushes_of_all_resources(desk: Desk) -> None:
+    await after_a_policy(desk)
+
+    for passed in (0.0, 10.0):
+        desk.seconds += passed
+        again = await desk.reconcile()
+        assert isinstance(again, AtLatest)
+        assert again == REST_AT_LATEST_SECONDS - passed
+    assert dict(desk.kube.calls) == {}
+
+    desk.many_pushes = False
+    await desk.reconcile()
+    assert await stamped(desk) == 2
+    assert (await desk.status())["liveSettings"]["revision"] == 2
+
+
+async def test_stamps_come_in_the_end_also_where_settings_change_all_the_time(desk: Desk) -> None:
+    await after_a_policy(desk)
+    await desk.reconcile()
+
+    desk.seconds += REST_AT_LATEST_SECONDS
+    await desk.reconcile()
+
+    assert await stamped(desk) == 2
+
+
+async def test_pod_that_waits_for_its_place_is_placed_before_the_pushes_to_others(desk: Desk) -> None:
+    await after_a_policy(desk, gated=True)
+
+    assert await desk.reconcile() == 0.0
+    await desk.reconcile()
+
     assert (await desk.status())["liveSettings"]["revision"] == 2
 
 

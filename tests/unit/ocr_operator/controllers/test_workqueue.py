@@ -312,3 +312,30 @@ async def test_pass_that_comes_in_so_many_seconds_comes_no_earlier() -> None:
     began = await passes_of(lambda key, number: 3600.0 if key == A else 0.0 if number < 5 else None, until=5)
 
     assert [key for key, _ in began] == [A, B, B, B, B]
+
+
+async def test_pass_that_comes_at_the_latest_then_waits_for_calm_elsewhere_too() -> None:
+    clock, began, calm, done = [0.0], list[float](), [False], asyncio.Event()
+    queue = WorkQueue(
+        concurrency=1,
+        time=lambda: clock[0],
+        rng=random.Random(1),
+        metrics=Metrics(CollectorRegistry()),
+        calm=lambda: calm[0],
+    )
+
+    async def reconcile(key: Key) -> float | None:
+        began.append(clock[0])
+        clock[0] += 1.0
+        if key == B:
+            calm[0] = clock[0] > 2.0
+            return None if calm[0] else 0.0
+        if len(began) == 4:
+            done.set()
+        return AtLatest(3600.0)
+
+    queue.enqueue(A)
+    queue.enqueue(B)
+    await run_until(done, queue, reconcile)
+
+    assert began == [0.0, 1.0, 2.0, 3.0], "A, B twice, for it isn't calm until then, and A again"
