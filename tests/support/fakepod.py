@@ -32,6 +32,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+async def _at_once() -> None:
+    pass
+
+
 class FakePod:
     """`GET /v1/state` with watch, `PUT /v1/settings`, `POST /gpu/offload`; `models` maps a name to its state and
     location."""
@@ -67,6 +71,8 @@ class FakePod:
         """Instead of offloading at once."""
         self.tokens: list[str | None] = []
         self.streams = 0
+        self.before_push: Callable[[], Awaitable[object]] = _at_once
+        """Awaited before a push is taken."""
         self.answer_push: Handler | None = None
         """Instead of taking a push."""
         self.answer_state: Handler | None = None
@@ -167,6 +173,7 @@ class FakePod:
 
     async def _settings(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("Authorization"))
+        await self.before_push()
         if self.answer_push is not None:
             return await self.answer_push(request)
         if request.headers.get("Authorization") != f"Bearer {self.token}":

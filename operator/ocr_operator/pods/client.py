@@ -70,6 +70,7 @@ class PodClient:
         metrics: Metrics,
         rng: random.Random,
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
+        concurrent_pushes: int = CONCURRENT_PUSHES,
     ) -> None:
         self._session = session
         self._on_change = on_change
@@ -83,7 +84,7 @@ class PodClient:
         self._new: asyncio.Queue[Link | _Push | _Wake | _Help] = asyncio.Queue()
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that a pass waits for: set by the next change of one of their pods."""
-        self._pushes = asyncio.Semaphore(CONCURRENT_PUSHES)
+        self._pushes = asyncio.Semaphore(concurrent_pushes)
         metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
         metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
 
@@ -249,7 +250,8 @@ class PodClient:
             state = msgspec.structs.replace(state, settings=link.acked)
         if state == link.state:
             return
-        urgent = not isinstance(link.state, PodState) or link.state.settings != state.settings
+        echoes = isinstance(link.state, PodState) and link.state.settings != state.settings
+        urgent = not isinstance(link.state, PodState) or (echoes and not self.many_pushes())
         urgent = self._crossed_threshold(link, state.queue.waiting) or urgent
         urgent = urgent and (link.first_echo(state) or link.may_hurry(asyncio.get_running_loop().time()))
         if not isinstance(link.state, PodState):

@@ -249,6 +249,46 @@ async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
         assert link.pod.settings["revision"] == 1
 
 
+async def test_push_is_urgent_news_only_where_none_waits_for_another() -> None:
+    """A policy changes thousands of pods: a pass for each answer would take the time of the pushes that follow."""
+    may_answer, news = asyncio.Event(), list[tuple[bool, bool]]()
+    async with contextlib.AsyncExitStack() as stack:
+        targets = []
+        for number in (1, 2):
+            pod = FakePod(f"invoices-{number}", f"uid-{number}", "right")
+            pod.before_push = may_answer.wait
+            targets.append(Target(KEY, pod.name, pod.uid, fakepod.address(), PORT))
+            await stack.enter_async_context(pod.serve(targets[-1].ip, PORT))
+        session = await stack.enter_async_context(wire.session())
+        client = PodClient(
+            session,
+            on_change=lambda key, urgent: news.append((urgent, client.many_pushes())),
+            metrics=Metrics(CollectorRegistry()),
+            rng=random.Random(1),
+            idle_timeout=SILENCE,
+            concurrent_pushes=1,
+        )
+
+        def revisions() -> list[int]:
+            states = (client.state(KEY, each.uid)[0] for each in targets)
+            return [each.settings.revision for each in states if isinstance(each, PodState)]
+
+        task = asyncio.create_task(client.run())
+        try:
+            client.follow(KEY, targets, make_live(1), "right", queue_threshold=4)
+            await until(lambda: revisions() == [0, 0] and client.many_pushes())
+            news.clear()
+            may_answer.set()
+            await until(lambda: revisions() == [1, 1] and not client.many_pushes())
+            await until(lambda: any(urgent for urgent, _ in news))
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    assert (False, True) in news
+    assert (True, True) not in news
+
+
 @pytest.mark.parametrize(
     ("status", "reported"),
     [(401, "token"), (403, "token"), (409, "newer revision"), (422, "refuses the values")],
