@@ -153,9 +153,10 @@ node-tools: ## Install what a real node and builds of images need, where apt and
 	elif [ "$$(id -u)" = 0 ]; then echo "tests with containers are skipped: no apt here, install$$wanted" >&2; \
 	else echo "tests with containers are skipped: they need root, and what is absent here:$$wanted" >&2; fi
 
+# Whoever isn't root can fetch a package by the lists that are there, and can't renew them.
 promtool: init ## promtool into .venv, where apt is, of Debian's prometheus: tests play the chart's alerts with it; nothing is installed
-	@test -x .venv/bin/promtool || { folder="$$(mktemp --directory)"; cd "$$folder" && apt-get update --quiet > /dev/null \
-	  && apt-get download --quiet prometheus && dpkg-deb --extract prometheus_*.deb . && cp usr/bin/promtool "$(CURDIR)/.venv/bin/" && rm -r "$$folder"; }
+	@test -x .venv/bin/promtool || { folder="$$(mktemp --directory)"; cd "$$folder"; test "$$(id -u)" != 0 || apt-get update --quiet > /dev/null; \
+	  apt-get download --quiet prometheus && dpkg-deb --extract prometheus_*.deb . && cp usr/bin/promtool "$(CURDIR)/.venv/bin/" && rm -r "$$folder"; }
 
 vendor: init ## Fetch the web page's libraries from npm again, in the versions of vendor.json
 	$(PY) -m tests.support.vendored

@@ -2,15 +2,18 @@
 
 Run in the image's build with the image's own Python: `uv export --format cyclonedx1.5 … | python sbom.py`. The
 export has every package that the lock has for any platform, and each of its files for all of them; an image has one
-platform.
+platform. An environment that a file of pins was installed from has no such export: `python sbom.py --pins FILE`.
 """
 
 import importlib.metadata
 import json
 import re
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+_PIN: Final = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==", re.MULTILINE)
 
 
 def installed() -> dict[str, importlib.metadata.Distribution]:
@@ -58,11 +61,46 @@ def pruned(document: dict[str, Any], found: Mapping[str, importlib.metadata.Dist
     return document | {"components": kept, "dependencies": edges}
 
 
-def main() -> int:
-    """Filter standard input to standard output."""
-    json.dump(pruned(json.load(sys.stdin), installed()), sys.stdout, indent=1)
+def pinned(
+    pins: str, found: Mapping[str, importlib.metadata.Distribution], file: str = "requirements.txt"
+) -> dict[str, Any]:
+    """Return what is installed by `pins`, a requirements file, as CycloneDX; raises where it doesn't name something.
+
+    Versions are those of the packages: hashes have held them to the pins, and packages may write theirs otherwise.
+    """
+    listed = {normalized(name) for name in _PIN.findall(pins)}
+    if strange := found.keys() - listed:
+        raise LookupError(f"installed, but not in {file}: {', '.join(sorted(strange))}")
+    components = []
+    for name, each in sorted(found.items()):
+        purl = f"pkg:pypi/{name}@{each.version}"
+        entry = {"type": "library", "bom-ref": purl, "name": name, "version": each.version, "purl": purl}
+        expression = license_of(each)
+        components.append(entry | ({"licenses": [{"expression": expression}]} if expression else {}))
+    root = {"type": "application", "bom-ref": file, "name": file}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": root},
+        "components": components,
+        "dependencies": [{"ref": file, "dependsOn": [each["bom-ref"] for each in components]}],
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Filter standard input to standard output, or describe what the pins of a file became."""
+    match arguments:
+        case []:
+            made = pruned(json.load(sys.stdin), installed())
+        case ["--pins", file]:
+            made = pinned(Path(file).read_text(encoding="utf-8"), installed(), file)
+        case _:
+            print("usage: sbom.py < lock.json, or sbom.py --pins FILE", file=sys.stderr)
+            return 2
+    json.dump(made, sys.stdout, indent=1)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

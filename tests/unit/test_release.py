@@ -40,7 +40,8 @@ def test_image_has_a_tag_only_when_it_is_scanned_and_signed() -> None:
 def test_what_is_published_comes_after_the_tests_and_the_plugin_last() -> None:
     for name, job in JOBS.items():
         needs = job.get("needs", [])
-        assert name == "test" or needs, name
+        assert name == "version" or needs, name
+    assert JOBS["test"]["needs"] == "version"
     assert set(JOBS["plugin"]["needs"]) == {"images", "chart", "package"}
     assert {name for name, job in JOBS.items() if "id-token" in job.get("permissions", {})} == {
         "images",
@@ -52,7 +53,7 @@ def test_what_is_published_comes_after_the_tests_and_the_plugin_last() -> None:
 @pytest.mark.parametrize("version", ["0.1.0", "9.9.9"])
 def test_notes_are_the_section_of_the_changelog(version: str, tmp_path: Path) -> None:
     (tmp_path / "CHANGELOG.md").write_text((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
-    guard = steps("test")[place("test", "CHANGELOG.md")]["run"]
+    guard = steps("version")[place("version", "CHANGELOG.md")]["run"]
     notes = re.findall(r"^awk .+$", steps("plugin")[place("plugin", "gh release")]["run"], re.MULTILINE)
     environment = {"PATH": os.environ["PATH"], "GITHUB_REF_NAME": f"v{version}"}
 

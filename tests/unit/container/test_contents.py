@@ -95,6 +95,35 @@ def test_what_the_lock_lacks_is_named() -> None:
         sbom.pruned(document(component("msgspec", "0")), {"msgspec": distribution("msgspec")})
 
 
+def test_what_a_file_of_pins_became_is_listed_by_its_package_urls() -> None:
+    found = {"msgspec": distribution("msgspec"), "pyyaml": distribution("PyYAML")}
+    pins = "".join(
+        f"{name} ; python_version > '3' \\\n    --hash=sha256:0\n"
+        for name in (
+            f"msgspec=={found['msgspec'].version}",
+            f"PyYAML[x]=={found['pyyaml'].version}",
+            "other==1",
+        )
+    )
+    made = sbom.pinned(pins, found, "pins.txt")
+    assert [each["purl"] for each in made["components"]] == [
+        f"pkg:pypi/{name}@{each.version}" for name, each in found.items()
+    ]
+    assert made["components"][0]["licenses"] == [{"expression": "BSD-3-Clause"}]
+    [edges] = made["dependencies"]
+    assert edges["dependsOn"] == [each["bom-ref"] for each in made["components"]]
+    with pytest.raises(LookupError, match=r"not in pins\.txt: msgspec"):
+        sbom.pinned("pyyaml==1\n", found, "pins.txt")
+
+
+def test_every_environment_of_the_images_has_its_bill_of_materials() -> None:
+    for name in ("Dockerfile.operator", "Dockerfile.inference"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        copied = set(re.findall(r"^COPY --from=\S+ (/opt/v\w+) /opt/v\w+$", text, re.MULTILINE))
+        assert copied
+        assert copied == set(re.findall(r"> (/opt/\w+)/sbom\.cdx\.json$", text, re.MULTILINE))
+
+
 @pytest.mark.parametrize("name", ["Dockerfile.operator", "Dockerfile.inference"])
 def test_what_a_build_copies_is_sent_to_it(name: str) -> None:
     """A file that .dockerignore holds back fails the build, after gigabytes of others."""
