@@ -4,7 +4,6 @@ A run ends with status 1 where a target is missed, or a ratio lies outside of wh
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -35,8 +34,8 @@ from bench import (
     placement,
     ppocr,
     preemption,
-    ranges,
     report,
+    running,
     scale,
     scheduler,
     server,
@@ -104,28 +103,8 @@ def main() -> int:
     unknown = set(arguments.names) - set(MEASUREMENTS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
-    missed = 0
-    for name in arguments.names or MEASUREMENTS:
-        try:
-            result = asyncio.run(MEASUREMENTS[name]())
-        except report.NotHere as error:
-            print(f"{name} isn't measured: {error}")
-            missed += name in arguments.names
-            continue
-        print(f"{name} → {report.write(result)}")
-        for row in result.rows:
-            verdict = {True: "met", False: "MISSED", None: ""}[row.met]
-            print(f"  {row.what:60} {row.value:10g} {row.unit:6} {row.target:12} {verdict}")
-            missed += row.met is False
-        name_of = report.name_of(result)
-        if arguments.range:
-            print(f"  → {ranges.add(name_of, ranges.machine_of(result), result.rows, report.today())}")
-            continue
-        known = ranges.read(name_of)
-        for what, (least, most) in known.outside(result.rows).items():
-            print(f"  OUTSIDE of {least:g} to {most:g} ({known.of}): {what}")
-            missed += 1
-    return 1 if missed else 0
+    chosen = {name: MEASUREMENTS[name] for name in arguments.names or MEASUREMENTS}
+    return running.run(chosen, required=arguments.names, adds=arguments.range)
 
 
 if __name__ == "__main__":

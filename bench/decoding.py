@@ -251,26 +251,26 @@ def _rows(samples: dict[str, Sequence[float]]) -> list[report.Row]:
                 plain = samples[f"{model} {count} rows plain{unit}"]
                 what, value = f"step of {count} rows, {model} model{words}", _ratio(plain, packed)
                 if model == "large" and not unit:
-                    rows.append(report.at_least(what, value, "x", SPEEDUP[count]))
+                    rows.append(report.at_least(what, value, "×", SPEEDUP[count]))
                 else:
-                    rows.append(report.plain(what, value, "x"))
+                    rows.append(report.plain(what, value, "×"))
     if SERVED_PAIRS:
         served = _ratio(samples["served packed"], samples["served plain"])
         rows += [
-            report.at_least(f"tokens a second, {PAGES} pages at once, served", served, "x", SERVED),
+            report.at_least(f"tokens a second, {PAGES} pages at once, served", served, "×", SERVED),
             report.plain("… packed", report.median(samples["served packed"]), "1/s"),
             report.plain("… plain", report.median(samples["served plain"]), "1/s"),
             report.plain(
                 "… a CPU second",
                 _ratio(samples["served packed, a CPU second"], samples["served plain, a CPU second"]),
-                "x",
+                "×",
             ),
         ]
     rows.append(
         report.plain("restore with packing, large model", report.median(samples["large restore"]), "s")
     )
     copies, weights = samples["large packed bytes"]
-    rows.append(report.plain("memory of the copies, of the weights'", copies / weights, "x"))
+    rows.append(report.plain("memory of the copies, of the weights'", copies / weights, "×"))
     return rows
 
 

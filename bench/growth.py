@@ -41,6 +41,18 @@ class Cost:
     """MiB that are resident."""
 
 
+def _costs(cost: Cost) -> list[report.Row]:
+    size = f"{cost.resources} resources"
+    return [
+        report.plain(f"{size}: CPU of the bring-up", cost.bring_up, "s"),
+        report.plain(f"{size}: CPU of a restart", cost.start, "s"),
+        report.plain(f"{size}: CPU at rest", cost.rest, "% of a core"),
+        report.plain(f"{size}: CPU of a policy's change", cost.policy, "s"),
+        report.plain(f"{size}: policy → applied in all", cost.policy_time, "s"),
+        report.plain(f"{size}: resident memory", cost.memory, "MiB"),
+    ]
+
+
 async def measure() -> report.Result:
     scale.end_in_order()
     found: list[Cost] = []
@@ -54,18 +66,7 @@ async def measure() -> report.Result:
         "time of a policy": [(each.resources, each.policy_time) for each in found],
         "memory": [(each.resources, each.memory) for each in found],
     }
-    rows = [
-        report.plain(f"{each.resources} resources: {what}", value, unit)
-        for each in found
-        for what, value, unit in (
-            ("CPU of the bring-up", each.bring_up, "s"),
-            ("CPU of a restart", each.start, "s"),
-            ("CPU at rest", each.rest, "% of a core"),
-            ("CPU of a policy's change", each.policy, "s"),
-            ("policy → applied in all", each.policy_time, "s"),
-            ("resident memory", each.memory, "MiB"),
-        )
-    ]
+    rows = [row for each in found for row in _costs(each)]
     for name, points in lines.items():
         power = plots.exponent(points)
         if not math.isnan(power):

@@ -193,7 +193,7 @@ def _rows(model: str, life: Life) -> list[report.Row]:
     most = max(each.wakes for state in STATES for each in life.states[state])
     return [
         *rows,
-        report.at_most(f"{model}: wake-ups at rest, the most in any state", most, "/s", 5),
+        report.at_most(f"{model}: wake-ups at rest, the most in any state", most, "1/s", 5),
         *(
             report.plain(f"{model}: {what}, median", report.median(seconds) * 1000, "ms")
             for what, seconds in (

@@ -281,7 +281,7 @@ async def _speed(rows: list[report.Row]) -> None:
     rows += (
         report.plain(f"{PAGES} pages by `read`, PP-OCR", single, "1/s"),
         report.plain(f"{PAGES} pages as a job, PP-OCR", together, "1/s"),
-        report.at_least("job against `read`, PP-OCR", together / single, "x", SPEEDUP),
+        report.at_least("job against `read`, PP-OCR", together / single, "×", SPEEDUP),
     )
 
 
@@ -304,7 +304,7 @@ async def _speed_of_vlm(rows: list[report.Row]) -> None:
     rows += (
         report.plain(f"{VLM_PAGES} pages by requests, a tiny vision-language model", single, "1/s"),
         report.plain(f"{VLM_PAGES} pages as a job, a tiny vision-language model", together, "1/s"),
-        report.plain("job against requests, a tiny vision-language model", together / single, "x"),
+        report.plain("job against requests, a tiny vision-language model", together / single, "×"),
     )
 
 
@@ -323,9 +323,9 @@ async def _growth(rows: list[report.Row]) -> None:
     short, long = peaks
     rows += (
         report.at_most(
-            f"server, {LONG} pages against {SHORT}", long.server_bytes / short.server_bytes, "x", GROWTH
+            f"server, {LONG} pages against {SHORT}", long.server_bytes / short.server_bytes, "×", GROWTH
         ),
-        report.at_most(f"all, {LONG} pages against {SHORT}", long.all_bytes / short.all_bytes, "x", GROWTH),
+        report.at_most(f"all, {LONG} pages against {SHORT}", long.all_bytes / short.all_bytes, "×", GROWTH),
     )
 
 

@@ -158,7 +158,7 @@ def _rows(found: Mapping[str, Sequence[Resting]]) -> list[report.Row]:
         ),
         *(report.plain(what, mib(what), "MiB") for what in sorted(found)),
         *(
-            report.plain(what, report.median([each.wakes for each in found[what]]), "wake-ups/s")
+            report.plain(f"{what}: wake-ups", report.median([each.wakes for each in found[what]]), "1/s")
             for what in sorted(found)
         ),
     ]

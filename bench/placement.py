@@ -337,8 +337,8 @@ async def measure() -> report.Result:
             report.plain(
                 "the same with the books made for the choice, p50", report.median(costs.rebuilt), "ms"
             ),
-            report.at_most("kept of one of 10,000 pods of others", kept, "bytes", 1024),
-            report.plain("such a pod on the wire", wire, "bytes"),
+            report.at_most("kept of one of 10,000 pods of others", kept, "B", 1024),
+            report.plain("such a pod on the wire", wire, "B"),
             report.plain("peak while 10,000 of them are listed", peak, "MiB"),
             report.plain("CPU time of reading 500 of our pods", _read(observed.pod, ours), "ms"),
             report.plain(

@@ -25,7 +25,7 @@ SLACK: Final = 1.0
 """Share of the spread by which a figure may lie outside."""
 LEAST_SLACK: Final = 0.02
 """Share of the figure by which it may where it has any spread at all: five runs can be near each other by chance."""
-UNITS: Final = ("×", "%")
+UNITS: Final[tuple[report.Unit, ...]] = ("×", "%")
 """Of figures that mean the same on another machine."""
 ROUNDED: Final = 1e-4
 """Figures are written with four decimals."""

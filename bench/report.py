@@ -11,13 +11,26 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 RESULTS: Final = Path(__file__).parent / "results"
 PACKAGES: Final = (
     *("ocr-operator", "kopf", "kubernetes", "aiohttp", "rapidocr", "onnxruntime", "torch", "transformers"),
     *("huggingface-hub", "hf-xet", "httpx2"),
 )
+
+
+# fmt: off
+Unit = Literal[
+    "×", "%",  # of figures that mean the same on another machine (`ranges`)
+    "s", "ms", "min", "h", "ms a page",
+    "B", "MiB", "MB", "MB/s", "GB/s", "1/s",
+    "", "of 1", "% of a core",
+    "asks", "calls", "events", "kills", "leases", "lines", "moves", "pages", "requests", "states", "times",
+    "wakes", "writes",
+]
+# fmt: on
+"""Word for what a figure counts in: one for each unit, since rows are chosen by it."""
 
 
 class NotHere(Exception):
@@ -28,7 +41,7 @@ class NotHere(Exception):
 class Row:
     what: str
     value: float
-    unit: str
+    unit: Unit
     target: str = ""
     met: bool | None = None
 
@@ -45,15 +58,15 @@ class Result:
     """What of its size isn't the usual one, such as `5000-pods`: it stands beside the usual one."""
 
 
-def at_most(what: str, value: float, unit: str, limit: float) -> Row:
+def at_most(what: str, value: float, unit: Unit, limit: float) -> Row:
     return Row(what, round(value, 4), unit, f"≤ {limit:g} {unit}", value <= limit)
 
 
-def at_least(what: str, value: float, unit: str, limit: float) -> Row:
+def at_least(what: str, value: float, unit: Unit, limit: float) -> Row:
     return Row(what, round(value, 4), unit, f"≥ {limit:g} {unit}", value >= limit)
 
 
-def plain(what: str, value: float, unit: str) -> Row:
+def plain(what: str, value: float, unit: Unit) -> Row:
     return Row(what, round(value, 4), unit)
 
 
@@ -110,8 +123,8 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
-def write(result: Result) -> Path:
-    """`bench/results/<name>.json`; the newest run replaces the one before. What was measured on a GPU has a name of
+def write(result: Result, folder: Path = RESULTS) -> Path:
+    """Write `<name>.json`; the newest run replaces the one before. What was measured on a GPU has a name of
     its own, `<name>-gpu`, so that it stands beside the same measurement of a CPU."""
     name = name_of(result)
     body = {
@@ -124,7 +137,7 @@ def write(result: Result) -> Path:
         "rows": [asdict(row) for row in result.rows],
         "samples": {key: [round(value, 5) for value in values] for key, values in result.samples.items()},
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     return path

@@ -40,7 +40,7 @@ COPIES: Final = ("aten::copy_", "aten::_to_copy", "aten::clone")
 """How a profiler calls them; what goes over a link it calls `Memcpy …`."""
 
 
-def at_least(what: str, value: float, unit: str, limit: float) -> report.Row:
+def at_least(what: str, value: float, unit: report.Unit, limit: float) -> report.Row:
     return report.Row(what, round(value, 4), unit, f"≥ {limit:g} {unit}", value >= limit)
 
 
