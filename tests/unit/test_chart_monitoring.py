@@ -243,6 +243,14 @@ def test_pod_monitor_finds_the_pods_that_the_operator_makes(render: Render, name
     assert {each["port"] for each in monitor["podMetricsEndpoints"]} <= ports
 
 
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector with the operator In, at most, selects a pod."""
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        each["operator"] == "In" and labels.get(each["key"]) in each["values"]
+        for each in selector.get("matchExpressions", ())
+    )
+
+
 @pytest.mark.cluster
 def test_network_policies_let_the_operator_clients_and_scrapers_in(render: Render) -> None:
     scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
@@ -263,7 +271,7 @@ def test_network_policies_let_the_operator_clients_and_scrapers_in(render: Rende
     assert rule["ports"] == [{"port": pod["spec"]["containers"][0]["ports"][0]["name"], "protocol": "TCP"}]
     operator, helpers, *others = rule["from"]
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ocr-system"}
-    assert operator["podSelector"]["matchLabels"].items() <= labels.items()
+    assert selects(operator["podSelector"], labels)
     assert helpers["podSelector"] == made["spec"]["podSelector"], "pods read pages for each other"
     assert others == [scraper, {"podSelector": {}}]
     assert made["spec"]["policyTypes"] == own["policyTypes"] == ["Ingress"]
@@ -279,3 +287,75 @@ def test_network_policies_of_pods_are_where_they_are_asked_for(render: Render) -
     assert found[1]["spec"]["ingress"][0]["from"][2:] == [client]
     alone = [each for each in render(networkPolicy=ON) if each["kind"] == "NetworkPolicy"]
     assert [each["metadata"]["namespace"] for each in alone] == ["ocr-system"]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("scrapers", [[], [{"ipBlock": {"cidr": "10.0.0.0/8"}}]])
+def test_exporter_is_reached_by_the_operator_and_scrapers(
+    render: Render, scrapers: list[dict[str, Any]]
+) -> None:
+    documents = render(networkPolicy=ON | {"scrapers": scrapers}, gpuExporter=ON)
+    policy = only(documents, "NetworkPolicy", "ocr-operator-gpu-exporter")["spec"]
+    pod = only(documents, "DaemonSet")["spec"]["template"]
+    assert selects(policy["podSelector"], pod["metadata"]["labels"])
+    [rule] = policy["ingress"]
+    assert [each["port"] for each in rule["ports"]] == [pod["spec"]["containers"][0]["ports"][0]["name"]]
+    operator = only(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert ("from" in rule) == bool(scrapers), "without scrapers it is as open as the operator's own port"
+    if scrapers:
+        first, *others = rule["from"]
+        assert selects(first["podSelector"], operator)
+        assert others == scrapers
+
+
+@pytest.mark.cluster
+def test_pod_of_helm_test_is_let_in_and_is_no_pod_of_the_operator(render: Render, tmp_path: Path) -> None:
+    documents = render(watchNamespaces=["invoices"], networkPolicy=ON)
+    labels = only(charts.hooks(tmp_path, {}), "Pod")["metadata"]["labels"]
+    inference = only(documents, "NetworkPolicy", "ocr-operator-inference")["spec"]
+    assert selects(inference["ingress"][0]["from"][0]["podSelector"], labels)
+    for selector in (
+        only(documents, "NetworkPolicy", "ocr-operator")["spec"]["podSelector"],
+        only(documents, "Deployment")["spec"]["selector"],
+        only(documents, "PodDisruptionBudget")["spec"]["selector"],
+        {"matchLabels": only(documents, "Service")["spec"]["selector"]},
+    ):
+        assert not selects(selector, labels)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"networkPolicy": ON}, True),
+        ({"networkPolicy": ON | {"namespaces": ["a"]}}, False),
+        ({"networkPolicy": ON, "watchNamespaces": ["a"]}, False),
+        ({}, False),
+    ],
+)
+def test_notes_say_where_no_inference_pod_has_a_policy(
+    values: dict[str, Any], said: bool, tmp_path: Path
+) -> None:
+    done = charts.run(tmp_path, "install", "o", str(CHART), "--dry-run=client", values=values)
+    assert done.returncode == 0, done.stderr
+    assert ("protects no inference pod" in done.stdout.split("\nNOTES:\n")[1]) is said
+
+
+@pytest.mark.cluster
+def test_resources_chart_brings_the_policy_of_its_namespace(render: Render, tmp_path: Path) -> None:
+    """The same as the operator's chart would make there."""
+    client = {"podSelector": {"matchLabels": {"app": "intake"}}}
+    chart = CHART.parent / "ocr-resources"
+    for peers in ({}, {"clients": [client], "scrapers": [client]}):
+        [made] = charts.render(tmp_path, {"networkPolicy": ON | peers}, chart=chart)
+        documents = render(networkPolicy=ON | {"namespaces": ["ocr-system"]} | peers)
+        theirs = only(documents, "NetworkPolicy", "ocr-operator-inference")
+        assert made["metadata"]["namespace"] == theirs["metadata"]["namespace"]
+        [ours], [rule] = made["spec"]["ingress"], theirs["spec"]["ingress"]
+        assert {**made["spec"], "ingress": ()} == {**theirs["spec"], "ingress": ()}
+        assert (ours["ports"], ours["from"][1:]) == (rule["ports"], rule["from"][1:])
+        operator, caller = ours["from"][0], only(charts.hooks(tmp_path, {}), "Pod")
+        assert operator["namespaceSelector"] == rule["from"][0]["namespaceSelector"]
+        for pod in (only(documents, "Deployment")["spec"]["template"], caller):
+            assert selects(operator["podSelector"], pod["metadata"]["labels"])
+    assert charts.render(tmp_path, {"networkPolicy": None}, chart=chart) == []

@@ -56,6 +56,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* What selects the pods that call inference pods: the operator's, and that of `helm test`. */}}
+{{- define "ocr-operator.callers" -}}
+matchLabels:
+  app.kubernetes.io/name: {{ include "ocr-operator.name" . }}
+  app.kubernetes.io/instance: {{ .Release.Name }}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: [operator, selftest]
+{{- end }}
+
 {{/* What selects the pods of our own GPU exporter: the operator looks for the name. */}}
 {{- define "ocr-operator.exporterSelectorLabels" -}}
 app.kubernetes.io/name: ocr-gpu-exporter
