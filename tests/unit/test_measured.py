@@ -3,7 +3,10 @@
 import json
 import re
 
+import pytest
+
 from tests.support.paths import ROOT
+from tests.support.quotes import QUOTES, README, Quote
 
 ROW = re.compile(r"^\| ([^|]+?) \| (\d\.\d{3} \|.*) \|$", re.MULTILINE)
 READERS = ("ours", "rapidocr", "docling")
@@ -44,3 +47,21 @@ def test_the_library_is_measured_as_its_page_says() -> None:
     assert said["an offload, median"] == " | ".join(
         f"{each} ms" for each in both("an offload, median", "{:,.0f}")
     )
+
+
+@pytest.mark.parametrize("quote", QUOTES, ids=[f"{quote.page}: {quote.text}" for quote in QUOTES])
+def test_pages_quote_results_as_they_are(quote: Quote) -> None:
+    page = (ROOT / quote.page).read_text(encoding="utf-8")
+    assert page.count(quote.said) == 1, f"{quote.page} doesn't have, or twice: {quote.said}"
+
+
+def test_each_figure_of_the_readme_has_a_result_and_a_miss_is_called_so() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Measured")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert rows
+    for row in rows:
+        quotes = [quote for quote in README if quote.said in row]
+        assert len(quotes) == 1, row
+        missed = any(figure.missed for figure in quotes[0].figures)
+        assert not missed or "a miss" in row, row
