@@ -18,6 +18,7 @@ from kubectl_ocr.objects.reading import T
 from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.output import emit, paint
 from kubectl_ocr.views import doctor as view
+from kubectl_ocr.views.facts import Facts, Unknown
 from ocr_wire import names
 from ocr_wire.checked import Invalid
 
@@ -48,7 +49,7 @@ async def doctor(options: Options, cluster: Cluster) -> None:
         raise Failure(f"problems: {names_}", Exit.FAILED)
 
 
-async def _facts(cluster: Cluster) -> view.Facts:
+async def _facts(cluster: Cluster) -> Facts:
     namespace = await cluster.namespace()
     here = f"--namespace={namespace}"
     asked: dict[str, Awaitable[Any]] = {
@@ -76,14 +77,28 @@ async def _facts(cluster: Cluster) -> view.Facts:
         del failed["resources"]
     if "runtime_classes" in facts:
         facts["runtime_classes"] = [each.metadata.name for each in facts["runtime_classes"]]
-    known = view.Facts(namespace=namespace, version=_version(), now=datetime.now(UTC), **facts)
+    known = Facts(namespace=namespace, version=_version(), now=datetime.now(UTC), **facts)
     if (operator := known.operator()) is not None:
         more, why = await _of_operator(cluster, operator, known.now)
         facts |= more
         if why is not None:
             failed["metrics"] = why
-    unknown = {check: str(why) for name, why in failed.items() for check in _NEEDED_BY.get(name, ())}
-    return view.Facts(namespace=namespace, version=known.version, now=known.now, unknown=unknown, **facts)
+    unknown = {
+        check: _unknown(name, why, known.operator())
+        for name, why in failed.items()
+        for check in _NEEDED_BY.get(name, ())
+    }
+    return Facts(namespace=namespace, version=known.version, now=known.now, unknown=unknown, **facts)
+
+
+def _unknown(fact: str, why: BaseException, operator: Deployment | None) -> Unknown:
+    """Return what is said of a fact that couldn't be had: rights are named only where they are what is missing."""
+    if isinstance(why, Failure) and why.status is Exit.NOT_ALLOWED:
+        return Unknown(str(why))
+    if fact == "metrics" and operator is not None:
+        place = f"-n {operator.metadata.namespace} deployment/{operator.metadata.name}"
+        return Unknown(str(why), f"kubectl logs {place}")
+    return Unknown(str(why), "the same command again; if it stays so, kubectl get of the same says more")
 
 
 def _is_installed(definitions: Sequence[Definition] | None) -> bool:
@@ -101,7 +116,8 @@ async def _of_operator(
         if name:
             facts["leader"] = lease = await _lease(cluster, space, name)
             holder = lease.held(now) if lease is not None else ""
-        facts["metrics"] = await _metrics(cluster, operator.metadata.namespace, holder.rpartition("/")[2])
+        if not operator.variable(view.GUARD):
+            facts["metrics"] = await _metrics(cluster, operator.metadata.namespace, holder.rpartition("/")[2])
     except Failure as failure:
         return facts, failure
     return facts, None

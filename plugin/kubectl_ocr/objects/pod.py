@@ -46,6 +46,8 @@ class _ContainerState(Part, frozen=True):
 
 class ContainerStatus(Part, frozen=True):
     name: str
+    image_id: Annotated[str, msgspec.Meta(max_length=4096)] = msgspec.field(name="imageID", default="")
+    """Digest of its image; empty until the node has it."""
     state: _ContainerState = _ContainerState()
 
 

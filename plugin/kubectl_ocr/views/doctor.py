@@ -1,28 +1,34 @@
 """`kubectl ocr doctor`: what keeps OcrDeployments from working in this cluster. A pure function of what was read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
 from kubectl_ocr import text
-from kubectl_ocr.objects.cluster import Definition, Deployment, Lease, Node
-from kubectl_ocr.objects.pod import Pod
+from kubectl_ocr.objects.cluster import Deployment
 from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.text import Cell, Item
+from kubectl_ocr.views.facts import Facts, watches
 from ocr_wire import definitions as schemas
 from ocr_wire import names
 
 Level = Literal["ok", "warning", "problem"]
 
 HEADER: Final = ("CHECK", "RESULT", "WHAT")
+UNPUBLISHED: Final = "ghcr.io/ocr-operator/"
+"""Where the chart's defaults have images, which nobody has pushed there."""
+GUARD: Final = "OCR_OPERATOR_METRICS_TOKEN_FILE"
+"""Variable of an operator whose `/metrics` asks for a token."""
 INSTALL: Final = "helm upgrade --install ocr-operator charts/ocr-operator -n ocr-system --create-namespace"
 _STYLES: Final = {"ok": text.GOOD, "warning": text.WARM, "problem": text.BAD}
 _PULLS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _WAITS: Final = frozenset(
     {"CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+)
+_PUSH: Final = (
+    "images aren't published: make push REGISTRY=…, with ONLY=cuda for engine transformers, and set "
+    "inferenceImage of the chart; for a private registry its imagePullSecrets"
 )
 _SHOWN: Final = 3
 
@@ -44,44 +50,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return any(each.level == "problem" for each in self.checks)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """Answers of the cluster. None is what couldn't be read; `unknown` says why, by the check that needs it."""
-
-    namespace: str
-    version: str
-    now: datetime
-    definitions: Sequence[Definition] | None = None
-    operators: Sequence[Deployment] | None = None
-    leader: Lease | None = None
-    owner: Lease | None = None
-    nodes: Sequence[Node] | None = None
-    runtime_classes: Sequence[str] | None = None
-    resources: Sequence[Resource] | None = None
-    pods: Sequence[Pod] | None = None
-    metrics: Mapping[str, float] | None = None
-    """Sums of the operator's own metrics, by name and labels as they are exposed."""
-    unknown: Mapping[str, str] = field(default_factory=dict)
-
-    def operator(self) -> Deployment | None:
-        """Return the operator of this namespace: its owner, else the only one that would watch it."""
-        found = [each for each in self.operators or () if watches(each, self.namespace)]
-        holder = "/".join(self.owner.held(self.now).split("/")[:2]) if self.owner is not None else ""
-        return next((each for each in found if each.full_name == holder), found[0] if found else None)
-
-
-def watches(operator: Deployment, namespace: str) -> bool:
-    watched = operator.variable("OCR_OPERATOR_WATCH_NAMESPACES")
-    return not watched or namespace in [each.strip() for each in watched.split(",")]
-
-
 def report(facts: Facts) -> Report:
     """Return the results of all checks."""
     checks = []
     for name, check in CHECKS.items():
-        if name in facts.unknown:
-            way_out = "docs/kubectl-plugin.md lists the rights that this command uses"
-            found = Check(check=name, level="warning", message=facts.unknown[name], way_out=way_out)
+        if (why := facts.unknown.get(name)) is not None:
+            found = Check(check=name, level="warning", message=text.clean(why.message), way_out=why.way_out)
         else:
             level, message, way_out = check(facts)
             found = Check(check=name, level=level, message=text.clean(message), way_out=way_out)
@@ -208,9 +182,9 @@ def _runtime_class(facts: Facts) -> _Found:
     return "ok", f"there are {_some(sorted(there))}" if there else "none is needed here", ""
 
 
-def _load(facts: Facts) -> _Found:
-    operator = facts.operator()
-    if operator is not None and operator.variable("OCR_OPERATOR_CLUSTER_ACCESS") == "none":
+def _unread(facts: Facts, operator: Deployment) -> _Found | None:
+    """Return what is said of an operator whose metrics say nothing, or not to this command; None for all others."""
+    if operator.variable("OCR_OPERATOR_CLUSTER_ACCESS") == "none":
         if refused := [each.metadata.name for each in _wants(facts, "shared")]:
             message = f"the operator reads no nodes, and refuses gpu.sharing: shared of {_some(refused)}"
             way_out = (
@@ -218,6 +192,20 @@ def _load(facts: Facts) -> _Found:
             )
             return "problem", message, way_out
         return "ok", "counts for nothing: the operator reads no nodes, and leaves GPUs to the scheduler", ""
+    if operator.variable(GUARD) and any(each.gpus for each in facts.nodes or ()):
+        message = "the operator's /metrics asks for a token, which this command doesn't read"
+        return (
+            "warning",
+            message,
+            "ask Prometheus for ocr_operator_gpus: the GPUs whose load the operator reads",
+        )
+    return None
+
+
+def _load(facts: Facts) -> _Found:
+    operator = facts.operator()
+    if operator is not None and (said := _unread(facts, operator)) is not None:
+        return said
     found = facts.metrics or {}
     gpus = int(found.get("ocr_operator_gpus", 0))
     failed = found.get('ocr_operator_scrapes_total{result="failed"}', 0)
@@ -247,16 +235,23 @@ def _states(facts: Facts, reasons: frozenset[str]) -> Iterator[str]:
 
 def _images(facts: Facts) -> _Found:
     if bad := list(_states(facts, _PULLS)):
-        way_out = (
-            "images aren't published: make push REGISTRY=…, with ONLY=cuda for engine transformers, and set "
-            "inferenceImage of the chart; for a private registry its imagePullSecrets"
-        )
-        return "problem", _some(bad, "; "), way_out
-    servers = (
-        each for pod in facts.pods or () for each in pod.spec.containers if each.name == names.CONTAINER
-    )
-    images = {each.image for each in servers if each.image}
-    return "ok", f"pulled: {_some(sorted(images))}" if images else "no pods yet", ""
+        return "problem", _some(bad, "; "), _PUSH
+    pulled: set[str] = set()
+    others: set[str] = set()
+    for pod in facts.pods or ():
+        there = {each.name for each in pod.status.container_statuses if each.image_id}
+        for each in pod.spec.containers:
+            if each.name == names.CONTAINER and each.image:
+                (pulled if each.name in there else others).add(each.image)
+    said = [f"pulled: {_some(sorted(pulled))}"] if pulled else []
+    if waiting := others - pulled:
+        said.append(f"no node of these pods has {_some(sorted(waiting))} yet")
+    operator = facts.operator()
+    default = operator.variable("OCR_OPERATOR_INFERENCE_IMAGE") if operator is not None else ""
+    if not facts.pods:
+        said.append("no pods yet" + (f", which would pull {default}" if default else ""))
+    doubtful = [each for each in waiting or {default} if not pulled and each.startswith(UNPUBLISHED)]
+    return ("warning", "; ".join(said), _PUSH) if doubtful else ("ok", "; ".join(said), "")
 
 
 def _pods(facts: Facts) -> _Found:

@@ -21,6 +21,7 @@ from kubectl_ocr.objects.pod import Pod
 from kubectl_ocr.objects.reading import T
 from kubectl_ocr.objects.resource import Resource
 from kubectl_ocr.views import doctor
+from kubectl_ocr.views.facts import RIGHTS, Facts, Unknown
 from ocr_wire import names
 from ocr_wire.checked import Invalid
 from tests.support import paths
@@ -58,9 +59,18 @@ OLDER = {"type": "object"}
 
 
 def operator(
-    *, ready: int = 2, wanted: int = 2, watched: str = "", name: str = "ocr-operator", access: str = ""
+    *,
+    ready: int = 2,
+    wanted: int = 2,
+    watched: str = "",
+    name: str = "ocr-operator",
+    access: str = "",
+    image: str = "",
+    token: str = "",
 ) -> Deployment:
     env = [
+        *([{"name": "OCR_OPERATOR_INFERENCE_IMAGE", "value": image}] if image else []),
+        *([{"name": doctor.GUARD, "value": token}] if token else []),
         *([{"name": "OCR_OPERATOR_CLUSTER_ACCESS", "value": access}] if access else []),
         {"name": "OCR_OPERATOR_LEASE", "value": f"ocr-system/{name}-leader"},
         *([{"name": "OCR_OPERATOR_WATCH_NAMESPACES", "value": watched}] if watched else []),
@@ -112,20 +122,24 @@ def resource(name: str = "invoices", degraded: tuple[str, str] | None = None, **
     )
 
 
-def pod(name: str = "invoices-1", waiting: str = "", *, message: str = "") -> Pod:
+def pod(
+    name: str = "invoices-1", waiting: str = "", *, message: str = "", image: str = IMAGE, there: bool = True
+) -> Pod:
     state = {"waiting": {"reason": waiting, "message": message}} if waiting else {"running": {}}
     return made(
         Pod,
         metadata={"name": name, "labels": {names.LABEL_DEPLOYMENT: "invoices"}},
-        spec={"containers": [{"name": names.CONTAINER, "image": IMAGE}]},
+        spec={"containers": [{"name": names.CONTAINER, "image": image}]},
         status={
             "conditions": [{"type": "Ready", "status": "False" if waiting else "True"}],
-            "containerStatuses": [{"name": names.CONTAINER, "state": state}],
+            "containerStatuses": [
+                {"name": names.CONTAINER, "state": state, "imageID": f"{image}@sha256:1" if there else ""}
+            ],
         },
     )
 
 
-def facts(**change: Any) -> doctor.Facts:
+def facts(**change: Any) -> Facts:
     """A cluster in which all is well."""
     good: dict[str, Any] = {
         "namespace": "default",
@@ -141,7 +155,7 @@ def facts(**change: Any) -> doctor.Facts:
         "pods": [pod()],
         "metrics": {"ocr_operator_gpus": 4.0, 'ocr_operator_scrapes_total{result="read"}': 80.0},
     }
-    return doctor.Facts(**(good | change))
+    return Facts(**(good | change))
 
 
 def told(check: str, **change: Any) -> doctor.Check:
@@ -276,15 +290,60 @@ def test_what_nothing_here_needs_is_no_problem(check: str, change: dict[str, Any
 
 
 def test_what_cannot_be_read_is_a_warning_and_the_other_checks_are_made() -> None:
-    found = told("devices", nodes=None, unknown={"devices": "you (eve) may not list nodes"})
+    why = Unknown("you (eve) may not list nodes")
+    found = told("devices", nodes=None, unknown={"devices": why})
     assert (found.level, found.message) == ("warning", "you (eve) may not list nodes")
+    assert found.way_out == RIGHTS
+
+
+def creating(image: str = IMAGE) -> Pod:
+    """A pod whose image its node doesn't have yet."""
+    return pod("invoices-2", waiting="ContainerCreating", image=image, there=False)
+
+
+@pytest.mark.parametrize(
+    ("pods", "said"),
+    [
+        ([pod()], f"pulled: {IMAGE}"),
+        ([creating()], f"no node of these pods has {IMAGE} yet"),
+        ([pod(waiting="ContainerCreating")], f"pulled: {IMAGE}"),
+        ([pod(), creating()], f"pulled: {IMAGE}"),
+        ([pod(), creating("x/y")], f"pulled: {IMAGE}; no node of these pods has x/y yet"),
+    ],
+)
+def test_image_counts_as_pulled_where_a_node_has_it(pods: list[Pod], said: str) -> None:
+    found = told("images", pods=pods)
+    assert (found.level, found.message, found.way_out) == ("ok", said, "")
+
+
+DEFAULT = f"{doctor.UNPUBLISHED}ocr-inference:{VERSION}"
+
+
+@pytest.mark.parametrize("pods", [[], [creating(DEFAULT)]])
+def test_default_image_that_nobody_has_pulled_yet_is_doubtful(pods: list[Pod]) -> None:
+    owner = operator(image=DEFAULT)
+    found = told("images", pods=pods, operators=[owner])
+    assert (found.level, DEFAULT in found.message) == ("warning", True)
+    assert "make push" in found.way_out
+    assert told("images", operators=[owner], pods=[pod(image=DEFAULT)]).level == "ok"
+    values = (paths.ROOT / "charts" / "ocr-operator" / "values.yaml").read_text(encoding="utf-8")
+    assert f"repository: {doctor.UNPUBLISHED}ocr-inference\n" in values
+
+
+def test_metrics_that_ask_for_a_token_are_no_matter_of_rights() -> None:
+    owner = operator(token="/var/run/metrics/token")
+    found = told("GPU load", metrics=None, operators=[owner])
+    assert (found.level, "asks for a token" in found.message) == ("warning", True)
+    assert "ocr_operator_gpus" in found.way_out
+    assert told("GPU load", metrics=None, operators=[owner], nodes=[node(gpus=0)]).level == "ok"
+    assert doctor.GUARD in (paths.ROOT / "charts/ocr-operator/templates/_env.tpl").read_text("utf-8")
 
 
 def test_every_check_has_its_row_on_the_page_and_the_page_shows_the_table() -> None:
     page = (paths.DOCS / "kubectl-plugin.md").read_text()
     section = page.split("\n## doctor\n")[1].split("\n## ")[0]
     assert [name for name in doctor.CHECKS if f"\n| `{name}` | " not in section] == []
-    shown = doctor.render(doctor.report(facts(pods=[pod(waiting="ImagePullBackOff")])))
+    shown = doctor.render(doctor.report(facts(pods=[pod(waiting="ImagePullBackOff", there=False)])))
     assert f"$ kubectl ocr doctor\n{shown}\n```" in section, f"docs/kubectl-plugin.md should show:\n{shown}"
 
 
@@ -382,6 +441,34 @@ async def test_metrics_that_cannot_be_read_are_a_warning(
         await command.doctor(Options(command="doctor", output="json"), kubectl.cluster)
     load = next(each for each in json.loads(capsys.readouterr().out)["checks"] if each["check"] == "GPU load")
     assert (load["level"], "metrics can't be read" in load["message"]) == ("warning", True)
+    assert load["wayOut"] == "kubectl logs -n ocr-system deployment/ocr-operator"
+
+
+async def test_metrics_behind_a_token_are_not_asked_for(kubectl: Fake) -> None:
+    env = [{"name": doctor.GUARD, "value": "/t"}]
+    deployment = {
+        "metadata": {"name": "ocr-operator", "namespace": "ocr-system"},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "o", "env": env}]}}},
+        "status": {"readyReplicas": 1},
+    }
+    kubectl.answers("get deployments.apps", raw("Deployment", deployment))
+    await command.doctor(Options(command="doctor"), kubectl.cluster)
+    assert not [call for call in kubectl.calls() if "port-forward" in call]
+
+
+async def test_right_that_is_missing_has_the_rights_as_its_way_out(
+    kubectl: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubectl.answers(
+        "get nodes",
+        err='(Forbidden): User "eve" cannot list resource "nodes" in API group "" at the cluster scope',
+    )
+    kubectl.answers("get runtimeclasses.node.k8s.io", err="Error from server (InternalError): etcd is slow")
+    kubectl.answers("port-forward", err="error: unable to forward")
+    await command.doctor(Options(command="doctor", output="json"), kubectl.cluster)
+    ways = {each["check"]: each["wayOut"] for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert ways["labels"] == RIGHTS
+    assert "again" in ways["runtime class"]
 
 
 async def test_a_cluster_that_cannot_be_reached_has_no_report(kubectl: Fake) -> None:
