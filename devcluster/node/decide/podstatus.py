@@ -119,10 +119,12 @@ def _only(address: str) -> list[Json]:
 
 
 def _container(view: View) -> Json:
+    # As a kubelet has it: by the runtime's word, so only once there was a container of the image.
+    made = view.last is not None or not isinstance(view.state, Waiting)
     result: Json = {
         "name": view.container.name,
         "image": view.container.image,
-        "imageID": "",
+        "imageID": view.container.image if made else "",
         "restartCount": view.restarts,
         "ready": view.ready,
         "started": view.started,

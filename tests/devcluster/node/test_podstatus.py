@@ -69,7 +69,7 @@ def test_running_and_ready() -> None:
         {
             "name": "c",
             "image": "i",
-            "imageID": "",
+            "imageID": "i",
             "containerID": "process://7-0",
             "restartCount": 0,
             "ready": True,
@@ -84,8 +84,14 @@ def test_crash_loop_shows_waiting_and_the_last_end() -> None:
     status = podstatus.build(seen, NOW)["containerStatuses"][0]
     assert status["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 2s"}}
     assert status["lastState"]["terminated"]["exitCode"] == 3
+    assert status["imageID"] == "i", "there was a container of it"
     assert podstatus.phase(seen) == "Running"
     assert conditions(seen)["Ready"] == ("False", "ContainersNotReady")
+
+
+def test_image_is_there_once_a_container_was_made_of_it() -> None:
+    waiting = podstatus.build(observe(make_view(Waiting("ContainerCreating"))), NOW)["containerStatuses"][0]
+    assert waiting["imageID"] == ""
 
 
 def test_phase_follows_the_containers() -> None:
