@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ocr_inference import __version__, errors
+from ocr_inference import __version__, errors, families
 from ocr_inference.api import admission, appkeys, forms, middleware, origins, routes
 from ocr_inference.api.bodies import Bodies
 from ocr_inference.api.control.latest_state import LatestState
@@ -35,7 +35,7 @@ from ocr_inference.config.settings import (
 )
 from ocr_inference.connections import files, limits, listening
 from ocr_inference.connections.owner import Connections
-from ocr_inference.connections.phases import Phase
+from ocr_inference.connections.phases import Ending, Phase
 from ocr_inference.device import choosing, gpu, memory_accounting
 from ocr_inference.documents.places import Places
 from ocr_inference.engines import unusable
@@ -45,6 +45,7 @@ from ocr_inference.jobs.owner import Jobs
 from ocr_inference.manager import counting
 from ocr_inference.manager.manager import Elsewhere, Manager, nowhere
 from ocr_inference.metrics import Metrics
+from ocr_inference.scheduling import memory_ladder
 from ocr_inference.workers.forkservers import Forkservers
 from ocr_wire import engines, names
 
@@ -112,6 +113,8 @@ def _connections(runner: web.AppRunner, bounds: limits.Limits, metrics: Metrics)
         ended=lambda ending: metrics.connections_ended.labels(ending).inc(),
     )
     metrics.connections_limit.set(bounds.ordinary)
+    for ending in Ending:
+        metrics.connections_ended.labels(ending)
     for phase in Phase:
         metrics.connections.labels(phase).set_function(partial(connections.count, phase))
     return connections
@@ -145,7 +148,8 @@ async def _managed(
         lambda: latest_state.watchers,
         uploads.usage,
         lambda: {name: (each.oldest_lease, each.stuck) for name, each in manager.ages().items()},
-        models=[model.name for model in config.models],
+        tasks={model.name: families.of(model.engine).tasks for model in config.models},
+        steps=memory_ladder.Step,
     )
     jobs = making.create(settings, config, manager, metrics)
     async with peers.open(), asyncio.TaskGroup() as tasks:

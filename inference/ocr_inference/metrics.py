@@ -6,6 +6,8 @@ can't lag behind or outlive what they describe.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -19,6 +21,10 @@ from ocr_wire.states import LOCATIONS, STATES, Worker
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300)
 """Buckets from a health check to a cold start from a slow disk."""
+
+
+_BOUNDED: Final = "bounded"
+"""Step of a page whose longer side was bounded before it was read."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,17 @@ def _single(name: str, text: str, value: float | None) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value or 0)
 
 
+class _Registry(CollectorRegistry):
+    """Registry without the series that say when a counter began: Prometheus keeps as many of them as of the counters,
+    and no alert or panel has one."""
+
+    def collect(self) -> Iterable[Metric]:
+        for family in super().collect():
+            if family.type in ("counter", "histogram"):
+                family.samples = [each for each in family.samples if not each.name.endswith("_created")]
+            yield family
+
+
 class Metrics:
     """Metrics of one server."""
 
@@ -185,12 +202,14 @@ class Metrics:
         uploads: Callable[[], Uploads],
         ages: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         *,
-        models: Iterable[str] = (),
+        tasks: Mapping[str, Iterable[str]] = MappingProxyType({}),
+        steps: Iterable[str] = (),
     ) -> None:
-        """Register all metrics, those of `models` from the start: what begins with the first event that it counts shows
-        Prometheus no increase. `observe`, `watchers`, `uploads` and `ages` (seconds of the oldest lease, and since a
-        kill that didn't help, by model) are called at each scrape."""
-        self.registry = CollectorRegistry()
+        """Register all metrics. `tasks` are those that each model can do, and `steps` what is tried for a page that
+        memory is short for: their series are there from the start, for what begins with the first event that it counts
+        shows Prometheus no increase. `observe`, `watchers`, `uploads` and `ages` (seconds of the oldest lease, and
+        since a kill that didn't help, by model) are called at each scrape."""
+        self.registry = _Registry()
         self.requests = Counter(
             "ocr_http_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
         )
@@ -297,9 +316,13 @@ class Metrics:
             self.completion_tokens,
         )
         timed = (self.wait_seconds, self.engine_seconds, self.wake_seconds, self.first_piece_seconds)
-        for model in models:
+        for model, theirs in tasks.items():
             for each in (*counted, *timed):
                 each.labels(model)
+            for task in theirs:
+                self.pages.labels(model, task)
+            for step in (_BOUNDED, *steps):
+                self.shortages.labels(model, step)
 
     def count_page(self, model: str, task: str, engine_seconds: float | None) -> None:
         """Count a page; `engine_seconds` is None for an answer that ended before its engine's work did."""
@@ -309,7 +332,7 @@ class Metrics:
 
     def count_shortage(self, model: str, step: str | None) -> None:
         """Count a page that memory was short for; without a step, its longer side was bounded before it was read."""
-        self.shortages.labels(model, step or "bounded").inc()
+        self.shortages.labels(model, step or _BOUNDED).inc()
 
     def count_tokens(self, model: str, prompt: int, completion: int) -> None:
         self.prompt_tokens.labels(model).inc(prompt)

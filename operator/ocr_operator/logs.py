@@ -16,6 +16,7 @@ from ocr_wire.redaction import redact
 
 Redact = Callable[[str], str]
 
+_OURS: Final = "ocr_operator."
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -82,13 +83,21 @@ class FaultCounter(logging.Handler):
     """Counts the lines with a traceback, by the module that wrote them: whatever is contained is still seen."""
 
     def __init__(self, faults: Counter) -> None:
+        """Have the series of all modules that write lines, so that each one's first fault is an increase."""
         super().__init__()
         self._faults = faults
+        known = dict(logging.root.manager.loggerDict)
+        for name in ("", *(each for each, logger in known.items() if isinstance(logger, logging.Logger))):
+            faults.labels(_module(name))
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[0] is not None:
-            ours = record.name.startswith("ocr_operator.")
-            self._faults.labels(record.name.removeprefix("ocr_operator.") if ours else "other").inc()
+            self._faults.labels(_module(record.name)).inc()
+
+
+def _module(logger: str) -> str:
+    """Return the operator's module that a logger is of; `other` for one of a library."""
+    return logger.removeprefix(_OURS) if logger.startswith(_OURS) else "other"
 
 
 @contextlib.contextmanager

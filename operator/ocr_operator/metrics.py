@@ -4,6 +4,7 @@ No label has values from outside but those of `ResourceSeries`, whose number is 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -70,19 +71,32 @@ class ResourceSeries(Collector):
         yield left_out
 
 
+def _counter(registry: CollectorRegistry, name: str, text: str, **label: Iterable[str]) -> Counter:
+    """Return a counter with one label, whose series are there from the start: of one that begins with the first event
+    that it counts, Prometheus sees no increase."""
+    [(key, values)] = label.items()
+    counter = Counter(name, text, [key], registry=registry)
+    for each in values:
+        counter.labels(each)
+    return counter
+
+
 class Metrics:
     """All metrics, in the registry that is passed in: two operators in one process don't share numbers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        counter = partial(_counter, registry)
         self.resources = Gauge("ocr_operator_resources", "Known OcrDeployments.", registry=registry)
         self.conditions = ConditionCounts()
         registry.register(self.conditions)
         self.resource_series = ResourceSeries()
         registry.register(self.resource_series)
         self.policies = Gauge("ocr_operator_policies", "Known OcrIdlePolicies.", registry=registry)
-        self.reconciles = Counter(
-            "ocr_operator_reconciles", "Passes over one resource or policy.", ["result"], registry=registry
+        self.reconciles = counter(
+            "ocr_operator_reconciles",
+            "Passes over one resource or policy.",
+            result=("done", "conflict", "failed"),
         )
         self.reconcile_seconds = Histogram(
             "ocr_operator_reconcile_seconds", "Time of one pass.", buckets=FAST, registry=registry
@@ -90,26 +104,23 @@ class Metrics:
         self.queue = Gauge(
             "ocr_operator_queue_length", "Resources that wait to be looked at now.", registry=registry
         )
-        self.children = Counter(
-            "ocr_operator_child_writes", "Children written or deleted.", ["verb"], registry=registry
+        self.children = counter(
+            "ocr_operator_child_writes", "Children written or deleted.", verb=("apply", "delete")
         )
-        self.status_writes = Counter(
-            "ocr_operator_status_writes", "Writes of a status.", ["result"], registry=registry
+        self.status_writes = counter(
+            "ocr_operator_status_writes", "Writes of a status.", result=("written", "failed")
         )
-        self.placements = Counter(
-            "ocr_operator_placements", "Decisions about gated pods.", ["result"], registry=registry
+        self.placements = counter(
+            "ocr_operator_placements", "Decisions about gated pods.", result=("placed", "nofit")
         )
         self.awake = Gauge(
             "ocr_operator_awake_pods", "Pods that Services send requests to.", registry=registry
         )
-        self.awake_labels = Counter(
-            "ocr_operator_awake_changes",
-            "Pods that joined or left an awake set.",
-            ["change"],
-            registry=registry,
+        self.awake_labels = counter(
+            "ocr_operator_awake_changes", "Pods that joined or left an awake set.", change=("joined", "left")
         )
-        self.pushes = Counter(
-            "ocr_operator_pushes", "Live settings sent to a pod.", ["result"], registry=registry
+        self.pushes = counter(
+            "ocr_operator_pushes", "Live settings sent to a pod.", result=("applied", "failed")
         )
         self.push_seconds = Histogram(
             "ocr_operator_push_seconds", "Time of one push.", buckets=FAST, registry=registry
@@ -117,11 +128,11 @@ class Metrics:
         self.streams = Gauge(
             "ocr_operator_pod_streams", "State streams of pods.", ["state"], registry=registry
         )
-        self.scrapes = Counter(
-            "ocr_operator_scrapes", "Scrapes of DCGM exporters.", ["result"], registry=registry
+        self.scrapes = counter(
+            "ocr_operator_scrapes", "Scrapes of DCGM exporters.", result=("read", "failed")
         )
-        self.prometheus = Counter(
-            "ocr_operator_prometheus_queries", "Questions to Prometheus.", ["result"], registry=registry
+        self.prometheus = counter(
+            "ocr_operator_prometheus_queries", "Questions to Prometheus.", result=("read", "failed")
         )
         self.gpus = Gauge("ocr_operator_gpus", "GPUs known from exporters.", registry=registry)
         self.watch_losses = Counter(
@@ -130,8 +141,10 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
-        self.preemption_asks = Counter(
-            "ocr_operator_arbitration_asks", "Idle models asked to make way.", ["result"], registry=registry
+        self.preemption_asks = counter(
+            "ocr_operator_arbitration_asks",
+            "Idle models asked to make way.",
+            result=("offloaded", "busy", "failed"),
         )
         self.preemption_seconds = Histogram(
             "ocr_operator_arbitration_seconds",
@@ -162,4 +175,6 @@ class Metrics:
         self.faults = Counter(
             "ocr_operator_faults", "Lines of the log with a traceback.", ["module"], registry=registry
         )
-        self.events = Counter("ocr_operator_events", "Kubernetes Events.", ["result"], registry=registry)
+        self.events = counter(
+            "ocr_operator_events", "Kubernetes Events.", result=("written", "failed", "dropped")
+        )

@@ -94,11 +94,15 @@ async def serve(
 
 
 class _Collected(CollectorRegistry):
-    """Registry of what another one had at one moment."""
+    """Registry of what another one had at one moment, without the series that say when a counter began: Prometheus
+    keeps as many of them as of the counters, and no alert or panel has one."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         super().__init__()
         self._families = families
+        for family in families:
+            if family.type in ("counter", "histogram"):
+                family.samples = [each for each in family.samples if not each.name.endswith("_created")]
 
     def collect(self) -> Iterator[Metric]:
         return iter(self._families)

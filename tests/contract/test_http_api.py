@@ -10,6 +10,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from ocr_inference import families
+from ocr_inference.connections.phases import Ending
+from ocr_inference.jobs.job import ENDED
+from ocr_inference.scheduling import memory_ladder
 from ocr_wire import live_settings
 from ocr_wire import state as podstate
 from tests.support import inference, pages, prometheus
@@ -447,7 +451,24 @@ async def test_metrics_come_in_the_format_that_prometheus_prefers(server: Server
     header, media_type = prometheus.ACCEPT[said]
     async with server.http.get("/metrics", headers={"Accept": header}) as response:
         assert (response.status, response.headers["Content-Type"]) == (200, media_type)
-        assert "ocr_pages" in prometheus.families(await response.text(), media_type)
+        text = await response.text()
+    assert "ocr_pages" in prometheus.families(text, media_type)
+    assert "_created" not in text
+
+
+async def test_what_a_counter_tells_apart_is_there_from_the_start(server: Server) -> None:
+    """Of a series that begins with its first event Prometheus sees no increase."""
+    async with server.http.get("/metrics") as response:
+        text = await response.text()
+    for family, label, values in (
+        ("connections_ended", "reason", Ending),
+        ("jobs_ended", "state", ENDED),
+        ("job_pages", "outcome", ("read", "failed")),
+        ("pages", 'model="quick",task', families.of("fake").tasks),
+        ("page_shortages", 'model="quick",step', ("bounded", *memory_ladder.Step)),
+    ):
+        for value in values:
+            assert f'ocr_{family}_total{{{label}="{value}"}}' in text
 
 
 async def test_metrics_are_scraped_in_prometheus_format(server: Server) -> None:

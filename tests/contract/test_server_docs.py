@@ -37,6 +37,7 @@ def test_every_metric_is_documented_and_counted_somewhere() -> None:
     assert isinstance(now, state.PodState)
     metrics = Metrics("0", lambda: now, lambda: 0, lambda: Uploads(0, 0, 0, 0))
     families = list(metrics.registry.collect())
+    assert not [each for family in families for each in family.samples if each.name.endswith("_created")]
     known = [family.name + ("_total" if family.type == "counter" else "") for family in families]
     assert len(known) > 20
     assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == sorted(known)

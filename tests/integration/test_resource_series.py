@@ -35,3 +35,13 @@ async def test_number_of_resources_with_series_is_bounded() -> None:
         await until(lambda: found.get_sample_value("ocr_operator_resource_series_omitted") == 1)
         assert of(found, "replicas", "forms", state="wanted") == 0
         assert of(found, "replicas", "letters", state="wanted") is None
+
+
+async def test_losses_of_watches_are_counted_from_the_start() -> None:
+    """Each kind that is watched has its series before the first loss: else that one would be no increase."""
+    async with stage() as cluster:
+        controller = cluster.controller
+        assert controller is not None
+        for kind in {each.kind.plural for each in controller.cluster.informers}:
+            found = cluster.registry.get_sample_value("ocr_operator_watch_losses_total", {"kind": kind})
+            assert found == 0, kind

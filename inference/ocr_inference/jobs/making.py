@@ -5,7 +5,7 @@ from functools import partial
 
 from ocr_inference.config.settings import Config, Settings
 from ocr_inference.jobs import share
-from ocr_inference.jobs.job import JobState
+from ocr_inference.jobs.job import ENDED, JobState
 from ocr_inference.jobs.owner import Jobs
 from ocr_inference.jobs.table import Limits
 from ocr_inference.jobs.work import Counts
@@ -34,6 +34,10 @@ def create(settings: Settings, config: Config, manager: Manager, metrics: Metric
             end=lambda state: metrics.jobs_ended.labels(state).inc(),
         ),
     )
+    for outcome in ("read", "failed"):
+        metrics.job_pages.labels(outcome)
+    for state in ENDED:
+        metrics.jobs_ended.labels(state)
     for state in (JobState.QUEUED, JobState.RUNNING):
         metrics.jobs.labels(state).set_function(partial(jobs.count, state))
     metrics.kept_bytes.labels("documents").set_function(jobs.document_bytes)

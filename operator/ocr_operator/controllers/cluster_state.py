@@ -127,6 +127,9 @@ class ClusterState:
             for selector in settings.exporter_selectors
         ]  # fmt: skip
 
+        for each in (*self.informers, *self.exporters):
+            metrics.watch_losses.labels(each.kind.plural)  # there from the start
+
     @property
     def informers(self) -> Sequence[Informer[Any]]:
         """List those that nothing may be decided without; exporters are a help, not a need."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.http_exceptions import BadHttpMessage
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ocr_operator import logs, probes
 from ocr_operator.controllers import handlers
@@ -125,6 +125,7 @@ async def test_all_addresses_are_those_of_ipv6_and_ipv4() -> None:
 async def test_probes_tell_what_is_wrong() -> None:
     wrong, ready, registry = [""], [False], CollectorRegistry()
     Counter("counted", "x", registry=registry).inc()
+    Histogram("timed", "x", registry=registry).observe(1)
     async with (
         probes.serve(
             "127.0.0.1", 0, unhealthy_reason=lambda: wrong[0], ready=lambda: ready[0], registry=registry
@@ -146,7 +147,9 @@ async def test_probes_tell_what_is_wrong() -> None:
             at = f"http://127.0.0.1:{port}/metrics"
             async with session.get(at, headers={"Accept": header}) as response:
                 assert response.headers["Content-Type"] == media_type
-                assert prometheus.families(await response.text(), media_type) >= {"counted"}
+                text = await response.text()
+                assert prometheus.families(text, media_type) == {"counted", "timed"}
+                assert "_created" not in text
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -214,6 +217,8 @@ def test_lines_with_a_traceback_are_counted_by_their_module() -> None:
         return registry.get_sample_value("ocr_operator_faults_total", {"module": module})
 
     assert (count("pods.wire"), count("other")) == (1, 1)
+    assert count("probes") == 0, "there from the start"
+    assert count("pods") is None, "a package that writes no lines"
 
 
 async def test_metrics_are_told_to_who_has_the_token_and_probes_to_all(tmp_path: Path) -> None:
