@@ -17,7 +17,7 @@ Level = Literal["ok", "warning", "problem"]
 
 HEADER: Final = ("CHECK", "RESULT", "WHAT")
 UNPUBLISHED: Final = "ghcr.io/ocr-operator/"
-"""Where the chart's defaults have images, which nobody has pushed there."""
+"""Registry of the chart's default images, which aren't published."""
 GUARD: Final = "OCR_OPERATOR_METRICS_TOKEN_FILE"
 """Variable of an operator whose `/metrics` asks for a token."""
 INSTALL: Final = "helm upgrade --install ocr-operator charts/ocr-operator -n ocr-system --create-namespace"
@@ -26,6 +26,9 @@ _PULLS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName
 _WAITS: Final = frozenset(
     {"CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
+_NO_DEVICE: Final = frozenset({"CrashLoopBackOff", "RunContainerError"})
+"""How a container ends whose runtime gives it no GPU, or refuses the variable that names one."""
+_NO_GPU: Final = "docs/gpu-clusters.md#a-shared-pod-without-its-gpu"
 _PUSH: Final = (
     "images aren't published: make push REGISTRY=…, with ONLY=cuda for engine transformers, and set "
     "inferenceImage of the chart; for a private registry its imagePullSecrets"
@@ -254,16 +257,32 @@ def _images(facts: Facts) -> _Found:
     return ("warning", "; ".join(said), _PUSH) if doubtful else ("ok", "; ".join(said), "")
 
 
+def _hidden(facts: Facts) -> str:
+    """Return where to go on reading if the cause may be a runtime that keeps GPUs from a pod; else nothing."""
+    shared = {each.metadata.name: each.condition("Degraded") for each in _wants(facts, "shared")}
+    wrong = any(
+        found is not None and found.reason in ("WrongGpu", "CrashLooping") for found in shared.values()
+    )
+    ends = any(
+        pod.deployment in shared
+        and each.state.waiting is not None
+        and each.state.waiting.reason in _NO_DEVICE
+        for pod in facts.pods or ()
+        for each in pod.status.container_statuses
+    )
+    return f"; if a pod has no GPU: {_NO_GPU}" if wrong or ends else ""
+
+
 def _pods(facts: Facts) -> _Found:
     if bad := list(_states(facts, _WAITS)):
-        return "problem", _some(bad, "; "), "kubectl ocr status, and kubectl logs of the pod"
+        return "problem", _some(bad, "; "), "kubectl ocr status, and kubectl logs of the pod" + _hidden(facts)
     degraded = [
         f"{each.metadata.name}: {found.reason}: {found.message}"
         for each in facts.resources or ()
         if (found := each.condition("Degraded")) is not None and found.status == "True"
     ]
     if degraded:
-        return "problem", _some(degraded, "; "), "docs/status.md says what each reason means"
+        return "problem", _some(degraded, "; "), "docs/status.md says what each reason means" + _hidden(facts)
     ready = sum(1 for each in facts.pods or () if each.ready)
     return (
         "ok",

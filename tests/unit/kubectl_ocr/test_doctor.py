@@ -330,6 +330,25 @@ def test_default_image_that_nobody_has_pulled_yet_is_doubtful(pods: list[Pod]) -
     assert f"repository: {doctor.UNPUBLISHED}ocr-inference\n" in values
 
 
+@pytest.mark.parametrize(
+    ("change", "hinted"),
+    [
+        ({"resources": [resource(degraded=("WrongGpu", "got GPU-1 instead of GPU-2"))]}, True),
+        ({"resources": [resource(degraded=("CrashLooping", "ends again and again"))]}, True),
+        ({"pods": [pod(waiting="CrashLoopBackOff")]}, True),
+        ({"pods": [pod(waiting="CreateContainerConfigError")]}, False),
+        ({"resources": [resource(degraded=("EngineMissing", "no torch"))]}, False),
+        ({"pods": [pod(waiting="CrashLoopBackOff")], "resources": [resource(sharing="exclusive")]}, False),
+    ],
+)
+def test_pod_that_a_runtime_may_have_given_no_gpu_leads_to_the_page(
+    change: dict[str, Any], *, hinted: bool
+) -> None:
+    found = told("pods", **change)
+    assert ("docs/gpu-clusters.md#a-shared-pod-without-its-gpu" in found.way_out) is hinted
+    assert "\n## A shared pod without its GPU\n" in (paths.DOCS / "gpu-clusters.md").read_text("utf-8")
+
+
 def test_metrics_that_ask_for_a_token_are_no_matter_of_rights() -> None:
     owner = operator(token="/var/run/metrics/token")
     found = told("GPU load", metrics=None, operators=[owner])
