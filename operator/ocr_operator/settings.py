@@ -42,6 +42,8 @@ class Settings:
     """Of inference pods; empty leaves it to Kubernetes."""
     image_pull_secrets: tuple[str, ...] = field(default=(), metadata={"separator": ","})
     """Comma-separated names of pull secrets that inference pods have beside those of their template."""
+    pod_user: str = field(default="fixed", metadata={"one_of": ("fixed", "assigned")})
+    """Whose user inference pods have: that of the image, or whatever the cluster assigns, as OpenShift does."""
     watch_namespaces: tuple[str, ...] = field(default=(), metadata={"separator": ","})
     """Comma-separated; empty is all of them."""
     counted_pods: str = field(default="all", metadata={"one_of": ("all", "watched")})

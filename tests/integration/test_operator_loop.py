@@ -34,6 +34,16 @@ async def test_resource_becomes_placed_pods_with_their_settings() -> None:
         assert cluster.condition("Ready")["reason"] == "Standby"
 
 
+async def test_pods_of_a_cluster_that_assigns_users_name_none() -> None:
+    async with stage(pod_user="assigned") as cluster:
+        await cluster.apply()
+        await until(lambda: cluster.holds("Ready"))
+        [deployment] = cluster.objects(api.DEPLOYMENT).values()
+        template = deployment["spec"]["template"]["spec"]
+        assert "fsGroup" not in template["securityContext"]
+        assert "runAsUser" not in template["containers"][0]["securityContext"]
+
+
 async def test_live_change_is_pushed_and_told_without_a_new_pod() -> None:
     async with stage() as cluster:
         await cluster.apply()

@@ -115,7 +115,7 @@ def test_every_value_is_used_by_a_template() -> None:
         assert name in used or (used.intersection(parents) and f".{part}" in templates), name
 
 
-@pytest.mark.parametrize("field", ["counted_pods", "placement_policy", "log_level", "log_format"])
+@pytest.mark.parametrize("field", ["counted_pods", "placement_policy", "pod_user", "log_level", "log_format"])
 def test_words_of_a_setting_are_those_of_its_value(field: str) -> None:
     [setting] = [each for each in fields(Settings) if each.name == field]
     value = re.sub(r"_(\w)", lambda found: found[1].upper(), field)
@@ -613,6 +613,7 @@ def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render
         logLevel="debug",
         logFormat="json",
         inferenceImage={"tag": "9", "pullPolicy": "Never"},
+        podUser="assigned",
         extraEnv=[{"name": "OCR_OPERATOR_SCRAPE_SECONDS", "value": "1"}],
     ) == Settings(
         watch_namespaces=("invoices", "forms"),
@@ -623,6 +624,7 @@ def test_operator_accepts_the_environment_that_the_chart_gives_it(render: Render
         inference_image_cuda="ghcr.io/ocr-operator/ocr-inference:9-cuda",
         inference_image_vllm="ghcr.io/ocr-operator/ocr-inference:9-vllm",
         image_pull_policy="Never",
+        pod_user="assigned",
         scrape_seconds=1.0,
         **ours,
     )

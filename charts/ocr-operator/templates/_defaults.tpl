@@ -24,6 +24,7 @@ inferenceImage:
     tag: ''
     digest: ''
 imagePullSecrets: []
+podUser: fixed
 replicas: 2
 watchNamespaces: []
 countedPods: all

@@ -78,6 +78,8 @@
 - name: OCR_OPERATOR_METRICS_TOKEN_FILE
   value: /etc/ocr-operator/metrics/token
 {{- end }}
+- name: OCR_OPERATOR_POD_USER
+  value: {{ .Values.podUser | quote }}
 - name: OCR_OPERATOR_PLACEMENT_POLICY
   value: {{ .Values.placementPolicy | quote }}
 - name: OCR_OPERATOR_UPGRADES_AT_ONCE

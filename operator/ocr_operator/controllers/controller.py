@@ -151,6 +151,7 @@ class Controller:
                 settings.image_pull_secrets,
                 settings.inference_image_cuda,
                 settings.inference_image_vllm,
+                fixed_user=settings.pod_user == "fixed",
             ),
             wave=self._wave,
             metrics=metrics,

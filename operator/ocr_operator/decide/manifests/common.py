@@ -26,6 +26,8 @@ class Defaults:
     """The inference image for models whose engines need that one (`engines.IMAGES`); empty: `image`."""
     image_vllm: str = ""
     """The same for the largest one; empty: the one before."""
+    fixed_user: bool = True
+    """Whether pods name the image's user and group; else the cluster assigns some."""
 
     def image_of(self, spec: Spec) -> str:
         """Return the image of a resource's pods."""

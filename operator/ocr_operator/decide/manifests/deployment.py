@@ -158,7 +158,7 @@ def _pod(resource: OcrDeployment, defaults: common.Defaults) -> dict[str, Any]:
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "fsGroup": USER,
+            **({"fsGroup": USER} if defaults.fixed_user else {}),
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -205,8 +205,7 @@ def _container(spec: Spec, defaults: common.Defaults) -> dict[str, Any]:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
+            **({"runAsUser": USER, "runAsGroup": USER} if defaults.fixed_user else {}),
         },
     }
     if defaults.image_pull_policy:

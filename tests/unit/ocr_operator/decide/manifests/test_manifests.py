@@ -3,6 +3,7 @@ resource.
 """
 
 import base64
+import itertools
 import json
 import os
 from pathlib import Path
@@ -443,3 +444,45 @@ def test_first_deployment_is_as_one_that_says_how_it_rolls_out(sharing: str) -> 
     assert made == manifests.desired(resource, DEFAULTS, TOKEN, new_first=way)
     written = next(each for each in made if each["kind"] == "Deployment")
     assert rollouts.new_first(written) == way
+
+
+def users(node: Any) -> list[str]:
+    """Every field of a template that asks for a user or a group."""
+    asked = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"}
+    match node:
+        case dict():
+            return [*(asked & node.keys()), *itertools.chain(*map(users, node.values()))]
+        case list():
+            return list(itertools.chain(*map(users, node)))
+    return []
+
+
+@pytest.mark.parametrize("sharing", ["none", "exclusive", "shared"])
+def test_pods_of_a_cluster_that_assigns_users_ask_for_none_and_are_restricted(sharing: str) -> None:
+    """What `restricted-v2` of OpenShift demands: users and groups of the namespace's range, which only it knows."""
+    model = {"name": "m", "engine": "transformers", "gpuMemory": "1Gi", "source": {"path": "/m"}}
+    resource = resources.make_deployment(gpu={"sharing": sharing}, models=[model])
+    fixed, assigned = (
+        manifests.desired(resource, manifests.Defaults("i", fixed_user=each), "t")[-1]["spec"]["template"][
+            "spec"
+        ]
+        for each in (True, False)
+    )
+    assert sorted(users(fixed)) == ["fsGroup", "runAsGroup", "runAsUser"]
+    assert users(assigned) == []
+    for pod in (fixed, assigned):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        [container] = pod["containers"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {
+            "configMap",
+            "csi",
+            "downwardAPI",
+            "emptyDir",
+            "persistentVolumeClaim",
+            "projected",
+            "secret",
+        }
