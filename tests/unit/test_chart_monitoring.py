@@ -68,7 +68,7 @@ def documented() -> set[str]:
 
 def series(query: str) -> set[str]:
     """The names of series in a query: what is neither a function, a label nor a word of the language."""
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", query)
+    bare = re.sub(r'\{[^}]*\}|\[[^\]]*\]|"[^"]*"', "", query)
     bare = re.sub(r"\b(by|on|without|ignoring)\s*\([^)]*\)", "", bare)
     bare = bare.replace("label_values(ocr_build_info, namespace)", "ocr_build_info")
     words = set(re.findall(r"\b[A-Za-z_]\w*\b(?!\s*\()", bare))
@@ -76,7 +76,7 @@ def series(query: str) -> set[str]:
 
 
 def test_names_of_series_are_found_in_a_query() -> None:
-    query = 'sum by (le, pod) (rate(a_bucket{b="c"}[5m])) > 0 unless on (pod) max(d) or absent(e)'
+    query = 'sum by (le, pod) (rate(a_bucket{b="c"}[5m])) > 0 unless on (pod) max(d) or label_replace(e, "x", "y")'
     assert series(query) == {"a_bucket", "d", "e"}
 
 
@@ -240,7 +240,24 @@ def test_pod_monitor_finds_the_pods_that_the_operator_makes(render: Render, name
     assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     assert set(monitor["podTargetLabels"]) <= pod["metadata"]["labels"].keys()
     ports = {each["name"] for each in pod["spec"]["containers"][0]["ports"]}
-    assert {each["port"] for each in monitor["podMetricsEndpoints"]} <= ports
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in ports
+    assert [each["targetLabel"] for each in endpoint["relabelings"]] == ["node"], "as alerts want it"
+
+
+@pytest.mark.cluster
+def test_pod_monitor_finds_the_exporter(render: Render) -> None:
+    on = {"podMonitor": ON | {"labels": {"release": "p"}}}
+    documents = render(watchNamespaces=["forms"], metrics=on, gpuExporter=ON)
+    monitor = only(documents, "PodMonitor", "ocr-operator-gpu-exporter")
+    pod = only(documents, "DaemonSet")["spec"]["template"]
+    assert monitor["metadata"]["namespace"] == only(documents, "DaemonSet")["metadata"]["namespace"]
+    assert "namespaceSelector" not in monitor["spec"], "it looks in its own"
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    assert selects(monitor["spec"]["selector"], pod["metadata"]["labels"])
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {each["name"] for each in pod["spec"]["containers"][0]["ports"]}
+    assert endpoint["path"] == pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"]
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
