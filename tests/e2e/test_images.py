@@ -118,7 +118,7 @@ def test_no_trace_of_the_machine_that_built_it(image: Image) -> None:
 
 
 def test_size_is_bounded(image: Image) -> None:
-    """What we add to the base; measured: 54 MB, 499 MB, 6.3 GB and 15.1 GB."""
+    """What we add to the base, by the sizes of files; what builders say of the images is in docs/images.md."""
     added = sum(
         file.lstat().st_size
         for file in (image.mount / "opt").rglob("*")

@@ -7,9 +7,12 @@ import tomllib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from ocr_operator.gpuload.trust import WELL_KNOWN
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 
@@ -35,6 +38,14 @@ OWN_COMMAND = re.compile(
     r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?"
     r"(ocr-inference|ocr-operator|python -m (?:devcluster|bench)[\w.]*)((?: [^|&;#>]*)?)"
 )
+
+
+CHARTS = {
+    path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted(ROOT.glob("charts/*/values.yaml"))
+}
+"""The values of each chart, by its name."""
+FILE = re.compile(r".*\.(?:json|md|py|ya?ml)")
 
 
 def name(path: Path) -> str:
@@ -134,6 +145,66 @@ def test_our_commands_take_what_is_written(page: Path) -> None:
             assert {word.split("=")[0] for word in words if word.startswith("--")} - {"--version"} <= set(
                 re.findall(r"--[a-z0-9-]+", text)
             )
+
+
+def values_named(code: str, values: dict[str, Any]) -> list[str]:
+    """What a line of code has that begins as a group of `values` does: values, and names of files, which look like them."""
+    groups = "|".join(key for key, value in values.items() if isinstance(value, dict))
+    return re.findall(rf"(?<![\w./-])(?:{groups})(?:\.[A-Za-z]\w*)+", code)
+
+
+def is_value(path: str, values: dict[str, Any]) -> bool:
+    """Whether a dotted path is one of the values; below one that is an empty map, anything is."""
+    node: Any = values
+    for key in path.split("."):
+        if not isinstance(node, dict) or (node and key not in node):
+            return False
+        node = node.get(key, {})
+    return True
+
+
+def test_value_that_no_chart_has_is_found() -> None:
+    values = {"metrics": {"tokenSecretName": "", "labels": {}}, "name": ""}
+    code = "--set metrics.authentication=x,metrics.tokenSecretName=y metrics.labels.any a.metrics.x"
+    found = values_named(code, values)
+    assert found == ["metrics.authentication", "metrics.tokenSecretName", "metrics.labels.any"]
+    assert [each for each in found if not is_value(each, values)] == ["metrics.authentication"]
+
+
+@every_page
+def test_values_of_the_charts_exist(page: Path) -> None:
+    """A page of a chart names its values, all others those of the operator's."""
+    values = CHARTS.get(page.parent.name, CHARTS["ocr-operator"])
+    named = {
+        each for code in code_of(page.read_text(encoding="utf-8")) for each in values_named(code, values)
+    }
+    assert {each for each in named if not is_value(each, values) and not FILE.fullmatch(each)} == set()
+
+
+PUBLISHED = re.compile(r"\boci://ghcr\.io/ocr-operator")
+NOTES = sorted(ROOT.glob("charts/*/templates/NOTES.txt"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTES], ids=name)
+def test_charts_are_taken_from_where_they_are(page: Path) -> None:
+    """As long as they aren't published, a command with their registry works for nobody."""
+    assert "chart aren't published yet" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert PUBLISHED.findall(page.read_text(encoding="utf-8")) == []
+
+
+@every_page
+def test_namespace_that_is_made_trusted_is_not_trusted_already(page: Path) -> None:
+    labelled = re.findall(
+        r"label (?:ns|namespace) (\S+) ocr-operator\.io/gpu-exporters=trusted",
+        page.read_text(encoding="utf-8"),
+    )
+    assert not set(labelled) & WELL_KNOWN
+
+
+@every_page
+def test_folder_of_a_node_is_there_before_the_pod(page: Path) -> None:
+    """What a kubelet creates is root's, and pods have another user."""
+    assert "type: DirectoryOrCreate" not in page.read_text(encoding="utf-8")
 
 
 @every_page
