@@ -19,6 +19,7 @@ class ServicePort(model.Part, frozen=True):
 class ServiceSpec(model.Part, frozen=True):
     selector: dict[str, str] = msgspec.field(default_factory=dict)
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    publish_not_ready_addresses: bool = False
     ports: list[ServicePort] = msgspec.field(default_factory=list)
 
 
@@ -48,12 +49,15 @@ def address(cluster_ip: str, network: str) -> str:
 
 
 def endpoints(service: Service, port: ServicePort, pods: Iterable[model.Pod]) -> list[Endpoint]:
-    """Return the ready pods that the Service selects, in no particular order."""
+    """Return the ready pods that the Service selects, in no particular order; those that aren't ready, too, where it
+    publishes their addresses.
+    """
     found = []
     for pod in pods:
         ready = any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
+        serves = (ready and not pod.metadata.deletion_timestamp) or service.spec.publish_not_ready_addresses
         same = pod.metadata.namespace == service.metadata.namespace
-        if not (same and ready and pod.status.pod_ip) or pod.metadata.deletion_timestamp:
+        if not (same and serves and pod.status.pod_ip) or pod.status.phase in ("Succeeded", "Failed"):
             continue
         if service.spec.selector.items() <= pod.metadata.labels.items() and (number := _target(port, pod)):
             found.append((pod.status.pod_ip, number))

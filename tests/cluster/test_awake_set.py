@@ -33,22 +33,24 @@ class Client:
     def __init__(self, ours: Operator) -> None:
         self.operator = ours
 
-    @property
-    def url(self) -> str:
-        found = until(
+    def service(self) -> str:
+        """Its `address:port`."""
+        return until(
             lambda: self.operator.place.service("invoices", self.operator.namespace), what="a Service"
         )
-        return f"http://{found}/ocr"
 
-    def read(self, timeout: float = 180.0) -> bool:
-        """One page; False if nobody answered."""
+    def endpoints(self, service: str) -> list[str]:
+        return self.operator.place.endpoints(service, self.operator.namespace)
+
+    def read(self, timeout: float = 180.0, at: str = "") -> bool:
+        """One page, by the Service or at an `address:port`; False if nobody answered."""
         boundary = "page-ends-here"
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="p.png"\r\n\r\n'
         body = head.encode() + PAGE + f"\r\n--{boundary}--\r\n".encode()
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         try:
             with urllib.request.urlopen(
-                urllib.request.Request(self.url, body, headers), timeout=timeout
+                urllib.request.Request(f"http://{at or self.service()}/ocr", body, headers), timeout=timeout
             ) as answer:
                 return bool(json.load(answer)["success"])
         except (OSError, urllib.error.URLError):
@@ -83,16 +85,31 @@ def client(cluster: support.Place, tmp_path_factory: pytest.TempPathFactory) -> 
     """Of four ready replicas, of which one is awake. A pod reads one page at a time, in its own time."""
     with running(cluster, tmp_path_factory.mktemp("awake"), "awake") as operator:
         operator.kubectl("apply", "-f", "-", stdin=json.dumps(fakepods.config_map(ENGINE)))
-        operator.apply(
-            replicas=4,
-            routing=ROUTING,
-            batching={"maxPages": 1},
-            queue={"limit": 200},
-            template=fakepods.template(terminationGracePeriodSeconds=2),
-        )
+        apply(operator)
         until(lambda: operator.holds("Ready") and operator.holds("ConfigApplied"), 120, "ready")
         until(lambda: operator.resource()["status"].get("awakeReplicas") == 1, what="one is awake")
         yield Client(operator)
+
+
+def apply(ours: Operator, **routing: int) -> None:
+    ours.apply(
+        replicas=4,
+        routing=ROUTING | routing,
+        batching={"maxPages": 1},
+        queue={"limit": 200},
+        template=fakepods.template(terminationGracePeriodSeconds=2),
+    )
+
+
+@contextlib.contextmanager
+def down(ours: Operator) -> Iterator[None]:
+    """No operator within the block; all replicas are ready after it."""
+    ours.end(signal.SIGKILL)
+    try:
+        yield
+    finally:
+        ours.start()
+    until(lambda: len(ours.pods()) == 4 and ours.holds("Ready"), 90, "an operator takes over")
 
 
 def test_sparse_traffic_wakes_one_pod_and_a_burst_more(client: Client) -> None:
@@ -149,6 +166,38 @@ def test_pod_that_stops_answering_is_unknown_within_15_seconds_and_another_takes
         told.result()
     until(lambda: unknown(0), what="it is known again")
     print(f"seconds until an answer: {took:.1f}")
+
+
+def test_sleepers_answer_while_the_operator_is_down_and_the_last_awake_pod_is_deleted(client: Client) -> None:
+    """The Service selects nobody then; `<name>-all` has every pod, and a label set by hand mends the Service."""
+    ours = client.operator
+    [victim] = until(lambda: [each for each in [awake(ours)] if len(each) == 1], what="one is awake")[0]
+    with down(ours):
+        ours.kubectl("delete", "pod", victim, "--force", "--grace-period=0")
+        until(lambda: len(ours.pods()) == 4, what="another one waits at its gate")
+        assert client.endpoints("invoices") == []
+        assert not client.read()
+        sleepers = client.endpoints("invoices-all")
+        assert len(sleepers) == 3
+        assert all(client.read(at=each) for each in sleepers)
+
+        sleeper = next(name for name, pod in ours.pods().items() if pod["status"].get("podIP"))
+        ours.kubectl("label", "pod", sleeper, f"{names.LABEL_AWAKE}=true", "--overwrite")
+        client.answered(20, "the Service selects the one that was labelled")
+
+
+def test_two_awake_pods_are_enough_for_the_loss_of_one_while_the_operator_is_down(client: Client) -> None:
+    ours = client.operator
+    apply(ours, minAwake=2)
+    try:
+        until(lambda: len(awake(ours)) == 2, what="two are awake")
+        with down(ours):
+            ours.kubectl("delete", "pod", awake(ours)[0], "--force", "--grace-period=0")
+            until(lambda: len(client.endpoints("invoices")) == 1, what="one of them is left")
+            assert client.read()
+    finally:
+        apply(ours)
+    until(lambda: len(awake(ours)) == 1, what="the set is as it was")
 
 
 class stopped:  # noqa: N801  reads as a statement

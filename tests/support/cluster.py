@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.errors import ControlPlaneUnavailable
+from devcluster.kube import model
 from devcluster.progress import Progress
+from devcluster.services import routing
 from devcluster.tools.kubectl import Kubectl
 from devcluster.tools.toolbox import Toolbox
 from tests.support import apiserver
@@ -45,6 +48,17 @@ class Place:
     def ask(self, path: str, body: object = None) -> Any:
         """The API server's answer to a POST of the body, or to a GET; raises `apiserver.Refused`."""
         return apiserver.request(self.kubeconfig, "GET" if body is None else "POST", path, body)
+
+    def endpoints(self, name: str, namespace: str) -> list[str]:
+        """`address:port` of each pod that a Service leads to, as the DNS name of a headless one has them. Process nodes
+        only: no API server takes endpoints with their addresses, so devcluster's own stand for them.
+        """
+        core = f"/api/v1/namespaces/{namespace}"
+        service = msgspec.convert(self.ask(f"{core}/services/{name}"), routing.Service)
+        pods = map(model.pod, self.ask(f"{core}/pods")["items"])
+        return [
+            f"{address}:{port}" for address, port in routing.endpoints(service, service.spec.ports[0], pods)
+        ]
 
     @contextlib.contextmanager
     def namespace(self, prefix: str, **labels: str) -> Iterator[str]:
@@ -82,8 +96,11 @@ def started(
     operator: bool = False,
     ipv6: bool = False,
     defined: bool = False,
+    node_grace_seconds: int = 0,
 ) -> Iterator[Cluster]:
     """A cluster for a fixture; `defined`, it has our resource definitions from the beginning.
+
+    Nodes are lost after `node_grace_seconds` of silence; 0: Kubernetes' default.
 
     Without a control plane the test is skipped, or fails where `CI=true` demands one.
     """
@@ -100,6 +117,7 @@ def started(
         operator=operator,
         ipv6=ipv6,
         definitions=CRDS if defined else None,
+        node_grace_seconds=node_grace_seconds,
     ) as cluster:
         yield cluster
 

@@ -56,6 +56,21 @@ def test_endpoints_are_ready_pods_of_the_namespace_with_the_labels() -> None:
     assert services.endpoints(SERVICE, NAMED, map(model.pod, pods)) == [("127.0.0.1", 8001)]
 
 
+def test_service_that_publishes_addresses_of_pods_that_are_not_ready_has_all_but_those_that_ended() -> None:
+    ended = raw_pod("e", "127.0.0.5", ready=False)
+    ended["status"]["phase"] = "Failed"
+    pods = [
+        raw_pod("a", "127.0.0.1"),
+        raw_pod("b", "127.0.0.2", ready=False),
+        raw_pod("c", "127.0.0.3", labels={"app": "x", "awake": "false"}),
+        raw_pod("d", "127.0.0.4", deletionTimestamp="2026-11-23T08:00:00Z"),
+        ended,
+    ]
+    everybody = msgspec.convert(raw_service(clusterIP="None", publishNotReadyAddresses=True), Service)
+    found = services.endpoints(everybody, NAMED, map(model.pod, pods))
+    assert [address for address, _ in found] == ["127.0.0.1", "127.0.0.2", "127.0.0.4"]
+
+
 @pytest.mark.parametrize(("target", "number"), [(9000, 9000), (0, 80), ("http", 8001)])
 def test_target_ports(target: int | str, number: int) -> None:
     port = ServicePort(port=80, target_port=target)
