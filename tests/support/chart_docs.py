@@ -1,4 +1,5 @@
 """What is made from the chart's values.yaml: the table of its README, and the defaults of keys that are absent.
+Beside it, what the schemas of values have of Kubernetes.
 
 A line `# -- text` describes the value below it, and so do the comment lines after it; `# @default -- text` stands for a
 default that a table has no room for. An object with such a comment is one value; any other is only a group of values.
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from tests.support import chart_schema
 from tests.support.paths import ROOT
 
 CHART: Final = ROOT / "charts" / "ocr-operator"
@@ -123,6 +125,7 @@ def generated() -> dict[Path, str]:
     return {
         README: readme(README.read_text(encoding="utf-8"), source),
         DEFAULTS: defaults(source),
+        **chart_schema.generated(),
     }
 
 

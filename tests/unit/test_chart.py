@@ -58,7 +58,7 @@ def verbs(role: dict[str, Any], resource: str) -> set[str]:
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 OF_PARENTS = {"global", "enabled"}
 """Of charts that have this one as a part: their `global` has more, their condition is for Helm alone."""
-OPEN = {"affinity", "resources", "global"}
+OPEN = {"global"}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 
@@ -71,7 +71,7 @@ def test_charts_carry_the_canonical_definitions(folder: str) -> None:
     assert copies == canonical, "run `make crds`"
 
 
-@pytest.mark.parametrize("path", [chart_docs.README, chart_docs.DEFAULTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", chart_docs.generated(), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_is_made_from_the_values_is_as_they_are(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == chart_docs.generated()[path], "run `make chart`"
 
@@ -103,6 +103,33 @@ def test_schema_names_each_value_and_is_closed_at_every_level() -> None:
                 check(inner, value, f"{path}{key}.")
 
     check(SCHEMA, VALUES, "")
+
+
+def without_bounds(schema: Any, path: str = "") -> list[str]:
+    """The objects of a schema, by path, that may have any field of any name."""
+    if isinstance(schema, list):
+        return [each for item in schema for each in without_bounds(item, path)]
+    if not isinstance(schema, dict):
+        return []
+    types = schema.get("type", ())
+    is_open = (
+        "object" in ([types] if isinstance(types, str) else types) and "additionalProperties" not in schema
+    )
+    below = [each for key, value in schema.items() for each in without_bounds(value, f"{path}/{key}")]
+    return ([path] if is_open else []) + below
+
+
+def test_only_what_is_a_persons_own_may_have_any_field() -> None:
+    assert sorted(without_bounds(SCHEMA)) == [
+        "/properties/extraObjects/items",
+        "/properties/global",
+        "/properties/global/properties/imagePullSecrets/items/anyOf",
+    ]
+    parts = json.loads((CHART.parent / "ocr-resources" / "values.schema.json").read_text(encoding="utf-8"))
+    assert sorted(without_bounds(parts)) == [
+        "/definitions/resources/additionalProperties/properties/spec",
+        "/properties/global",
+    ], "a spec is the definition's to check"
 
 
 def test_every_value_is_used_by_a_template() -> None:
@@ -700,6 +727,20 @@ def test_larger_images_are_named_after_the_small_one(
         ({"watchNamespaces": ["Not a name"]}, "'/watchNamespaces/0'"),
         ({"terminationGracePeriodSeconds": 0}, "'/terminationGracePeriodSeconds'"),
         ({"podLabels": {"a": 1}}, "'/podLabels/a'"),
+        ({"securityContext": {"readOnlyRootFileSystem": True}}, "'readOnlyRootFileSystem' not allowed"),
+        ({"securityContext": {"runAsUser": "65532"}}, "'/securityContext/runAsUser'"),
+        ({"podSecurityContext": {"runAsNonroot": True}}, "'runAsNonroot' not allowed"),
+        ({"tolerations": [{"key": "a", "operater": "Exists"}]}, "'operater' not allowed"),
+        ({"gpuExporter": {"tolerations": [{"efect": "NoSchedule"}]}}, "'efect' not allowed"),
+        ({"affinity": {"nodeAffinity": {"required": {}}}}, "'required' not allowed"),
+        ({"topologySpreadConstraints": [{"topologyKay": "zone"}]}, "'topologyKay' not allowed"),
+        ({"resources": {"limits": {"memory": "lots"}}}, "'/resources/limits/memory'"),
+        ({"extraEnv": [{"name": "A", "valueFrom": {"secretRef": {}}}]}, "'secretRef' not allowed"),
+        ({"networkPolicy": {"clients": [{"podSelector": {"matchLabel": {}}}]}}, "'matchLabel' not allowed"),
+        (
+            {"networkPolicy": {"scrapers": [{"ipBlock": {"cidr": "::/0", "expect": []}}]}},
+            "'expect' not allowed",
+        ),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
         ({"rbac": {"clusterWide": False}}, "rbac.clusterWide=false gives the operator Roles"),
         (

@@ -148,7 +148,7 @@ def test_our_commands_take_what_is_written(page: Path) -> None:
 
 
 def values_named(code: str, values: dict[str, Any]) -> list[str]:
-    """What a line of code has that begins as a group of `values` does: values, and names of files, which look like them."""
+    """What a line of code has that begins as a group of `values` does: values, and names of files, which look so."""
     groups = "|".join(key for key, value in values.items() if isinstance(value, dict))
     return re.findall(rf"(?<![\w./-])(?:{groups})(?:\.[A-Za-z]\w*)+", code)
 
