@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import fields
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kubectl_ocr import cli
 from ocr_operator.decide import ownership
 from ocr_operator.decide.placement import POLICIES
 from ocr_operator.kube import api
@@ -810,6 +812,14 @@ def test_notes_name_the_next_commands(run: Run) -> None:
     resource = yaml.safe_load(example)
     assert (resource["apiVersion"], resource["kind"]) == (names.API_VERSION, names.KIND)
     assert "kubectl --namespace forms apply" in notes
+    assert "helm test mine --namespace ocr-system" in notes
+    assert " &\n" not in notes, "what runs beside the next command isn't ready for it"
+    commands = [shlex.split(line) for line in notes.splitlines() if line.startswith("kubectl ocr ")]
+    assert [words[2] for words in commands] == ["doctor", "read"]
+    for words in commands:
+        parsed = cli.parse(words[2:])
+        assert parsed.namespace == "forms"
+        assert all((ROOT / file).is_file() for file in words[4:5] if "/" in file), "as a clone has it"
 
 
 # --- helm test -----------------------------------------------------------------------------------------------------
