@@ -273,7 +273,8 @@ class Pod:
         self.send(MemoryProbed(self._probed))
 
     def _finished(self, call: StartCall) -> None:
-        self.send(Finished(MODEL, call.serial, Footprint(device_bytes=self._costs.gpu_bytes)))
+        taken = self._costs.gpu_bytes if call.call in ("load", "restore") else 0
+        self.send(Finished(MODEL, call.serial, Footprint(device_bytes=taken)))
 
     def _read(self, ticket: int) -> None:
         self.send(Release(ticket))

@@ -1,4 +1,5 @@
-/* A stand-in for NVIDIA's libnvidia-ml.so.1. The file that STUB_NVML names says at each call what there is:
+/* A stand-in for NVIDIA's libnvidia-ml.so.1. The file that NVIDIA_STUB names, a variable that workers get, too, says at each
+ * call what there is:
  *
  *   gpu UUID TOTAL FREE UTILIZATION MAJOR.MINOR NAME    a GPU; bytes, percent; MIG-... is an instance, found by UUID only
  *   refuse FUNCTION CODE WHOSE                          a function that answers so, for a GPU's UUID or `all`
@@ -26,7 +27,7 @@ static int found, users;
 static int asked(const char *function, const char *uuid) {
     char line[512], refused[80], whose[80];
     int code, answer = SUCCESS;
-    FILE *file = fopen(getenv("STUB_NVML"), "r");
+    FILE *file = fopen(getenv("NVIDIA_STUB"), "r");
     if (!file)
         abort();
     found = 0;

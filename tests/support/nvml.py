@@ -67,7 +67,7 @@ def machine(folder: Path) -> Iterator[Machine]:
     """A machine whose library lies in `folder`."""
     state = folder / "state"
     state.write_text("")
-    told = {"LD_LIBRARY_PATH": str(folder), "STUB_NVML": str(state)}
+    told = {"LD_LIBRARY_PATH": str(folder), "NVIDIA_STUB": str(state)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in told.items():
             patch.setenv(name, value)

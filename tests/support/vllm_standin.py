@@ -4,7 +4,8 @@ It computes nothing: an answer follows from the picture's pixels and the text. `
 OCR_VLLM_PYTHON may name. The contract in `vllmcontract` is what it has to keep, with vLLM itself beside it.
 
 `VLLM_STANDIN_FAULTS` may name a JSON file, read at each use: `start` (`memory`, `missing`, `checkpoint`, `hang`),
-`page` (`crash`: the engine dies; `error`: this page alone), `sleep` (`lies`: it frees nothing), `seconds` (of a token).
+`page` (`crash`: the engine dies; `error`: this page alone), `sleep` (`lies`: it frees nothing; `unseen`: NVML fails
+then), `wake` (bytes that it takes more than it had, or, below 0, less), `seconds` (of a token).
 `VLLM_STANDIN_GPU` may name a file of the stand-in for NVML: then this is a machine with a GPU.
 """
 
@@ -145,7 +146,12 @@ def _take_gpu(nbytes: int) -> None:
     """Have the stand-in for NVML say that so much is taken."""
     if (file := _gpu()) is not None:
         uuid = os.environ["CUDA_VISIBLE_DEVICES"]
-        file.write_text(f"gpu {uuid} {TOTAL} {FREE - nbytes} 0 8.9 NVIDIA L40S\n")
+        refusal = (
+            "refuse nvmlDeviceGetMemoryInfo 999 all\n"
+            if _fault("sleep") == "unseen" and nbytes == GRAPHS
+            else ""
+        )
+        file.write_text(f"gpu {uuid} {TOTAL} {FREE - nbytes} 0 8.9 NVIDIA L40S\n{refusal}")
 
 
 class Server:
@@ -208,7 +214,7 @@ class Server:
         return web.json_response({"status": "sleeping", "level": level})
 
     async def _wake_up(self, _: web.Request) -> web.Response:
-        _take_gpu(WEIGHTS + GRAPHS)
+        _take_gpu(WEIGHTS + GRAPHS + int(_fault("wake") or 0))
         self._awake.set()
         return web.json_response({"status": "awake"})
 

@@ -63,7 +63,7 @@ class Calls:
         limits: Limits = LIMITS,
     ) -> None:
         """Prepare; models of `standby_engines` have standbys in deep idle. `external_bytes` reads the device's memory
-        that other processes hold, given a model that certainly holds none."""
+        that other processes hold, given a model that holds no more than before its call."""
         self._specs = specs
         self._device = device
         self._memory = memory
@@ -195,7 +195,7 @@ class Calls:
     async def _make_ready(
         self, effect: StartCall, call: Literal["load", "restore"], model: Model, worker: Worker | None
     ) -> Footprint:
-        if not self._memory.reserve(model.name, model.need_bytes):
+        if not self._memory.reserve(model.name, model.lacking_bytes):
             raise MemoryTaken
         if worker is None:
             assert effect.worker is not None

@@ -415,9 +415,10 @@ class Manager:
             self._publish()
 
     def _external_bytes(self, without: str = "") -> int:
-        """Return bytes of the device that other processes hold; `without`: model of ours that certainly holds none."""
+        """Return bytes of the device that other processes hold; `without`: model of ours that holds no more than before
+        the call that failed."""
         models = self._state.models.values()
-        ours = sum(each.charged_bytes for each in models if each.name != without)
+        ours = sum(each.resident_bytes if each.name == without else each.charged_bytes for each in models)
         try:
             return self._memory.external_bytes(ours)
         except NoDevice as error:

@@ -37,7 +37,7 @@ def lack(model: Model, free_bytes: int | None, now: float, *, known: bool) -> Wa
         return model.waits_for
     if free_bytes is None:
         return None
-    return WaitsFor(model.need_bytes, free_bytes, model.waits_for.since if model.waits_for else now)
+    return WaitsFor(model.lacking_bytes, free_bytes, model.waits_for.since if model.waits_for else now)
 
 
 def refused_at(model: Model, waiter: Waiter, patience_seconds: float) -> float:

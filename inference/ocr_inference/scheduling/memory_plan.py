@@ -62,8 +62,8 @@ def victims_for_retry(
     """Choose the models to evict for a second try of a model that found less free memory than the accounting has:
     enough for all that it needs, or as many as may be evicted. Empty: none may, and a second try wouldn't help."""
     planner = _Planner(models, patience_seconds, now)
-    candidates = planner.candidates(models[name])
-    chosen = eviction.choose(max(1, models[name].need_bytes), candidates)
+    candidates = [each for each in planner.candidates(models[name]) if models[each.name].state is State.READY]
+    chosen = eviction.choose(max(1, models[name].lacking_bytes), candidates)
     return frozenset(each.name for each in (candidates if chosen is None else chosen))
 
 
@@ -82,7 +82,7 @@ class _Planner:
     def plan(self, budget_bytes: int | None) -> Plan:
         free, coming = self._memory(budget_bytes)
         for model in sorted(self._claims(), key=self._rank):
-            need = model.need_bytes
+            need = model.lacking_bytes
             waiting = self._clear_blockers(model)
             if not waiting and need <= max(free, 0):
                 self._steps.append(Step("start", model.name, "requested"))
@@ -105,7 +105,7 @@ class _Planner:
         return Plan(tuple(self._steps), free, self._short)
 
     def candidates(self, claim: Model) -> list[eviction.Candidate]:
-        """Return the models whose memory this claim may take."""
+        """Return the models whose memory this claim may take: of an offloaded one, what has stayed on the device."""
         return [
             eviction.Candidate(
                 name=model.name,
@@ -116,8 +116,15 @@ class _Planner:
                 last_granted=model.last_granted,
             )
             for model in self._models.values()
-            if model.state is State.READY and model.name not in self._evicted and self._may_take(claim, model)
+            if self._can_go(model)
+            and model.name not in (claim.name, *self._evicted)
+            and self._may_take(claim, model)
         ]
+
+    @staticmethod
+    def _can_go(model: Model) -> bool:
+        asleep = model.state is State.OFFLOADED and model.running is None and model.resident_bytes > 0
+        return model.state is State.READY or asleep
 
     def _may_take(self, claim: Model, model: Model) -> bool:
         outranked = model.policy.priority < claim.policy.priority

@@ -286,7 +286,10 @@ def _plan_memory(transaction: Transaction, *, known: bool) -> memory_plan.Plan:
                 transaction.enter(transaction.models[step.model], Event.DEMAND, step.why)
             case "evict":
                 victim = transaction.models[step.model]
-                transaction.enter(victim, victim.freed_by(Event.OFFLOAD), step.why)
+                # What an offload has left on the device goes with the rest.
+                asleep = victim.state is State.OFFLOADED
+                event = Event.UNLOAD if asleep else victim.freed_by(Event.OFFLOAD)
+                transaction.enter(victim, event, step.why)
             case "close":
                 pass
     for model in transaction.each():
@@ -342,8 +345,8 @@ def _exit_worker(transaction: Transaction, model: Model, why: str) -> None:
 def _preload(transaction: Transaction, free_bytes: float) -> None:
     for model in sorted(transaction.each(), key=lambda each: -each.policy.priority):
         due = timers.preload_at(model, draining=False) <= transaction.now
-        if due and model.need_bytes <= max(free_bytes, 0):
-            free_bytes -= model.need_bytes
+        if due and model.lacking_bytes <= max(free_bytes, 0):
+            free_bytes -= model.lacking_bytes
             transaction.enter(model, Event.DEMAND, "preload")
 
 

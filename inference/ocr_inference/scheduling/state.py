@@ -180,13 +180,23 @@ class Model:
     @property
     def charged_bytes(self) -> int:
         """Bytes that count against the budget: from the start of a load or restore to the end of the call that frees
-        them."""
+        them; of an offloaded model what has stayed on the device."""
         match self.state:
             case State.UNLOADED | State.OFFLOADED:
-                return 0
+                return self.resident_bytes
             case State.UNLOADING | State.FAILED if self.unloading_from is State.OFFLOADED:
-                return 0
+                return self.resident_bytes
         return self.need_bytes
+
+    @property
+    def lacking_bytes(self) -> int:
+        """Bytes that a load or restore takes on top of what is on the device before it."""
+        return self.need_bytes - self.resident_bytes
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes that the worker holds of the device by the footprint; while a call runs, those of before it."""
+        return 0 if self.worker is None else min(self.footprint.device_bytes, self.need_bytes)
 
     def freed_by(self, event: Literal[Event.OFFLOAD, Event.UNLOAD]) -> Literal[Event.OFFLOAD, Event.UNLOAD]:
         """Return the event that frees the device where this one is requested: without a way to offload, an unload."""

@@ -5,7 +5,6 @@ pins other versions of torch and transformers. Its weights are in its own proces
 leave a GPU (sleep), they stay in host memory for as long as that server lives, and no other worker can restore them.
 """
 
-import contextlib
 import functools
 import logging
 import os
@@ -17,7 +16,6 @@ import msgspec
 
 from ocr_inference import limits
 from ocr_inference.checkpoints import sources
-from ocr_inference.device.gpu import NoDevice
 from ocr_inference.engines import pictures, stepping
 from ocr_inference.engines.vllm import asking, command, leftovers, log_words, measuring, opening, process
 from ocr_inference.engines.vllm.client import Client, Died
@@ -52,6 +50,7 @@ _STEP_SECONDS: Final = 0.01
 _SLEEP_SECONDS: Final = 600.0
 _LEFT_PART: Final = 0.5
 """Most of the memory that may be left on the GPU after the weights have gone: contexts and graphs stay."""
+_UNSEEN: Final = "what is taken of the GPU can't be measured (see the log), so it is unloaded instead"
 
 
 class _Models(msgspec.Struct):
@@ -78,7 +77,9 @@ class VllmEngine:
         """Tokens of prompt and answer, while a server runs."""
         self._pages: dict[int, InferRequest] = {}
         self._footprint = Footprint()
-        self._asleep = False
+        """While the model is ready."""
+        self._slept: Footprint | None = None
+        """While it sleeps."""
 
     # --- life cycle -------------------------------------------------------------------------------------------
 
@@ -87,7 +88,8 @@ class VllmEngine:
         leftovers.end()
         checkpoint = sources.fetch(self._spec, Path(self._spec.cache_dir), self._report, self._environ)
         self._opened = opening.open(checkpoint.folder)
-        used = self._device_used()  # not before a download: others come and go meanwhile
+        # Not before a download: others come and go meanwhile.
+        used = self._device_used() if self._spec.device == "cuda" else None
         try:
             self._start(self._opened)
             self._wait()
@@ -102,17 +104,19 @@ class VllmEngine:
         if not command.sleeps(self._spec.device):
             raise EngineError(_failed("vLLM's weights can't leave this device"))
         before = self._device_used()
+        if before is None:
+            raise EngineError(_failed(f"vLLM isn't put to sleep: {_UNSEEN}"))
         self._ask("/sleep?level=1")
-        freed = before - self._device_used()
-        if freed < self._footprint.device_bytes * (1 - _LEFT_PART):
-            message = (
-                f"vLLM says that it sleeps, and has freed {freed} of {self._footprint.device_bytes} bytes"
-            )
-            raise EngineError(_failed(message))
-        self._asleep = True
-        left = max(0, self._footprint.device_bytes - freed)
+        after = self._device_used()
+        if after is None:
+            raise EngineError(_failed(f"vLLM says that it sleeps, which isn't believed: {_UNSEEN}"))
+        freed, held = before - after, self._footprint.device_bytes
+        if freed <= 0 or freed < held * (1 - _LEFT_PART):
+            raise EngineError(_failed(f"vLLM says that it sleeps, and has freed {freed} of {held} bytes"))
+        left = max(0, held - freed)
         log.info("model %s sleeps: %d bytes of the GPU are free, %d stay taken", self._spec.name, freed, left)
-        return Footprint(device_bytes=0, host_bytes=freed)
+        self._slept = Footprint(device_bytes=left, host_bytes=freed)
+        return self._slept
 
     def stand_by(self) -> Footprint:
         raise EngineError(_failed("vLLM's weights end with its server, so nothing can stand by"))
@@ -120,9 +124,11 @@ class VllmEngine:
     def restore(self) -> Footprint:
         if self._client is None:
             raise EngineError(_failed("the model's weights are not in host memory: its server has ended"))
-        if self._asleep:
+        if self._slept is not None:
+            before = self._device_used()
             self._ask("/wake_up")
-            self._asleep = False
+            self._footprint = measuring.awake(self._footprint, self._slept, before, self._device_used())
+            self._slept = None
         return self._footprint
 
     def unload(self) -> Footprint:
@@ -150,12 +156,12 @@ class VllmEngine:
 
     def admit(self, number: int, request: InferRequest) -> None:
         self._pages[number] = request
-        if self._client is not None and self._opened is not None and not self._asleep:
+        if self._client is not None and self._opened is not None and self._slept is None:
             prepare = functools.partial(asking.ask, self._opened, request, self.max_context)
             self._client.read(number, prepare, self._opened.family.name)
 
     def step(self) -> list[Event]:
-        if self._client is None or self._asleep:
+        if self._client is None or self._slept is not None:
             events: list[Event] = [(number, _failed("the model is not loaded")) for number in self._pages]
             self._pages.clear()
             return events
@@ -267,7 +273,7 @@ class VllmEngine:
         if self._server is not None:
             self._server.end()
         self._client = self._server = self._opened = None
-        self._asleep = False
+        self._slept = None
 
     def _forget_pages(self) -> None:
         for number in list(self._pages):
@@ -284,20 +290,24 @@ class VllmEngine:
 
     # --- memory -----------------------------------------------------------------------------------------------
 
-    def _device_used(self) -> int:
-        if self._spec.device != "cuda" or self._spec.gpu_uuid is None:
-            return 0
-        with contextlib.suppress(NoDevice):
-            return measuring.device_used_bytes(self._spec.gpu_uuid)
-        return 0
+    def _device_used(self) -> int | None:
+        return measuring.device_used_bytes(self._spec.gpu_uuid)
 
-    def _measured(self, used_before: int) -> Footprint:
-        """Measure what the server takes: of a GPU what came on top of `used_before`, else of host memory."""
+    def _measured(self, used_before: int | None) -> Footprint:
+        """Measure what the server takes: of a GPU what came on top of `used_before`, else of host memory.
+
+        Where the driver doesn't say it, a GPU has at least what was asked for: the weights and room for pages.
+        """
         assert self._server is not None
-        if self._spec.device == "cuda":
-            return Footprint(device_bytes=max(0, self._device_used() - used_before))
-        taken = measuring.host_bytes(self._server.pids())
-        return Footprint(device_bytes=taken, host_bytes=taken)
+        if self._spec.device != "cuda":
+            taken = measuring.host_bytes(self._server.pids())
+            return Footprint(device_bytes=taken, host_bytes=taken)
+        used = self._device_used()
+        if used is not None and used_before is not None:
+            return Footprint(device_bytes=max(0, used - used_before))
+        assert self._opened is not None
+        pages = int(float(self._options["kv_cache_gib"]) * command.GIB)
+        return Footprint(device_bytes=measuring.weights_bytes(self._opened.folder) + pages)
 
 
 def create(spec: ModelSpec, host: HostTier, report: Report) -> VllmEngine:

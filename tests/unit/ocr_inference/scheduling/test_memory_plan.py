@@ -1,7 +1,9 @@
 """Stories of models that share the device's memory."""
 
 from ocr_inference.config.settings import Queue
+from ocr_inference.protocol.engine import Footprint
 from ocr_inference.scheduling.commands import Release
+from ocr_inference.scheduling.lifecycle import Event
 from ocr_wire.states import State
 from tests.support.story import Story, policy
 
@@ -67,3 +69,39 @@ def test_an_impatient_waiter_for_much_memory_is_not_overtaken_by_small_ones() ->
     story.do(Release(holding))
     story.end("a")
     assert story.state("b") is State.LOADING
+
+
+ASLEEP = Footprint(device_bytes=2, host_bytes=8)
+"""Of an offloaded model whose engine keeps something on the device."""
+
+
+def asleep(sizes: dict[str, int], budget: int) -> Story:
+    """A story in which `a` sleeps, and holds 2 of the device."""
+    story = Story({name: policy() for name in sizes}, sizes, budget, owned=sizes)
+    story.do(Release(story.make_ready("a")))
+    story.admin(Event.OFFLOAD, "a")
+    story.end("a", ASLEEP)
+    return story
+
+
+def test_what_stays_of_a_sleeping_model_is_no_memory_of_others_and_not_needed_again() -> None:
+    story = asleep({"a": 10}, budget=10)
+    story.others = 0
+    story.ask("a")
+    assert story.started[-1] == "restore a"
+    assert story.scheduler_state.models["a"].waits_for is None
+
+
+def test_a_model_that_fits_beside_what_stays_leaves_the_sleeping_one_alone() -> None:
+    story = asleep({"a": 10, "b": 8}, budget=10)
+    story.ask("b")
+    assert story.started[-1] == "load b"
+    assert story.state("a") is State.OFFLOADED
+
+
+def test_a_model_that_does_not_has_the_sleeping_one_unloaded_first() -> None:
+    story = asleep({"a": 10, "b": 9}, budget=10)
+    story.ask("b")
+    assert story.started[-1] == "unload a"
+    story.end("a")
+    assert story.started[-1] == "load b", "only when the memory is free"

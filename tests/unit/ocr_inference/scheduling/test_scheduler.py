@@ -380,7 +380,7 @@ class AnyOrder(RuleBasedStateMachine):
             if (lack := model.waits_for) is not None:
                 assert model.servable
                 assert model.state in (State.UNLOADED, State.OFFLOADED)
-                assert 0 <= lack.free_bytes < lack.needed_bytes == model.need_bytes
+                assert 0 <= lack.free_bytes < lack.needed_bytes == model.lacking_bytes
                 assert self.story.wake_at is not None
                 assert self.story.wake_at <= self.story.now + external_usage.PROBE_SECONDS + 1e-9
 
