@@ -4,8 +4,9 @@ It computes nothing: an answer follows from the picture's pixels and the text. `
 OCR_VLLM_PYTHON may name. The contract in `vllmcontract` is what it has to keep, with vLLM itself beside it.
 
 `VLLM_STANDIN_FAULTS` may name a JSON file, read at each use: `start` (`memory`, `missing`, `checkpoint`, `hang`),
-`page` (`crash`: the engine dies; `error`: this page alone), `sleep` (`lies`: it frees nothing; `unseen`: NVML fails
-then), `wake` (bytes that it takes more than it had, or, below 0, less), `seconds` (of a token).
+`page` (`crash`: the engine dies; `memory`: of a lack of memory; `error`: this page alone), `hold` (each answer waits
+behind its first token, while this is so), `sleep` (`lies`: it frees nothing; `unseen`: NVML fails
+then), `wake` (bytes that it takes more than it had, or, below 0, less).
 `VLLM_STANDIN_GPU` may name a file of the stand-in for NVML: then this is a machine with a GPU.
 """
 
@@ -20,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from PIL import Image
 MODULE = "vllm.entrypoints.openai.api_server"
 PICTURE_TOKENS = 90
 CONTEXT = 4096
+NO_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+Send = Callable[[list[Any], int | None], Awaitable[None]]
 TOTAL, FREE = 48 << 30, 40 << 30
 """Of a GPU, and what others leave of it."""
 WEIGHTS = 10 << 30
@@ -65,9 +69,7 @@ def main(arguments: list[str]) -> None:
     _say("INFO 11-28 10:00:01 [model.py:733] Resolved architecture: StandIn")
     match _fault("start"):
         case "memory":
-            _say(
-                "ERROR 11-28 10:00:02 [core.py:9] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
-            )
+            _say(f"ERROR 11-28 10:00:02 [core.py:9] {NO_MEMORY}")
             _say("RuntimeError: Engine core initialization failed. See root cause above.")
             sys.exit(1)
         case "checkpoint":
@@ -161,6 +163,7 @@ class Server:
         self._dead = asyncio.Event()
         self._awake = asyncio.Event()
         self._awake.set()
+        self._running = self._generated = 0
         self._context = asked.max_model_len if asked.max_model_len > 0 else _context(Path(asked.model))
 
     async def run(self) -> None:
@@ -168,6 +171,7 @@ class Server:
         app.add_routes(
             [
                 web.get("/health", self._health),
+                web.get("/metrics", self._metrics),
                 web.get("/v1/models", self._models),
                 web.post("/v1/chat/completions", self._completions),
             ]
@@ -203,6 +207,14 @@ class Server:
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=503 if self._dead.is_set() else 200)
 
+    async def _metrics(self, _: web.Request) -> web.Response:
+        labels = '{engine="0",model_name="m"}'
+        lines = (
+            f"vllm:num_requests_running{labels} {float(self._running)}",
+            f"vllm:generation_tokens_total{labels} {float(self._generated)}",
+        )
+        return web.Response(text="\n".join(lines) + "\n")
+
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "m", "max_model_len": self._context}]})
 
@@ -236,7 +248,18 @@ class Server:
             await _event(response, {"object": "chat.completion.chunk", "choices": choices, **usage})
 
         await send([{"index": 0, "delta": {"role": "assistant", "content": ""}}], 0)
-        if (fault := _fault("page")) == "crash":
+        self._running += 1
+        try:
+            await self._write(response, send, words, limit)
+        finally:  # also where its client leaves
+            self._running -= 1
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _write(self, response: web.StreamResponse, send: Send, words: list[str], limit: int) -> None:
+        if (fault := _fault("page")) in ("crash", "memory"):
+            if fault == "memory":
+                _say(f"ERROR 11-28 10:00:09 [core.py:1512] {NO_MEMORY}")
             os.kill(self._worker(), signal.SIGKILL)
         for at, word in enumerate(words[:limit], 1):
             if fault == "error":
@@ -244,15 +267,17 @@ class Server:
                     response, {"error": {"message": "as the faults say", "type": "InternalServerError"}}
                 )
                 break
-            if fault == "crash":
+            if fault in ("crash", "memory"):
                 await self._dead.wait()
+            while at > 1 and _fault("hold") and not self._dead.is_set():  # noqa: ASYNC110 a file says so
+                await asyncio.sleep(0.01)
             if self._dead.is_set():
                 message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
                 await _event(
                     response, {"error": {"message": message, "type": "InternalServerError", "code": 500}}
                 )
                 break
-            await asyncio.sleep(float(_fault("seconds") or 0))
+            self._generated += 1
             reason = "length" if at == limit else None
             await send([{"index": 0, "delta": {"content": word}, "finish_reason": reason}], at)
         else:
@@ -261,8 +286,6 @@ class Server:
                 done += 1
                 await send([{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}], done)
             await send([], done)
-        await response.write(b"data: [DONE]\n\n")
-        return response
 
     def _worker(self) -> int:
         return int(Path(f"/proc/{self._core}/task/{self._core}/children").read_text().split()[0])

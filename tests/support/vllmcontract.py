@@ -6,8 +6,11 @@ A class of tests for each to inherit; a server serves all of them, since vLLM's 
 import io
 import json
 import os
+import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +18,7 @@ from typing import ClassVar
 import pytest
 from PIL import Image
 
-from ocr_inference.engines.vllm import keeper
+from ocr_inference.engines.vllm import command, keeper
 from ocr_inference.engines.vllm.engine import VllmEngine
 from ocr_inference.protocol.engine import (
     Broken,
@@ -77,6 +80,11 @@ class VllmContract:
     tells_apart: ClassVar[bool] = True
     """Whether the model's answers differ by prompt; a tiny one may repeat the same token for any."""
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Answers don't end in the block, where the server can be told so; a real one takes its time."""
+        yield
+
     def test_a_page_is_read_piece_by_piece(self, ready: VllmEngine) -> None:
         pieces, result = read(ready, request())
         assert isinstance(result, PageResult), result
@@ -135,6 +143,19 @@ class VllmContract:
         assert {number for number, _ in steps(ready)} == {2}
         assert isinstance(read(ready, request())[1], PageResult)
 
+    def test_the_server_stops_writing_a_page_that_is_cancelled(self, ready: VllmEngine) -> None:
+        before = metrics(ready)
+        assert before[RUNNING] == 0
+        with self.held():
+            ready.admit(1, request(max_tokens=None))
+            next(steps(ready))
+            ready.cancel(1)
+            # A server counts anew with its next step, which is another page's.
+            assert isinstance(read(ready, request(max_tokens=1))[1], PageResult)
+            until(lambda: metrics(ready)[RUNNING] == 0)
+        written = metrics(ready)[GENERATED] - before[GENERATED]
+        assert written < ready.max_context / 2, "it would have written to the end of its context"
+
     def test_slots_are_bounded(self, ready: VllmEngine) -> None:
         assert ready.free_slots == ready.max_batch
         ready.admit(1, request())
@@ -145,6 +166,28 @@ class VllmContract:
         assert ready.folder is not None
         assert ready.folder.stat().st_mode & 0o777 == 0o700
         assert (ready.folder / "server.sock").is_socket()
+
+
+RUNNING, GENERATED = "vllm:num_requests_running", "vllm:generation_tokens_total"
+
+
+def metrics(engine: VllmEngine) -> dict[str, float]:
+    """What the engine's server says of itself, by name; sums over labels."""
+    assert engine.folder is not None
+    return metrics_of(engine.folder)
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """The same of the server with this folder."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(str(folder / command.SOCKET))
+        connection.sendall(b"GET /metrics HTTP/1.0\r\nHost: vllm\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
+    found: dict[str, float] = {}
+    for name, value in re.findall(r"^([a-z_:]+)(?:{.*})? (\S+)$", answer, re.MULTILINE):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found
 
 
 def ends_with_everything(engine: VllmEngine) -> None:
@@ -165,4 +208,4 @@ def ends_with_everything(engine: VllmEngine) -> None:
     assert read(engine, PAGE)[1] == Failure(kind=FailureKind.FAILED, message="the model is not loaded")
 
 
-__all__ = ["VllmContract", "ends_with_everything", "picture", "read", "request"]
+__all__ = ["VllmContract", "ends_with_everything", "metrics_of", "picture", "read", "request"]

@@ -73,7 +73,7 @@ class TestItself(VllmContract):
 def test_pages_say_the_same_as_with_the_engine_transformers(
     ready: VllmEngine, checkpoint: Path, tmp_path: Path, loop_guard: bool
 ) -> None:
-    """Token for token, long enough for the loop guard: the model repeats itself.
+    """The same text, of as many tokens, long enough for the loop guard: the model repeats itself.
 
     The page has the model's own size: it is resized by other libraries, whose pixels differ in the last place.
     """

@@ -199,17 +199,30 @@ class WorkerProcess:
                 failure = structs.replace(events, shared=len(inside) > 1)
                 events = [(number, failure) for number in inside]
             self._send_events(events, inside, before)
-            while len(inside) + len(waiting) < limit and not self._calls.has_returned:
-                match self._calls.next(0.0):
-                    case None:
-                        break
-                    case PageCall() as page:
-                        waiting.append(page)
-                        limit = page.call.max_pages
-                    case CleanUpCall():
-                        self._clean_up()
-                    case other:
-                        self._calls.put_back(other)
+            if self._has_ended(engine, events):
+                return
+            limit = self._take_more(waiting, len(inside), limit)
+
+    def _take_more(self, waiting: list[PageCall], inside: int, limit: int) -> int:
+        """Take pages that have come, up to the limit, which is the newest page's and is returned."""
+        while inside + len(waiting) < limit and not self._calls.has_returned:
+            match self._calls.next(0.0):
+                case None:
+                    break
+                case PageCall() as page:
+                    waiting.append(page)
+                    limit = page.call.max_pages
+                case CleanUpCall():
+                    self._clean_up()
+                case other:
+                    self._calls.put_back(other)
+        return limit
+
+    def _has_ended(self, engine: SteppingEngine, events: Sequence[Event]) -> bool:
+        """After a failure, return whether what the engine supervises has ended: no other page may begin in it."""
+        if isinstance(engine, SupervisingEngine) and any(isinstance(event, Failure) for _, event in events):
+            self._guard(engine.look)
+        return self._broken
 
     def _admit(self, engine: SteppingEngine, page: PageCall) -> bool:
         """Let a page into the engine; return whether it is inside. One that isn't has its answer."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ocr_inference.engines.vllm import asking, command, keeper, leftovers, openi
 from ocr_inference.engines.vllm.client import Client, Report
 from ocr_inference.engines.vllm.engine import VllmEngine
 from ocr_inference.protocol.engine import (
+    Broken,
     Engine,
     EngineError,
     Failure,
@@ -84,7 +86,18 @@ class TestVllm(EngineSuite):
 
 
 class TestContract(VllmContract):
-    pass
+    faults: Path
+    """File that the stand-in for the server reads."""
+
+    @pytest.fixture(autouse=True)
+    def _has_faults(self, folder: Path) -> None:
+        self.faults = folder / "faults.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.faults.write_text(json.dumps({"hold": True}))
+        yield
+        self.faults.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +134,23 @@ def test_a_start_reports_its_stages(folder: Path) -> None:
 def test_an_engine_whose_computing_process_dies_is_broken(
     engine: VllmEngine, faults: Callable[..., None]
 ) -> None:
-    faults(seconds=60)
+    faults(hold=True)
     ends_with_everything(engine)
+
+
+def test_pages_of_a_server_that_ends_for_lack_of_memory_may_be_tried_otherwise(
+    engine: VllmEngine, faults: Callable[..., None]
+) -> None:
+    faults(page="memory")
+    first, second = engine.infer([request(), request("more")])
+    for each in (first, second):
+        assert isinstance(each, Failure)
+        assert (each.kind, each.of_host, each.shared) == (FailureKind.OUT_OF_MEMORY, True, True)
+        assert "Tried to allocate 2 GiB" in each.message
+        assert each.smaller, "sizes that the page may be read at"
+    assert engine.folder is None, "nothing is left of the server"
+    with pytest.raises(Broken, match="vLLM ended by itself"):
+        engine.look()
 
 
 def test_an_error_within_an_answer_fails_its_page_alone(

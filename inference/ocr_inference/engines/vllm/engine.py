@@ -80,6 +80,8 @@ class VllmEngine:
         """While the model is ready."""
         self._slept: Footprint | None = None
         """While it sleeps."""
+        self._dead: Broken | None = None
+        """Once the server has ended by itself, and its pages have failed for that."""
 
     # --- life cycle -------------------------------------------------------------------------------------------
 
@@ -161,6 +163,8 @@ class VllmEngine:
             self._client.read(number, prepare, self._opened.family.name)
 
     def step(self) -> list[Event]:
+        if self._dead is not None:
+            raise self._dead
         if self._client is None or self._slept is not None:
             events: list[Event] = [(number, _failed("the model is not loaded")) for number in self._pages]
             self._pages.clear()
@@ -168,7 +172,7 @@ class VllmEngine:
         events = []
         for report in self._client.reports(_STEP_SECONDS):
             if isinstance(report, Died):
-                raise self._broken()
+                return [*events, *self._ended()]
             number, event = report
             if number not in self._pages:  # it was cancelled
                 continue
@@ -176,7 +180,7 @@ class VllmEngine:
             if not isinstance(event, Delta):
                 del self._pages[number]
         if not events and self._server is not None and self._server.has_ended():
-            raise self._broken()
+            return self._ended()
         return events
 
     def cancel(self, number: int) -> bool:
@@ -189,6 +193,8 @@ class VllmEngine:
         return stepping.read(self, requests)
 
     def look(self) -> None:
+        if self._dead is not None:
+            raise self._dead
         if self._server is not None and self._server.has_ended():
             raise self._broken()
 
@@ -259,20 +265,35 @@ class VllmEngine:
             return EngineError(failure)
         return limits.OutOfHostMemory(failure.message) if failure.of_host else MemoryError(failure.message)
 
+    def _ended(self) -> list[Event]:
+        """Return what becomes of the pages of a server that has ended for lack of memory, which each of them may be the
+        cause of: other ways are tried for them, and `look` raises what ends this worker. Raises `Broken` where it ended
+        for another reason."""
+        opened, broken = self._opened, self._broken()
+        if broken.failure.kind is not FailureKind.OUT_OF_MEMORY or opened is None:
+            raise broken
+        self._dead, pages = broken, self._pages
+        self._pages = {}
+        failure = msgspec.structs.replace(broken.failure, shared=len(pages) > 1)
+        return [
+            (number, msgspec.structs.replace(failure, smaller=asking.smaller(opened, request, None)))
+            for number, request in pages.items()
+        ]
+
     def _broken(self) -> Broken:
         """End what is left of a server that has ended; the worker ends with it, and its pages are read by another."""
         assert self._server is not None
         end = self._server.kill()
         self._close()
         leftovers.end()
-        return Broken(log_words.died(end))
+        return Broken(log_words.died(end, on_gpu=self._spec.device == "cuda"))
 
     def _close(self) -> None:
         if self._client is not None:
             self._client.close()
         if self._server is not None:
             self._server.end()
-        self._client = self._server = self._opened = None
+        self._client = self._server = self._opened = self._dead = None
         self._slept = None
 
     def _forget_pages(self) -> None:

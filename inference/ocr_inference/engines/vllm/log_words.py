@@ -73,7 +73,7 @@ def without_prefix(line: str) -> str:
 
 def cause(lines: Sequence[str]) -> str:
     """Return the first exception that isn't about another one, else the last line; empty where there is none."""
-    plain = [_LEVEL.sub("", without_prefix(line)).strip() for line in lines]
+    plain = [_plain(line) for line in lines]
     errors = [line for line in plain if _EXCEPTION.match(line)]
     causes = [line for line in errors if not _ROOT_CAUSE.search(line)]
     found = (causes or errors or [line for line in plain if line][-1:] or [""])[0]
@@ -115,8 +115,20 @@ def failed_start(end: Exit, python: str, *, on_gpu: bool) -> Failure:
     return Failure(kind=kind, message=message, exit_code=end.code)
 
 
-def died(end: Exit) -> Failure:
-    """Explain a server that ended while it was ready. Its exit code says nothing: it is 0 when its engine has died."""
-    said = cause(end.lines)
+def died(end: Exit, *, on_gpu: bool) -> Failure:
+    """Explain a server that ended while it was ready. Its exit code says nothing: it is 0 when its engine has died.
+
+    Only exceptions say that memory ran out: other lines have these words, too.
+    """
+    errors = [line for line in map(_plain, end.lines) if _EXCEPTION.match(line)]
+    short = next((line for line in errors if any(words in line for words in _NO_MEMORY)), "")
+    said = short[:_MAX_SAID] or cause(end.lines)
     message = f"vLLM ended by itself, with exit code {end.code}" + (f": {said}" if said else "")
+    if short:
+        of_host = not on_gpu or _OF_HOST in short
+        return Failure(kind=FailureKind.OUT_OF_MEMORY, message=message, exit_code=end.code, of_host=of_host)
     return Failure(kind=FailureKind.WORKER_DIED, message=message, exit_code=end.code)
+
+
+def _plain(line: str) -> str:
+    return _LEVEL.sub("", without_prefix(line)).strip()

@@ -112,9 +112,36 @@ def test_a_failed_start_is_explained_by_its_last_lines(
 
 
 def test_an_end_that_was_not_asked_for_is_a_death_whatever_its_code() -> None:
-    failure = log_words.died(Exit(0, ["EngineDeadError: see above", "RuntimeError: Worker failed", "bye"]))
+    lines = [
+        "INFO 11-28 out of memory for the cache",
+        "EngineDeadError: see above",
+        "RuntimeError: Worker failed",
+        "bye",
+    ]
+    failure = log_words.died(Exit(0, lines), on_gpu=True)
     assert failure.kind is FailureKind.WORKER_DIED
     assert failure.message == "vLLM ended by itself, with exit code 0: RuntimeError: Worker failed"
+
+
+@pytest.mark.parametrize(
+    ("line", "on_gpu", "of_host"),
+    [
+        (
+            "ERROR 11-28 10:00:09 [core.py:9] torch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB",
+            True,
+            False,
+        ),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes", True, True),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes", False, True),
+    ],
+)
+def test_an_end_for_lack_of_memory_is_one_wherever_its_line_stands(
+    line: str, on_gpu: bool, of_host: bool
+) -> None:
+    lines = ["ValueError: of a page before", f"(EngineCore pid=7) {line}", "RuntimeError: Worker failed"]
+    failure = log_words.died(Exit(0, lines), on_gpu=on_gpu)
+    assert (failure.kind, failure.of_host) == (FailureKind.OUT_OF_MEMORY, of_host)
+    assert line.rpartition("] ")[2] in failure.message
 
 
 def test_stages_of_a_start() -> None:
