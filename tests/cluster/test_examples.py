@@ -2,68 +2,23 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.support import cluster as support
+from tests.support import keda
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-KEDA: dict[str, Any] = {
-    "scaleTargetRef": {"apiVersion": "string", "kind": "string", "name": "string"},
-    "minReplicaCount": "integer",
-    "maxReplicaCount": "integer",
-    "cooldownPeriod": "integer",
-}
-"""The fields of KEDA's ScaledObject (keda.sh/v1alpha1, KEDA 2) that the example uses, with their types."""
-
-
-def schema(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {
-            name: {"type": type_} if isinstance(type_, str) else schema(type_)
-            for name, type_ in fields.items()
-        },
-    }
 
 
 @pytest.fixture(scope="module")
 def namespace(cluster: support.Place) -> Iterator[str]:
-    """With a definition of KEDA's kind, closed as the API server makes it: a field that isn't there is refused."""
-    spec = schema(KEDA)
-    trigger = schema({"type": "string"})
-    trigger["properties"]["metadata"] = {"type": "object", "additionalProperties": {"type": "string"}}
-    spec["properties"]["triggers"] = {"type": "array", "items": trigger}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "scaledobjects.keda.sh"},
-        "spec": {
-            "group": "keda.sh",
-            "scope": "Namespaced",
-            "names": {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"},
-            "versions": [
-                {
-                    "name": "v1alpha1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
-                }
-            ],
-        },
-    }
-    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(definition))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/scaledobjects.keda.sh", "--timeout=60s")
-    try:
-        with cluster.namespace("examples") as made:
-            yield made
-    finally:
-        cluster.kubectl("delete", "crd", "scaledobjects.keda.sh", "--wait=false")
+    with keda.defined(cluster), cluster.namespace("examples") as made:
+        yield made
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

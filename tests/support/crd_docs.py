@@ -19,7 +19,8 @@ POLICY_MARK = _mark("ocridlepolicies", "test_crd_policy")
 
 Schema = dict[str, Any]
 TOLD = re.compile(r" Default: (\S+)\.$")
-"""Defaults of live fields stand in descriptions: filled in by the schema, they would look like the resource's own."""
+"""Defaults of live fields stand in descriptions: filled in by the schema, they would look like the resource's own.
+So do those of items of lists: filled in, they would differ from the file at each `kubectl apply`."""
 
 
 def default(schema: Schema) -> Any:
@@ -40,6 +41,24 @@ def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
         yield from fields(schema["items"], f"{path}[]")
     if isinstance(extra := schema.get("additionalProperties"), dict):
         yield f"{path}{{}}", extra
+
+
+def stored(schema: Schema, value: Any) -> Any:
+    """Return what the API server makes of a value: with the defaults of the schema in all objects that are there."""
+    if isinstance(value, list):
+        return [stored(schema.get("items", {}), each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    parts = schema.get("properties", {})
+    absent = {
+        name: part["default"] for name, part in parts.items() if "default" in part and name not in value
+    }
+    return {name: stored(parts.get(name, {}), each) for name, each in (value | absent).items()}
+
+
+def filled_into_items(schema: Schema) -> list[str]:
+    """Return the fields of items of lists that have a default in the schema."""
+    return [path for path, part in fields(schema, "spec") if "[]" in path and "default" in part]
 
 
 def render(schema: Schema, *, live: bool = True) -> str:

@@ -171,6 +171,13 @@ def test_what_is_live_has_no_default_in_the_schema() -> None:
     assert {path for path in live if FIELDS[path].get("default", {}) != {}} == set()
 
 
+def test_what_is_in_a_list_has_no_default_in_the_schema() -> None:
+    """`kubectl apply` compares lists as a whole: what the API server fills into an item differs from the file, so that
+    an unchanged one would be "configured", in each `kubectl diff` and in GitOps, too.
+    """
+    assert crd_docs.filled_into_items(SCHEMA["properties"]["spec"]) == []
+
+
 def test_field_that_is_added_to_a_released_definition_has_no_default_in_the_schema() -> None:
     """The API server would fill it into all stored resources that have the object around it, when they are read: what
     `kubectl diff` and GitOps then show was written by nobody. Such a default stands in the description.

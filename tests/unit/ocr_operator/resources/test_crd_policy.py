@@ -40,6 +40,11 @@ def test_everything_is_bounded(path: str) -> None:
             assert "maxProperties" in schema
 
 
+def test_what_is_in_a_list_has_no_default_in_the_schema() -> None:
+    """The same as for resources: an unchanged file would be "configured" by each `kubectl apply`."""
+    assert crd_docs.filled_into_items(SCHEMA["properties"]["spec"]) == []
+
+
 def test_page_has_the_fields_of_the_definition() -> None:
     prose = PAGE.read_text(encoding="utf-8").partition(crd_docs.POLICY_MARK)[0]
     wanted = f"{prose}{crd_docs.POLICY_MARK}\n{crd_docs.render(SCHEMA, live=False)}"

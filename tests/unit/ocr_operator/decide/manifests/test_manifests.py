@@ -19,7 +19,7 @@ from ocr_operator.resources import live_settings, observed, policies
 from ocr_operator.resources import spec as specs
 from ocr_wire import names
 from ocr_wire.live_settings import digest
-from tests.support import resources
+from tests.support import crd_docs, resources
 from tests.support.observations import raw_pod
 from tests.support.paths import ROOT
 
@@ -220,6 +220,29 @@ def test_spelling_of_sizes_replaces_no_pod() -> None:
         make_deployment_spec(models=[{**resources.RAPIDOCR, "gpuMemory": size}]) for size in ("1Gi", "1024Mi")
     )
     assert one == other
+
+
+RELEASED = sorted((ROOT / "tests" / "frozen").glob("v*"))
+
+
+@pytest.mark.parametrize("release", RELEASED, ids=lambda path: path.name)
+def test_defaults_that_a_released_definition_wrote_into_resources_replace_no_pod(release: Path) -> None:
+    """An older definition filled them in, the next one doesn't, or a person takes them out again: the same children."""
+    definition = yaml.safe_load(
+        (release / "chart" / "files" / "ocrdeployments.yaml").read_text(encoding="utf-8")
+    )
+    [version] = definition["spec"]["versions"]
+    written = list(yaml.safe_load_all((release / "resources.yaml").read_text(encoding="utf-8")))
+    filled = 0
+    for body in (each for each in written if each["kind"] == names.KIND):
+        body["metadata"] |= {"namespace": "default", "uid": "uid", "generation": 1}
+        stored = crd_docs.stored(version["schema"]["openAPIV3Schema"], body)
+        filled += any("dtype" not in each for each in body["spec"]["models"])
+        both = [specs.parse(each) for each in (body, stored)]
+        ours, theirs = (desired(each) for each in both if isinstance(each, specs.OcrDeployment))
+        assert ours == theirs
+        assert all("dtype" in each for each in stored["spec"]["models"])
+    assert filled > 1
 
 
 def test_image_of_the_resource_wins_over_the_default() -> None:
