@@ -4,118 +4,19 @@ There are no kubelets here: the test has two Nodes, and says of the pods on them
 """
 
 import contextlib
-import dataclasses
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ocr_wire import names
-from tests.support import cluster as support
 from tests.support.apiserver import Refused
-from tests.support.operators import Local
+from tests.support.nodeless import Scene, now
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """An operator, and a namespace of its own."""
-
-    place: support.Place
-    namespace: str
-
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        return self.place.kubectl("-n", self.namespace, *arguments, stdin=stdin)
-
-    def apply(self, name: str, template: dict[str, Any] | None = None, **spec: Any) -> None:
-        """One replica that needs no GPU."""
-        models = [{"name": "pp-ocr", "engine": "rapidocr"}]
-        spec = {"models": models, "gpu": {"sharing": "none"}, "template": {"spec": template or {}}} | spec
-        body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": {"name": name}, "spec": spec}
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return found
-
-    def condition(self, name: str, type_: str) -> dict[str, Any]:
-        listed = self.get("ocr", name).get("status", {}).get("conditions", [])
-        return next((each for each in listed if each["type"] == type_), {})
-
-    def events(self, name: str, reason: str) -> list[dict[str, Any]]:
-        listed = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
-        return [each for each in listed if (each["involvedObject"]["name"], each["reason"]) == (name, reason)]
-
-    def pods(self, name: str) -> list[dict[str, Any]]:
-        label = f"{names.LABEL_DEPLOYMENT}%3D{name}"
-        found: list[dict[str, Any]] = self.place.ask(
-            f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={label}"
-        )["items"]
-        return found
-
-    def set_status(self, kind: str, name: str, status: dict[str, Any]) -> None:
-        patch = json.dumps({"status": status})
-        self.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
-
-    def refuse(self, name: str) -> None:
-        """What a kubelet says of a pod that it doesn't admit."""
-        for pod in self.pods(name):
-            if pod["spec"].get("nodeName") and pod["status"]["phase"] == "Pending":
-                status = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "startTime": _now()}
-                words = {"message": "Pod was rejected: Allocate failed due to no devices"}
-                self.set_status("pod", pod["metadata"]["name"], status | words)
-
-    def run(self, name: str) -> bool:
-        """What a kubelet says of a pod that is ready; whether there was one."""
-        for pod in self.pods(name):
-            if pod["spec"].get("nodeName") and pod["status"]["phase"] == "Pending":
-                ready = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
-                conditions = [*pod["status"]["conditions"], ready]
-                self.set_status(
-                    "pod", pod["metadata"]["name"], {"phase": "Running", "conditions": conditions}
-                )
-                return True
-        return False
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@pytest.fixture
-def scene(control_plane: support.Place, tmp_path: Path) -> Iterator[Scene]:
-    if control_plane.operator is not None:
-        pytest.skip(f"the operator {control_plane.operator} watches all namespaces of this cluster")
-    with control_plane.namespace("reported") as namespace:
-        operator = Local(control_plane, namespace, tmp_path / "operator.log")
-        try:
-            operator.start()
-            yield Scene(control_plane, namespace)
-        finally:
-            operator.close()
-
-
-@pytest.fixture
-def nodes(scene: Scene) -> Iterator[list[str]]:
-    """Two of them with a GPU each, ready for as long as a kubelet may be silent: 40 s."""
-    if json.loads(scene.kubectl("get", "nodes", "-o", "json"))["items"]:
-        pytest.skip("this cluster has nodes of its own")
-    made = [f"{scene.namespace}-{n}" for n in "ab"]
-    amounts = {"cpu": "8", "memory": "16Gi", "pods": "110", "nvidia.com/gpu": "1"}
-    for name in made:
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
-        scene.kubectl("create", "-f", "-", stdin=json.dumps(node))
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": _now()}
-        status = {"conditions": [ready], "capacity": amounts, "allocatable": amounts}
-        scene.set_status("node", name, status)
-    yield made
-    scene.kubectl("delete", "node", *made)
 
 
 def test_pods_that_kubelets_refuse_are_few_and_reported(scene: Scene, nodes: list[str]) -> None:
@@ -157,11 +58,7 @@ def test_a_pod_that_its_kubelet_cannot_prepare_is_reported_in_the_kubelets_words
 ) -> None:
     """Its status says `ContainerCreating`, as that of each pod does for a while; only an Event says why."""
     scene.apply("keyless")
-
-    def bound() -> list[dict[str, Any]]:
-        return [each for each in scene.pods("keyless") if each["spec"].get("nodeName")]
-
-    [pod] = until(bound, what="a pod is bound")
+    [pod] = until(lambda: scene.bound("keyless"), what="a pod is bound")
     meta = pod["metadata"]
     event = {
         "apiVersion": "v1",
@@ -170,7 +67,7 @@ def test_a_pod_that_its_kubelet_cannot_prepare_is_reported_in_the_kubelets_words
         "type": "Warning",
         "reason": "FailedMount",
         "message": 'MountVolume.SetUp failed for volume "keys" : secret "keys" not found',
-        "lastTimestamp": _now(),
+        "lastTimestamp": now(),
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": scene.namespace}
         | {"name": meta["name"], "uid": meta["uid"]},
     }
@@ -191,17 +88,9 @@ def test_a_pod_that_never_ends_is_replaced_and_holds_its_gpu_until_it_is_gone(
 ) -> None:
     """No kubelet ends it, so it stays in `Terminating`: its node may be lost with it, or its processes hang."""
     scene.apply("stuck", gpu={"sharing": "exclusive"})
-
-    def bound() -> list[dict[str, Any]]:
-        return [
-            each
-            for each in scene.pods("stuck")
-            if each["spec"].get("nodeName") and "deletionTimestamp" not in each["metadata"]
-        ]
-
     seen: list[dict[str, Any]] = []
     for _ in nodes:
-        [pod] = until(bound, what="a pod is bound")
+        [pod] = until(lambda: scene.bound("stuck"), what="a pod is bound")
         until(lambda: scene.run("stuck"), what="it is ready")
         until(lambda: scene.condition("stuck", "Ready").get("status") == "True", what="the resource is, too")
         status = scene.get("ocr", "stuck")["status"]
@@ -216,7 +105,7 @@ def test_a_pod_that_never_ends_is_replaced_and_holds_its_gpu_until_it_is_gone(
     assert len(scene.pods("stuck")) == 3, "one waits, for two that end"
     first = seen[0]["metadata"]["name"]
     scene.kubectl("delete", "pod", first, "--force", "--grace-period=0")
-    [third] = until(bound, what="the one that waits is placed")
+    [third] = until(lambda: scene.bound("stuck"), what="the one that waits is placed")
     assert third["spec"]["nodeName"] == seen[0]["spec"]["nodeName"]
 
 

@@ -9,7 +9,7 @@ from tests.support import cluster as support
 @pytest.fixture(scope="module")
 def control_plane(clusters: support.Clusters) -> Cluster:
     """etcd, API server, controller manager and scheduler, with our resource definitions and no nodes."""
-    return clusters.get("control-plane", defined=True)
+    return clusters.get("control-plane", **support.CONTROL_PLANE)
 
 
 @pytest.fixture(scope="module")

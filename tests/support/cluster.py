@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,10 @@ from tests.support.paths import CRDS
 
 NO_CONTROL_PLANE = "no control plane: "
 """Reasons of skipped cluster tests begin with it; the last line of pytest's summary counts them."""
+
+
+CONTROL_PLANE: Mapping[str, Any] = {"defined": True, "node_grace_seconds": 3600}
+"""How that of `Places.control_plane` is started: Nodes that a test makes there stay ready without a kubelet."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class Places:
     def control_plane(self) -> Place:
         """Our definitions on any API server with its controllers."""
         if self._foreign is None:
-            return of(self._clusters.get("control-plane", defined=True))
+            return of(self._clusters.get("control-plane", **CONTROL_PLANE))
         return self._at(self._foreign.lacks_definitions())
 
     def simulated_gpus(self) -> Place:
