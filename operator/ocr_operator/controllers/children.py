@@ -6,6 +6,7 @@ What they should be is decided in `manifests`, what to do about it in `plan`; he
 import base64
 import contextlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,8 @@ MAX_MESSAGE = 1000
 """Characters of a refusal that go into a condition."""
 MAX_ADVICE: Final = 500
 """Characters of them that say what others have to do with it."""
+_OF_THE_NAMESPACE: Final = re.compile(rf"{rollouts.OVER_QUOTA.pattern}|because it is being terminated")
+"""What is refused for the namespace's sake: no change of the resource would help, and the same may work later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ def obstacle(error: api.KubeError) -> Refusal | Unwritten | None:
     """Return what an error in the way of a child means for the resource; None where there is nothing to report."""
     message = str(error)[:MAX_MESSAGE]
     match error:
+        case api.Refused() if _OF_THE_NAMESPACE.search(error.message):
+            return Unwritten(message=message)
         case api.Refused():
             return Refusal(reason="ManifestRefused", message=message)
         case api.Unavailable() if error.status >= 500:

@@ -47,7 +47,7 @@ REST_AT_LATEST_SECONDS: Final = 30.0
 seconds on a core, and a policy that changes all the time doesn't keep statuses from being written.
 """
 REFUSED_SECONDS: Final = 30.0
-"""After so long children that the API server refused are tried again: a quota may have grown."""
+"""After so long children that the API server refused are tried again: a quota may have grown, and no watch says so."""
 REMOVAL_SECONDS: Final = 2.0
 """After so long it is looked again whether a child of that name is gone, which no watch tells of a Secret."""
 REFUSED_TOKEN_SECONDS: Final = 5.0
@@ -127,7 +127,7 @@ class ResourcePass:
         if (error := self._steps.first or self._writer.first_error) is not None:
             raise error
         if self._obstacle is not None:
-            waits.append(REFUSED_SECONDS if isinstance(self._obstacle, Refusal) else REMOVAL_SECONDS)
+            waits.append(REMOVAL_SECONDS if isinstance(self._obstacle, Removal) else REFUSED_SECONDS)
         return min((each for each in waits if each is not None), default=None)
 
     async def _tolerated(self, work: Awaitable[T]) -> T | None:
@@ -140,7 +140,7 @@ class ResourcePass:
             self._obstacle = obstacle(error)
             if self._obstacle is None:
                 raise
-            if isinstance(self._obstacle, Unwritten):
+            if isinstance(self._obstacle, Unwritten) and not isinstance(error, api.Refused):
                 self._writer.first_error = self._writer.first_error or error
             return None
 

@@ -14,7 +14,7 @@ from ocr_operator.resources.reading import mapping
 
 NEW_FIRST: Final = {"maxSurge": 1, "maxUnavailable": 0}
 OLD_FIRST: Final = {"maxSurge": 0, "maxUnavailable": 1}
-_OVER_QUOTA: Final = re.compile(r"exceeded (?:\w+ )?quota")
+OVER_QUOTA: Final = re.compile(r"exceeded (?:\w+ )?quota")
 """As Kubernetes and its hierarchical namespaces say it. A quota that asks for limits says something else."""
 
 
@@ -48,7 +48,7 @@ def over_quota(child: Mapping[str, Any] | None) -> bool:
     return any(
         each.get("type") == "ReplicaFailure"
         and each.get("status") == "True"
-        and _OVER_QUOTA.search(str(each.get("message"))) is not None
+        and OVER_QUOTA.search(str(each.get("message"))) is not None
         for each in (conditions if isinstance(conditions, list) else [])
         if isinstance(each, Mapping)
     )

@@ -46,7 +46,9 @@ class Removal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unwritten:
-    """The API server fails to write a child, by an error of its own or of a webhook; the same may work later."""
+    """The API server fails to write a child, by an error of its own or of a webhook, or has no room for it in the
+    namespace; the same may work later.
+    """
 
     reason: ClassVar[str] = "NotWritten"
     message: str

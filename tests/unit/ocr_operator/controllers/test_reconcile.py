@@ -679,12 +679,16 @@ async def test_a_pod_that_becomes_ready_is_given_a_second_to_say_how_it_is(desk:
     assert names_ == ["one", "other", "third"], "those that were waited for in vain hold up nothing"
 
 
-async def test_refused_child_is_a_condition_and_tried_again_later(desk: Desk) -> None:
-    def fail(verb: str, ref: api.Ref) -> None:
-        if ref.kind == api.DEPLOYMENT and verb == "apply":
-            raise api.Refused(ref, 403, "exceeded quota: pods")
-
-    desk.kube.fail = fail
+@pytest.mark.parametrize(
+    "said",
+    [
+        'services "a" is forbidden: exceeded quota: few, requested: services=1, used: services=1, limited: services=1',
+        "unable to create new content in namespace a because it is being terminated",
+    ],
+)
+async def test_child_that_the_namespace_has_no_room_for_is_tried_again_later(desk: Desk, said: str) -> None:
+    """No change of the resource would help, and none is needed once there is room."""
+    desk.kube.fail = refuse(api.DEPLOYMENT, "apply", api.Refused, 403, said)
     await desk.make()
     await desk.reconcile()
     desk.seconds += PACE
@@ -692,8 +696,26 @@ async def test_refused_child_is_a_condition_and_tried_again_later(desk: Desk) ->
     wait = await desk.reconcile()
 
     assert wait == REFUSED_SECONDS
-    conditions = (await desk.status())["conditions"]
-    assert any("exceeded quota: pods" in each["message"] for each in conditions)
+    expected = {"Ready": "False", "Progressing": "True", "Degraded": "True"}
+    for type_, status in expected.items():
+        condition = await desk.condition(type_)
+        assert (condition["status"], condition["reason"]) == (status, "NotWritten")
+        assert said in condition["message"]
+    assert (await desk.condition("Stalled"))["status"] == "False"
+
+
+async def test_child_that_is_refused_stalls_the_resource_and_is_tried_again_later(desk: Desk) -> None:
+    desk.kube.fail = refuse(api.DEPLOYMENT, "apply", api.Refused, 422, "spec.replicas: Invalid value")
+    await desk.make()
+    await desk.reconcile()
+    desk.seconds += PACE
+
+    wait = await desk.reconcile()
+
+    assert wait == REFUSED_SECONDS
+    stalled = await desk.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "ManifestRefused")
+    assert "spec.replicas: Invalid value" in stalled["message"]
 
 
 async def gated(desk: Desk) -> dict[str, Any]:
