@@ -1,6 +1,5 @@
 """Backups of a devcluster's etcd: the control plane is stopped, its data copied or put back, and started again."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,9 +11,10 @@ from typing import Final
 
 from devcluster.cluster import Cluster
 from devcluster.machine import processes
-from devcluster.machine.layout import Identity, Layout
+from devcluster.machine.layout import Layout
 from tests.support import apiserver
 from tests.support.patience import PATIENCE
+from tests.support.relaunch import Program
 from tests.support.waiting import until
 
 STOPPED: Final = {"kube-apiserver": signal.SIGKILL, "etcd": signal.SIGTERM}
@@ -23,19 +23,12 @@ waits for a minute for its watches, and has nothing to lose.
 """
 
 
-@dataclass(frozen=True)
-class _Program:
-    command: list[bytes]
-    environment: dict[bytes, bytes]
-    folder: str
-
-
 @dataclass
 class ControlPlane:
     """etcd and the API server of a cluster, which are this process's children from the first stop on."""
 
     cluster: Cluster
-    _programs: dict[str, _Program] = field(default_factory=dict)
+    _programs: dict[str, Program] = field(default_factory=dict)
     _started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -76,22 +69,14 @@ class ControlPlane:
                 mine.wait(PATIENCE)
                 continue
             [record] = [each for each in self.cluster.state.processes if each.name == name]
-            self._programs[name] = _program(record.identity)
+            self._programs[name] = Program.of(record.identity)
             processes.send(record.identity, number)
             assert processes.wait([record.identity], PATIENCE) == []
 
     def _start(self) -> None:
         for name in reversed(STOPPED):
-            program = self._programs[name]
-            with Layout(self.cluster.directory).log(name).open("ab") as log:
-                self._started[name] = subprocess.Popen(
-                    program.command,
-                    env=program.environment,
-                    cwd=program.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            log = Layout(self.cluster.directory).log(name)
+            self._started[name] = self._programs[name].start(log)
         until(self._answers, PATIENCE, "the API server answers again")
 
     def _answers(self) -> bool:
@@ -114,15 +99,3 @@ def control_plane(cluster: Cluster) -> Iterator[ControlPlane]:
         yield found
     finally:
         found.close()
-
-
-def _program(identity: Identity) -> _Program:
-    """Return how a process was started."""
-    place = Path("/proc") / str(identity.pid)
-    words = (place / "environ").read_bytes().split(b"\0")
-    pairs = (each.partition(b"=") for each in words if each)
-    return _Program(
-        (place / "cmdline").read_bytes().rstrip(b"\0").split(b"\0"),
-        {name: value for name, _, value in pairs},
-        os.readlink(place / "cwd"),
-    )

@@ -429,6 +429,21 @@ def test_role_is_no_wider_than_needed(render: Render) -> None:
 
 
 @pytest.mark.cluster
+def test_operator_of_a_lost_node_is_replaced_after_half_a_minute(render: Render) -> None:
+    """Kubernetes' own default is five minutes."""
+    pod = only(render(), "Deployment")["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [
+        {
+            "key": f"node.kubernetes.io/{key}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": 30,
+        }
+        for key in ("not-ready", "unreachable")
+    ]
+
+
+@pytest.mark.cluster
 @pytest.mark.parametrize("namespaces", [[], ["invoices"]])
 def test_replicas_elect_by_a_lease_of_the_release_that_they_may_write(
     render: Render, namespaces: list[str]

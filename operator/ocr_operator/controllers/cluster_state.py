@@ -274,6 +274,11 @@ class ClusterState:
         """Do a part of the work of `choose`; returns whether nothing is left of what can be done in parts."""
         return self.accounting.prepare(request, gpus, states, self._now(), NODES_AT_ONCE)
 
+    def node_ready(self, pod: Pod) -> bool:
+        """Return whether the node of a pod is ready, as far as is known: False only where Kubernetes says otherwise."""
+        node = self.nodes.get(("", pod.node)) if pod.node else None
+        return node is None or node.ready
+
     def capacity_changed(self) -> None:
         """Enqueue the resources whose pods did not fit: they may now."""
         waiting, self._waiting = self._waiting, {}
@@ -327,6 +332,9 @@ class ClusterState:
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         self.accounting.node_changed(old, new)
         self.capacity_changed()
+        if old is not None and new is not None and old.ready != new.ready:
+            for key in {(pod.namespace, pod.deployment) for pod in self.pods if pod.node == new.name}:
+                self.enqueue(key, False)
 
     def _policy_changed(self, old: Policy | None, new: Policy | None) -> None:
         if old is None or new is None or not old.says_the_same(new):

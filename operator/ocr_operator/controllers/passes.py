@@ -313,7 +313,14 @@ class ResourcePass:
             state, push_error = self._links.state(self._key, pod.uid)
             _, warning = self._cache.warnings.get(pod.uid, (0.0, ""))
             pods.append(
-                PodSeen(pod=pod, state=state, push_error=push_error, warning=warning, gpu_nodes=nodes)
+                PodSeen(
+                    pod=pod,
+                    state=state,
+                    push_error=push_error,
+                    warning=warning,
+                    node_ready=self._cluster.node_ready(pod),
+                    gpu_nodes=nodes,
+                )
             )
         child = self._cluster.child_deployment(self._key)
         return Seen(

@@ -58,6 +58,7 @@ class Problem:
 
 
 REASONS: Final = (
+    "NodeNotReady",
     "CrashLooping",
     "ContainerCannotStart",
     "PodFailed",
@@ -120,15 +121,18 @@ def applied(each: PodSeen, revision: int, digest: str) -> bool:
 def problem(each: PodSeen, now: datetime) -> Problem | None:
     """Return what is wrong with the pod beyond "not ready yet"; None while it is only starting.
 
-    1. the scheduler finds no node, or is silent  2. a container can't start  3. or ends again and again, or its
-    kubelet can't prepare the pod  4. the server can't be asked though the pod is ready  5. another GPU than promised
-    6. an image without a model's engine  7. a worker that can't be killed  8. a model gave up
+    1. the scheduler finds no node, or is silent  2. its node isn't ready, so what else the status says of the pod may
+    be old  3. a container can't start  4. or ends again and again, or its kubelet can't prepare the pod  5. the server
+    can't be asked though the pod is ready  6. another GPU than promised  7. an image without a model's engine
+    8. a worker that can't be killed  9. a model gave up
     """
     pod, reported = each.pod, state(each)
     if pod.terminating:
         return None
     if not pod.node and (why := _unscheduled(pod, now)):
         return why
+    if not each.node_ready:
+        return Problem(reason="NodeNotReady", pod=pod.name, message=f"its node {pod.node} isn't ready")
     if failing := _failing(each):
         return failing
     if isinstance(reported, Unreachable) and pod.ready:
@@ -137,7 +141,7 @@ def problem(each: PodSeen, now: datetime) -> Problem | None:
 
 
 def _failing(each: PodSeen) -> Problem | None:
-    """Return what keeps the pod's containers from running: numbers 2 and 3 of `problem`."""
+    """Return what keeps the pod's containers from running: numbers 3 and 4 of `problem`."""
     pod = each.pod
     for container in pod.containers:
         if container.waiting_reason in _CANT_START:
@@ -173,7 +177,7 @@ def ended(pod: Pod) -> Problem:
 
 
 def _reported(pod: Pod, reported: PodState, gpu_nodes: GpuNodes) -> Problem | None:
-    """Return what the pod itself reports: numbers 5 to 8 of `problem`."""
+    """Return what the pod itself reports: numbers 6 to 9 of `problem`."""
     if wrong := verify.mismatch(pod, reported, gpu_nodes):
         return Problem(reason="WrongGpu", pod=pod.name, message=wrong)
     for model in reported.models:

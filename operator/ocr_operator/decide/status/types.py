@@ -23,6 +23,8 @@ class PodSeen:
     """Why the last push of live settings failed, if it did; doesn't tick."""
     warning: str = ""
     """What its kubelet warns of while it can't prepare the pod, with the reason."""
+    node_ready: bool = True
+    """False: Kubernetes says that its node isn't, for one because its kubelet is silent."""
     gpu_nodes: GpuNodes = NO_GPU_NODES
     """Which node has which GPU, to check the pod's word against."""
 

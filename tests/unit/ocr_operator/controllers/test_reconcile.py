@@ -1900,6 +1900,29 @@ async def test_what_is_freed_is_offered_to_the_highest_priority_first(desk: Desk
     assert [name for _, name in desk.queue.asked] == ["high", "low", "lower"]
 
 
+async def test_node_that_is_not_ready_any_more_is_told_by_the_resources_of_its_pods(desk: Desk) -> None:
+    await desk.make()
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    for name in ("gpu-a", "gpu-b"):
+        meta = {"name": name}
+        await desk.kube.create({"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": ready})
+    await until(lambda: len(list(desk.cluster.nodes)) == 2)
+    await desk.pod(observations.raw_pod("a", node="gpu-a", ready=False))
+    await desk.pod(observations.raw_pod("b", node="gpu-b", ready=False, deployment="others"))
+    await desk.reconcile()
+    assert (await desk.condition("Degraded"))["status"] == "False"
+
+    desk.queue.asked.clear()
+    silent = [{"op": "add", "path": "/status/conditions/0/status", "value": "Unknown"}]
+    await desk.kube.patch(api.Ref(api.NODE, "", "gpu-a"), silent)
+    await until(lambda: KEY in desk.queue.asked)
+    assert ("default", "others") not in desk.queue.asked
+    desk.seconds += PACE
+    await desk.reconcile()
+    degraded = await desk.condition("Degraded")
+    assert (degraded["reason"], degraded["message"]) == ("NodeNotReady", "a: its node gpu-a isn't ready")
+
+
 async def test_gated_pods_are_placed_by_priority(desk: Desk) -> None:
     await desk.make(gpu={"sharing": "exclusive"})
     await desk.reconcile()

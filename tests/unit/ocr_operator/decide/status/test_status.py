@@ -60,11 +60,13 @@ def make_seen(
     state: Any = "own",
     push_error: str = "",
     reported: Mapping[str, Any] | None = None,
+    node_ready: bool = True,
     **pod: Any,
 ) -> PodSeen:
     """A ready pod that answers, unless said otherwise; `told` changes its answer."""
     answer = make_state(name, **(reported or {})) if state == "own" else state
-    return PodSeen(pod=observed.pod(raw_pod(name, **pod)), state=answer, push_error=push_error)
+    seen = observed.pod(raw_pod(name, **pod))
+    return PodSeen(pod=seen, state=answer, push_error=push_error, node_ready=node_ready)
 
 
 def make_rollout(wanted: int = 1, /, **change: Any) -> Rollout:
@@ -249,6 +251,7 @@ def test_a_cpu_device_serves_from_host_memory() -> None:
         ({"ready": False}, "WaitingForPods"),
         (GATED, "WaitingForPlacement"),
         (LOOPING, "CrashLooping"),
+        (LOOPING | {"node_ready": False}, "NodeNotReady"),
         (LOOPING | {"container": {"ready": False, "restartCount": 2}}, "CrashLooping"),
         (
             {"ready": False, "container": {"state": {"waiting": {"reason": "ErrImagePull"}}}},
@@ -557,7 +560,15 @@ class TestUnreachable:
         assert reported["locations"]["unloaded"] == 1
 
     def test_a_lost_node_leaves_its_pods_unknown(self) -> None:
-        assert tell(make_seen("a", ready=False, **SILENT))["locations"]["unknown"] == 1
+        reported = tell(make_seen("a", ready=False, node_ready=False, **SILENT))
+        assert reported["locations"]["unknown"] == 1
+        words = "a: its node gpu-a isn't ready"
+        assert condition(reported, "Degraded") == ("True", "NodeNotReady", words)
+        assert condition(reported, "Ready") == (
+            "False",
+            "NodeNotReady",
+            f"0 of 1 replicas are ready; {words}",
+        )
 
 
 class TestConfigApplied:
