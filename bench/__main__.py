@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from bench import (
+    again,
     awake,
     batched,
+    before,
     bodies,
     bursts,
     coldstart,
@@ -58,6 +60,8 @@ MEASUREMENTS: Final[dict[str, Callable[[], Coroutine[Any, Any, report.Result]]]]
     "exports": exports.measure,
     "decoding": decoding.measure,
     "batched": batched.measure,
+    "before": before.measure,
+    "again": again.measure,
     "coldstart": coldstart.measure,
     "serving": serving.measure,
     "control": control.measure,

@@ -26,10 +26,12 @@ Read = Callable[[int], Awaitable[int]]
 
 
 @asynccontextmanager
-async def ours(folder: Path, engine: str, options: Mapping[str, object]) -> AsyncIterator[Read]:
+async def ours(
+    folder: Path, engine: str, options: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Read]:
     model = folder / "model"
     async with (
-        modelserver.served(model, engine, options, pages=PAGES) as (url, _),
+        modelserver.served(model, engine, options, pages=PAGES, environ=environ) as (url, _),
         chatpages.client(url) as http,
     ):
 
@@ -60,7 +62,7 @@ async def by_itself(folder: Path) -> AsyncIterator[Read]:
         yield read
 
 
-async def _rate(read: Read, turn: int) -> float:
+async def rate(read: Read, turn: int) -> float:
     """Tokens a second of pages that no turn before had."""
     began = time.perf_counter()
     written = await asyncio.gather(*(read(turn * PAGES + number) for number in range(PAGES)))
@@ -83,10 +85,10 @@ async def measure() -> report.Result:
                 SIDES[2]: await stack.enter_async_context(ours(folder, "transformers", {})),
             }
             for read in sides.values():
-                await _rate(read, 0)  # loads, and what is made at the first page
+                await rate(read, 0)  # loads, and what is made at the first page
             for turn in range(1, PAIRS + 1):
                 for side in SIDES if turn % 2 else SIDES[::-1]:
-                    rates[side].append(await _rate(sides[side], turn))
+                    rates[side].append(await rate(sides[side], turn))
         load.append(os.getloadavg()[0])
     through, alone, own = (rates[side] for side in SIDES)
     return report.Result(

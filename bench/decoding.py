@@ -152,7 +152,7 @@ class Served:
 @asynccontextmanager
 async def served(folder: Path, *, packed: bool) -> AsyncIterator[Served]:
     """A server of the large model."""
-    options = {"pack_weights": packed}
+    options = {"pack_weights": packed, "vision_cache_mib": 0}  # all turns have the same pages
     async with modelserver.served(folder / "large", "transformers", options, pages=PAGES) as (url, pid):
         unlimited = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(url, timeout=unlimited) as http:

@@ -17,10 +17,16 @@ NAME: Final = "m"
 
 @asynccontextmanager
 async def served(
-    model: Path, engine: str, options: Mapping[str, object], *, pages: int
+    model: Path,
+    engine: str,
+    options: Mapping[str, object],
+    *,
+    pages: int,
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[str, int]]:
     """Yields its address and process id. It reads so many pages at once, in float32, and nothing ends by a timer. Its
-    configuration and cache are beside the model's folder, the configuration by the engine and its options."""
+    configuration and cache are beside the model's folder, the configuration by the engine and its options. `environ`
+    is added to the environment."""
     described = {
         "name": NAME,
         "engine": engine,
@@ -36,7 +42,7 @@ async def served(
     }
     file = model.parent / f"{'-'.join((engine, *map(str, options.values())))}.json"
     file.write_text(json.dumps(config))
-    told = os.environ | {
+    told = {**os.environ, **(environ or {})} | {
         names.ENV_DEVICE: DeviceKind.CPU,
         names.ENV_CACHE_DIR: str(model.parent / "cache"),
         "OCR_VLLM_PYTHON": vllmalone.PYTHON,

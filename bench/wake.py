@@ -25,8 +25,9 @@ from ocr_wire.states import DeviceKind
 CPU: Final = "models: [{{name: pp-ocr, engine: rapidocr, options: {{threads: {threads}}}}}]\n"
 VLM: Final = (
     "models: [{{name: deepseek-ocr, engine: transformers, source: {{path: {folder}}}, gpuMemory: 12Gi,"
-    " options: {{threads: {threads}}}}}]\n"
+    " options: {{threads: {threads}, vision_cache_mib: 0}}}}]\n"
 )
+"""Without the cache, of which a page that is read again and again would be quicker than the first one."""
 ROUNDS: Final = 12
 STEADY: Final = 3
 """Pages of the ready model before each wake."""

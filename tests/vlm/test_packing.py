@@ -19,6 +19,7 @@ from ocr_inference.engines.transformers import checkpoints as opening
 from ocr_inference.engines.transformers import engine as transformers
 from ocr_inference.engines.transformers import packedlayers, packing
 from ocr_inference.engines.transformers.engine import TransformersEngine
+from ocr_inference.engines.transformers.features import Features
 from ocr_inference.engines.transformers.loading import Weights
 from ocr_inference.engines.transformers.packing import PackedWeights, Terms
 from ocr_inference.protocol.engine import Failure, InferRequest, ModelSpec, PageResult
@@ -58,7 +59,7 @@ class Bench:
 
     def engine(self, terms: Terms | None = ANY) -> TransformersEngine:
         weights = Weights(self.spec, self.host, lambda _: None, os.environ, terms)
-        return TransformersEngine(weights, 8, lambda: None)
+        return TransformersEngine(weights, 8, Features(0), lambda: None)
 
 
 @pytest.fixture(scope="module")

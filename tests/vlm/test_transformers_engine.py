@@ -252,6 +252,75 @@ def test_pictures_that_were_not_encoded_together_are_read_in_together(
     assert max(passes.prompts) == (2 if generation.unfit(model) is None else 1)
 
 
+class Towers:
+    """Counts the passes of a model's vision tower."""
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.count = 0
+        model: Any = engine._weights.opened.model
+        for each in (model, model.base_model):
+            if hasattr(each, "get_image_features"):
+                each.get_image_features = self.counted(each.get_image_features)
+        self._inside = False
+
+    def counted(self, encode: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(encode)
+        def pass_on(*arguments: object, **named: object) -> object:
+            outer, self._inside = not self._inside, True
+            self.count += outer
+            try:
+                return encode(*arguments, **named)
+            finally:
+                self._inside = not outer
+
+        return pass_on
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_that_is_asked_again_is_not_encoded_again(
+    kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
+) -> None:
+    """By another task, with the same and other company, until an offload; the answers are `generate`'s."""
+    tiny = least(kind)
+    requests = [
+        ask(max_tokens=9, **tiny),
+        ask(task="document", max_tokens=9, **tiny),
+        ask(color="blue", max_tokens=9, **tiny),
+    ]
+    wanted = expected(folder(kind), requests)
+    engine = bench(kind).engine()
+    engine.load()
+    model = engine._weights.opened.model
+    if "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
+        assert told(engine.infer(requests)) == wanted
+        return
+    towers = Towers(engine)
+    assert told(engine.infer(requests[:1])) == wanted[:1]
+    assert told(engine.infer(requests)) == wanted
+    assert towers.count == 2, "the first picture, and the blue one"
+    assert engine._features.nbytes > 0
+    engine.clean_up()
+    assert engine._features.nbytes == 0
+    assert told(engine.infer(requests[:2])) == wanted[:2]
+    assert towers.count == 3
+    engine.offload()
+    assert engine._features.nbytes == 0
+    engine.restore()
+    towers = Towers(engine)
+    assert told(engine.infer(requests[:1])) == wanted[:1]
+    assert towers.count == 1
+
+
+def test_without_a_cache_each_page_is_encoded(bench: Callable[..., Bench]) -> None:
+    engine = bench(vision_cache_mib=0).engine()
+    engine.load()
+    towers = Towers(engine)
+    for _ in range(2):
+        assert told(engine.infer([ask()]))
+    assert towers.count == 2
+    assert engine._features.nbytes == 0
+
+
 def test_pages_that_are_written_go_on_between_long_prompts(bench: Callable[..., Bench]) -> None:
     engine = bench().engine()
     engine.load()

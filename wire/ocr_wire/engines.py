@@ -130,6 +130,13 @@ ENGINES: Final = (
                 True,
                 meaning="on a CPU, a second copy of the text decoder's weights for fast steps while the model is ready",
             ),
+            Option(
+                "vision_cache_mib",
+                64,
+                0,
+                65_536,
+                "MiB of host memory for features of pictures that were read lately, until an offload; 0 keeps none",
+            ),
         ),
     ),
     EngineInfo(

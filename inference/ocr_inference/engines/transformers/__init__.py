@@ -9,6 +9,7 @@
 - `inputs`: from a page to tensors.
 - `joining`: arguments of several pages as those of one pass.
 - `vision`: pictures of several pages through the vision tower.
+- `features`: what the tower made of pictures lately.
 - `generation`: greedy writing of several pages.
 - `positions`: positions of models whose pictures take fewer of them than tokens.
 - `slots`: keys and values of several pages.

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from transformers.utils import logging as library_logging
 from ocr_inference import limits
 from ocr_inference.engines import pictures, stepping
 from ocr_inference.engines.transformers import errors, generation, joining, memory, packing, vision
+from ocr_inference.engines.transformers.features import MIB, Features, digest
 from ocr_inference.engines.transformers.generation import Generator, Prompt, Written
 from ocr_inference.engines.transformers.inputs import Inputs
 from ocr_inference.engines.transformers.loading import Weights
@@ -66,9 +68,12 @@ _POLL_SECONDS = 0.05
 class TransformersEngine:
     """`SteppingEngine` of one vision-language model."""
 
-    def __init__(self, weights: Weights, max_batch: int, measure: Callable[[], DeviceUse | None]) -> None:
+    def __init__(
+        self, weights: Weights, max_batch: int, features: Features, measure: Callable[[], DeviceUse | None]
+    ) -> None:
         """Prepare; `measure` returns the use of the device, as `device_use` does."""
         self.max_batch = max_batch
+        self._features = features
         self._measure = measure
         self._weights = weights
         self._pages: dict[int, PageState] = {}
@@ -115,6 +120,7 @@ class TransformersEngine:
         for page in self._pages.values():
             page.job.cancel()
         self._pages.clear()
+        self._features.clear()
         self._short_of_memory = False
         if self._generator is not None:
             self._generator.clear()
@@ -132,7 +138,10 @@ class TransformersEngine:
         self._pages[number] = PageState(number, request, time.perf_counter(), job, Pieces(self._decode))
 
     def _prepare(self, request: InferRequest, use: DeviceUse | None = None) -> Inputs:
-        return prepare(self._weights.opened, request, use)
+        opened = self._weights.opened
+        inputs = prepare(opened, request, use)
+        names = vision.arguments(opened.model) if self._features.most_bytes else None
+        return inputs if names is None else replace(inputs, picture=digest(inputs.tensors, names))
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._weights.opened.decode(tokens)
@@ -159,6 +168,7 @@ class TransformersEngine:
         return stepping.read(self, requests)
 
     def clean_up(self) -> None:
+        self._features.clear()
         memory.release(self._weights.device)
 
     def device_use(self) -> DeviceUse | None:
@@ -200,14 +210,18 @@ class TransformersEngine:
         if not brought:
             return events
         prompts = [page.prompt for page in brought if page.prompt is not None]
-        for page, prompt in zip(brought, vision.seen(self._weights.opened.model, prompts), strict=True):
+        model = self._weights.opened.model
+        for page, prompt in zip(brought, vision.seen(model, prompts, self._features), strict=True):
             page.prompt = prompt
         return events
 
     def _bring(self, page: PageState) -> list[Event]:
         inputs = page.inputs
-        tensors = {name: self._on_device(value) for name, value in inputs.tensors.items()}
-        page.prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned)
+        features = self._features.get(inputs.picture, self._weights.device)
+        needed = inputs.tensors if features is None else vision.without_pixels(inputs.tensors)
+        tensors = {name: self._on_device(value) for name, value in needed.items()}
+        prompt = Prompt(tensors, inputs.max_new_tokens, inputs.banned, inputs.picture)
+        page.prompt = prompt if features is None else vision.encoded(prompt, features)
         return []
 
     def _begin(self, group: Mapping[int, Prompt]) -> list[Event]:
@@ -354,4 +368,10 @@ def create(spec: ModelSpec, host: HostTier, report: Report) -> TransformersEngin
     library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     terms = packing.Terms() if options["pack_weights"] else None
     weights = Weights(spec, host, report, os.environ, terms)
-    return TransformersEngine(weights, int(options["max_batch"]), lambda: memory.device_use(weights.device))
+    features = Features(int(options["vision_cache_mib"]) * MIB)
+    measure = functools.partial(_use_of, weights)
+    return TransformersEngine(weights, int(options["max_batch"]), features, measure)
+
+
+def _use_of(weights: Weights) -> DeviceUse | None:
+    return memory.device_use(weights.device)

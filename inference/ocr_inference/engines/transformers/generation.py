@@ -45,6 +45,8 @@ class Prompt:
     """Arguments of the model's `forward` besides the cache: `input_ids` `[1, n]`, pixels, …; on the model's device."""
     max_new_tokens: int
     banned: Banned | None = None
+    picture: bytes | None = None
+    """What its pictures are known by (`features.digest`)."""
 
     @property
     def length(self) -> int:

@@ -40,6 +40,8 @@ class Inputs:
     """The request's `read_at`, where that made the page smaller."""
     shortage: Shortage | None = None
     """Why it is smaller."""
+    picture: bytes | None = None
+    """What its pictures are known by (`features.digest`); None where their features aren't kept."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Passes pictures of several pages through a model's vision tower at once, ahead of their prompts.
 
 A tower's result takes little memory, its computation much. So pages that come together are encoded in groups of a
-bounded size, before their prompts are read in.
+bounded size, before their prompts are read in, and what was encoded is kept for a while (`features`).
 """
 
 import inspect
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ocr_inference.engines.transformers import joining
+from ocr_inference.engines.transformers.features import Features
 from ocr_inference.engines.transformers.generation import Prompt
 
 GROUP_ELEMENTS = 8 * 3 * 1024 * 1024
@@ -21,27 +22,70 @@ GROUP_ELEMENTS = 8 * 3 * 1024 * 1024
 DeepSeek-OCR."""
 
 _PIXELS = "pixel_values"
+_TAKEN = frozenset({"pooler_output", "last_hidden_state", "hidden_states", "attentions"})
+"""What of a tower's output a prompt takes, and what none takes."""
+
+
+def arguments(model: PreTrainedModel) -> frozenset[str] | None:
+    """Return the arguments of the model's tower; None where its `forward` doesn't take what a tower computed."""
+    tower: Any = getattr(model, "get_image_features", None)
+    if tower is None or joining.ENCODED not in inspect.signature(model.forward).parameters:
+        return None
+    return frozenset(inspect.signature(tower).parameters) - {"input_ids"}
 
 
 @torch.inference_mode()
-def seen(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Return the prompts with features in the place of pixels, as far as the model takes them; in order.
+def seen(model: PreTrainedModel, prompts: Sequence[Prompt], features: Features) -> list[Prompt]:
+    """Return the prompts with features in the place of pixels, as far as the model takes them; in order. Pictures that
+    several prompts have are encoded once, and kept with the `features`.
 
     A group that can't be encoded together (such as for lack of memory) stays as it is: each page is encoded by itself
     then, and fails by itself.
     """
-    tower: Any = getattr(model, "get_image_features", None)
-    if tower is None or joining.ENCODED not in inspect.signature(model.forward).parameters:
+    known = arguments(model)
+    if known is None or not features.takes_part:
         return list(prompts)
-    known = frozenset(inspect.signature(tower).parameters) - {"input_ids"}
-    done = list(prompts)
-    for group in _groups(prompts, known):
-        if len(group) > 1:
-            for index, prompt in zip(
-                group, _together(tower, [prompts[index] for index in group], known), strict=True
-            ):
-                done[index] = prompt
+    tower: Any = model.get_image_features
+    done, same = list(prompts), _same(prompts)
+    left = [index for index, prompt in enumerate(prompts) if index not in same and not _is_encoded(prompt)]
+    for group in _groups([prompts[index] for index in left], known):
+        indexes = [left[each] for each in group]
+        if len(indexes) == 1 and prompts[indexes[0]].picture is None:
+            continue  # its pass is part of its prompt's
+        parts = _together(tower, [prompts[index] for index in indexes], known, features)
+        for index, part in zip(indexes, parts, strict=False):
+            features.put(prompts[index].picture, part)
+            done[index] = encoded(prompts[index], part)
+    for index, first in same.items():
+        if _is_encoded(done[first]):
+            part = done[first].tensors[joining.ENCODED]["image"].pooler_output
+            done[index] = encoded(prompts[index], part)
     return done
+
+
+def encoded(prompt: Prompt, features: Any) -> Prompt:
+    """Return a prompt with its picture's features in the place of its pixels."""
+    tensors = without_pixels(prompt.tensors)
+    return replace(prompt, tensors={**tensors, joining.ENCODED: joining.encoded(features)})
+
+
+def without_pixels(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a prompt has beside the pixels of its picture."""
+    return {name: value for name, value in tensors.items() if not name.startswith(_PIXELS)}
+
+
+def _same(prompts: Sequence[Prompt]) -> dict[int, int]:
+    """Return indexes of prompts whose picture another one before them has, with the index of the first of these."""
+    firsts: dict[bytes, int] = {}
+    found: dict[int, int] = {}
+    for index, prompt in enumerate(prompts):
+        if prompt.picture is not None and (first := firsts.setdefault(prompt.picture, index)) != index:
+            found[index] = first
+    return found
+
+
+def _is_encoded(prompt: Prompt) -> bool:
+    return joining.ENCODED in prompt.tensors
 
 
 def _groups(prompts: Sequence[Prompt], known: frozenset[str]) -> Iterator[list[int]]:
@@ -61,24 +105,27 @@ def _picture(prompt: Prompt, known: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in prompt.tensors.items() if name in known}
 
 
-def _together(tower: Any, prompts: Sequence[Prompt], known: frozenset[str]) -> Sequence[Prompt]:
+def _together(
+    tower: Any, prompts: Sequence[Prompt], known: frozenset[str], features: Features
+) -> Sequence[Any]:
+    """Return the features of each prompt's picture; nothing where they can't be computed, or divided."""
     arguments = joining.joined([_picture(prompt, known) for prompt in prompts])
     try:
-        features = tower(**arguments, return_dict=True).pooler_output
+        output = tower(**arguments, return_dict=True)
     except (RuntimeError, MemoryError):
-        return prompts
-    if isinstance(features, Tensor):
+        return []
+    if set(output.keys()) - _TAKEN:
+        features.takes_part = False  # such as features for several layers, which `ENCODED` hasn't
+        return []
+    found = output.pooler_output
+    if isinstance(found, Tensor):
         counts = [prompt.tensors[_PIXELS].shape[0] for prompt in prompts]
-        if sum(counts) != features.shape[0]:
-            return prompts
-        parts: list[Any] = list(torch.split(features, counts))
-    else:
-        counts = [_pictures(prompt.tensors) for prompt in prompts]
-        if sum(counts) != len(features):
-            return prompts
-        left = iter(features)
-        parts = [[next(left) for _ in range(count)] for count in counts]
-    return [_with(prompt, part) for prompt, part in zip(prompts, parts, strict=True)]
+        return torch.split(found, counts) if sum(counts) == found.shape[0] else []
+    counts = [_pictures(prompt.tensors) for prompt in prompts]
+    if sum(counts) != len(found):
+        return []
+    left = iter(found)
+    return [[next(left) for _ in range(count)] for count in counts]
 
 
 def _pictures(tensors: Mapping[str, Any]) -> int:
@@ -86,8 +133,3 @@ def _pictures(tensors: Mapping[str, Any]) -> int:
         if name in tensors:
             return len(tensors[name])
     return 0
-
-
-def _with(prompt: Prompt, features: Any) -> Prompt:
-    tensors = {name: value for name, value in prompt.tensors.items() if not name.startswith(_PIXELS)}
-    return replace(prompt, tensors={**tensors, joining.ENCODED: joining.encoded(features)})
