@@ -161,6 +161,32 @@ def test_patch_of_a_declared_field_is_a_conflict_for_helm(
     assert declared(operator) == 300
 
 
+@pytest.mark.parametrize("helm", ["--server-side=true"], indirect=True)
+def test_replicas_are_kept_where_the_chart_leaves_them_out(
+    operator: Operator, helm: Callable[..., str]
+) -> None:
+    """Where it sets them, an upgrade after `kubectl scale` conflicts, unless the API server noted no owner."""
+
+    def upgraded(**more: Any) -> int:
+        helm("upgrade", **spec(operator, 300, **more))
+        return scale()
+
+    def scale(replicas: int | None = None) -> int:
+        if replicas is not None:
+            operator.kubectl("scale", "ocr/invoices", f"--replicas={replicas}")
+        found: int = operator.resource()["spec"]["replicas"]
+        return found
+
+    assert (scale(0), upgraded()) == (0, 0)
+    assert upgraded(replicas=1) == 1, "without an owner before, none is noted by a scale"
+    assert scale(2) == 2
+    with pytest.raises(AssertionError, match=r"(?s)conflict.*\.spec\.replicas"):
+        upgraded(replicas=1)
+    assert upgraded() == 2, "the chart leaves to the other owner what it had declared"
+    assert (upgraded(replicas=2), scale(0)) == (2, 0)
+    assert upgraded(replicas=2) == 2, "no owner of a zero is noted"
+
+
 # Argo CD and Flux, by what they ask of the API server
 
 
