@@ -12,7 +12,7 @@ import yaml
 
 from ocr_wire import names
 from tests.support import cluster as support
-from tests.support import definitions
+from tests.support import definitions, pod_schema, resources
 from tests.support.operators import Local, run_helm
 from tests.support.paths import ROOT
 from tests.support.waiting import until
@@ -158,6 +158,20 @@ def test_definitions_operator_and_resources_are_installed_as_one_release(
         operator.close()
 
 
+def invoices(namespace: str, *, name: str = "invoices", **spec: Any) -> dict[str, Any]:
+    body = resources.make_body(name, gpu={"sharing": "none"}, **spec)
+    body["metadata"] = {"name": name, "namespace": namespace}
+    return body
+
+
+def revision(place: support.Place, namespace: str, offload: int) -> int:
+    """The revision of the live settings in the status of `invoices`; 0 while they don't say so many seconds."""
+    found = json.loads(place.kubectl("get", "ocrdeployment/invoices", "-n", namespace, "-o", "json"))
+    live = found.get("status", {}).get("liveSettings", {})
+    values = {each["field"]: each["value"] for each in live.get("sources", ())}
+    return int(live["revision"]) if values.get("idle.offloadAfterSeconds") == str(offload) else 0
+
+
 def test_operator_of_today_works_with_the_first_definitions(
     empty_cluster: support.Place, namespace: str, tmp_path: Path
 ) -> None:
@@ -168,32 +182,70 @@ def test_operator_of_today_works_with_the_first_definitions(
     operator = Local(place, namespace, tmp_path / "operator.log")
     operator.start()
 
-    def values(status: dict[str, Any]) -> dict[str, str]:
-        return {each["field"]: each["value"] for each in status["liveSettings"]["sources"]}
-
-    def said(offload: int) -> int:
-        found = json.loads(place.kubectl("get", "ocrdeployment/invoices", "-n", namespace, "-o", "json"))
-        status = found.get("status", {})
-        known = "liveSettings" in status and values(status)["idle.offloadAfterSeconds"] == str(offload)
-        return int(status["liveSettings"]["revision"]) if known else 0
-
     try:
-        body: dict[str, Any] = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": {"name": "invoices", "namespace": namespace},
-            "spec": {
-                "models": [{"name": "pp-ocr", "engine": "rapidocr"}],
-                "gpu": {"sharing": "none"},
-                "idle": {"offloadAfterSeconds": 5},
-            },
-        }
+        body = invoices(namespace, idle={"offloadAfterSeconds": 5})
         place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-        until(lambda: said(5), what="the status has the first revision")
-        first = said(5)
+        first = until(lambda: revision(place, namespace, 5), what="the status has the first revision")
         body["spec"]["idle"] = {"offloadAfterSeconds": 7}
         place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-        until(lambda: said(7) > first, what="the status has a newer one")
+        until(lambda: revision(place, namespace, 7) > first, what="the status has a newer one")
+    finally:
+        operator.close()
+
+
+def of_tomorrow(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a newer version may make of a schema: a field more in each object, which the API server fills in."""
+    changed = {**schema}
+    if "properties" in schema and pod_schema.OPEN not in schema:
+        parts = {name: of_tomorrow(part) for name, part in schema["properties"].items()}
+        changed["properties"] = {**parts, "fromTomorrow": {"type": "string", "default": "filled in"}}
+    if isinstance(schema.get("items"), dict):
+        changed["items"] = of_tomorrow(schema["items"])
+    return changed
+
+
+def test_operator_of_today_works_with_definitions_of_a_newer_version(
+    empty_cluster: support.Place, namespace: str, tmp_path: Path
+) -> None:
+    """Fields that it doesn't know have no effect, a word that it doesn't know concerns its own resource alone."""
+    place = empty_cluster
+    for definition in definitions.read():
+        [version] = definition["spec"]["versions"]
+        parts = version["schema"]["openAPIV3Schema"]["properties"]
+        parts |= {part: of_tomorrow(parts[part]) for part in ("spec", "status")}
+        if definition["spec"]["names"]["kind"] == names.KIND:
+            parts["spec"]["properties"]["models"]["items"]["properties"]["engine"]["enum"].append("tomorrow")
+        place.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(definition))
+    definitions.established(place.kubectl)
+    operator = Local(place, namespace, tmp_path / "operator.log")
+    operator.start()
+
+    def child() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            place.kubectl("get", "deployment/invoices", "-n", namespace, "-o", "json")
+        )
+        return found
+
+    try:
+        body = invoices(namespace, idle={"offloadAfterSeconds": 5, "fromTomorrow": "a"}, fromTomorrow="a")
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        first = until(lambda: revision(place, namespace, 5), what="the status has the first revision")
+        before = child()
+        body["spec"] |= {"idle": {"offloadAfterSeconds": 7, "fromTomorrow": "b"}, "fromTomorrow": "b"}
+        body["spec"]["models"][0]["fromTomorrow"] = "b"
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        until(lambda: revision(place, namespace, 7) > first, what="the status has a newer one")
+        assert child()["metadata"]["generation"] == before["metadata"]["generation"], "no pod is replaced"
+        spec = json.loads(place.kubectl("get", "ocr/invoices", "-n", namespace, "-o", "json"))["spec"]
+        assert spec["models"][0]["fromTomorrow"] == "b", "and the field stays"
+
+        odd = invoices(namespace, name="odd", models=[{"name": "m", "engine": "tomorrow"}])
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(odd))
+        place.kubectl("wait", "ocr/odd", "-n", namespace, "--for=condition=Stalled", "--timeout=60s")
+        second = revision(place, namespace, 7)
+        body["spec"]["idle"] = {"offloadAfterSeconds": 9}
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        until(lambda: revision(place, namespace, 9) > second, what="the other one goes on")
     finally:
         operator.close()
 
