@@ -268,17 +268,21 @@ async def test_silent_watch_is_given_up() -> None:
     assert server.asked == ["list", "5", "5"]
 
 
-async def test_error_in_the_stream_is_told_and_retried() -> None:
+async def test_error_in_the_stream_is_told_and_the_watch_goes_on_from_its_last_version() -> None:
     server = Server(
-        says({"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}}),
-        says({"type": "ADDED", "object": pod("one", 6)}),
+        says(
+            {"type": "ADDED", "object": pod("one", 6)},
+            {"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}},
+        ),
+        says({"type": "MODIFIED", "object": pod("one", 7)}),
     )
     async with talking(server.answer) as client:
-        _, lost, changed = await collect(client, 3)
+        _, added, lost, changed = await collect(client, 4)
 
+    assert [type(each) for each in (added, lost, changed)] == [api.Changed, api.Lost, api.Changed]
     assert isinstance(lost, api.Lost)
     assert "etcd is away" in str(lost.error)
-    assert isinstance(changed, api.Changed)
+    assert server.asked == ["list", "5", "6"], "what it has seen isn't listed again"
 
 
 async def test_forbidden_list_is_told_and_retried() -> None:
