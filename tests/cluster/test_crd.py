@@ -65,6 +65,22 @@ def create(api: Api, body: dict[str, Any], *arguments: str) -> dict[str, Any]:
     return stored
 
 
+def test_half_of_a_character_is_stored_as_a_replacement_character(unwatched: Api) -> None:
+    """So text of the API server is Unicode, and can be written again."""
+    template = {
+        "metadata": {"annotations": {"a.example/b": "x\ud800"}},
+        "spec": {"nodeSelector": {"\udfff": "y"}},
+    }
+    body = resources.make_body("halves", template=template)
+    body["metadata"] = {"name": "halves"}
+
+    unwatched.place.ask(unwatched.resources, body)
+
+    stored = unwatched.place.ask(f"{unwatched.resources}/halves")["spec"]["template"]
+    assert stored["metadata"]["annotations"] == {"a.example/b": "x\ufffd"}
+    assert stored["spec"]["nodeSelector"] == {"\ufffd": "y"}
+
+
 @pytest.mark.parametrize("case", resources.INVALID, ids=lambda case: case.id)
 def test_invalid_resource_is_refused_by_field(api: Api, case: resources.Invalid) -> None:
     name = {"name": case.body["metadata"]["name"]}

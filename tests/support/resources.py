@@ -42,6 +42,16 @@ def make_deployment(name: str = "invoices", **spec: Any) -> specs.OcrDeployment:
     return parsed
 
 
+def examples() -> dict[str, dict[str, Any]]:
+    """File of `examples/` → the resource that it shows, the last one if there are several."""
+    found = {}
+    for file in sorted((ROOT / "examples").glob("*.yaml")):
+        for each in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            if each["kind"] == names.KIND:
+                found[file.stem] = each
+    return found
+
+
 def make_policy(
     name: str = "office-hours", *, created: str = "2026-11-23T08:00:00Z", **spec: Any
 ) -> policies.Policy:

@@ -20,6 +20,7 @@ from ocr_operator.metrics import Metrics
 from ocr_operator.pods.client import PodClient
 from ocr_operator.resources.live_settings import Issued
 from ocr_operator.resources.observed import Key, Pod
+from ocr_operator.resources.reading import mapping
 
 CONCURRENT_PATCHES: Final = 32
 """Of pods, per resource: 500 pods are stamped in about half a second without a burst on the API server."""
@@ -61,7 +62,7 @@ class Context:
 
     def new_cache(self, body: api.Json) -> "ResourceCache":
         """Return what passes remember of a resource at the first of them; its status may be another process's."""
-        before = body.get("status") or {}
+        before = mapping(body, "status")
         return ResourceCache(
             body["metadata"]["uid"],
             applied=status.applied(before),

@@ -34,6 +34,7 @@ from ocr_operator.pods import wire
 from ocr_operator.resources import live_settings
 from ocr_operator.resources.effective import Effective
 from ocr_operator.resources.observed import Pod, Rollout, rollout
+from ocr_operator.resources.reading import count, mapping
 from ocr_operator.resources.spec import OcrDeployment
 from ocr_wire import names
 from ocr_wire.live_settings import Envelope, envelope, read
@@ -212,8 +213,8 @@ class ResourcePass:
 
     def _is_new(self) -> bool:
         """Return whether no pass has been here: the resource has neither children nor a status that is about them."""
-        reported = self._resource.status.get("observedGeneration")
-        return not (self._cluster.children(self._key) or self._own()) and (reported or 0) <= status.NOT_SEEN
+        reported = count(self._resource.status, "observedGeneration", status.NOT_SEEN)
+        return not (self._cluster.children(self._key) or self._own()) and reported <= status.NOT_SEEN
 
     def _reported(self, lost: bool) -> int:
         """Find the newest revision that any pod has, so that a status wiped by hand can't turn the clock back."""
@@ -300,11 +301,11 @@ class ResourcePass:
             return answer
         if answer is not self._body:
             self._confirmed = True
-            self._cache.issued = live_settings.issued(answer.get("status") or {}, block)
+            self._cache.issued = live_settings.issued(mapping(answer, "status"), block)
         # Not what the watch may have brought by now: a later write must fail if anything else changed.
         self._body = answer
         self._cache.applied = applied or self._cache.applied
-        self._resource = msgspec.structs.replace(self._resource, status=answer.get("status") or {})
+        self._resource = msgspec.structs.replace(self._resource, status=mapping(answer, "status"))
         return status.settles(seen.pods, now)
 
     def _seen(self, live: Envelope) -> Seen:

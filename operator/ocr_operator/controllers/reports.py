@@ -14,6 +14,7 @@ from ocr_operator.decide.status import Edited, Event
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.rate_limiter import RateLimiter
+from ocr_operator.resources.reading import mapping
 
 STATUS_WRITES: Final = RateLimiter(rate=1, burst=5)
 """Of writes of a status that only pods caused: a load or an offload is two changes, and is shown as it goes on; pods
@@ -127,7 +128,7 @@ class Reporter:
         """Write a status that differs and note its Events; returns the resource as it is then, or the seconds to wait
         if it is too early.
         """
-        before = body.get("status") or {}
+        before = mapping(body, "status")
         if after == before:
             return body
         now = self._time()
@@ -159,10 +160,10 @@ class Reporter:
         refuses all of a status for a field that it doesn't know. A status that has them shows that it knows the field
         by now: to leave it out would take back what another process has reserved.
         """
-        live = after.get("liveSettings") or {}
+        live = mapping(after, "liveSettings")
         if "reserved" not in live:
             return await self._kube.apply_status(ref, after, resource_version=version)
-        if self._time() >= self._reserves_from or "reserved" in (before.get("liveSettings") or {}):
+        if self._time() >= self._reserves_from or "reserved" in mapping(before, "liveSettings"):
             try:
                 answer = await self._kube.apply_status(ref, after, resource_version=version)
             except api.Refused as error:

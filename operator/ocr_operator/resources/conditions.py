@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ocr_operator.resources.reading import mapping, mappings, text
 from ocr_wire.conditions import CONDITIONS
 
 STATUSES: Final = ("True", "False", "Unknown")
@@ -14,8 +15,8 @@ def counts(resources: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], int]
     """
     found = {(each.type, status): 0 for each in CONDITIONS for status in STATUSES}
     for resource in resources:
-        for condition in (resource.get("status") or {}).get("conditions") or ():
-            pair = (condition.get("type"), condition.get("status"))
+        for condition in mappings(mapping(resource, "status"), "conditions"):
+            pair = (text(condition, "type"), text(condition, "status"))
             if pair in found:
                 found[pair] += 1
     return found

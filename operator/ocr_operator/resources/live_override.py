@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from ocr_operator.resources.reading import mapping
 from ocr_wire import live_override, names, text
 from ocr_wire.checked import Invalid
 from ocr_wire.live_override import Place
@@ -45,8 +46,7 @@ class LiveOverride:
 
 def said(body: Mapping[str, Any]) -> str | None:
     """Return the annotation of a resource as the API server has it; None where there is none."""
-    annotations = (body.get("metadata") or {}).get("annotations")
-    found = annotations.get(names.ANNOTATION_LIVE_OVERRIDE) if isinstance(annotations, Mapping) else None
+    found = mapping(mapping(body, "metadata"), "annotations").get(names.ANNOTATION_LIVE_OVERRIDE)
     return found if isinstance(found, str) else None
 
 

@@ -289,7 +289,9 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 def parse(body: Mapping[str, Any]) -> OcrDeployment | InvalidSpec:
-    """Read a resource as the API server returns it. Never raises: what is wrong comes back as a value."""
+    """Read a resource as the API server returns it: of what `kube.decoding` reads. Never raises: what is wrong comes
+    back as a value.
+    """
     if excess := free_form.excess(body):
         return InvalidSpec(field="spec.template.spec", message=excess)
     try:

@@ -11,7 +11,7 @@ from ocr_operator.decide.status.conditions import Verdict
 from ocr_operator.decide.status.types import Fault, Seen
 from ocr_operator.resources import observed
 from ocr_operator.resources.live_override import LiveOverride
-from ocr_operator.resources.reading import mapping
+from ocr_operator.resources.reading import count, mapping, text
 from ocr_operator.resources.spec import InvalidSpec, OcrDeployment
 from ocr_wire import names
 from ocr_wire.text import clean
@@ -19,6 +19,8 @@ from ocr_wire.text import clean
 MAX_PODS: Final = 100
 """Pods listed, first by name: 100 with 8 models each are about 100 KiB of the 1.5 MiB of an object."""
 MAX_MESSAGE: Final = 1024
+_TEXTS: Final = ("type", "status", "reason", "message", "lastTransitionTime")
+"""Fields of a condition that are strings."""
 NOT_SEEN: Final = 0
 """The generation of a status that is about none yet; that of resources starts at 1."""
 
@@ -38,7 +40,7 @@ def aggregate(resource: OcrDeployment, seen: Seen, now: datetime, *, compared: b
     about, phase = resource.generation, conditions.phase(view, verdicts)
     if not compared:
         verdicts = {"ConfigApplied": verdicts["ConfigApplied"]}
-        about, phase = before.get("observedGeneration", NOT_SEEN), before.get("phase", phase)
+        about, phase = count(before, "observedGeneration", NOT_SEEN), text(before, "phase") or phase
     live = (seen.live.revision, seen.live.hash) if seen.live else None
     models = [model.name for model in resource.spec.models]
     entries = [pods.entry(each, resource.generation, live, models, now) for each in pods.current(seen.pods)]
@@ -89,11 +91,11 @@ def stalled(body: Mapping[str, Any], problem: InvalidSpec, now: datetime) -> dic
     reported = meta.get("generation") if isinstance(meta, Mapping) else None
     generation = reported if isinstance(reported, int) and reported >= 0 else 0
     before = before if isinstance(before, Mapping) else {}
-    text = f"{problem.field}: {problem.message}"
+    problems = f"{problem.field}: {problem.message}"
     verdicts = {
-        "Ready": Verdict("False", "InvalidSpec", text),
+        "Ready": Verdict("False", "InvalidSpec", problems),
         "Progressing": Verdict("False", "InvalidSpec", "waits for a change of the resource"),
-        "Stalled": Verdict("True", "InvalidSpec", text),
+        "Stalled": Verdict("True", "InvalidSpec", problems),
     }
     name = meta.get("name") if isinstance(meta, Mapping) else None
     fixed = {
@@ -123,7 +125,7 @@ def faulty(body: Mapping[str, Any], fault: Fault, now: datetime) -> dict[str, An
         "Degraded": bad,
     }
     fixed = {
-        "observedGeneration": before.get("observedGeneration", NOT_SEEN),
+        "observedGeneration": count(before, "observedGeneration", NOT_SEEN),
         "phase": "Stalled" if known.get("Stalled", {}).get("status") == "True" else "Degraded",
         "conditions": renewed(before, verdicts, generation if isinstance(generation, int) else 0, now),
     }
@@ -164,7 +166,12 @@ def previous(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The conditions of a status by type; whatever isn't one (the status may be edited by hand) is left out."""
     listed = status.get("conditions")
     return {
-        str(each["type"]): each
+        each["type"]: each
         for each in (listed if isinstance(listed, list) else [])
-        if isinstance(each, Mapping) and "type" in each
+        if isinstance(each, Mapping) and _is_condition(each)
     }
+
+
+def _is_condition(entry: Mapping[str, Any]) -> bool:
+    """Return whether the texts of an entry are some: what is read here is compared, and written back."""
+    return "type" in entry and all(isinstance(entry.get(each, ""), str) for each in _TEXTS)

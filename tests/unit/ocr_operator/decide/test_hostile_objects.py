@@ -17,6 +17,7 @@ from ocr_operator.pods import wire
 from ocr_operator.resources import observed
 from ocr_operator.resources.observed import Owner
 from ocr_wire import names
+from tests.support import damage
 from tests.support.observations import raw_pod
 from tests.support.resources import make_deployment
 
@@ -91,24 +92,13 @@ BEGINS = observed.pod(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """All places in a document."""
-    entries = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    )
-    return [path, *(deeper for key, inner in entries for deeper in places(inner, (*path, key)))]
-
-
 @st.composite
 def damaged(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
     """The document with something odd in up to three places of it."""
     changed = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, 3))):
-        *parents, last = draw(st.sampled_from([each for each in places(changed) if each]))
-        target: Any = changed
-        for each in parents:
-            target = target[each]
-        target[last] = copy.deepcopy(draw(ODD))
+        *parents, last = draw(st.sampled_from([each for each in damage.places(changed) if each]))
+        damage.at(changed, tuple(parents))[last] = copy.deepcopy(draw(ODD))
     return changed
 
 

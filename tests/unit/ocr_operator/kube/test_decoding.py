@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -74,3 +75,10 @@ def test_pod_with_a_field_of_another_type_is_read_without_that_field() -> None:
 
     assert observed.pod(item) == observed.pod(listed)
     assert (observed.pod(item).node, observed.pod(item).node_selector) == ("n", {})
+
+
+@pytest.mark.parametrize("half", ['"\\ud800"', '"\\udfff\\ud800"', '"\\ud83dx"'])
+def test_half_of_a_character_is_not_read(half: str) -> None:
+    """No API server sends one (tests/cluster/test_crd.py), and nothing here could write it again."""
+    with pytest.raises(decoding.Unreadable):
+        decoding.document(f'{{"a": {half}}}'.encode())
