@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 Path = tuple[Any, ...]
 
-HUGE: Final[tuple[Any, ...]] = ("x" * 5000, "9" * 4000, "[" * 100_000, '{"a":' * 5000, [None] * 3000, {"a": [{}] * 500})
+HUGE: Final[tuple[Any, ...]] = (
+    "x" * 5000,
+    "9" * 4000,
+    "[" * 100_000,
+    '{"a":' * 5000,
+    [None] * 3000,
+    {"a": [{}] * 500},
+)
 JSON: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, -1, 2**63, 10**30, 1e308, 0.5, "", "\x00", "é" * 70, "1e999999", "NaN"),
     *([], {}, [None], [[]], [{}], {"": None}, {"": {"": []}}, {"a\nb": 1}),

@@ -23,7 +23,7 @@ from ocr_operator.decide.placement import (
 from ocr_operator.decide.placement import nodes as eligible
 from ocr_operator.decide.placement.candidate import Candidate, Place
 from ocr_operator.decide.placement.load import loads
-from ocr_operator.decide.placement.predicates import Price, Usage
+from ocr_operator.decide.placement.predicates import Price, Rules, Usage
 from ocr_operator.decide.placement.topology import Population
 from ocr_operator.gpuload.dcgm import GpuReading
 from ocr_operator.resources.observed import Node
@@ -39,7 +39,23 @@ def choose(
     usage: Callable[[str], Usage],
     population: Population,
 ) -> Placement | NoFit:
+    answer = _choose(request, nodes, gpus, reservations, now, policy, usage, None)
     rules = topology.rules(request, nodes, population)
+    if rules is None or isinstance(answer, NoFit):
+        return answer  # the pods around are no reason where nothing fits without them
+    return _choose(request, nodes, gpus, reservations, now, policy, usage, rules)
+
+
+def _choose(
+    request: Request,
+    nodes: Sequence[Node],
+    gpus: Sequence[GpuReading],
+    reservations: Sequence[Reservation],
+    now: datetime,
+    policy: PlacementPolicy,
+    usage: Callable[[str], Usage],
+    rules: Rules | None,
+) -> Placement | NoFit:
     free = request.sharing == "exclusive" and not request.products
     obstacles, found, shut = Counter[str](), list[Candidate](), list[Candidate]()
     for node in nodes:

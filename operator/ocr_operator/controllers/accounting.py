@@ -99,6 +99,10 @@ class Accounting:
         """Look again at a node where a pod came or went; one of ours is looked at because of its own change."""
         self._changed_usage.add(node)
 
+    def namespace_changed(self) -> None:
+        """Look again at what was refused: terms of affinity may mean namespaces by their labels."""
+        self._index.forget_refusals()
+
     # What is asked
 
     def choose(self, request: Request, gpus: Loads, states: States, now: datetime) -> Placement | NoFit:

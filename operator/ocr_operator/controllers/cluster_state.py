@@ -347,6 +347,7 @@ class ClusterState:
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         changed = new or old
         assert changed is not None
+        self.accounting.namespace_changed()
         for key in self.keys():
             if key[0] == changed.name:
                 self.enqueue(key, False)

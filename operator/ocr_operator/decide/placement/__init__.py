@@ -21,6 +21,7 @@ docs/placement.md has the rules and a worked example. The modules, in the order 
 - `site`: a node with all that is known of it.
 - `policies`: which of them is taken.
 - `view`: the candidates of one kind of request, kept in the policy's order.
+- `refusals`: what was answered where nothing fits, while nothing changes.
 - `index`: what is known of every node, kept as it changes, and the choice.
 - `choose`: the same, with all given at once.
 - `decisions`: the decision out of the candidates it was made from.

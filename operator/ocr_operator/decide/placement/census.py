@@ -16,6 +16,8 @@ class Census:
     """Numbers of pods. Written by its owner only, as pods come and go."""
 
     def __init__(self) -> None:
+        self.changes = 0
+        """Pods that were added or taken back so far."""
         self._kinds: dict[str | None, dict[Kin, Counter[Tenant]]] = {}
         self._apart: dict[str | None, dict[Kin, Counter[Tenant]]] = {}
         """Namespace → kinds with required anti-affinity that may mean its pods; None: pods of any."""
@@ -24,6 +26,7 @@ class Census:
         return sum(there.total() for _, there in self._all(None))
 
     def add(self, tenant: Tenant) -> None:
+        self.changes += 1
         kin = tenant.kin
         there = self._kinds.setdefault(kin.namespace, {}).setdefault(kin, Counter())
         there[tenant] += 1
@@ -32,6 +35,7 @@ class Census:
 
     def remove(self, tenant: Tenant) -> None:
         """Take back one that was added. KeyError for another."""
+        self.changes += 1
         kin = tenant.kin
         kinds = self._kinds[kin.namespace]
         there = kinds[kin]

@@ -33,6 +33,7 @@ from ocr_operator.decide.placement import nodes as eligible
 from ocr_operator.decide.placement.candidate import Candidate, Place
 from ocr_operator.decide.placement.policies import PlacementPolicy
 from ocr_operator.decide.placement.predicates import Price, Rules, Usage
+from ocr_operator.decide.placement.refusals import Refusals
 from ocr_operator.decide.placement.site import Site
 from ocr_operator.decide.placement.topology import Population
 from ocr_operator.decide.placement.types import NoFit, Placement, Request, Reservation
@@ -72,6 +73,7 @@ class NodeIndex:
         self._views: list[View] = []
         """The last asked for at the end."""
         self._touched: set[str] = set()
+        self._refusals = Refusals()
         self._due: list[tuple[datetime, str]] = []
         self._now: datetime | None = None
 
@@ -156,12 +158,14 @@ class NodeIndex:
             return decisions.unpinned(request)
         view = self._view(request, now)
         view.refresh(partial(self._offer, view.kind, now=now))
-        rules = self._rules(request, population)
-        looked = {
-            name: offer
-            for name in self._places.get(request.uid, set()) & self._nodes
-            if (offer := self._offer(request, name, now=now, rules=rules)) is not None
-        }
+        mine = self._places.get(request.uid, set()) & self._nodes
+        if not mine and (known := self._refusals.known(request, population)) is not None:
+            return known
+        rules, looked = None, self._look(request, mine, now)
+        if view.fitting(mine) or any(each.fits for offer in looked.values() for each in offer.candidates):
+            # Elsewhere the pods around are no reason, and to count them takes milliseconds.
+            rules = self._rules(request, population)
+            looked = self._look(request, mine, now, rules) if rules is not None else looked
         also = [each for offer in looked.values() for each in offer.candidates if each.fits]
         dear = self._ruled(request, view, rules, looked) if rules is not None else ()
         replicas = () if view.kind.deployment else self._replicas_of(request)
@@ -169,7 +173,10 @@ class NodeIndex:
         doubted = {*replicas, *request.refused, *dear}
         first = view.first(decisions.RUNNERS_UP + 1, find, without=looked, also=also, doubted=doubted)
         if not first:
-            return self._refusal(request, view, looked, find)
+            refusal = self._refusal(request, view, looked, find)
+            if not mine:
+                self._refusals.keep(request, population, refusal)
+            return refusal
         held = (each for each in also if any(decisions.holds(entry, each) for entry in self._of(request.uid)))
         kept = min(held, key=self._policy.order, default=None)
         best = self._anew(request, kept or first[0], now, rules)
@@ -191,6 +198,10 @@ class NodeIndex:
             return True
         view = self._view(request, now)
         return view.refresh(partial(self._offer, view.kind, now=now), limit)
+
+    def forget_refusals(self) -> None:
+        """Take no answer for given: something changed that isn't of a node, such as the labels of a namespace."""
+        self._refusals.forget()
 
     def fitting(self, request: Request, now: datetime, population: Population | None = None) -> Fitting:
         """Return what lists the candidates of a node that the pod fits once other pods have lost their reservations."""
@@ -227,7 +238,18 @@ class NodeIndex:
         """Return the view of the request's kind, with all forgotten that has changed."""
         self._pass_time(now)
         ours = request.deployment if len(self._replicas_of(request)) > self._many else ""
-        kind = replace(request, pod="", uid="", deployment=ours, refused={}, kin=NOBODY, near=(), spread=())
+        there = {key: value for key, value in (request.affinity or {}).items() if key == "nodeAffinity"}
+        kind = replace(
+            request,
+            pod="",
+            uid="",
+            deployment=ours,
+            refused={},
+            affinity=there,
+            kin=NOBODY,
+            near=(),
+            spread=(),
+        )
         found = next((each for each in self._views if each.kind == kind), None)
         if found is None:
             found = View(kind, self._policy, self._nodes)
@@ -247,6 +269,8 @@ class NodeIndex:
             due, name = heapq.heappop(self._due)
             if name in self._sites and self._sites[name].due == due:
                 self._touched.add(name)
+        if self._touched:
+            self.forget_refusals()
         for name in self._touched:
             site = self._sites[name]
             site.loads, site.due = None, site.next_turn(now)
@@ -257,6 +281,13 @@ class NodeIndex:
             if site.empty:
                 del self._sites[name]
         self._touched = set()
+
+    def _look(
+        self, request: Request, names: Iterable[str], now: datetime, rules: Rules | None = None
+    ) -> dict[str, Offer]:
+        """Look at nodes that a pod of this UID is on its way to."""
+        offers = ((name, self._offer(request, name, now=now, rules=rules)) for name in names)
+        return {name: offer for name, offer in offers if offer is not None}
 
     def _offer(
         self,

@@ -26,6 +26,7 @@ from ocr_operator.decide.placement.candidate import Place
 from ocr_operator.decide.placement.index import KINDS, MANY, OFFERS, NodeIndex
 from ocr_operator.decide.placement.load import loads
 from ocr_operator.decide.placement.predicates import Price, Usage
+from ocr_operator.decide.placement.topology import Population
 from ocr_operator.decide.placement.types import CLAIMED
 from ocr_operator.gpuload.dcgm import GpuReading, Source
 from ocr_operator.resources import affinity
@@ -94,13 +95,17 @@ class Cluster:
     readings: dict[str, list[GpuReading]] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
     pods: dict[str, tuple[list[Reservation], list[Tenant]]] = field(default_factory=dict)
+    around: tuple[list[Tenant], Population] = field(default_factory=lambda: ([], population()))
+    """The pods on nodes, as they were at the last choice: the same object until one comes or goes."""
 
     def __post_init__(self) -> None:
         self.index = NodeIndex(self.policy, many=self.many)
 
     def choose(self, request: Request) -> Placement | NoFit:
         there = [each for usage in self.usage.values() for each in usage.tenants]
-        return self.index.choose(request, self.now, population(*there))
+        if there != self.around[0]:
+            self.around = there, population(*there)
+        return self.index.choose(request, self.now, self.around[1])
 
     def reserve(self, uid: str, entries: list[Reservation], coming: list[Tenant]) -> None:
         self.pods[uid] = entries, coming
@@ -230,6 +235,8 @@ def test_kept_or_told_anew_the_choice_is_the_plain_one(policy: PlacementPolicy, 
         happen(cluster, dice)
         for request in dice.sample(REQUESTS, 2):
             assert cluster.choose(request) == cluster.plain(request)
+            another = replace(request, pod="default/another", uid="uid-another")
+            assert cluster.choose(another) == cluster.plain(another)
 
 
 def agree(cluster: Cluster, request: Request) -> Placement | NoFit:
@@ -283,6 +290,75 @@ def test_a_choice_looks_at_what_changed_only() -> None:
     assert not index.prepare(replace(request, memory_bytes=1), NOW, 0)
 
 
+ALONE = kin("web", apart=[term()])
+"""Of a pod that wants no other like it on its node."""
+
+
+def fits_nowhere(memory: float) -> Cluster:
+    """Nodes with 45 GiB free on each GPU, and a pod of the kind `web` on each."""
+    cluster = Cluster(POLICIES["leastLoaded"])
+    for name in NAMES:
+        set_node(cluster, name, {})
+        set_readings(cluster, name, [{"used": 0, "age": 0}])
+        set_usage(cluster, name, predicates.usage([Tenant(name, CPU, kin("web"))]))
+    assert isinstance(agree(cluster, make_request(memory=memory, kin=ALONE)), NoFit)
+    return cluster
+
+
+@pytest.mark.parametrize("memory", [3, 60], ids=["for the pods around", "for want of room"])
+def test_equal_requests_that_fit_nowhere_get_the_answer_to_the_first(memory: float) -> None:
+    cluster = fits_nowhere(memory)
+    asked = [make_request(memory=memory, kin=ALONE, pod=f"default/p{n}", uid=f"u{n}") for n in range(3)]
+
+    first, *others = [agree(cluster, each) for each in asked]
+
+    assert all(each is first for each in others), "nothing was looked at again"
+
+
+def test_what_fits_nowhere_at_all_is_found_once_for_all_resources() -> None:
+    """What each of them says of the pods around is no reason: nothing would fit without."""
+    cluster = fits_nowhere(60)
+    first, *others = [
+        agree(cluster, make_request(memory=60, deployment=f"default/{name}", kin=kin(name, apart=[term()])))
+        for name in ("web", "b", "c")
+    ]
+
+    assert all(each is first for each in others)
+    assert "anti-affinity" not in getattr(first, "message", "")
+
+
+@pytest.mark.parametrize("change", ["a pod went", "a node", "a namespace", "a pod is on its way"])
+def test_what_fitted_nowhere_is_looked_at_again_after_any_change(change: str) -> None:
+    cluster = fits_nowhere(3)
+    request = make_request(memory=3, kin=ALONE)
+    refusal = agree(cluster, request)
+    match change:
+        case "a pod went":
+            set_usage(cluster, NAMES[0], predicates.EMPTY)
+        case "a node":
+            set_node(cluster, "node-3", {})
+        case "a namespace":
+            cluster.index.forget_refusals()
+        case _:
+            set_pod(cluster, "p0", [], [Tenant(NAMES[0], CPU, kin("web"), coming=True)])
+
+    assert agree(cluster, request) is not refusal
+
+
+def test_what_fitted_nowhere_is_looked_at_again_when_a_pod_elsewhere_came_or_went() -> None:
+    """Its node may be another one, and none of those that are looked at has changed."""
+    cluster = fits_nowhere(3)
+    request = make_request(memory=3, kin=ALONE)
+    there = [Tenant(name, CPU, kin("web")) for name in NAMES]
+    around = population(*there)
+    refusal = cluster.index.choose(request, NOW, around)
+    assert cluster.index.choose(request, NOW, around) is refusal
+    for each in there:
+        around.present.remove(each)
+
+    assert isinstance(cluster.index.choose(request, NOW, around), Placement)
+
+
 @pytest.mark.parametrize(("nodes", "kinds"), [(1, KINDS), (OFFERS // 3, 3), (OFFERS // 2 + 1, 2)])
 def test_kinds_that_nobody_asks_for_any_more_are_dropped(nodes: int, kinds: int) -> None:
     index = NodeIndex()
@@ -308,9 +384,8 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     cluster.reserve("uid-p0", [], [])
     agree(cluster, REQUESTS[0])
 
-    kept = {
-        name: value for name, value in vars(cluster.index).items() if name not in ("_views", "_due", "_now")
-    }
+    answers = ("_views", "_due", "_now", "_refusals")
+    kept = {name: value for name, value in vars(cluster.index).items() if name not in answers}
     assert kept == {name: vars(empty)[name] for name in kept}
 
 
