@@ -76,6 +76,6 @@ def test_one_of_two_operators_writes_and_a_restart_of_it_changes_nothing(pair: P
     assert _holder(ours) == f"{ours.namespace}/first"
 
     ours.end(signal.SIGTERM)
-    ours.kubectl("delete", "lease", LEASE_NAME)
+    ours.kubectl("patch", "lease", LEASE_NAME, "--type=merge", "-p", '{"spec":{"holderIdentity":""}}')
     until(lambda: _holder(others).endswith("/second"), what="the other one takes it over")
     until(lambda: _child(ours)["spec"]["template"]["spec"]["containers"][0]["image"] == "second:1")

@@ -15,7 +15,7 @@ from typing import Final
 from ocr_operator.controllers import leases
 from ocr_operator.decide import leadership
 from ocr_operator.decide.leadership import TIMING
-from ocr_operator.decide.leases import Sighting, Take, Wait
+from ocr_operator.decide.leases import Sighting, Take, Wait, missing
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 
@@ -50,7 +50,8 @@ class Election:
         self._now = now
         self._time = time
         self._seen: Sighting | None = None
-        self._valid_until = float("-inf")
+        self._valid_until = self._held_until = float("-inf")
+        """Until the second no other may have begun; until the first, nothing hints at another either."""
         self._said = ""
         self.begun = asyncio.Event()
         """Set when this replica may begin its work, and for ever."""
@@ -84,7 +85,7 @@ class Election:
                 wait = await self._claim(lease)
         except (api.KubeError, TimeoutError) as error:
             if isinstance(error, api.Conflict | api.NotFound):
-                self._seen, self._valid_until = None, float("-inf")  # another was faster, or it was deleted
+                self._valid_until = float("-inf")  # another was faster, or it was deleted: it is read again
             self._say(f"the Lease {lease.name} can't be had: {str(error) or 'no answer'}")
             return leadership.LOOK_SECONDS
         return wait
@@ -94,7 +95,7 @@ class Election:
         if self._lease is None or self.seconds_left() == 0.0 or self._seen is None:
             return
         spec = leadership.given_back(self._seen, self._now())
-        self._valid_until = float("-inf")
+        self._valid_until = self._held_until = float("-inf")
         with contextlib.suppress(api.KubeError, TimeoutError):
             async with asyncio.timeout(GIVE_BACK_SECONDS):
                 await leases.write(self._kube, self._lease, Take(self._seen.version, ours=True), spec)
@@ -104,18 +105,24 @@ class Election:
         if began >= self._valid_until or self._seen is None:
             self._seen = await self._read(lease)
         step = leadership.decide(self._replica, self._seen, self._time())
-        if self.begun.is_set() and (isinstance(step, Wait) or (isinstance(step, Take) and not step.ours)):
+        if self.begun.is_set() and leadership.is_lost(step, self._seen):
             self._valid_until = float("-inf")
             other = self._seen.holder if self._seen else ""
             raise LeadershipLost(f"{other or 'another replica'} has worked meanwhile")
         if isinstance(step, Wait):
-            self.holder, self._valid_until = step.holder, float("-inf")
-            self._say(f"{self._replica} stands by: {step.holder} works")
+            self.holder, self._valid_until, self._held_until = step.holder, float("-inf"), float("-inf")
+            gone = (
+                ", or did until its Lease was deleted"
+                if self._seen is not None and self._seen.missing
+                else ""
+            )
+            self._say(f"{self._replica} stands by: {step.holder} works{gone}")
             return min(step.seconds, leadership.LOOK_SECONDS)
         spec = leadership.spec(self._replica, self._seen, self._now())
         answer = await leases.write(self._kube, lease, step, spec)
         self._seen = leadership.sight(None, answer, self._time())
-        self._valid_until, self.holder = began + TIMING.valid, ""
+        self._valid_until = self._held_until = began + TIMING.valid
+        self.holder = ""
         if not self.begun.is_set():
             self._say(f"{self._replica} works from now on")
             self.begun.set()
@@ -125,7 +132,8 @@ class Election:
         try:
             found = await self._kube.get(lease)
         except api.NotFound:
-            return None
+            # Written again at once by the one that holds it; another may work by it, for as long as it lasts.
+            return None if self._time() < self._held_until else missing(self._seen, self._time())
         return leadership.sight(self._seen, found, self._time())
 
     def _say(self, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from ocr_operator.controllers import leases
 from ocr_operator.controllers.recorder import Recorder
 from ocr_operator.decide import ownership
-from ocr_operator.decide.leases import Sighting, Take, Wait
+from ocr_operator.decide.leases import Sighting, Take, Wait, missing
 from ocr_operator.decide.ownership import TIMING, Whose
 from ocr_operator.decide.status import Event
 from ocr_operator.kube import api
@@ -39,6 +39,8 @@ class _Namespace:
     seen: Sighting | None = None
     valid_until: float = float("-inf")
     """Until then it is ours, in monotonic seconds."""
+    held_until: float = float("-inf")
+    """Until then no other may own it: the last renewal was answered."""
     holder: str = ""
     """The other operator that owns it."""
     unguarded: bool = False
@@ -169,15 +171,16 @@ class Ownership:
         began = self._time()
         try:
             if known.whose(began) is not Whose.OURS or known.seen is None:
-                known.seen = await self._read(ref, known.seen)
+                known.seen = await self._read(ref, known)
             step = ownership.decide(self._identity, known.seen, self._time())
             if isinstance(step, Wait):
-                known.valid_until, known.unguarded = float("-inf"), False
-                await self._tell(name, known, step.holder)
+                known.valid_until, known.held_until, known.unguarded = float("-inf"), float("-inf"), False
+                if step.holder != self._identity:  # ours, if it was deleted while it couldn't be renewed
+                    await self._tell(name, known, step.holder)
                 return step.seconds
             answer = await leases.write(self._kube, ref, step, ownership.spec(self._identity, self._now()))
         except (api.Conflict, api.NotFound):
-            known.seen, known.valid_until = None, float("-inf")  # another was faster, or it was deleted
+            known.valid_until = float("-inf")  # another was faster, or it was deleted: it is read again
             raise
         except api.Refused as error:
             if not known.unguarded:
@@ -189,15 +192,17 @@ class Ownership:
                 "namespace %s is this operator's from now on; it was %s's", name, known.holder or "nobody"
             )
         known.seen = ownership.sight(None, answer, self._time())
-        known.valid_until, known.holder, known.unguarded = began + TIMING.valid, "", False
+        known.valid_until = known.held_until = began + TIMING.valid
+        known.holder, known.unguarded = "", False
         return TIMING.renew
 
-    async def _read(self, ref: api.Ref, before: Sighting | None) -> Sighting | None:
+    async def _read(self, ref: api.Ref, known: _Namespace) -> Sighting | None:
         try:
             lease = await self._kube.get(ref)
         except api.NotFound:
-            return None
-        return ownership.sight(before, lease, self._time())
+            # Written again at once by the operator that holds it; another may work by it, for as long as it lasts.
+            return None if self._time() < known.held_until else missing(known.seen, self._time())
+        return ownership.sight(known.seen, lease, self._time())
 
     async def _tell(self, name: str, known: _Namespace, holder: str) -> None:
         if known.holder == holder:

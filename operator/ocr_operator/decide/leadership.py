@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from ocr_operator.decide import leases
-from ocr_operator.decide.leases import Sighting, Step, Timing
+from ocr_operator.decide.leases import Create, Sighting, Step, Take, Timing, Wait
 
 TIMING: Final = Timing(duration=15, renew=2.0, valid=10.0)
 """client-go's own numbers: lease duration, retry period and renew deadline of its leader election."""
@@ -21,6 +21,20 @@ def sight(before: Sighting | None, lease: Mapping[str, Any], now: float) -> Sigh
 def decide(replica: str, seen: Sighting | None, now: float) -> Step:
     """Say what to do about the Lease. A container that was restarted in its pod goes on at once."""
     return leases.decide(lambda holder: holder == replica, seen, now, TIMING)
+
+
+def is_lost(step: Step, seen: Sighting | None) -> bool:
+    """Return whether a replica that worked has to begin afresh: another has worked, or may have while there was no
+    Lease to tell.
+    """
+    missing = seen is not None and seen.missing
+    match step:
+        case Wait():
+            return not missing
+        case Take():
+            return not step.ours
+        case Create():
+            return missing
 
 
 def spec(replica: str, seen: Sighting | None, now: datetime) -> dict[str, Any]:

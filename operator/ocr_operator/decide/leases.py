@@ -2,11 +2,12 @@
 
 Clocks of different machines are never compared: another's Lease has ended when this process has seen the same version
 of it for as long as it lasts. A holder counts from before the request that renewed it, and begins no write in the last
-part of that time. The API server refuses the write of all but one of those that begin.
+part of that time. The API server refuses the write of all but one of those that begin. That a Lease
+is deleted ends no work, so a process that knew its holder waits as long as if it were there and not renewed any more.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,11 +44,13 @@ class Sighting:
     """How often it has changed hands."""
     acquired: str = ""
     """When its holder got it, as that one wrote it."""
+    missing: bool = False
+    """It isn't there any more; `since` is when that was first seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """There is no Lease: create it."""
+    """There is no Lease, and no other process that may work by one: create it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Another one holds it."""
+    """Another one holds it, or did until it was deleted."""
 
     holder: str
     seconds: float
@@ -84,12 +87,21 @@ def sight(before: Sighting | None, lease: Mapping[str, Any], now: float, timing:
     )
 
 
+def missing(before: Sighting | None, now: float) -> Sighting | None:
+    """Note that there is no Lease; None where no holder of it is known. `now` is monotonic."""
+    if before is None or not before.holder:
+        return None
+    return before if before.missing else replace(before, since=now, missing=True)
+
+
 def decide(is_ours: Callable[[str], bool], seen: Sighting | None, now: float, timing: Timing) -> Step:
     """Say what to do about a Lease. A restarted holder goes on with it at once."""
     if seen is None:
         return Create()
-    ours = is_ours(seen.holder)
     left = seen.since + seen.seconds - now
+    if seen.missing:
+        return Wait(seen.holder, min(left, timing.renew)) if left > 0 else Create()
+    ours = is_ours(seen.holder)
     if ours or not seen.holder or left <= 0:
         return Take(seen.version, ours)
     return Wait(seen.holder, min(left, timing.renew))

@@ -23,6 +23,7 @@ class Replica:
 
     def __init__(self, kube: FakeKube, name: str, lease: api.Ref | None = LEASE) -> None:
         self.seconds = random.Random(name).uniform(0, 1e6)
+        self.looked = False
         self.metrics = Metrics(CollectorRegistry())
         self.election = Election(
             kube,
@@ -36,6 +37,7 @@ class Replica:
     async def look(self, after: float = 0.0) -> bool:
         """Return whether it may write then."""
         self.seconds += after
+        self.looked = True
         await self.election.look(LEASE)
         return self.election.seconds_left() != 0.0
 
@@ -135,14 +137,60 @@ async def test_answer_that_was_lost_costs_no_leadership() -> None:
     assert await first.look(after=1)
 
 
-async def test_deleted_lease_is_written_again() -> None:
-    kube = FakeKube()
-    first = Replica(kube, "a")
-    await first.look()
+async def delete(kube: FakeKube) -> None:
+    """Delete the Lease by hand."""
     await kube.delete(LEASE, uid=(await kube.get(LEASE))["metadata"]["uid"])
+
+
+async def test_deleted_lease_is_written_again_by_the_one_that_held_it() -> None:
+    kube = FakeKube()
+    first, second = Replica(kube, "a"), Replica(kube, "b")
+    await first.look()
+    await second.look()
+    await delete(kube)
+    assert not await second.look(after=0.5)
     await first.look(after=2)
-    assert await first.look(after=1)
+    assert await first.look(after=0.5)
     assert await holder(kube) == "a"
+    assert not await second.look(after=2)
+
+
+async def test_deleted_lease_of_one_that_is_gone_is_waited_out() -> None:
+    kube = FakeKube()
+    first, second = Replica(kube, "a"), Replica(kube, "b")
+    await first.look()
+    await second.look()
+    await delete(kube)
+    assert not await second.look(after=14)
+    assert second.election.note() == "stands by: a works"
+    assert not await second.look(after=14.5), "since it was missed first"
+    assert await second.look(after=0.5)
+    assert (await kube.get(LEASE))["spec"]["leaseTransitions"] == 1
+
+
+async def test_lease_that_was_given_back_and_deleted_is_written_at_once() -> None:
+    kube = FakeKube()
+    first, second = Replica(kube, "a"), Replica(kube, "b")
+    await first.look()
+    await first.election.give_back()
+    await second.election._read(LEASE)
+    await delete(kube)
+    assert await second.look()
+
+
+async def test_one_that_woke_up_to_a_deleted_lease_waits_and_begins_afresh() -> None:
+    """Another may have worked meanwhile, and does as long as nobody says otherwise."""
+    kube = FakeKube()
+    first, second = Replica(kube, "a"), Replica(kube, "b")
+    await first.look()
+    await second.look()
+    assert await second.look(after=15)
+    await delete(kube)
+    first.seconds += 15
+    for _ in range(14):
+        assert not await first.look(after=1)
+    with pytest.raises(LeadershipLost):
+        await first.look(after=2)
 
 
 async def test_without_a_lease_it_works_at_once() -> None:
@@ -159,10 +207,13 @@ async def test_without_a_lease_it_works_at_once() -> None:
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from([0.1, 1.0, 4.9, 5.0, 10.0, 15.0]), st.booleans()),
         max_size=40,
-    )
+    ),
+    st.integers(0, 20),
 )
-def test_writes_of_two_replicas_never_overlap(steps: list[tuple[int, float, bool]]) -> None:
-    """Whoever looks, ends or stands still when, each write that may begin ends before one of another may."""
+def test_writes_of_two_replicas_never_overlap(steps: list[tuple[int, float, bool]], deleted: int) -> None:
+    """Whoever looks, ends or stands still when, and whenever the Lease is deleted, each write that may begin ends
+    before one of another may. One that has never seen the Lease knows of no holder, and begins where there is none.
+    """
 
     async def play() -> None:
         kube = FakeKube()
@@ -170,10 +221,12 @@ def test_writes_of_two_replicas_never_overlap(steps: list[tuple[int, float, bool
         replicas = [Replica(kube, next(names)) for _ in range(3)]
         busy_until = [0.0] * 3
         now = 0.0
-        for who, seconds, ends in steps:
+        for number, (who, seconds, ends) in enumerate(steps):
             now += seconds
             for each in replicas:
                 each.seconds += seconds
+            if number > deleted and LEASE not in kube._objects and not replicas[who].looked:
+                continue
             try:
                 await replicas[who].look()
             except LeadershipLost:
@@ -183,6 +236,8 @@ def test_writes_of_two_replicas_never_overlap(steps: list[tuple[int, float, bool
                 if left > 0:
                     assert all(busy_until[other] <= now + 1e-6 for other in range(3) if other != mine)
                     busy_until[mine] = now + left
+            if number == deleted and LEASE in kube._objects:
+                await delete(kube)
             if ends:
                 await replicas[who].election.give_back()  # its writes have ended by then
                 busy_until[who] = now

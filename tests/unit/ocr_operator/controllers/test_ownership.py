@@ -126,6 +126,40 @@ async def test_lease_deleted_by_hand_is_written_again() -> None:
     assert (await kube.get(REF))["spec"]["holderIdentity"] == FIRST
 
 
+async def test_lease_that_another_owner_held_until_it_was_deleted_is_waited_out() -> None:
+    kube = FakeKube()
+    first, second = Desk(kube, FIRST), Desk(kube, SECOND)
+    await first.look()
+    await second.look()
+    await kube.delete(REF, uid=(await kube.get(REF))["metadata"]["uid"])
+    assert await second.look(after=20) is Whose.OTHERS
+    assert await second.look(after=59) is Whose.OTHERS
+    assert await second.look(after=20) is Whose.OURS
+
+
+async def test_lease_without_a_holder_is_taken_at_the_next_look() -> None:
+    kube = FakeKube()
+    first, second = Desk(kube, FIRST), Desk(kube, SECOND)
+    await first.look()
+    await second.look()
+    await kube.patch(REF, [{"op": "replace", "path": "/spec/holderIdentity", "value": ""}])
+    assert await second.look(after=20) is Whose.OURS
+
+
+async def test_owner_that_could_not_renew_waits_out_a_lease_that_was_deleted_meanwhile() -> None:
+    kube = FakeKube()
+    first, second = Desk(kube, FIRST), Desk(kube, SECOND)
+    await first.look()
+    await second.look()
+    assert await second.look(after=60) is Whose.OURS
+    await kube.delete(REF, uid=(await kube.get(REF))["metadata"]["uid"])
+    assert await first.look(after=60) is Whose.UNKNOWN
+    assert first.ownership.foreign() == {}
+    await second.look(after=20)
+    assert await second.look(after=2) is Whose.OURS
+    assert await first.look(after=20) is Whose.OTHERS
+
+
 async def test_operator_without_permission_goes_on_and_is_guarded_once_it_has_it() -> None:
     kube = FakeKube()
     first = Desk(kube, FIRST)
@@ -167,17 +201,23 @@ async def test_a_write_may_take_as_long_as_nobody_else_may_begin() -> None:
 @given(
     st.lists(
         st.tuples(st.sampled_from([0, 1]), st.sampled_from([0.5, 2.0, 15.0, 20.0, 44.0, 60.0])), max_size=40
-    )
+    ),
+    st.integers(0, 10),
 )
-def test_writes_of_two_operators_never_overlap(steps: list[tuple[int, float]]) -> None:
-    """Whichever of them looks when, each write that may begin ends before one of the other may."""
+def test_writes_of_two_operators_never_overlap(steps: list[tuple[int, float]], deleted: int) -> None:
+    """Whichever of them looks when, and whenever the Lease is deleted, each write that may begin ends before one of the
+    other may. Both have seen an owner before: one that starts just when there is no Lease can't know of one.
+    """
 
     async def play() -> None:
         kube = FakeKube()
         desks = (Desk(kube, FIRST), Desk(kube, SECOND))
         busy_until = [0.0, 0.0]
         now = 0.0
-        for who, seconds in steps:
+        for each in desks:
+            await each.look()
+        busy_until[0] = 60.0
+        for number, (who, seconds) in enumerate(steps):
             now += seconds
             for each in desks:
                 each.seconds += seconds
@@ -187,6 +227,8 @@ def test_writes_of_two_operators_never_overlap(steps: list[tuple[int, float]]) -
                 if left > 0:
                     assert busy_until[1 - mine] <= now + 1e-6
                     busy_until[mine] = now + left
+            if number == deleted:
+                await kube.delete(REF, uid=kube._objects[REF]["metadata"]["uid"])
 
     asyncio.run(play())
 
