@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_operator.controllers.beginners import Beginners
+from ocr_operator.decide import placement
 from ocr_operator.decide.placement import overbooked
+from ocr_operator.resources.demand import Demand
 from ocr_operator.resources.observed import Owner, Pod
 from ocr_wire import names
 from ocr_wire.placement import Gpu, Record, at
 from tests.unit.ocr_operator.decide.placement.test_placement import GIB, NOW
 
+REPLICA = "nvidia.com/gpu.shared"
 SIZES = {"GPU-1": 40 * GIB, "GPU-2": 40 * GIB}
 
 
@@ -57,6 +60,22 @@ def test_later_promise_is_undone_and_the_lower_uid_counts_within_a_second() -> N
     assert undone(promised("b"), promised("a")) == {"b"}
     assert not undone(promised("a"), promised("b", uuid="GPU-2"))
     assert undone(promised("a", 10), promised("b", 20), promised("c", 20), promised("d", 10)) == {"c"}
+
+
+def test_replicas_of_a_gpu_are_not_undone() -> None:
+    """Kubernetes counts them, though not their memory; which GPU one is of shows only once its pod runs."""
+    got = {
+        names.ANNOTATION_PLACEMENT: Record(node="gpu-a", memory_bytes=30 * GIB, placed_at=at(NOW)).to_json()
+    }
+    asked = Demand(((REPLICA, 1),))
+    pods = [promised(name, annotations=got, demand=asked) for name in ("a", "b")]
+
+    entries = placement.reserved(pods)
+
+    assert [(each.resource, each.uuids, each.memory_bytes) for each in entries] == [
+        (REPLICA, (), 30 * GIB)
+    ] * 2
+    assert not undone(*pods)
 
 
 def test_sentence_names_what_the_earlier_ones_have() -> None:
