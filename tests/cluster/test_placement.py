@@ -1,6 +1,5 @@
 """Placement against a real scheduler: devices by Dynamic Resource Allocation, and a gate that is removed by hand."""
 
-import contextlib
 import json
 import re
 import shlex
@@ -21,7 +20,7 @@ from ocr_operator.gpuload import dcgm
 from ocr_wire import names
 from tests.support import cluster as support
 from tests.support import dra
-from tests.support.operators import Operator, run_helm, running
+from tests.support.operators import Operator, priority_class, run_helm, running
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -246,7 +245,7 @@ def test_pod_that_preempts_costs_its_own_victims_only(ours: Operator) -> None:
         )
     running = until(lambda: set(_phases(ours).values()) == {"Running"}, 60, what="others run")
     assert running
-    with _priority(ours, higher):
+    with priority_class(ours.place, higher):
         asked = {"priorityClassName": higher, "resources": {"requests": {"cpu": "100m"}}}
         ours.apply(replicas=1, gpu={"sharing": "shared"}, template={"spec": asked})
         pod = until(lambda: next(iter(ours.pods()), ""), what="the first pod")
@@ -272,7 +271,7 @@ def test_pod_takes_memory_that_is_promised_to_a_lower_priority_and_no_more(ours:
         return {name: bool(_gpus(pod)) for name, pod in ours.pods("letters").items()}
 
     before = until(lambda: held() if sum(held().values()) == 2 else {}, 60, what="both are promised a GPU")
-    with _priority(ours, higher):
+    with priority_class(ours.place, higher):
         ours.apply(replicas=1, models=models, template={"spec": here | {"priorityClassName": higher}})
         until(lambda: _bound(ours), 90, what="it is bound")
 
@@ -287,16 +286,6 @@ def _events(ours: Operator) -> set[tuple[str, str]]:
     """Reason, and name of the object."""
     found = json.loads(ours.kubectl("get", "events", "-o", "json"))["items"]
     return {(each["reason"], each["involvedObject"]["name"]) for each in found}
-
-
-@contextlib.contextmanager
-def _priority(ours: Operator, name: str) -> Iterator[None]:
-    body = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
-    ours.kubectl("create", "-f", "-", stdin=json.dumps(body | {"value": 1000}))
-    try:
-        yield
-    finally:
-        ours.kubectl("delete", "priorityclass", name, "--wait=false")
 
 
 def test_spread_over_at_least_so_many_domains_goes_on_when_each_has_a_pod(ours: Operator) -> None:

@@ -5,6 +5,7 @@ import copy
 import json
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from aiohttp import web
 from ocr_operator.kube import api
 from ocr_wire import names
 from tests.support import fakepod, webserver
+from tests.support.fakekube import FakeKube
 from tests.support.paths import DOCS
 from tests.support.stage import Stage, stage, until
 
@@ -329,6 +331,60 @@ async def test_pod_that_finds_no_device_is_left_to_the_scheduler_in_the_end() ->
         record = json.loads(annotations[names.ANNOTATION_PLACEMENT])
         assert (record["node"], record["basis"]) == ("", "scheduler")
         assert "left to the scheduler after 120 s" in record["why"]
+
+
+class Slow:
+    """The API server, of which the patch that binds a pod to a GPU isn't answered before the test says so."""
+
+    def __init__(self, kube: FakeKube) -> None:
+        self._kube, self.answers = kube, asyncio.Event()
+        self.steps: list[str] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._kube, verb)
+
+    async def watch(self, kind: api.Kind, **options: Any) -> AsyncIterator[api.WatchEvent]:
+        """With the times that objects were made at, which the fake one leaves out."""
+        async for event in self._kube.watch(kind, **options):
+            match event:
+                case api.Listed(items=items):
+                    made = items
+                case api.Changed(item=item):
+                    made = [item]
+                case _:
+                    made = []
+            for each in made:
+                each["metadata"].setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+            yield event
+
+    async def patch(self, ref: api.Ref, operations: Any, **options: Any) -> api.Json:
+        if names.ANNOTATION_PLACEMENT.replace("/", "~1") not in json.dumps(operations):
+            return await self._kube.patch(ref, operations, **options)
+        left = "left to the scheduler" in json.dumps(operations)
+        self.steps.append("left" if left else "sent")
+        if not left:
+            await self.answers.wait()
+        answer = await self._kube.patch(ref, operations, **options)
+        if not left:
+            self.steps.append("bound")
+        return answer
+
+
+async def test_pod_is_left_to_the_scheduler_after_the_promises_of_the_same_pass() -> None:
+    """The scheduler knows of none: it gives the pod that it sees first the device that another was promised."""
+    async with stage(operator=False, gpus={"gpu-a": {"GPU-a0": 0, "GPU-a1": 0}}) as cluster:
+        node, kube = api.Ref(api.NODE, "", "gpu-a"), Slow(cluster.kube)
+        await cluster.kube.patch(node, [{"op": "add", "path": "/spec", "value": {"unschedulable": True}}])
+        await cluster.start(leave_to_scheduler_seconds=-1)
+        await cluster.apply(replicas=3, gpu={"sharing": "exclusive"})
+        await until(lambda: sum(name.startswith("invoices") for name in cluster.objects(api.POD)) == 3)
+        await cluster.kill()
+        await cluster.kube.patch(node, [{"op": "remove", "path": "/spec/unschedulable"}])
+        await cluster.start(kube, leave_to_scheduler_seconds=0)
+        await until(lambda: kube.steps.count("sent") == 2)
+        kube.answers.set()
+        await until(lambda: "left" in kube.steps)
+        assert kube.steps == ["sent", "sent", "bound", "bound", "left"]
 
 
 async def test_pod_on_another_gpu_is_named_in_the_condition_and_an_event() -> None:

@@ -247,17 +247,33 @@ class Operator:
         return next(each for each, parent in found.items() if parent not in found)
 
 
-@contextlib.contextmanager
-def running(place: Place, folder: Path, prefix: str = "operator") -> Iterator[Operator]:
-    """An operator at work in a new namespace, of which nothing is left afterwards.
-
-    Skips where one watches all namespaces: two would both place pods.
-    """
+def alone(place: Place) -> None:
+    """Skip the test where an operator watches all namespaces: two would both place pods."""
     if place.operator is not None:
         pytest.skip(f"the operator {place.operator} watches all namespaces of this cluster")
+
+
+@contextlib.contextmanager
+def priority_class(place: Place, name: str) -> Iterator[str]:
+    """A PriorityClass above that of pods which name none, while the block lasts; yields its name."""
+    body = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
+    place.kubectl("create", "-f", "-", stdin=json.dumps(body | {"value": 1000}))
+    try:
+        yield name
+    finally:
+        place.kubectl("delete", "priorityclass", name, "--wait=false")
+
+
+@contextlib.contextmanager
+def running(place: Place, folder: Path, prefix: str = "operator", **settings: str) -> Iterator[Operator]:
+    """An operator at work in a new namespace, of which nothing is left afterwards; settings are for processes only.
+
+    Skips where one watches all namespaces.
+    """
+    alone(place)
     with place.namespace(prefix) as namespace:
         runs: Runs = (
-            Local(place, namespace, folder / "operator.log")
+            Local(place, namespace, folder / "operator.log", **settings)
             if place.images is None
             else Installed(place, namespace, folder)
         )

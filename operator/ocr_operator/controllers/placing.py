@@ -5,17 +5,18 @@ those whose promise goes to a pod of a higher priority.
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ocr_operator.controllers import claims
 from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
 from ocr_operator.controllers.volumes import VolumeReader
 from ocr_operator.decide import manifests, placement, routing
 from ocr_operator.decide.ownership import Whose
-from ocr_operator.decide.placement import NoFit, NoFitReason, Placement, Request, failed, unschedulable
+from ocr_operator.decide.placement import Basis, NoFit, NoFitReason, Placement, Request, failed, unschedulable
 from ocr_operator.decide.placement.withdrawal import Withdrawal
 from ocr_operator.decide.status import Event
 from ocr_operator.kube import api
@@ -63,6 +64,7 @@ class Placer:
         ended = [pod for pod in self._own() if pod.finished]
         refused += failed.refused(history, ended, time)
         work, volumes = [], VolumeReader(self._context.kube)
+        left: list[Coroutine[Any, Any, None]] = []
         for pod in sorted(self._own(), key=lambda each: (-each.demand.priority, each.name)):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
@@ -80,9 +82,12 @@ class Placer:
                     self._context.metrics.placements.labels("nofit").inc()
                     work.append(self._take(pod, request, live, now))
                 case Placement() as placed:
-                    work.append(self._bind(pod, request, placed, live, now))
+                    to = left if placed.basis is Basis.SCHEDULER else work
+                    to.append(self._bind(pod, request, placed, live, now))
         work += [self._confirm(pod) for pod in self._own() if claims.unconfirmed(pod)]
         await self._writer.together(work)
+        # The scheduler knows of no promise: what it sees first gets the device.
+        await self._writer.together(left)
         await self._record_replaced()
         await self._replace_unschedulable()
         undone = await self._undo_late()

@@ -19,6 +19,8 @@ class Candidate:
     fits: bool
     barred: bool
     """It can't work, though the scheduler, which sees devices only, would take it."""
+    small: bool
+    """It is too small for the pod whatever else is there: one more of the kind wouldn't help."""
     free_text: Callable[[], str]
     """For people: `3.1Gi free`, `2 of 2 taken`."""
     rank: float
@@ -53,8 +55,8 @@ class Candidate:
 
     @property
     def scarce(self) -> bool:
-        """Whether others have it, whatever its size."""
-        return self.free_text().endswith(messages.SCARCE)
+        """Whether others have it, and it would be large enough."""
+        return not self.small and self.free_text().endswith(messages.SCARCE)
 
     @property
     def name(self) -> str:

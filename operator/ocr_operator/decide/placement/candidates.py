@@ -129,6 +129,7 @@ class _Site:
         fits: bool,
         price: Price | None = None,
         barred: bool = False,
+        small: bool = False,
         free_text: Callable[[], str],
         rank: float,
         share: float,
@@ -144,6 +145,7 @@ class _Site:
             gpu=gpu,
             fits=fits,
             barred=barred,
+            small=small,
             free_text=free_text,
             rank=rank,
             share=share,
@@ -166,6 +168,7 @@ class _Site:
         *,
         taken: int,
         large_enough: bool,
+        small: bool,
         share: float,
         free_bytes: int | None,
     ) -> Candidate:
@@ -179,6 +182,7 @@ class _Site:
             fits=fits,
             price=Price.PODS if dear else self.place.price,
             barred=not large_enough or (not free and self.capacity - self.requested >= self.request.count),
+            small=small,
             free_text=partial(messages.devices_free, taken, self.capacity, free_bytes, free),
             rank=self.capacity - taken,
             share=share,
@@ -205,6 +209,7 @@ def _gpu(site: _Site, load: Load, unattributed: bool) -> Candidate:
         gpu=Gpu(uuid=load.uuid, product=load.product),
         fits=fits,
         barred=request.sharing == "claim" and not fits and not claimed,
+        small=load.total is not None and load.total < request.memory_bytes,
         free_text=partial(messages.gpu_free, load, left, taken),
         rank=0 if taken else left,
         share=load.share(request.memory_bytes),
@@ -234,9 +239,16 @@ def _whole(site: _Site, devices: Sequence[Load]) -> Candidate:
         spare,
         taken=taken,
         large_enough=large_enough,
+        small=_small(devices, label, need),
         share=share,
         free_bytes=max((load.free_memory for load in spare), default=label),
     )
+
+
+def _small(devices: Iterable[Load], label: int | None, need: int) -> bool:
+    """Return whether no GPU of the node has so many bytes, taken or not; `label`: what the node says of each."""
+    largest = max((load.total for load in devices if load.total is not None), default=label)
+    return largest is not None and largest < need
 
 
 def _foreign_devices(site: _Site, devices: Sequence[Load]) -> int:
@@ -250,6 +262,7 @@ def _replica(site: _Site, devices: Sequence[Load]) -> Candidate:
     memory whether they fit together.
     """
     need, label = site.request.memory_bytes, hardware.gpu_bytes(site.node, site.request.resource)
+    small = _small(devices, label, need)
     devices = [load for load in devices if not load.taken]
     loose = _loose(site)
     free = _most_free(devices, loose)
@@ -261,6 +274,7 @@ def _replica(site: _Site, devices: Sequence[Load]) -> Candidate:
         devices,
         taken=site.taken(_foreign_pods(site, devices)),
         large_enough=free is None or need <= free,
+        small=small,
         share=(promised + need) / total if total else 0.0,
         free_bytes=free,
     )

@@ -283,6 +283,16 @@ class TestExclusive:
         assert answer.reason is NoFitReason.INSUFFICIENT_MEMORY
         assert choose(make_request("exclusive"), [small, make_node("gpu-b")]).node == "gpu-b"
 
+    @pytest.mark.parametrize("sharing", ["exclusive", "claim"])
+    @pytest.mark.parametrize(
+        ("memory", "reason"), [(12, NoFitReason.INSUFFICIENT_GPUS), (64, NoFitReason.INSUFFICIENT_MEMORY)]
+    )
+    def test_gpus_that_others_have_are_too_few_only_if_they_were_large_enough(
+        self, sharing: str, memory: int, reason: NoFitReason
+    ) -> None:
+        gpus = [make_gpu(uuid=f"GPU-{n}", holders=(f"research/{n}",)) for n in "12"]
+        assert refuse(make_request(sharing, memory), [make_node()], gpus).reason is reason
+
     def test_a_node_without_the_resource_is_no_candidate(self) -> None:
         answer = refuse(make_request("exclusive"), [make_node(allocatable={})])
         assert answer == NoFit(
