@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
@@ -34,3 +36,33 @@ async def serving(
                 await asyncio.sleep(0)
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def serving_beside(app: web.Application, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The same for a test that isn't asynchronous: the server has a loop in a thread of its own."""
+    url: Future[str] = Future()
+    loop = asyncio.new_event_loop()
+    over = asyncio.Event()
+
+    async def run() -> None:
+        try:
+            async with serving(app, tls=tls) as found:
+                url.set_result(found)
+                await over.wait()
+        except Exception as error:
+            if url.done():
+                raise
+            url.set_exception(error)
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(run())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield url.result(60)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
