@@ -1,12 +1,17 @@
 """What an API server may do to an operator, and where it ends all the same: docs/faults.md."""
 
 import asyncio
+import json
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from ocr_operator.controllers.context import STAMPS
 from ocr_operator.kube import api
+from ocr_wire import names
 from tests.support.fakekube import FakeKube
 from tests.support.mortal import WRITES
 from tests.support.stage import Stage, stage, until
@@ -135,7 +140,13 @@ async def test_resource_that_changes_a_hundred_times_a_second_ends_with_its_last
     async with stage() as cluster:
         await cluster.apply()
         await until(lambda: sound(cluster))
-        before = cluster.kube.calls["apply_status"]
+        before, began = cluster.kube.calls["apply_status"], time.monotonic()
+        patched = Counter[str]()
+
+        def count(verb: str, ref: api.Ref) -> None:
+            patched[ref.name] += verb == "patch" and ref.kind == api.POD
+
+        cluster.kube.fail = count
         for turn in range(200):
             await cluster.apply(idle={"offloadAfterSeconds": 5 + turn % 2})
             await asyncio.sleep(0.005)
@@ -145,11 +156,21 @@ async def test_resource_that_changes_a_hundred_times_a_second_ends_with_its_last
         assert cluster.kube.calls["apply_status"] - before < 2 * 201 + 10, (
             "its revision, and that it is applied"
         )
+        await until(lambda: _stamped(cluster) == {9})
+        rounds = STAMPS.burst + STAMPS.rate * (time.monotonic() - began)
+        assert all(0 < patched[name] <= rounds + 1 for name in cluster.pods), "they had them by a push"
 
 
 def _playing() -> bool:
     task = asyncio.current_task()
     return task is not None and task.get_coro().__qualname__ == "Stage.play"  # type: ignore[union-attr]
+
+
+def _stamped(cluster: Stage) -> set[Any]:
+    """What containers that are restarted would begin with."""
+    pods = [each for name, each in cluster.objects(api.POD).items() if name in cluster.pods]
+    texts = [each["metadata"]["annotations"][names.ANNOTATION_LIVE_SETTINGS] for each in pods]
+    return {json.loads(each)["values"]["idle"]["offloadAfterSeconds"] for each in texts}
 
 
 def _seconds(cluster: Stage) -> set[Any]:

@@ -18,6 +18,7 @@ from ocr_operator.gpuload.sources import GpuSources
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.pods.client import PodClient
+from ocr_operator.pods.rate_limiter import RateLimiter
 from ocr_operator.resources.live_settings import Issued
 from ocr_operator.resources.observed import Key, Pod
 from ocr_operator.resources.reading import mapping
@@ -29,6 +30,11 @@ FIRST_WORDS_SECONDS: Final = 1.0
 """For a pod that is ready to say how it is: its stream is opened at once, and tells all in the first message."""
 START_SECONDS: Final = 3.0
 """The same after a start of the operator, when all pods have something to say."""
+
+STAMPS: Final = RateLimiter(rate=1, burst=5)
+"""Of rounds in which all pods of a resource are stamped with newer live settings, after they have got them by a push:
+a change of a person is stamped at once, and a resource that changes all the time once a second, with its last values.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +87,7 @@ class ResourceCache:
     """The last generation and revision that were reported as applied: urgent news, once each."""
     issued: Issued | None = None
     """Revisions of live settings that this process has handed out, the status having reserved them."""
+    stamps: RateLimiter = STAMPS
     rest_due: float | None = None
     """When the rest of the pass comes that raised the revision of live settings, at the latest; None where it came."""
     hold_until: float | None = None

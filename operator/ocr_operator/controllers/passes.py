@@ -105,7 +105,7 @@ class ResourcePass:
             self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
         if (wait := self._leaves_the_rest(raised)) is not None:
             return wait
-        await self._stamp(live)
+        waits.append(await self._stamp(live))
         waits.append(await Router(self._context, cache, self._resource, self._writer).route())
         if token is not None:
             rank = partial(deletion_costs.write, self._links, self._key, self._own(), self._writer)
@@ -255,8 +255,10 @@ class ResourcePass:
         cache.rest_due = None
         return None
 
-    async def _stamp(self, live: Envelope) -> None:
-        """Annotate the pods: a restarted container reads that, also while the operator is down."""
+    async def _stamp(self, live: Envelope) -> float | None:
+        """Annotate the pods: a restarted container reads that, also while the operator is down. Returns the seconds
+        until that may be done again, if it is too early now.
+        """
         annotations = {names.ANNOTATION_LIVE_SETTINGS: live.to_json()}
         todo = [
             (pod, operations)
@@ -264,9 +266,14 @@ class ResourcePass:
             if not pod.gated and not pod.terminating and not pod.finished
             if (operations := placement.stamp(pod, annotations))
         ]
-        if todo:
-            await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
+        if not todo:
+            return None
+        self._cache.stamps, early = self._cache.stamps.take(self._context.time())
+        if early > 0:
+            return early
+        await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
         await self._writer.together([self._writer.patch(pod, operations) for pod, operations in todo])
+        return None
 
     # 5. Placement
 
