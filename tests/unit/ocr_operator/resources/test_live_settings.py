@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocr_operator.resources import live_settings
@@ -162,6 +162,15 @@ ACTIONS = st.sampled_from(["pass", "pass", "report", "watch", "restart"])
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), ACTIONS, LEVELS, st.booleans()), max_size=60))
+@example(
+    [
+        (1, "pass", "error", False),
+        (1, "report", "info", True),
+        (1, "pass", "debug", False),
+        (0, "restart", "info", True),
+        (0, "pass", "info", False),
+    ]
+)
 def test_a_revision_stands_for_one_hash_whoever_hands_it_out(
     steps: list[tuple[int, str, str, bool]],
 ) -> None:
@@ -179,9 +188,9 @@ def test_a_revision_stands_for_one_hash_whoever_hands_it_out(
             process.seen, process.version = status, version
             continue
         step = live_settings.advance(process.seen, values, issued=process.issued)
+        if step.raised and not step.record_first and process.issued:  # before anything is sent or written
+            process.issued = Issued(step.revision, process.issued.block)
         if action == "pass" and not step.record_first:
-            if step.raised and process.issued:
-                process.issued = Issued(step.revision, process.issued.block)
             assert sent.setdefault(step.revision.revision, step.revision.hash) == step.revision.hash
             continue
         if process.version != version:
