@@ -78,8 +78,11 @@ def seconds(cluster: Stage) -> list[Any]:
     return [each.settings["values"]["idle"]["offloadAfterSeconds"] for each in cluster.pods.values()]
 
 
-@pytest.mark.parametrize("writes", [1, 2])
-async def test_operator_that_dies_after_its_writes_brings_a_resource_through_its_life(writes: int) -> None:
+@pytest.mark.parametrize(("writes", "sharing"), [(1, "shared"), (2, "shared"), (1, "exclusive")])
+async def test_operator_that_dies_after_its_writes_brings_a_resource_through_its_life(
+    writes: int, sharing: str
+) -> None:
+    gpu = {"sharing": sharing}
     async with dying(writes) as (cluster, lives):
 
         async def settled(replicas: int) -> dict[str, list[str]]:
@@ -94,20 +97,20 @@ async def test_operator_that_dies_after_its_writes_brings_a_resource_through_its
             assert count == kinds
             return found
 
-        await cluster.apply()
+        await cluster.apply(gpu=gpu)
         created = await settled(2)
         assert lives.ended, "it has died"
 
-        await cluster.apply(idle={"offloadAfterSeconds": 7})
+        await cluster.apply(gpu=gpu, idle={"offloadAfterSeconds": 7})
         await until(lambda: seconds(cluster) == [7, 7])
         assert await settled(2) == created, "nothing was made again"
 
-        await cluster.apply(idle={"offloadAfterSeconds": 7}, replicas=3)
+        await cluster.apply(gpu=gpu, idle={"offloadAfterSeconds": 7}, replicas=3)
         scaled = await settled(3)
         assert {*created["Pod"]} < {*scaled["Pod"]}
 
         server = {"port": PORT, "image": "registry/other:2"}
-        await cluster.apply(idle={"offloadAfterSeconds": 7}, replicas=3, server=server)
+        await cluster.apply(gpu=gpu, idle={"offloadAfterSeconds": 7}, replicas=3, server=server)
         await until(lambda: images(cluster) == {"registry/other:2"} and len(cluster.pods) == 3)
         rolled = await settled(3)
         assert not {*scaled["Pod"]} & {*rolled["Pod"]}

@@ -115,7 +115,8 @@ class Placer:
                 placed = claimed
             if self._context.lateness() >= LATE_SECONDS:
                 placed = placement.in_a_hurry(placed, request)
-            if placed.free:
+            # The same node isn't named twice: an operator that ended right after that may have got so far.
+            if placed.free and pod.nominated != placed.node:
                 await self._nominate(pod, placed.node)
             self._cache.routing_state, label = routing.place(
                 pod, self._resource.spec.routing, self._cache.routing_state, now
