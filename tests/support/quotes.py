@@ -369,6 +369,12 @@ BENCH: Final = (
         *(of("growth", f"{n} resources: CPU of the bring-up", form) for n, form in GROWN),
     ),
     bench(
+        "after {} s instead of {} s, {} × in the median",
+        of("again", "kept, again, median", ".2f"),
+        of("again", "not kept, again, median", ".2f"),
+        of("again", "a page by a second task, first token: kept ÷ not kept", ".2f"),
+    ),
+    bench(
         "memory {}, {}, {} and {} MiB", *(of("growth", f"{n} resources: resident memory") for n, _ in GROWN)
     ),
     bench(
