@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from bench import chatpages, modelserver, report, vllmalone
+from bench import chatpages, modelserver, report, server, vllmalone
 from bench.decoding import PAGES, SIDE, SIZES, TOKENS, page
 
 PAIRS: Final = int(os.environ.get("BENCH_BATCHED_PAIRS", "5"))
@@ -27,11 +27,15 @@ Read = Callable[[int], Awaitable[int]]
 
 @asynccontextmanager
 async def ours(
-    folder: Path, engine: str, options: Mapping[str, object], environ: Mapping[str, str] | None = None
+    folder: Path,
+    engine: str,
+    options: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    idle: Mapping[str, float] = server.NO_TIMERS,
 ) -> AsyncIterator[Read]:
     model = folder / "model"
     async with (
-        modelserver.served(model, engine, options, pages=PAGES, environ=environ) as (url, _),
+        modelserver.served(model, engine, options, pages=PAGES, environ=environ, idle=idle) as (url, _),
         chatpages.client(url) as http,
     ):
 

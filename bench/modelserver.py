@@ -23,10 +23,11 @@ async def served(
     *,
     pages: int,
     environ: Mapping[str, str] | None = None,
+    idle: Mapping[str, float] = server.NO_TIMERS,
 ) -> AsyncIterator[tuple[str, int]]:
     """Yields its address and process id. It reads so many pages at once, in float32, and nothing ends by a timer. Its
     configuration and cache are beside the model's folder, the configuration by the engine and its options. `environ`
-    is added to the environment."""
+    is added to the environment; `idle` is for builds that know other timers."""
     described = {
         "name": NAME,
         "engine": engine,
@@ -38,7 +39,7 @@ async def served(
         "models": [described],
         "batching": {"maxPages": pages},
         "queue": {"deadlineSeconds": 3600},
-        "idle": server.NO_TIMERS,
+        "idle": dict(idle),
     }
     file = model.parent / f"{'-'.join((engine, *map(str, options.values())))}.json"
     file.write_text(json.dumps(config))
