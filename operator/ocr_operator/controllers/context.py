@@ -88,8 +88,8 @@ class ResourceCache:
     issued: Issued | None = None
     """Revisions of live settings that this process has handed out, the status having reserved them."""
     stamps: RateLimiter = STAMPS
-    rest_due: float | None = None
-    """When the rest of the pass comes that raised the revision of live settings, at the latest; None where it came."""
+    stamps_due: float | None = None
+    """When stamps and status come after a raised revision of live settings, at the latest; None where they came."""
     hold_until: float | None = None
     """Until then the status waits for the first words of pods; None while there is nothing to wait for."""
     unheard: frozenset[str] = frozenset()

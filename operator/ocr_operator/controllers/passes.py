@@ -5,7 +5,8 @@ The order of the steps is by what is waited for:
 1. the revision of live settings, out of a block that a write of the status has reserved, else by a write that only
    succeeds on the resource as we read it;
 2. push and stamp them on the pods, which therefore never see a revision that another process may hand out; a pass
-   that raised the revision ends with the push, and a next one does the rest, behind the pushes of all resources;
+   that raised the revision ends with the push, and a next one does the rest; while pushes of many resources wait for
+   each other, stamps and status come behind them;
 3. the awake set, before the Service that selects it; 4. children; 5. placement of gated pods; 6. the status, only
    if it changed; 7. Events; 8. an override of live settings that has ended is removed.
 """
@@ -25,7 +26,7 @@ from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
 from ocr_operator.controllers.faults import Contained
 from ocr_operator.controllers.placing import Placer
 from ocr_operator.controllers.wave import HOLDS
-from ocr_operator.controllers.workqueue import AtLatest
+from ocr_operator.controllers.workqueue import AtLatest, soonest
 from ocr_operator.decide import placement, status
 from ocr_operator.decide.placement import NoFit, failed
 from ocr_operator.decide.status import Edited, PodSeen, Refusal, Removal, Seen, Unwritten
@@ -43,9 +44,9 @@ from ocr_wire.state import PodState
 PUSH_FIRST_SECONDS: Final = 1.0
 """For so long stamping waits for the answers to a push: a hundred patches at once would hold up what takes effect now.
 """
-REST_AT_LATEST_SECONDS: Final = 30.0
-"""For so long what follows a push waits for other pushes: a thousand resources with five pods each get theirs in five
-seconds on a core, and a policy that changes all the time doesn't keep statuses from being written.
+STAMPS_AT_LATEST_SECONDS: Final = 30.0
+"""For so long stamps and status wait for the pushes of other resources: a thousand resources with five pods each get
+theirs in five seconds on a core, and a policy that changes all the time doesn't keep statuses from being written.
 """
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown, and no watch says so."""
@@ -97,15 +98,16 @@ class ResourcePass:
         cache.failure_history = failed.remember(cache.failure_history, self._own(), clock.time(), clock.now())
         new = self._is_new()
         live, raised = await self._advance(new)
+        put_off = self._puts_off(raised)
         waits = [self._doubt_secret(), failed.fades(cache.failure_history, clock.time())]
         children = self._context.children
         token = await self._steps.run(self._tolerated(children.token(self._resource, self._confirm, new=new)))
         if token is not None:
             queue_threshold = self._resource.spec.routing.max_queue_per_pod
             self._links.follow(self._key, self._targets(), live, token, queue_threshold=queue_threshold)
-        if (wait := self._leaves_the_rest(raised)) is not None:
-            return wait
-        waits.append(await self._stamp(live))
+            if raised and put_off is not None:
+                return put_off  # the rest comes behind other resources that wait for their push
+        waits.append(await self._stamp(live) if put_off is None else put_off)
         waits.append(await Router(self._context, cache, self._resource, self._writer).route())
         if token is not None:
             rank = partial(deletion_costs.write, self._links, self._key, self._own(), self._writer)
@@ -120,7 +122,8 @@ class ResourcePass:
             await startups.read_warnings(clock, cache, self._own()),
             await self._steps.run(self._place(live)),
         ]
-        waits.append(await self._report(live))
+        if put_off is None:
+            waits.append(await self._report(live))
         cache.report.edited(self._edited or Edited(), clock.time())
         await self._context.reporter.record_events(cache.report, self._body)
         await overrides.remove_ended(self._context, self._cache, self._body)
@@ -129,7 +132,7 @@ class ResourcePass:
             raise error
         if self._obstacle is not None:
             waits.append(REMOVAL_SECONDS if isinstance(self._obstacle, Removal) else REFUSED_SECONDS)
-        return min((each for each in waits if each is not None), default=None)
+        return soonest(waits)
 
     async def _tolerated(self, work: Awaitable[T]) -> T | None:
         """Await work on children. An error of it that the status can tell doesn't keep the steps that follow from going
@@ -235,24 +238,27 @@ class ResourcePass:
         targets = (wire.target(pod, port) for pod in self._own())
         return [each for each in targets if each is not None]
 
-    def _leaves_the_rest(self, raised: bool) -> float | None:
-        """Return the seconds until the rest of the pass, None where it goes on.
+    def _puts_off(self, raised: bool) -> float | None:
+        """Return the seconds for which stamps and status wait at most, and the other steps, too, of a pass that raised
+        the revision; None where all come now.
 
-        It comes behind the pushes of all resources, for a policy changes many at once: each pod's stamp is a write, and
+        They come behind the pushes of all resources, for a policy changes many at once: each stamp is a write, and
         together these take from the pushes the time of the API server and of this process. What a new spec asks for
-        and pods that wait for their place come before that, and all of it in the end, however often settings change.
+        and pods that wait for their place come at once, and all of it in the end, however often settings change.
         """
         now, cache = self._context.time(), self._cache
-        if raised and cache.rest_due is None:
-            cache.rest_due = now + REST_AT_LATEST_SECONDS
-        left = 0.0 if cache.rest_due is None else cache.rest_due - now
-        reported = self._resource.status.get("observedGeneration") == self._resource.generation
-        waits = left > 0 and reported and not any(pod.gated for pod in self._own())
-        if waits and (raised or self._context.many_pushes()):
-            return AtLatest(left)
+        if raised and cache.stamps_due is None:
+            cache.stamps_due = now + STAMPS_AT_LATEST_SECONDS
+        if cache.stamps_due is None or now >= cache.stamps_due:
+            cache.stamps_due = None
+            return None
+        waits = self._resource.status.get("observedGeneration") == self._resource.generation
         if raised:
-            return 0.0
-        cache.rest_due = None
+            waits = waits and not any(pod.gated for pod in self._own())
+            return AtLatest(cache.stamps_due - now) if waits else 0.0
+        if waits and self._context.many_pushes():
+            return AtLatest(cache.stamps_due - now)
+        cache.stamps_due = None
         return None
 
     async def _stamp(self, live: Envelope) -> float | None:

@@ -8,7 +8,7 @@ import asyncio
 import heapq
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,10 +26,22 @@ class AtLatest(float):
     """
 
 
+def soonest(waits: Iterable[float | None]) -> float | None:
+    """Return the shortest of some waits, None where there is none; it is `AtLatest` where one of them is: what comes
+    earlier anyway keeps nothing from coming as soon as there is little to do.
+    """
+    known = [each for each in waits if each is not None]
+    if not known:
+        return None
+    return AtLatest(min(known)) if any(isinstance(each, AtLatest) for each in known) else min(known)
+
+
 SPACING_SECONDS: Final = 0.2
 """Between the starts of two passes over one object that aren't urgent: a pod's start is five events and more
 within a second, and a pass costs about a millisecond.
 """
+CALM_SECONDS: Final = 0.5
+"""Between two looks whether all is calm, while something waits for that."""
 MAX_BACKOFF_SECONDS: Final = 60.0
 
 log = logging.getLogger(__name__)
@@ -213,7 +225,8 @@ class WorkQueue:
 
     async def _sleep(self) -> None:
         """Wait until the next entry is due, or something is enqueued, or it is time for a heartbeat."""
-        wait = min(5.0, max(0.0, self._heap[0].due - self._time())) if self._heap else 5.0
+        longest = CALM_SECONDS if self._patient else 5.0
+        wait = min(longest, max(0.0, self._heap[0].due - self._time())) if self._heap else longest
         try:
             async with asyncio.timeout(wait):
                 await self._signal.wait()

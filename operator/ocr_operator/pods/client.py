@@ -33,6 +33,8 @@ MAX_DELAY_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 5.0
 """A stream that lived longer was fine: its pod gets a quick second try. One that keeps ending at once doesn't."""
 CONCURRENT_PUSHES: Final = 64
+CONCURRENT_RETRIES: Final = 8
+"""Of pushes to pods whose last one failed: pods that take connections and never answer hold up each other alone."""
 THRESHOLD_SPACING_SECONDS: Final = 0.1
 """Between two urgent crossings of a resource: at hundreds of requests a second, queues come and go."""
 
@@ -85,6 +87,7 @@ class PodClient:
         self._news: dict[Key, asyncio.Event] = {}
         """Of resources that a pass waits for: set by the next change of one of their pods."""
         self._pushes = asyncio.Semaphore(concurrent_pushes)
+        self._retries = asyncio.Semaphore(CONCURRENT_RETRIES)
         metrics.streams.labels("connected").set_function(functools.partial(self._connected, True))
         metrics.streams.labels("broken").set_function(functools.partial(self._connected, False))
 
@@ -301,7 +304,7 @@ class PodClient:
         """One try; the seconds to wait before the next one, None when it worked."""
         wanted, before = link.wanted, link.push_error
         try:
-            async with self._pushes:
+            async with self._retries if link.push_error else self._pushes:
                 with self._metrics.push_seconds.time():
                     echo = await wire.push(self._session, link.target, wanted, link.token)
         except PodError as error:

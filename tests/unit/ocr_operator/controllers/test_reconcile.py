@@ -12,6 +12,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from ocr_operator.controllers.fence import Fence, NotOurs, lets
 from ocr_operator.controllers.passes import (
     PREPARED_SECONDS,
     REFUSED_SECONDS,
-    REST_AT_LATEST_SECONDS,
+    STAMPS_AT_LATEST_SECONDS,
     STARTING_SECONDS,
 )
 from ocr_operator.controllers.placing import LATE_SECONDS
@@ -198,6 +199,10 @@ class Desk:
         await self.reconcile()
         self.whose = Whose.OURS
 
+    def has_policy(self, seconds: int) -> bool:
+        """Return whether the policies that are known offload after so long."""
+        return {each.written["idle"]["offloadAfterSeconds"] for each in self.cluster.policies} == {seconds}
+
     async def reconcile(self) -> float | None:
         return await self.reconciler.reconcile(KEY)
 
@@ -334,10 +339,10 @@ async def stamped(desk: Desk) -> int:
     return revision
 
 
-async def after_a_policy(desk: Desk, **pod: Any) -> None:
+async def after_a_policy(desk: Desk, **spec: Any) -> None:
     """Bring a resource to the pass behind the one that pushed what a policy changed, while others are pushed to."""
-    await desk.make()
-    await desk.pod(observations.raw_pod(annotations={}, **pod))
+    await desk.make(**spec)
+    await desk.pod(observations.raw_pod(annotations={}))
     await reconciled(desk)
     await desk.kube.create(
         {
@@ -359,7 +364,7 @@ async def test_stamps_and_status_of_a_policy_come_behind_the_pushes_of_all_resou
         desk.seconds += passed
         again = await desk.reconcile()
         assert isinstance(again, AtLatest)
-        assert again == REST_AT_LATEST_SECONDS - passed
+        assert again == STAMPS_AT_LATEST_SECONDS - passed
     assert dict(desk.kube.calls) == {}
 
     desk.many_pushes = False
@@ -369,22 +374,62 @@ async def test_stamps_and_status_of_a_policy_come_behind_the_pushes_of_all_resou
 
 
 async def test_stamps_come_in_the_end_also_where_settings_change_all_the_time(desk: Desk) -> None:
+    """Passes over a thousand resources take as long as a policy stays as it is: each of them raises the revision."""
+    await after_a_policy(desk)
+    policy = api.Ref(api.OCR_IDLE_POLICY, "", "fleet")
+
+    for turn in range(int(STAMPS_AT_LATEST_SECONDS) // 5 + 2):
+        seconds = 100 + turn
+        change = {"op": "replace", "path": "/spec/idle/offloadAfterSeconds", "value": seconds}
+        await desk.kube.patch(policy, [change])
+        await until(partial(desk.has_policy, seconds))
+        await desk.reconcile()
+        desk.seconds += 5.0
+
+    assert await stamped(desk) > 2
+
+
+async def test_another_pod_joins_at_once_also_while_many_are_pushed_to(desk: Desk) -> None:
+    """Of a resource whose only awake pod goes the Service would select nobody."""
     await after_a_policy(desk)
     await desk.reconcile()
+    [awake] = desk.cluster.pods_of(KEY)
+    asleep = observations.raw_pod("invoices-7c9-def", annotations={})
+    asleep["metadata"]["labels"][names.LABEL_AWAKE] = "false"
+    await desk.pod(asleep)
+    await desk.kube.delete(api.Ref(api.POD, "default", "invoices-7c9-abc"), uid=awake.uid)
+    await until(lambda: len(desk.cluster.pods_of(KEY)) == 1)
 
-    desk.seconds += REST_AT_LATEST_SECONDS
-    await desk.reconcile()
+    assert isinstance(await desk.reconcile(), AtLatest)
 
-    assert await stamped(desk) == 2
+    other = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-def"))
+    assert other["metadata"]["labels"][names.LABEL_AWAKE] == "true"
+
+
+async def test_push_that_needs_a_secret_that_cannot_be_read_tells_of_it(desk: Desk) -> None:
+    await after_a_policy(desk)
+    body = await desk.kube.get(api.Ref(api.OCR_DEPLOYMENT, *KEY))
+    desk.children.doubt_secret(body["metadata"]["uid"])
+
+    def fail(verb: str, ref: api.Ref) -> None:
+        if ref.kind == api.SECRET:
+            raise api.KubeError(ref, 503, "etcd leader changed")
+
+    desk.kube.fail = fail
+    with pytest.raises(api.KubeError, match="etcd leader changed"):
+        await desk.reconcile()
 
 
 async def test_pod_that_waits_for_its_place_is_placed_before_the_pushes_to_others(desk: Desk) -> None:
-    await after_a_policy(desk, gated=True)
+    await after_a_policy(desk, gpu={"sharing": "none"})
+    await gated(desk, "invoices-7c9-def")
 
     assert await desk.reconcile() == 0.0
     await desk.reconcile()
 
-    assert (await desk.status())["liveSettings"]["revision"] == 2
+    placed = await desk.kube.get(api.Ref(api.POD, "default", "invoices-7c9-def"))
+    assert not placed["spec"].get("schedulingGates")
+    assert await stamped(desk) < 2
 
 
 async def test_another_process_records_its_first_revision_above_what_was_reserved(desk: Desk) -> None:
@@ -718,9 +763,9 @@ async def test_child_that_is_refused_stalls_the_resource_and_is_tried_again_late
     assert "spec.replicas: Invalid value" in stalled["message"]
 
 
-async def gated(desk: Desk) -> dict[str, Any]:
+async def gated(desk: Desk, name: str = "invoices-7c9-abc") -> dict[str, Any]:
     """A pod that needs no GPU waits at its gate."""
-    raw = observations.raw_pod(gated=True, annotations={})
+    raw = observations.raw_pod(name, gated=True, annotations={})
     await desk.pod(raw)
     return raw
 

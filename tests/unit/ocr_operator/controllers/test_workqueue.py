@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ocr_operator.controllers.workqueue import AtLatest, WorkQueue
+from ocr_operator.controllers.workqueue import AtLatest, WorkQueue, soonest
 from ocr_operator.kube import api
 from ocr_operator.metrics import Metrics
 from ocr_operator.resources.observed import Key
@@ -339,3 +339,11 @@ async def test_pass_that_comes_at_the_latest_then_waits_for_calm_elsewhere_too()
     await run_until(done, queue, reconcile)
 
     assert began == [0.0, 1.0, 2.0, 3.0], "A, B twice, for it isn't calm until then, and A again"
+
+
+def test_the_soonest_of_some_waits_comes_earlier_where_one_of_them_does() -> None:
+    found = soonest([None, 5.0, AtLatest(30.0)])
+
+    assert (found, type(found)) == (5.0, AtLatest)
+    assert type(soonest([5.0, 7.0])) is float
+    assert soonest([None]) is None

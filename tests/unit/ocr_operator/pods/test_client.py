@@ -249,44 +249,82 @@ async def test_caught_up_waits_for_the_echo_and_not_for_ever() -> None:
         assert link.pod.settings["revision"] == 1
 
 
-async def test_push_is_urgent_news_only_where_none_waits_for_another() -> None:
-    """A policy changes thousands of pods: a pass for each answer would take the time of the pushes that follow."""
-    may_answer, news = asyncio.Event(), list[tuple[bool, bool]]()
+@contextlib.asynccontextmanager
+async def pushed_one_by_one(
+    *pods: FakePod, on_change: Callable[[bool], None] = lambda urgent: None
+) -> AsyncIterator[tuple[PodClient, list[Target]]]:
+    """A client that pushes to one pod at a time, and nobody that it follows yet."""
     async with contextlib.AsyncExitStack() as stack:
         targets = []
-        for number in (1, 2):
-            pod = FakePod(f"invoices-{number}", f"uid-{number}", "right")
-            pod.before_push = may_answer.wait
+        for pod in pods:
             targets.append(Target(KEY, pod.name, pod.uid, fakepod.address(), PORT))
             await stack.enter_async_context(pod.serve(targets[-1].ip, PORT))
-        session = await stack.enter_async_context(wire.session())
         client = PodClient(
-            session,
-            on_change=lambda key, urgent: news.append((urgent, client.many_pushes())),
+            await stack.enter_async_context(wire.session()),
+            on_change=lambda key, urgent: on_change(urgent),
             metrics=Metrics(CollectorRegistry()),
             rng=random.Random(1),
             idle_timeout=SILENCE,
             concurrent_pushes=1,
         )
+        task = asyncio.create_task(client.run())
+        try:
+            yield client, targets
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_push_is_urgent_news_only_where_none_waits_for_another() -> None:
+    """A policy changes thousands of pods: a pass for each answer would take the time of the pushes that follow."""
+    may_answer, news = asyncio.Event(), list[tuple[bool, bool]]()
+    pods = [FakePod(f"invoices-{number}", f"uid-{number}", "right") for number in (1, 2)]
+    for pod in pods:
+        pod.before_push = may_answer.wait
+
+    def changed(urgent: bool) -> None:
+        news.append((urgent, client.many_pushes()))
+
+    async with pushed_one_by_one(*pods, on_change=changed) as (client, targets):
 
         def revisions() -> list[int]:
             states = (client.state(KEY, each.uid)[0] for each in targets)
             return [each.settings.revision for each in states if isinstance(each, PodState)]
 
-        task = asyncio.create_task(client.run())
-        try:
-            client.follow(KEY, targets, make_live(1), "right", queue_threshold=4)
-            await until(lambda: revisions() == [0, 0] and client.many_pushes())
-            news.clear()
-            may_answer.set()
-            await until(lambda: revisions() == [1, 1] and not client.many_pushes())
-            await until(lambda: any(urgent for urgent, _ in news))
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+        client.follow(KEY, targets, make_live(1), "right", queue_threshold=4)
+        await until(lambda: revisions() == [0, 0] and client.many_pushes())
+        news.clear()
+        may_answer.set()
+        await until(lambda: revisions() == [1, 1] and not client.many_pushes())
+        await until(lambda: any(urgent for urgent, _ in news))
 
     assert (False, True) in news
     assert (True, True) not in news
+
+
+async def test_pod_that_does_not_answer_pushes_holds_up_no_other() -> None:
+    """It streams, so it isn't lost: its state comes, and each push to it takes as long as a push may."""
+    tries, for_ever = list[web.Request](), asyncio.Event()
+    mute, well = (FakePod(f"invoices-{number}", f"uid-{number}", "right") for number in (1, 2))
+
+    async def fail_and_then_hang(request: web.Request) -> web.StreamResponse:
+        tries.append(request)
+        if len(tries) > 1:
+            await for_ever.wait()
+        return web.Response(status=500)
+
+    mute.answer_push = fail_and_then_hang
+    async with pushed_one_by_one(mute, well) as (client, targets):
+        client.follow(KEY, targets[:1], make_live(1), "right", queue_threshold=4)
+        await until(lambda: len(tries) == 2)
+        client.follow(KEY, targets, make_live(1), "right", queue_threshold=4)
+        await until(lambda: well.settings["revision"] == 1)
+
+        assert "500" in client.state(KEY, mute.uid)[1], (
+            "the push that hangs has not ended, not even by its time"
+        )
+        assert not client.many_pushes()
+        for_ever.set()
 
 
 @pytest.mark.parametrize(
