@@ -1,6 +1,7 @@
 """Features of pictures that were read lately: what is kept, what leaves, and what pictures are known by."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ocr_inference.engines.transformers import joining, vision
-from ocr_inference.engines.transformers.features import Features, digest
+from ocr_inference.engines.transformers.features import Features, digest, nbytes
 from ocr_inference.engines.transformers.generation import Prompt
+from ocr_inference.protocol.engine import Broken
 
 CPU = torch.device("cpu")
 NAMES = ("pixel_values", "image_grid_thw")
@@ -84,8 +86,36 @@ def test_other_pixels_and_other_ways_to_cut_them_are_other_pictures(other: dict[
 def test_a_picture_is_known_by_what_the_tower_gets_alone() -> None:
     half = PIXELS.to(torch.bfloat16)
     one = {"input_ids": torch.tensor([[1]]), "pixel_values": half, "image_grid_thw": [[1, 2]]}
-    assert digest(one, NAMES) == digest({**one, "input_ids": torch.tensor([[2, 3]])}, NAMES)
+    other = {"input_ids": torch.tensor([[2, 3]]), "mm_token_type_ids": torch.tensor([[0, 1]])}
+    assert digest(one, NAMES) == digest({**one, **other}, NAMES) is not None
     assert digest({**one, "image_grid_thw": object()}, NAMES) is None
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"image_sizes": torch.tensor([[1, 2]])},
+        {"tile_fine_mask": None},
+        {"pixel_values_high": PIXELS},
+    ],
+)
+def test_a_picture_with_an_argument_that_the_tower_does_not_name_is_not_known(hidden: dict[str, Any]) -> None:
+    """Towers hand such ones on by `**kwargs`, so features may depend on it."""
+    assert digest({"pixel_values": PIXELS, **hidden}, NAMES) is None
+    assert digest({"pixel_values": PIXELS}, ("args", "kwargs")) is None
+    assert digest({"input_ids": torch.tensor([[1]])}, ("args", "kwargs")) is None
+
+
+def test_a_picture_that_is_no_smaller_than_one_whose_features_did_not_fit_is_not_hashed() -> None:
+    kept = Features(12)
+    small, large = {"pixel_values": torch.zeros(2), "input_ids": torch.zeros(99)}, {"pixel_values": PIXELS}
+    assert kept.may_keep(large)
+    kept.put(b"a", of(16), nbytes(large))
+    kept.put(b"b", of(8), nbytes(small))
+    assert (kept.may_keep(small), kept.may_keep(large)) == (True, False)
+    kept.takes_part = False
+    assert not kept.may_keep(small)
+    assert not Features(0).may_keep(small)
 
 
 @dataclass
@@ -96,9 +126,12 @@ class Deep(BaseModelOutputWithPooling):
 class Model(nn.Module):
     """Doubles the pixels of each picture, and counts how often."""
 
-    def __init__(self, *, deep: bool = False) -> None:
+    def __init__(
+        self, *, deep: bool = False, made: Callable[[Tensor], Any] = lambda pixels: 2 * pixels
+    ) -> None:
+        """`made` computes the features."""
         super().__init__()
-        self.deep = deep
+        self.deep, self.made = deep, made
         self.passes: list[int] = []
 
     def get_image_features(self, pixel_values: Tensor, return_dict: bool = False) -> Any:
@@ -106,7 +139,7 @@ class Model(nn.Module):
         self.passes.append(len(pixel_values))
         if self.deep:
             return Deep(pooler_output=2 * pixel_values, deepstack_features=[pixel_values])
-        return BaseModelOutputWithPooling(pooler_output=2 * pixel_values)
+        return BaseModelOutputWithPooling(pooler_output=self.made(pixel_values))
 
     def forward(self, input_ids: Tensor, pixel_values: Any = None, mm_encoder_outputs: Any = None) -> None:
         raise AssertionError("it isn't asked here")
@@ -149,3 +182,98 @@ def test_a_tower_that_makes_more_than_one_kind_of_features_is_asked_once() -> No
         assert all("pixel_values" in each.tensors for each in done)
     assert model.passes == [2]
     assert kept.nbytes == 0
+
+
+def raising(error: Exception) -> Callable[[Tensor], Any]:
+    def strike(pixels: Tensor) -> Any:
+        raise error
+
+    return strike
+
+
+LOST = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+class Lost(Tensor):
+    """On a GPU that is lost, which is known when something waits for it."""
+
+    def to(self, *_: Any, **__: Any) -> Any:
+        raise LOST
+
+
+class Hiding(Model):
+    """Needs an argument that its signature hides, as a model whose inner tower has more than the outer one."""
+
+    def get_image_features(self, pixel_values: Tensor, return_dict: bool = False, **hidden: Any) -> Any:
+        if (sizes := hidden.get("image_sizes")) is None:
+            self.passes.append(0)
+            raise TypeError("missing 1 required positional argument: 'image_sizes'")
+        return super().get_image_features(pixel_values * sizes, return_dict)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Hiding(),
+        Model(made=raising(ValueError("as the test wants"))),
+        Model(made=raising(IndexError())),
+        Model(made=lambda pixels: torch.empty_like(pixels, device="meta")),  # which can't be copied
+    ],
+)
+def test_a_tower_that_refuses_is_left_to_its_prompts_from_then_on(model: Any, together: int) -> None:
+    kept, asked = Features(1000), [prompt(1, b"a"), prompt(2, b"b")][:together]
+    kept.put(b"z", of(4))
+    model.passes.clear()
+    assert len(vision.seen(model, asked, kept)) == together
+    assert all("pixel_values" in each.tensors for each in vision.seen(model, asked, kept))
+    assert len(model.passes) == 1
+    assert (kept.takes_part, kept.nbytes) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        raising(MemoryError()),
+        raising(RuntimeError("DefaultCPUAllocator: can't allocate memory")),
+        lambda pixels: torch.zeros(1, 1).expand(len(pixels), 1 << 50),  # of which no copy fits
+    ],
+)
+def test_where_memory_runs_out_nothing_is_kept_and_the_next_picture_is_tried(made: Any) -> None:
+    model: Any = Model(made=made)
+    kept = Features(1 << 60)
+    kept.put(b"z", of(4))
+    assert len(vision.seen(model, [prompt(1, b"a")], kept)) == 1
+    assert (kept.nbytes, kept.get(b"a", CPU)) == (0, None)
+    model.made = lambda pixels: pixels
+    assert features(vision.seen(model, [prompt(1, b"a")], kept)) == [[1, 1]]
+    assert kept.get(b"a", CPU) is not None
+
+
+@pytest.mark.parametrize("made", [raising(LOST), lambda pixels: pixels.as_subclass(Lost)])
+def test_a_device_that_is_lost_is_broken_also_where_features_are_copied(made: Any) -> None:
+    model: Any = Model(made=made)
+    with pytest.raises(Broken, match="illegal memory access"):
+        vision.seen(model, [prompt(1, b"a")], Features(1000))
+
+
+def test_a_picture_with_an_argument_that_the_tower_does_not_name_is_left_to_its_prompt() -> None:
+    model: Any = Hiding()
+    kept = Features(1000)
+    sized = prompt(1, b"a")
+    asked = [replace(sized, tensors={**sized.tensors, "image_sizes": torch.ones(1)}), prompt(1, None)]
+    assert all("pixel_values" in each.tensors for each in vision.seen(model, asked, kept))
+    assert model.passes == []
+    assert kept.takes_part
+
+
+def test_features_that_can_not_be_divided_are_kept_of_pictures_that_come_alone() -> None:
+    """As of a tower that makes one row of all that it gets, whatever came together."""
+    model: Any = Model(made=lambda pixels: torch.cat([pixels, pixels]).reshape(1, -1))
+    kept = Features(1000)
+    done = vision.seen(model, [prompt(1, b"a"), prompt(2, b"b")], kept)
+    assert all("pixel_values" in each.tensors for each in done)
+    done = vision.seen(model, [prompt(1, b"a"), prompt(2, b"b")], kept)
+    assert features(done) == [[1, 1, 1, 1], [2, 2, 2, 2]]
+    assert model.passes == [2, 1, 1]
+    assert kept.get(b"b", CPU) is not None

@@ -311,6 +311,31 @@ def test_a_page_that_is_asked_again_is_not_encoded_again(
     assert towers.count == 1
 
 
+def test_a_tower_that_refuses_a_lone_page_costs_neither_it_nor_the_one_that_is_written(
+    folder: Callable[[str], Path], bench: Callable[..., Bench]
+) -> None:
+    requests = [ask(), ask(color="blue")]
+    engine = bench().engine()
+    engine.load()
+    model: Any = engine._weights.opened.model
+    encode = model.get_image_features
+    refused: list[int] = []
+
+    @functools.wraps(encode)
+    def refuse_once(*arguments: object, **named: object) -> object:
+        if not refused:
+            refused.append(1)
+            raise TypeError("missing 1 required positional argument: 'image_merge_sizes'")
+        return encode(*arguments, **named)
+
+    events = begun(engine, 0, requests[0])
+    model.get_image_features = refuse_once
+    events += stepped(engine, {1: requests[1]})
+    results = {number: event for number, event in events if not isinstance(event, Delta)}
+    assert refused
+    assert told([results[0], results[1]]) == expected(folder(QUICK), requests)
+
+
 def test_without_a_cache_each_page_is_encoded(bench: Callable[..., Bench]) -> None:
     engine = bench(vision_cache_mib=0).engine()
     engine.load()
@@ -646,6 +671,7 @@ def test_a_page_that_cannot_begin_fails_and_the_next_one_is_read(
     wanted = told(engine.infer([ask()]))
     Fault(engine, error)
     assert kinds(engine.infer([ask()])) == [kind]
+    assert (engine._features.nbytes == 0) == (kind == "out_of_memory")
     assert told(engine.infer([ask()])) == wanted
 
 
@@ -664,6 +690,7 @@ def test_prompts_that_fail_together_are_read_in_one_by_one(
     prepared(engine, requests)
     results = finished(engine)
     assert fault.left == 0
+    assert engine._features.nbytes == 0
     good = [number for number in range(3) if number != bad]
     assert kinds(results) == ["failed" if number == bad else "page" for number in range(3)]
     assert told([results[number] for number in good]) == [wanted[number] for number in good]
@@ -698,8 +725,10 @@ def test_memory_that_runs_out_while_writing_costs_the_newest_page(bench: Callabl
     wanted = told(engine.infer([first, second]))
     # The newest is the one that began last: each begins before the next one comes, however long its preparation takes.
     events = begun(engine, 0, first) + begun(engine, 1, second) + begun(engine, 2, ask(color="green"))
+    assert engine._features.nbytes > 0
     Fault(engine, MemoryError(), of="steps")
     events += stepped(engine, {})
+    assert engine._features.nbytes == 0
     results = {number: event for number, event in events if not isinstance(event, Delta)}
     assert kinds([results[number] for number in range(3)]) == ["page", "page", "out_of_memory"]
     assert told([results[0], results[1]]) == wanted

@@ -132,7 +132,7 @@ ENGINES: Final = (
             ),
             Option(
                 "vision_cache_mib",
-                64,
+                192,
                 0,
                 65_536,
                 "MiB of host memory for features of pictures that were read lately, until an offload; 0 keeps none",

@@ -140,7 +140,7 @@ class TransformersEngine:
     def _prepare(self, request: InferRequest, use: DeviceUse | None = None) -> Inputs:
         opened = self._weights.opened
         inputs = prepare(opened, request, use)
-        names = vision.arguments(opened.model) if self._features.most_bytes else None
+        names = vision.arguments(opened.model) if self._features.may_keep(inputs.tensors) else None
         return inputs if names is None else replace(inputs, picture=digest(inputs.tensors, names))
 
     def _decode(self, tokens: Sequence[int]) -> str:
@@ -251,7 +251,7 @@ class TransformersEngine:
             refused = not errors.ran_out(error)
             why = errors.shown(f"{len(group)} prompts can't be read in together", error)
             log.warning("%s", why, exc_info=error if refused else None)
-        memory.release(self._weights.device)
+        self.clean_up()
         return [], refused
 
     def _alone(self, number: int, prompt: Prompt) -> list[Event]:
@@ -277,7 +277,7 @@ class TransformersEngine:
                 )
         if failure.kind is FailureKind.OUT_OF_MEMORY:
             # Only now is the traceback gone that held on to what was allocated.
-            memory.release(self._weights.device)
+            self.clean_up()
             if self._writing():
                 log.warning("page waits for memory: %s", failure.message)
                 self._short_of_memory = True
@@ -303,7 +303,7 @@ class TransformersEngine:
         for number in lost:
             generator.drop(number)
             events.append((number, self._pages.pop(number).out_of_memory(self._weights.opened, message)))
-        memory.release(self._weights.device)
+        self.clean_up()
         self._short_of_memory = bool(generator.numbers)
         return events
 

@@ -5,6 +5,7 @@ bounded size, before their prompts are read in, and what was encoded is kept for
 """
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ocr_inference.engines.transformers import joining
-from ocr_inference.engines.transformers.features import Features
+from ocr_inference.engines.transformers import errors, joining
+from ocr_inference.engines.transformers.features import Features, nbytes, of_picture
 from ocr_inference.engines.transformers.generation import Prompt
+
+log = logging.getLogger(__name__)
 
 GROUP_ELEMENTS = 8 * 3 * 1024 * 1024
 """Most bytes of pixel tensors in one pass: eight views of 1024 px, whose attention biases take some 3 GB in
@@ -39,22 +42,22 @@ def seen(model: PreTrainedModel, prompts: Sequence[Prompt], features: Features) 
     """Return the prompts with features in the place of pixels, as far as the model takes them; in order. Pictures that
     several prompts have are encoded once, and kept with the `features`.
 
-    A group that can't be encoded together (such as for lack of memory) stays as it is: each page is encoded by itself
-    then, and fails by itself.
+    A group that can't be encoded stays as it is: each page is encoded with its prompt then, and fails by itself. So
+    does a page with arguments that the tower doesn't name: its `forward` may hand them on in a way that can't be seen.
+    Raises `Broken` only.
     """
     known = arguments(model)
     if known is None or not features.takes_part:
         return list(prompts)
-    tower: Any = model.get_image_features
     done, same = list(prompts), _same(prompts)
     left = [index for index, prompt in enumerate(prompts) if index not in same and not _is_encoded(prompt)]
-    for group in _groups([prompts[index] for index in left], known):
+    for group in _groups([prompts[index] for index in left], known, features):
         indexes = [left[each] for each in group]
         if len(indexes) == 1 and prompts[indexes[0]].picture is None:
             continue  # its pass is part of its prompt's
-        parts = _together(tower, [prompts[index] for index in indexes], known, features)
+        parts = _together(model, [prompts[index] for index in indexes], features)
         for index, part in zip(indexes, parts, strict=False):
-            features.put(prompts[index].picture, part)
+            _keep(features, prompts[index], part)
             done[index] = encoded(prompts[index], part)
     for index, first in same.items():
         if _is_encoded(done[first]):
@@ -88,36 +91,48 @@ def _is_encoded(prompt: Prompt) -> bool:
     return joining.ENCODED in prompt.tensors
 
 
-def _groups(prompts: Sequence[Prompt], known: frozenset[str]) -> Iterator[list[int]]:
+def _groups(prompts: Sequence[Prompt], known: frozenset[str], features: Features) -> Iterator[list[int]]:
     """Return indexes of prompts whose pictures go together."""
-    found = {index: _picture(prompt, known) for index, prompt in enumerate(prompts)}
-    pictures = {index: each for index, each in found.items() if isinstance(each.get(_PIXELS), Tensor)}
+    found = {index: of_picture(prompt.tensors) for index, prompt in enumerate(prompts)}
+    pictures = {
+        index: each
+        for index, each in found.items()
+        if isinstance(each.get(_PIXELS), Tensor) and each.keys() <= known
+    }
     sizes = [
         sum(value.numel() for value in each.values() if isinstance(value, Tensor))
         for each in pictures.values()
     ]
     indexes = list(pictures)
-    for group in joining.groups(list(pictures.values()), sizes, GROUP_ELEMENTS):
+    for group in joining.groups(list(pictures.values()), sizes, GROUP_ELEMENTS if features.joins else 0):
         yield [indexes[each] for each in group]
 
 
-def _picture(prompt: Prompt, known: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in prompt.tensors.items() if name in known}
-
-
-def _together(
-    tower: Any, prompts: Sequence[Prompt], known: frozenset[str], features: Features
-) -> Sequence[Any]:
+def _together(model: Any, prompts: Sequence[Prompt], features: Features) -> Sequence[Any]:
     """Return the features of each prompt's picture; nothing where they can't be computed, or divided."""
-    arguments = joining.joined([_picture(prompt, known) for prompt in prompts])
+    if not features.takes_part:  # since a group before this one
+        return []
     try:
-        output = tower(**arguments, return_dict=True)
-    except (RuntimeError, MemoryError):
+        arguments = joining.joined([of_picture(prompt.tensors) for prompt in prompts])
+        output = model.get_image_features(**arguments, return_dict=True)
+        found = output.pooler_output
+        if set(output.keys()) - _TAKEN or found is None:
+            features.takes_part = False  # such as features for several layers, which `ENCODED` hasn't
+            return []
+        parts = _divided(found, prompts)
+    except Exception as error:  # noqa: BLE001 towers are of any kind, and the prompt's own pass says what is wrong
+        _failed("pictures can't be encoded ahead of their prompts", error, features)
         return []
-    if set(output.keys()) - _TAKEN:
-        features.takes_part = False  # such as features for several layers, which `ENCODED` hasn't
-        return []
-    found = output.pooler_output
+    if not parts:
+        log.info("pictures of this model are encoded one by one: what several give together can't be divided")
+        features.joins = False
+    return parts
+
+
+def _divided(found: Any, prompts: Sequence[Prompt]) -> Sequence[Any]:
+    """Return the part of each prompt; nothing where that can't be said."""
+    if len(prompts) == 1:
+        return [found]
     if isinstance(found, Tensor):
         counts = [prompt.tensors[_PIXELS].shape[0] for prompt in prompts]
         return torch.split(found, counts) if sum(counts) == found.shape[0] else []
@@ -126,6 +141,25 @@ def _together(
         return []
     left = iter(found)
     return [[next(left) for _ in range(count)] for count in counts]
+
+
+def _keep(features: Features, prompt: Prompt, part: Any) -> None:
+    try:
+        features.put(prompt.picture, part, nbytes(prompt.tensors))
+    except Exception as error:  # noqa: BLE001 no page may be lost for a copy
+        _failed("features of a picture can't be kept", error, features)
+
+
+def _failed(what: str, error: Exception, features: Features) -> None:
+    """Make room where memory ran out; after any other error, leave the model's pictures to their prompts. Raises
+    `Broken`."""
+    errors.raise_if_broken(error)
+    features.clear()
+    refused = not errors.ran_out(error)
+    log.warning("%s", errors.shown(what, error), exc_info=error if refused else None)
+    if refused:
+        log.warning("pictures of this model are encoded with their prompts from now on, and not kept")
+        features.takes_part = False
 
 
 def _pictures(tensors: Mapping[str, Any]) -> int:
