@@ -58,6 +58,7 @@ def serving_beside(app: web.Application, *, tls: ssl.SSLContext | None = None) -
     def work() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(run())
+            runner.run(_hang_up(loop))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -66,3 +67,13 @@ def serving_beside(app: web.Application, *, tls: ssl.SSLContext | None = None) -
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join()
+
+
+async def _hang_up(loop: asyncio.AbstractEventLoop) -> None:
+    """End every connection of a loop that is about to be closed. One with TLS says goodbye in several turns, and one
+    that still shakes hands is known to asyncio alone; nothing public lists them.
+    """
+    for transport in list(vars(loop)["_transports"].values()):
+        transport.abort()
+    for _ in range(ACCEPTING):
+        await asyncio.sleep(0)
