@@ -4,9 +4,10 @@ It computes nothing: an answer follows from the picture's pixels and the text. `
 OCR_VLLM_PYTHON may name. The contract in `vllmcontract` is what it has to keep, with vLLM itself beside it.
 
 `VLLM_STANDIN_FAULTS` may name a JSON file, read at each use: `start` (`memory`, `missing`, `checkpoint`, `hang`),
-`page` (`crash`: the engine dies; `memory`: of a lack of memory; `error`: this page alone), `hold` (each answer waits
-behind its first token, while this is so), `sleep` (`lies`: it frees nothing; `unseen`: NVML fails
-then), `wake` (bytes that it takes more than it had, or, below 0, less).
+`page` (`crash`: the engine dies; `memory`: of a lack of memory; `error`: this page alone; `short`: this page alone, of
+a lack of memory), `hold` (each answer waits behind its first token, while this is so), `sleep` (`lies`: it frees
+nothing; `unseen`: NVML fails then; bytes that another process frees then), `wake` (bytes that it takes more than it
+had, or, below 0, less).
 `VLLM_STANDIN_GPU` may name a file of the stand-in for NVML: then this is a machine with a GPU.
 """
 
@@ -128,9 +129,12 @@ def _say(line: str) -> None:
 
 def _faults() -> dict[str, Any]:
     file = os.environ.get("VLLM_STANDIN_FAULTS")
-    if not file or not Path(file).exists():
+    if not file:
         return {}
-    found = json.loads(Path(file).read_text() or "{}")
+    try:
+        found = json.loads(Path(file).read_text() or "{}")
+    except FileNotFoundError:  # a test may end them at any moment
+        return {}
     assert isinstance(found, dict)
     return found
 
@@ -153,7 +157,9 @@ def _take_gpu(nbytes: int) -> None:
             if _fault("sleep") == "unseen" and nbytes == GRAPHS
             else ""
         )
-        file.write_text(f"gpu {uuid} {TOTAL} {FREE - nbytes} 0 8.9 NVIDIA L40S\n{refusal}")
+        part = file.with_name(f"{file.name}.part")
+        part.write_text(f"gpu {uuid} {TOTAL} {FREE - nbytes} 0 8.9 NVIDIA L40S\n{refusal}")
+        part.replace(file)  # a server that accounts for memory reads it meanwhile
 
 
 class Server:
@@ -222,7 +228,7 @@ class Server:
         level = int(request.query.get("level", "1"))
         self._awake.clear()
         if self._asked.enable_sleep_mode and _fault("sleep") != "lies":
-            _take_gpu(GRAPHS)
+            _take_gpu(GRAPHS - (fault if isinstance(fault := _fault("sleep"), int) else 0))
         return web.json_response({"status": "sleeping", "level": level})
 
     async def _wake_up(self, _: web.Request) -> web.Response:
@@ -262,7 +268,9 @@ class Server:
                 _say(f"ERROR 11-28 10:00:09 [core.py:1512] {NO_MEMORY}")
             os.kill(self._worker(), signal.SIGKILL)
         for at, word in enumerate(words[:limit], 1):
-            if fault == "error":
+            if fault == "short":
+                _say(f"ERROR 11-28 10:00:08 [serving.py:9] {NO_MEMORY}")
+            if fault in ("error", "short"):
                 await _event(
                     response, {"error": {"message": "as the faults say", "type": "InternalServerError"}}
                 )

@@ -31,6 +31,12 @@ def cycle(folder: Path) -> tuple[list[Footprint], list[str]]:
         return [*footprints, engine.unload()], texts
 
 
+def put_to_sleep(folder: Path) -> Footprint:
+    """What an offload says."""
+    with _loaded(folder) as (engine, _):
+        return engine.offload()
+
+
 def asleep(folder: Path) -> Failure:
     """What a page says while the server sleeps: it would hold the request without a limit."""
     with _loaded(folder) as (engine, _):

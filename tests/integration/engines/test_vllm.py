@@ -96,8 +96,10 @@ class TestContract(VllmContract):
     @contextmanager
     def held(self) -> Iterator[None]:
         self.faults.write_text(json.dumps({"hold": True}))
-        yield
-        self.faults.unlink()
+        try:
+            yield
+        finally:
+            self.faults.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,19 @@ def test_pages_of_a_server_that_ends_for_lack_of_memory_may_be_tried_otherwise(
     assert engine.folder is None, "nothing is left of the server"
     with pytest.raises(Broken, match="vLLM ended by itself"):
         engine.look()
+
+
+def test_a_lack_of_memory_that_the_server_outlived_is_not_why_it_ends(
+    engine: VllmEngine, faults: Callable[..., None]
+) -> None:
+    faults(page="short")
+    assert isinstance(read(engine, request())[1], Failure)
+    faults()
+    assert isinstance(read(engine, request())[1], PageResult)
+    faults(page="crash")
+    with pytest.raises(Broken, match="as the faults say") as broken:
+        engine.infer([request()])
+    assert broken.value.failure.kind is FailureKind.WORKER_DIED
 
 
 def test_an_error_within_an_answer_fails_its_page_alone(
@@ -215,7 +230,7 @@ def test_a_start_that_can_not_begin_leaves_no_folder(
 
 def test_nothing_is_kept_of_a_page_that_is_read(ready: VllmEngine, folder: Path) -> None:
     assert ready.folder is not None
-    client = Client(ready.folder / command.SOCKET, lambda: False)
+    client = Client(ready.folder / command.SOCKET, lambda: False, lambda: lambda: None)
     try:
         client.read(1, lambda: asking.ask(opening.open(folder), request(), ready.max_context), "chat")
         assert client.pages == 1

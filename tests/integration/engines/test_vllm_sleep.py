@@ -42,6 +42,12 @@ def test_weights_go_and_come_back_and_what_is_free_is_measured(machine: nvml.Mac
     assert len(set(texts)) == 1
 
 
+def test_what_others_free_during_a_sleep_is_not_counted(machine: nvml.Machine, folder: Path) -> None:
+    (folder / "faults.json").write_text(json.dumps({"sleep": 9 * nvml.GIB}))
+    offloaded = machine.call(vllmsleep.put_to_sleep, folder)
+    assert (offloaded.device_bytes, offloaded.host_bytes) == (0, TAKEN)
+
+
 def test_what_others_free_during_a_download_is_not_counted(machine: nvml.Machine, folder: Path) -> None:
     assert machine.call(vllmsleep.crowded, folder) == TAKEN
 

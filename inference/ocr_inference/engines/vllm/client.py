@@ -41,10 +41,14 @@ Report = Event | Died
 class Client:
     """Client of one server. Its methods are called by one thread."""
 
-    def __init__(self, socket_path: Path, has_ended: Callable[[], bool]) -> None:
-        """Start the thread. `has_ended` says whether the server's process has."""
+    def __init__(
+        self, socket_path: Path, has_ended: Callable[[], bool], outlives: Callable[[], Callable[[], None]]
+    ) -> None:
+        """Start the thread. `has_ended` says whether the server's process has. `outlives` is called with each page that
+        is sent, and what it returns where that one has ended well, both by the thread."""
         self._socket = socket_path
         self._has_ended = has_ended
+        self._outlives = outlives
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._pages: dict[int, Future[None]] = {}
         self._threads = ThreadPoolExecutor(PREPARING, "prepare")
@@ -150,7 +154,7 @@ class Client:
         self._reports.put(Died() if outcome is None else (number, outcome))
 
     async def _written(self, number: int, asked: Asked, family: str, began: float) -> PageResult | Failure:
-        written = Written()
+        written, ended_well = Written(), self._outlives()
         headers = {"Content-Type": "application/json"}
         async with (
             self._session() as session,
@@ -163,6 +167,7 @@ class Client:
                     self._reports.put((number, delta))
         if written.finish_reason is None:
             raise Unwell("the answer broke off")
+        ended_well()
         why = "memory ran out at a larger size"
         return PageResult(
             text="".join(written.text),

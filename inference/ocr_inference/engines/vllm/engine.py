@@ -112,7 +112,8 @@ class VllmEngine:
         after = self._device_used()
         if after is None:
             raise EngineError(_failed(f"vLLM says that it sleeps, which isn't believed: {_UNSEEN}"))
-        freed, held = before - after, self._footprint.device_bytes
+        held = self._footprint.device_bytes
+        freed = min(before - after, held)  # others may leave the GPU at that moment
         if freed <= 0 or freed < held * (1 - _LEFT_PART):
             raise EngineError(_failed(f"vLLM says that it sleeps, and has freed {freed} of {held} bytes"))
         left = max(0, held - freed)
@@ -250,7 +251,7 @@ class VllmEngine:
         """Wait until the server is ready. How long that may take, the caller decides by its progress."""
         assert self._server is not None
         self._report(Progress(phase="starting"))
-        self._client = Client(self._server.socket_path, self._server.has_ended)
+        self._client = Client(self._server.socket_path, self._server.has_ended, self._server.outlives)
         while not self._client.is_ready():
             if self._server.wait(_READY_POLL_SECONDS):
                 raise self._failed_start(self._server)

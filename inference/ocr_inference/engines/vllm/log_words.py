@@ -55,7 +55,8 @@ _MAX_SAID: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """End of vLLM's server that wasn't wanted: its exit code, 128 and more for a signal, and its last lines."""
+    """End of vLLM's server that wasn't wanted: its exit code, 128 and more for a signal, and its last lines, as far as
+    they can be of that end."""
 
     code: int
     lines: Sequence[str]

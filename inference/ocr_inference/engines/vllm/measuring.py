@@ -6,6 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from ocr_inference.checkpoints.sources import selection
+from ocr_inference.checkpoints.weights import header
 from ocr_inference.device import nvml
 from ocr_inference.device.gpu import NoDevice
 from ocr_inference.protocol.engine import Footprint
@@ -57,8 +59,16 @@ def awake(last: Footprint, slept: Footprint, before: int | None, after: int | No
 
 
 def weights_bytes(folder: Path) -> int:
-    """Return the size of a checkpoint's weights, in bytes."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    """Return the size of a checkpoint's weights, in bytes: of the files that its index names, or of the only one.
+
+    Folders may have the weights once more, such as Mistral's own `consolidated.safetensors`. Raises `BadWeights` and
+    `OSError`.
+    """
+    index = folder / selection.INDEX
+    names = {selection.SINGLE}
+    if index.exists():
+        names = set(header.parse_index(index.read_bytes(), index.name).values())
+    return sum((folder / name).stat().st_size for name in names)
 
 
 def _pss(folder: Path) -> int:

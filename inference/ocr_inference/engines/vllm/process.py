@@ -40,6 +40,8 @@ class ServerProcess:
         log."""
         self._on_line = on_line
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._said = self._outlived = 0
+        """Lines that it wrote, and those of them, from the first one on, that can't be of its end."""
         self._folder = start.folder
         self._ours, theirs = socket.socketpair()
         with theirs:
@@ -99,6 +101,16 @@ class ServerProcess:
         """Return the server's processes."""
         return list(keeper.descendants(self._process.pid))
 
+    def outlives(self) -> Callable[[], None]:
+        """Return what is called where a page that is sent now has ended well: the server has outlived whatever it had
+        written before the page, so none of that explains its end."""
+        said = self._said
+
+        def ended_well() -> None:
+            self._outlived = max(self._outlived, said)
+
+        return ended_well
+
     def end(self) -> Exit:
         """End it where it runs, in its own way if that is soon, and wait for that. Requests must be closed before: it
         waits for its clients."""
@@ -121,11 +133,15 @@ class ServerProcess:
         # A process that lives on has the other end of the log.
         self._reader.join(1.0)
         self._ours.close()
-        return Exit(code if code >= 0 else 128 - code, tuple(self._lines))
+        lines = tuple(self._lines)
+        return Exit(
+            code if code >= 0 else 128 - code, lines[max(0, self._outlived - self._said + len(lines)) :]
+        )
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
             while data := stream.readline(_MAX_LINE):
                 line = log_words.without_prefix(data.decode("utf-8", "replace").rstrip())
                 self._lines.append(line)
+                self._said += 1
                 self._on_line(line)
