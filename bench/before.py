@@ -7,8 +7,10 @@ packed weights, blocks that are computed as one, prompts that are read in togeth
 
 import asyncio
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -34,12 +36,23 @@ async def _git(*arguments: str) -> int:
 @asynccontextmanager
 async def _sources(folder: Path) -> AsyncIterator[Path]:
     """The build before, as a work tree."""
+    await _git("worktree", "prune")  # those of measurements that were killed, whose folders are gone
     if await _git("worktree", "add", "--quiet", "--detach", str(folder), f"{COMMIT}^") != 0:
         raise report.NotHere(f"the history has no {COMMIT}: a clone without depth has it")
     try:
         yield folder
     finally:
         await _git("worktree", "remove", "--force", str(folder))
+
+
+def require_build(sources: Path, environ: Mapping[str, str]) -> None:
+    """Raise where a server with this environment, started as ours are, isn't of that build."""
+    arguments = (sys.executable, "-c", "import ocr_inference; print(ocr_inference.__file__)")
+    found = subprocess.run(
+        arguments, env=environ, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+    if not Path(found).resolve().is_relative_to((sources / "inference").resolve()):
+        raise RuntimeError(f"{found} is of another build than {sources}")
 
 
 async def measure() -> report.Result:
@@ -50,6 +63,8 @@ async def measure() -> report.Result:
         async with _sources(folder / "before") as sources, AsyncExitStack() as stack:
             await batched.make_model(folder)
             paths = os.pathsep.join(str(sources / each) for each in ("inference", "wire"))
+            require_build(sources, {**os.environ, "PYTHONPATH": paths})
+            require_build(ROOT, os.environ)
             sides = {
                 SIDES[0]: await stack.enter_async_context(batched.ours(folder, "transformers", {})),
                 SIDES[1]: await stack.enter_async_context(
