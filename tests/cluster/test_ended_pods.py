@@ -34,9 +34,14 @@ def test_evicted_pod_is_told_and_its_gpu_is_free_for_the_next_one(scene: Scene, 
     told = scene.condition("evicted", "Degraded")["message"]
     node = victim["spec"]["nodeName"]
     assert f"failed on {node}: Evicted: The node was low on resource: memory" in told
-    status = scene.get("ocr", "evicted")["status"]
-    assert (status["replicas"], status["readyReplicas"]) == (2, 1)
-    assert victim["metadata"]["name"] not in [each["name"] for each in status["pods"]]
+
+    def counted() -> bool:
+        status = scene.get("ocr", "evicted")["status"]
+        listed = [each["name"] for each in status["pods"]]
+        counts = (status["replicas"], status["readyReplicas"])
+        return counts == (2, 1) and victim["metadata"]["name"] not in listed
+
+    until(counted, what="the next one is counted in its place, and not ready yet")
 
     until(ready, what="the next one is ready")
     until(lambda: scene.condition("evicted", "Degraded")["status"] == "False", what="it is over")

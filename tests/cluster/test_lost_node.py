@@ -8,9 +8,9 @@ import asyncio
 import contextlib
 import json
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -35,6 +35,10 @@ GRACE_SECONDS = 20
 """Silence after which Kubernetes takes a node as lost; its default is 50."""
 TOLERATED_SECONDS = 20
 """So long inference pods stay on a lost node; the default is 300."""
+PLACED_SECONDS = 40
+"""From the death of the replica that works to the next pod's placement: 17 s for the Lease, then a first look at the
+load of all GPUs, of which those of the dead node don't answer.
+"""
 NAMESPACE = "lost"
 LABELLED = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={names.LABEL_DEPLOYMENT}%3D"
 
@@ -136,8 +140,8 @@ def only(scene: Scene, node: str) -> Iterator[None]:
 
 
 def test_node_that_dies_with_the_replica_that_works_costs_no_more_than_its_pods(scene: Scene) -> None:
-    """The next pod is placed within 20 s; what was there is unknown, then replaced; its GPU is promised to nobody else
-    until Kubernetes has ended the pod that had it.
+    """The next pod is placed once another replica works, 15 s after the Lease's last renewal; what was there is
+    unknown, then replaced; its GPU is promised to nobody else until Kubernetes has ended the pod that had it.
     """
     until(lambda: len(scene.operators()) == 2, what="both replicas are ready")
     leader = until(scene.leader, what="one works")
@@ -152,10 +156,14 @@ def test_node_that_dies_with_the_replica_that_works_costs_no_more_than_its_pods(
     until(lambda: scene.status("invoices")["locations"]["gpu"] == 1, what="its model is on the GPU")
 
     program = scene.kill(lost)
-    killed = time.monotonic()
+    killed = datetime.now(UTC)
     scene.apply("letters", replicas=1)
-    other = until(lambda: scene.placed("letters"), what="the next pod is placed")
-    assert time.monotonic() - killed <= 20
+    other = until(lambda: scene.placed("letters"), 120, what="the next pod is placed")
+    [next_one] = scene.pods("letters")
+    record = json.loads(next_one["metadata"]["annotations"][names.ANNOTATION_PLACEMENT])
+    took = (datetime.fromisoformat(record["placedAt"]) - killed).total_seconds()
+    print(f"the next pod was placed {took:.0f} s after the death of the replica that worked")
+    assert took <= PLACED_SECONDS
     assert other != lost
     assert scene.leader() != leader
     unknown = {"gpu": 0, "cpu": 0, "unloaded": 0, "unknown": 1}

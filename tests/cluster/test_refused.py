@@ -22,10 +22,21 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 OURS = (names.PLURAL, "services", "secrets")
 """Kinds that nobody else writes here."""
 QUIET_SECONDS = 12.0
+SETTLED_SECONDS = 3.0
+"""Without a write for so long, what was known has been written: the status, some writes of which wait for others."""
 
 
 def quiet(written: Callable[[], int], most: int) -> None:
-    """Nothing is tried more than `most` times for a while: a storm would be tens of writes a second."""
+    """Writes end, and nothing is tried more than `most` times for a while then: a storm would be tens a second."""
+    last, since = written(), time.monotonic()
+
+    def settled() -> bool:
+        nonlocal last, since
+        if (now := written()) != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since >= SETTLED_SECONDS
+
+    until(settled, what=f"nobody writes for {SETTLED_SECONDS} s")
     before, began = written(), time.monotonic()
     while time.monotonic() - began < QUIET_SECONDS:
         assert written() - before <= most

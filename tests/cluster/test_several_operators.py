@@ -89,7 +89,6 @@ def test_one_of_two_operators_writes_and_a_restart_of_it_changes_nothing(pair: P
 GPUS: Final = 4
 MODELS: Final = [{"name": "pp-ocr", "engine": "rapidocr", "gpuMemory": "30Gi"}]
 """One fits on a GPU."""
-SCALE_UPS: Final = 15
 
 
 class Rivals:
@@ -169,12 +168,15 @@ def rivals(cluster: support.Place, request: pytest.FixtureRequest, tmp_path: Pat
 
 
 @pytest.mark.parametrize("rivals", [1, 2], indirect=True, ids=["same namespace", "a namespace each"])
+@pytest.mark.parametrize(
+    "scale_ups", [3, pytest.param(15, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
 def test_gpus_that_two_operators_promise_at_once_are_one_pods_each_after_every_scale_up(
-    rivals: Rivals,
+    rivals: Rivals, scale_ups: int
 ) -> None:
     """Two pods more than GPUs: in the end each GPU is promised once, and two pods wait."""
     twice = 0
-    for number in range(SCALE_UPS):
+    for number in range(scale_ups):
         rivals.scale(GPUS + 2)
         began = rivals.undone()
 
@@ -186,4 +188,4 @@ def test_gpus_that_two_operators_promise_at_once_are_one_pods_each_after_every_s
         twice += rivals.undone() > began
         rivals.scale(0)
         until(lambda: not rivals.pods(), what="all pods end")
-    print(f"{twice} of {SCALE_UPS} scale-ups promised a GPU twice for a moment")
+    print(f"{twice} of {scale_ups} scale-ups promised a GPU twice for a moment")

@@ -1,5 +1,6 @@
 """The wave of an upgrade with real Deployments: another default image, two resources at a time, one that can't roll."""
 
+import contextlib
 import json
 import signal
 import threading
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
+import urllib3
 
 from ocr_wire import names
+from tests.support import apiserver
 from tests.support import cluster as support
 from tests.support.operators import PORT, Local, alone
 from tests.support.waiting import until
@@ -74,10 +77,11 @@ class Fleet:
         return [each for each in found if each["metadata"]["namespace"] in self.namespaces.values()]
 
     def rolling(self) -> set[str]:
-        """Resources whose template has the new image, and that aren't all of new pods which are available."""
+        """Resources whose template has the new image, and that aren't done with it."""
         return {name for name, state in self._states().items() if state == "rolling"}
 
     def done(self) -> set[str]:
+        """Resources of new pods only, all of which were available at one time: a probe may fail later."""
         return {name for name, state in self._states().items() if state == "done"}
 
     def ready(self) -> bool:
@@ -99,8 +103,10 @@ class Fleet:
             [container] = each["spec"]["template"]["spec"]["containers"]
             status, wanted = each.get("status", {}), each["spec"]["replicas"]
             observed = status.get("observedGeneration") == each["metadata"]["generation"]
-            counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-            state = "done" if observed and counts == [wanted] * 3 else "rolling"
+            counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas")]
+            reasons = [one["reason"] for one in status.get("conditions", ()) if one["type"] == "Progressing"]
+            complete = observed and counts == [wanted] * 2 and reasons == ["NewReplicaSetAvailable"]
+            state = "done" if complete else "rolling"
             found[each["metadata"]["name"]] = state if container["image"] == NEW else "waiting"
         return found
 
@@ -115,7 +121,8 @@ class Watching(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(0.02):
-            self.seen.add(frozenset(self._fleet.rolling()))
+            with contextlib.suppress(urllib3.exceptions.HTTPError, apiserver.Refused):  # a look less
+                self.seen.add(frozenset(self._fleet.rolling()))
 
     def __enter__(self) -> Self:
         self.start()
