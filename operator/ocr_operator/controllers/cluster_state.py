@@ -277,7 +277,7 @@ class ClusterState:
     def node_ready(self, pod: Pod) -> bool:
         """Return whether the node of a pod is ready, as far as is known: False only where Kubernetes says otherwise."""
         node = self.nodes.get(("", pod.node)) if pod.node else None
-        return node is None or node.ready
+        return node is None or not node.lost
 
     def capacity_changed(self) -> None:
         """Enqueue the resources whose pods did not fit: they may now."""
@@ -332,8 +332,9 @@ class ClusterState:
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         self.accounting.node_changed(old, new)
         self.capacity_changed()
-        if old is not None and new is not None and old.ready != new.ready:
-            for key in {(pod.namespace, pod.deployment) for pod in self.pods if pod.node == new.name}:
+        name = next(each.name for each in (new, old) if each is not None)
+        if (old is not None and old.lost) != (new is not None and new.lost):
+            for key in {(pod.namespace, pod.deployment) for pod in self.pods if pod.node == name}:
                 self.enqueue(key, False)
 
     def _policy_changed(self, old: Policy | None, new: Policy | None) -> None:

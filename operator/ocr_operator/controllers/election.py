@@ -121,7 +121,7 @@ class Election:
         spec = leadership.spec(self._replica, self._seen, self._now())
         answer = await leases.write(self._kube, lease, step, spec)
         self._seen = leadership.sight(None, answer, self._time())
-        self._valid_until = self._held_until = began + TIMING.valid
+        self._valid_until, self._held_until = began + TIMING.valid, began + TIMING.duration
         self.holder = ""
         if not self.begun.is_set():
             self._say(f"{self._replica} works from now on")

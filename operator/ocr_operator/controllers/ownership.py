@@ -40,7 +40,7 @@ class _Namespace:
     valid_until: float = float("-inf")
     """Until then it is ours, in monotonic seconds."""
     held_until: float = float("-inf")
-    """Until then no other may own it: the last renewal was answered."""
+    """Until then no other can have taken it, unless a person gave it away: the last renewal was answered."""
     holder: str = ""
     """The other operator that owns it."""
     unguarded: bool = False
@@ -192,7 +192,7 @@ class Ownership:
                 "namespace %s is this operator's from now on; it was %s's", name, known.holder or "nobody"
             )
         known.seen = ownership.sight(None, answer, self._time())
-        known.valid_until = known.held_until = began + TIMING.valid
+        known.valid_until, known.held_until = began + TIMING.valid, began + TIMING.duration
         known.holder, known.unguarded = "", False
         return TIMING.renew
 

@@ -148,6 +148,8 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     created: datetime | None = None
     ready: bool = False
+    lost: bool = False
+    """Kubernetes says that it isn't ready; of a node that is new it says nothing."""
     cordoned: bool = False
     taints: tuple[Taint, ...] = ()
     allocatable: Mapping[str, int] = field(default_factory=dict)
@@ -231,11 +233,13 @@ def pod(raw: Mapping[str, Any], like: Pod = NO_POD) -> Pod:
 def node(raw: Mapping[str, Any]) -> Node:
     meta, spec, status = mapping(raw, "metadata"), mapping(raw, "spec"), mapping(raw, "status")
     amounts = {**mapping(status, "capacity"), **mapping(status, "allocatable")}
+    ready = text(_condition(status, "Ready"), "status")
     return Node(
         name=text(meta, "name"),
         labels=strings(meta.get("labels")),
         created=time(meta.get("creationTimestamp")),
-        ready=_condition(status, "Ready").get("status") == "True",
+        ready=ready == "True",
+        lost=ready in ("False", "Unknown"),
         cordoned=spec.get("unschedulable") is True,
         taints=tuple(
             Taint(key=text(each, "key"), value=text(each, "value"), effect=text(each, "effect"))

@@ -58,7 +58,6 @@ class Problem:
 
 
 REASONS: Final = (
-    "NodeNotReady",
     "CrashLooping",
     "ContainerCannotStart",
     "PodFailed",
@@ -68,9 +67,12 @@ REASONS: Final = (
     states.ENGINE_MISSING,
     "WorkerStuck",
     "ModelFailed",
+    "NodeNotReady",
     "Unreachable",
 )
-"""The problems of a pod, worst first."""
+"""The problems of pods, worst first: one pod on a lost node, which Kubernetes replaces, doesn't hide from a person what
+other pods can't do without one. Which problem of one pod counts is another order: that of `problem`.
+"""
 
 
 def current(pods: Sequence[PodSeen]) -> list[PodSeen]:

@@ -155,6 +155,15 @@ async def test_deleted_lease_is_written_again_by_the_one_that_held_it() -> None:
     assert not await second.look(after=2)
 
 
+async def test_deleted_lease_is_written_again_while_no_other_can_have_taken_it() -> None:
+    kube = FakeKube()
+    first = Replica(kube, "a")
+    await first.look()
+    await delete(kube)
+    assert await first.look(after=14)
+    assert await holder(kube) == "a"
+
+
 async def test_deleted_lease_of_one_that_is_gone_is_waited_out() -> None:
     kube = FakeKube()
     first, second = Replica(kube, "a"), Replica(kube, "b")

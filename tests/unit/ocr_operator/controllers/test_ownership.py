@@ -54,6 +54,10 @@ def events(kube: FakeKube) -> list[dict[str, Any]]:
     return [body for ref, body in kube._objects.items() if ref.kind == api.EVENT]
 
 
+def away(verb: str, ref: api.Ref) -> None:
+    raise api.Unavailable(ref, 0, "no route to host")
+
+
 async def test_first_one_owns_and_the_other_says_so_once() -> None:
     kube = FakeKube()
     first, second = Desk(kube, FIRST), Desk(kube, SECOND)
@@ -104,10 +108,6 @@ async def test_owner_that_cannot_renew_stops_before_another_may_begin() -> None:
     kube = FakeKube()
     first = Desk(kube, FIRST)
     await first.look()
-
-    def away(verb: str, ref: api.Ref) -> None:
-        raise api.Unavailable(ref, 0, "no route to host")
-
     kube.fail = away
     assert await first.look(after=20) is Whose.OURS
     assert await first.look(after=25) is Whose.UNKNOWN
@@ -158,6 +158,22 @@ async def test_owner_that_could_not_renew_waits_out_a_lease_that_was_deleted_mea
     await second.look(after=20)
     assert await second.look(after=2) is Whose.OURS
     assert await first.look(after=20) is Whose.OTHERS
+
+
+async def test_owner_writes_a_lease_that_was_deleted_meanwhile_at_once_while_no_other_can_have_taken_it() -> (
+    None
+):
+    kube = FakeKube()
+    first, second = Desk(kube, FIRST), Desk(kube, SECOND)
+    await first.look()
+    await second.look()
+    kube.fail = away
+    assert await first.look(after=50) is Whose.UNKNOWN
+    await second.look(after=50)
+    kube.fail = lambda verb, ref: None
+    await kube.delete(REF, uid=(await kube.get(REF))["metadata"]["uid"])
+    assert await first.look(after=9) is Whose.OURS
+    assert await second.look(after=9) is Whose.OTHERS
 
 
 async def test_operator_without_permission_goes_on_and_is_guarded_once_it_has_it() -> None:

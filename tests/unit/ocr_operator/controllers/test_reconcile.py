@@ -1967,6 +1967,24 @@ async def test_node_that_is_not_ready_any_more_is_told_by_the_resources_of_its_p
     degraded = await desk.condition("Degraded")
     assert (degraded["reason"], degraded["message"]) == ("NodeNotReady", "a: its node gpu-a isn't ready")
 
+    desk.queue.asked.clear()
+    gone = api.Ref(api.NODE, "", "gpu-a")
+    await desk.kube.delete(gone, uid=(await desk.kube.get(gone))["metadata"]["uid"])
+    await until(lambda: KEY in desk.queue.asked, what="its pods are looked at when somebody deletes it")
+    assert ("default", "others") not in desk.queue.asked
+    desk.seconds += PACE
+    await desk.reconcile()
+    assert (await desk.condition("Degraded"))["status"] == "False"
+
+
+async def test_node_of_which_kubernetes_says_nothing_yet_is_not_told(desk: Desk) -> None:
+    await desk.make()
+    await desk.kube.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-a"}})
+    await until(lambda: len(list(desk.cluster.nodes)) == 1)
+    await desk.pod(observations.raw_pod("a", node="gpu-a", ready=False))
+    await desk.reconcile()
+    assert (await desk.condition("Degraded"))["status"] == "False"
+
 
 async def test_gated_pods_are_placed_by_priority(desk: Desk) -> None:
     await desk.make(gpu={"sharing": "exclusive"})

@@ -570,6 +570,21 @@ class TestUnreachable:
             f"0 of 1 replicas are ready; {words}",
         )
 
+    @pytest.mark.parametrize(
+        ("other", "reason"),
+        [
+            (LOOPING, "CrashLooping"),
+            ({"annotations": {names.ANNOTATION_GPU_UUIDS: "GPU-7"}}, "WrongGpu"),
+            ({"reported": {"models": {"m": ("failed", "unloaded")}}}, "ModelFailed"),
+            (SILENT, "NodeNotReady"),
+        ],
+    )
+    def test_a_lost_node_hides_nothing_that_other_pods_cannot_do_without_a_person(
+        self, other: dict[str, Any], reason: str
+    ) -> None:
+        lost = make_seen("a", ready=False, node_ready=False, **SILENT)
+        assert condition(tell(lost, make_seen("b", **other)), "Degraded")[:2] == ("True", reason)
+
 
 class TestConfigApplied:
     def test_every_ready_pod_counts_and_laggards_are_named(self) -> None:
