@@ -370,9 +370,16 @@ def test_resources_chart_brings_the_policy_of_its_namespace(render: Render, tmp_
         assert made["metadata"]["namespace"] == theirs["metadata"]["namespace"]
         [ours], [rule] = made["spec"]["ingress"], theirs["spec"]["ingress"]
         assert {**made["spec"], "ingress": ()} == {**theirs["spec"], "ingress": ()}
-        assert (ours["ports"], ours["from"][1:]) == (rule["ports"], rule["from"][1:])
-        operator, caller = ours["from"][0], only(charts.hooks(tmp_path, {}), "Pod")
+        operator, here, *others = ours["from"]
+        assert (ours["ports"], others) == (rule["ports"], rule["from"][1:])
+        caller = only(charts.hooks(tmp_path, {}), "Pod")
         assert operator["namespaceSelector"] == rule["from"][0]["namespaceSelector"]
+        assert {*here} == {"podSelector"}, "of its own namespace, whichever that is: a parent chart's"
         for pod in (only(documents, "Deployment")["spec"]["template"], caller):
             assert selects(operator["podSelector"], pod["metadata"]["labels"])
+            assert selects(here["podSelector"], pod["metadata"]["labels"])
+        assert not selects(here["podSelector"], client["podSelector"]["matchLabels"])
     assert charts.render(tmp_path, {"networkPolicy": None}, chart=chart) == []
+    to = ("install", "r", str(chart), "--dry-run=client", "--namespace=documents")
+    said = charts.run(tmp_path, *to, values={"networkPolicy": ON}).stdout
+    assert "NetworkPolicy of documents lets in operators of that namespace and of ocr-system" in said
