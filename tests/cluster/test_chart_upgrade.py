@@ -92,6 +92,12 @@ def test_upgrade_from_the_first_chart_keeps_resources_and_brings_definitions(
         f"ours-ocr-operator{part}.{namespace}" for part in ("", "-editor", "-viewer")
     }
 
+    apply = ("apply", "-n", namespace, "-f", str(FROZEN / "resources.yaml"))
+    assert "configured" in place.kubectl(*apply), "lists have what the old definition filled in"
+    emptied = stored(place, namespace)
+    assert all(0 <= emptied[key][1] - before[key][1] <= 1 for key in before)
+    assert place.kubectl(*apply).count("unchanged") == len(before)
+
     for name in (key.split()[1] for key in before if key.startswith("OcrDeployment")):
         place.kubectl("scale", f"ocrdeployment/{name}", "-n", namespace, "--replicas=3")
         patch = '{"spec":{"idle":{"offloadAfterSeconds":7}}}'
