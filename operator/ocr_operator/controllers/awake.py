@@ -1,6 +1,7 @@
 """The awake set of a resource: the label of each pod that gets requests."""
 
 import logging
+from functools import partial
 from typing import Final
 
 from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
@@ -43,7 +44,7 @@ class Router:
             self._cache.report.moved(decision.why)
         why, now = decision.why, self._context.now()
         joins = [
-            self._writer.patch(pods[uid], routing.patch(pods[uid], why, now, awake=True))
+            partial(self._writer.patch, pods[uid], routing.patch(pods[uid], why, now, awake=True))
             for uid in decision.joins
         ]
         joined = await self._writer.together(joins)
@@ -56,7 +57,7 @@ class Router:
         if not all(joined):
             return MEND_SECONDS  # no pod leaves before those in its place are there
         leaves = [
-            self._writer.patch(pods[uid], routing.patch(pods[uid], why, now, awake=False))
+            partial(self._writer.patch, pods[uid], routing.patch(pods[uid], why, now, awake=False))
             for uid in decision.leaves
         ]
         left = await self._writer.together(leaves)

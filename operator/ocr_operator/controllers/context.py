@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -126,6 +126,10 @@ class ResourceCache:
         return None
 
 
+Work = Callable[[], Awaitable[Any]]
+"""Begins something when it is called: a coroutine that a cancelled pass never comes to is a warning of Python's."""
+
+
 class PodWriter:
     """Patches of pods within one pass."""
 
@@ -147,14 +151,14 @@ class PodWriter:
         self._cluster.answered(answer)
         return True
 
-    async def together(self, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    async def together(self, work: Sequence[Work]) -> list[Any]:
         """Run all and return their answers, None for one that failed: its API error doesn't keep the others."""
         slots = asyncio.Semaphore(CONCURRENT_PATCHES)
 
-        async def one(each: Coroutine[Any, Any, Any]) -> Any:
+        async def one(each: Work) -> Any:
             async with slots:
                 try:
-                    return await each
+                    return await each()
                 except api.KubeError as error:
                     self.first_error = self.first_error or error
 

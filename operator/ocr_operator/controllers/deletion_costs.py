@@ -1,6 +1,7 @@
 """What the end of each pod costs, written on it when some may be ended."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from ocr_operator.controllers.context import PodWriter
 from ocr_operator.decide import deletion_cost, placement
@@ -20,4 +21,6 @@ async def write(links: PodClient, key: Key, pods: Sequence[Pod], writer: PodWrit
         for pod in pods
         if pod.uid in costs
     )
-    await writer.together([writer.patch(pod, operations) for pod, operations in stamps if operations])
+    await writer.together(
+        [partial(writer.patch, pod, operations) for pod, operations in stamps if operations]
+    )

@@ -46,7 +46,8 @@ PUSH_FIRST_SECONDS: Final = 1.0
 """
 STAMPS_AT_LATEST_SECONDS: Final = 30.0
 """For so long stamps and status wait for the pushes of other resources: a thousand resources with five pods each get
-theirs in five seconds on a core, and a policy that changes all the time doesn't keep statuses from being written.
+theirs in five seconds on a core, and a policy that changes all the time doesn't keep statuses from being written. Twice
+as long where every pass has something to push.
 """
 REFUSED_SECONDS: Final = 30.0
 """After so long children that the API server refused are tried again: a quota may have grown, and no watch says so."""
@@ -244,20 +245,19 @@ class ResourcePass:
 
         They come behind the pushes of all resources, for a policy changes many at once: each stamp is a write, and
         together these take from the pushes the time of the API server and of this process. What a new spec asks for
-        and pods that wait for their place come at once, and all of it in the end, however often settings change.
+        and pods that wait for their place come at once, and all of it in the end, however often settings change. That
+        it is overdue doesn't put the stamps of one resource before the pushes of others, unless each pass raises.
         """
         now, cache = self._context.time(), self._cache
         if raised and cache.stamps_due is None:
             cache.stamps_due = now + STAMPS_AT_LATEST_SECONDS
-        if cache.stamps_due is None or now >= cache.stamps_due:
-            cache.stamps_due = None
-            return None
-        waits = self._resource.status.get("observedGeneration") == self._resource.generation
-        if raised:
+        left = 0.0 if cache.stamps_due is None else cache.stamps_due - now
+        waits = left > 0 and self._resource.status.get("observedGeneration") == self._resource.generation
+        if raised and left > -STAMPS_AT_LATEST_SECONDS:
             waits = waits and not any(pod.gated for pod in self._own())
-            return AtLatest(cache.stamps_due - now) if waits else 0.0
+            return AtLatest(left) if waits else 0.0
         if waits and self._context.many_pushes():
-            return AtLatest(cache.stamps_due - now)
+            return AtLatest(left)
         cache.stamps_due = None
         return None
 
@@ -278,7 +278,9 @@ class ResourcePass:
         if early > 0:
             return early
         await self._links.caught_up(self._key, PUSH_FIRST_SECONDS)
-        await self._writer.together([self._writer.patch(pod, operations) for pod, operations in todo])
+        await self._writer.together(
+            [partial(self._writer.patch, pod, operations) for pod, operations in todo]
+        )
         return None
 
     # 5. Placement

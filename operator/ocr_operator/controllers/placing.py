@@ -5,14 +5,13 @@ those whose promise goes to a pod of a higher priority.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from ocr_operator.controllers import claims
-from ocr_operator.controllers.context import Context, PodWriter, ResourceCache
+from ocr_operator.controllers.context import Context, PodWriter, ResourceCache, Work
 from ocr_operator.controllers.volumes import VolumeReader
 from ocr_operator.decide import manifests, placement, routing
 from ocr_operator.decide.ownership import Whose
@@ -63,8 +62,8 @@ class Placer:
         refused = Counter(unschedulable.refused(self._cache.unschedulable_history))
         ended = [pod for pod in self._own() if pod.finished]
         refused += failed.refused(history, ended, time)
-        work, volumes = [], VolumeReader(self._context.kube)
-        left: list[Coroutine[Any, Any, None]] = []
+        work, volumes = list[Work](), VolumeReader(self._context.kube)
+        left = list[Work]()
         for pod in sorted(self._own(), key=lambda each: (-each.demand.priority, each.name)):
             if not pod.gated or pod.terminating or pod.finished:
                 continue
@@ -80,11 +79,11 @@ class Placer:
                 case NoFit() as nofit:
                     self.nofits[pod.name] = nofit
                     self._context.metrics.placements.labels("nofit").inc()
-                    work.append(self._take(pod, request, live, now))
+                    work.append(partial(self._take, pod, request, live, now))
                 case Placement() as placed:
                     to = left if placed.basis is Basis.SCHEDULER else work
-                    to.append(self._bind(pod, request, placed, live, now))
-        work += [self._confirm(pod) for pod in self._own() if claims.unconfirmed(pod)]
+                    to.append(partial(self._bind, pod, request, placed, live, now))
+        work += [partial(self._confirm, pod) for pod in self._own() if claims.unconfirmed(pod)]
         await self._writer.together(work)
         # The scheduler knows of no promise: what it sees first gets the device.
         await self._writer.together(left)
@@ -227,7 +226,7 @@ class Placer:
         )
         for each in due:
             log.warning("replacing pod=%s: %s", each.pod.key, each.why)
-        await self._writer.together([self._replace(each.pod) for each in due])
+        await self._writer.together([partial(self._replace, each.pod) for each in due])
 
     async def _undo_late(self) -> bool:
         """Replace pods whose GPU another operator promised, too, unless they start meanwhile; returns whether there

@@ -378,7 +378,7 @@ async def test_stamps_come_in_the_end_also_where_settings_change_all_the_time(de
     await after_a_policy(desk)
     policy = api.Ref(api.OCR_IDLE_POLICY, "", "fleet")
 
-    for turn in range(int(STAMPS_AT_LATEST_SECONDS) // 5 + 2):
+    for turn in range(2 * int(STAMPS_AT_LATEST_SECONDS) // 5 + 2):
         seconds = 100 + turn
         change = {"op": "replace", "path": "/spec/idle/offloadAfterSeconds", "value": seconds}
         await desk.kube.patch(policy, [change])
@@ -387,6 +387,20 @@ async def test_stamps_come_in_the_end_also_where_settings_change_all_the_time(de
         desk.seconds += 5.0
 
     assert await stamped(desk) > 2
+
+
+async def test_stamps_that_are_overdue_come_behind_the_pushes_of_other_resources(desk: Desk) -> None:
+    """A thousand resources are overdue at once, and then their settings change once more."""
+    await after_a_policy(desk)
+    await desk.reconcile()
+    desk.seconds += STAMPS_AT_LATEST_SECONDS + 1
+    await desk.change("/spec/idle", {"offloadAfterSeconds": 7})
+    desk.kube.calls.clear()
+
+    assert await desk.reconcile() == 0.0
+    assert dict(desk.kube.calls) == {}
+    await desk.reconcile()
+    assert await stamped(desk) == 3
 
 
 async def test_another_pod_joins_at_once_also_while_many_are_pushed_to(desk: Desk) -> None:
