@@ -224,6 +224,20 @@ def test_prompts_of_one_shape_are_read_in_together(
     assert (max(passes.prompts), sum(passes.prompts)) == (together, 4)
 
 
+def refusing_once(model: Any, error: Exception) -> tuple[Callable[..., object], list[int]]:
+    """Return the tower's function as one that raises the error at its first call, and a list that has a 1 from then."""
+    encode, raised = model.get_image_features, list[int]()
+
+    @functools.wraps(encode)
+    def refuse_once(*arguments: object, **named: object) -> object:
+        if not raised:
+            raised.append(1)
+            raise error
+        return encode(*arguments, **named)
+
+    return refuse_once, raised
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_that_were_not_encoded_together_are_read_in_together(
     kind: str, folder: Callable[[str], Path], bench: Callable[..., Bench]
@@ -233,16 +247,7 @@ def test_pictures_that_were_not_encoded_together_are_read_in_together(
     engine = bench(kind).engine()
     engine.load()
     model: Any = engine._weights.opened.model
-    encode = model.get_image_features
-    refused: list[int] = []
-
-    @functools.wraps(encode)
-    def refuse_once(*arguments: object, **named: object) -> object:
-        if not refused:
-            refused.append(1)
-            raise RuntimeError("as the test wants")
-        return encode(*arguments, **named)
-
+    refuse_once, refused = refusing_once(model, RuntimeError("as the test wants"))
     model.get_image_features = refuse_once
     passes = Passes(engine)
     prepared(engine, requests)
@@ -318,16 +323,8 @@ def test_a_tower_that_refuses_a_lone_page_costs_neither_it_nor_the_one_that_is_w
     engine = bench().engine()
     engine.load()
     model: Any = engine._weights.opened.model
-    encode = model.get_image_features
-    refused: list[int] = []
-
-    @functools.wraps(encode)
-    def refuse_once(*arguments: object, **named: object) -> object:
-        if not refused:
-            refused.append(1)
-            raise TypeError("missing 1 required positional argument: 'image_merge_sizes'")
-        return encode(*arguments, **named)
-
+    missing = TypeError("missing 1 required positional argument: 'image_merge_sizes'")
+    refuse_once, refused = refusing_once(model, missing)
     events = begun(engine, 0, requests[0])
     model.get_image_features = refuse_once
     events += stepped(engine, {1: requests[1]})

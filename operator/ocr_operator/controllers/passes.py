@@ -220,6 +220,10 @@ class ResourcePass:
         reported = count(self._resource.status, "observedGeneration", status.NOT_SEEN)
         return not (self._cluster.children(self._key) or self._own()) and reported <= status.NOT_SEEN
 
+    def _is_reported(self) -> bool:
+        """Return whether the status is about the spec as it is."""
+        return self._resource.status.get("observedGeneration") == self._resource.generation
+
     def _reported(self, lost: bool) -> int:
         """Find the newest revision that any pod has, so that a status wiped by hand can't turn the clock back."""
         newest = 0
@@ -252,7 +256,7 @@ class ResourcePass:
         if raised and cache.stamps_due is None:
             cache.stamps_due = now + STAMPS_AT_LATEST_SECONDS
         left = 0.0 if cache.stamps_due is None else cache.stamps_due - now
-        waits = left > 0 and self._resource.status.get("observedGeneration") == self._resource.generation
+        waits = left > 0 and self._is_reported()
         if raised and left > -STAMPS_AT_LATEST_SECONDS:
             waits = waits and not any(pod.gated for pod in self._own())
             return AtLatest(left) if waits else 0.0
@@ -302,8 +306,8 @@ class ResourcePass:
         recorded = live_settings.revision(self._resource.status)
         block = live_settings.reserve(recorded, live.revision, self._cache.issued)
         seen = replace(seen, reserved=block.last)
-        reported = self._resource.status.get("observedGeneration") == self._resource.generation
-        if reported and not urgent and (wait := self._cache.first_words(seen.pods, self._context.time())):
+        hurries = urgent or not self._is_reported()
+        if not hurries and (wait := self._cache.first_words(seen.pods, self._context.time())):
             return wait
         after = status.aggregate(self._resource, seen, now, compared=compared)
         applied = status.applied(after)

@@ -26,16 +26,6 @@ class AtLatest(float):
     """
 
 
-def soonest(waits: Iterable[float | None]) -> float | None:
-    """Return the shortest of some waits, None where there is none; it is `AtLatest` where one of them is: what comes
-    earlier anyway keeps nothing from coming as soon as there is little to do.
-    """
-    known = [each for each in waits if each is not None]
-    if not known:
-        return None
-    return AtLatest(min(known)) if any(isinstance(each, AtLatest) for each in known) else min(known)
-
-
 SPACING_SECONDS: Final = 0.2
 """Between the starts of two passes over one object that aren't urgent: a pod's start is five events and more
 within a second, and a pass costs about a millisecond.
@@ -45,6 +35,16 @@ CALM_SECONDS: Final = 0.5
 MAX_BACKOFF_SECONDS: Final = 60.0
 
 log = logging.getLogger(__name__)
+
+
+def soonest(waits: Iterable[float | None]) -> float | None:
+    """Return the shortest of some waits, None where there is none; it is `AtLatest` where one of them is: what comes
+    earlier anyway keeps nothing from coming as soon as there is little to do.
+    """
+    known = [each for each in waits if each is not None]
+    if not known:
+        return None
+    return AtLatest(min(known)) if any(isinstance(each, AtLatest) for each in known) else min(known)
 
 
 @dataclass(slots=True)
